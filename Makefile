@@ -1,0 +1,47 @@
+# make setup | serve | test | fix | bench: each does the set-up that it needs, nothing twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup serve test fix lock
+
+help:
+	@echo "make setup   the virtual environment with the pinned packages"
+	@echo "make serve   set up, load a sample history and train where there is none, serve on http://127.0.0.1:8000"
+	@echo "make test    set up, then lint, types and all tests (changes nothing)"
+	@echo "make fix     format and mend what ruff can mend"
+	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "zap needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "Python's venv is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -c 'import lightgbm' 2>/dev/null \
+		|| { echo "LightGBM does not load; most often libgomp is missing. On Debian and Ubuntu: apt-get install libgomp1" >&2; \
+		$(BIN)/python -c 'import lightgbm'; exit 1; }
+	@touch $(STAMP)
+
+serve: setup
+	$(BIN)/zap serve --bootstrap
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+fix: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	uv pip compile pyproject.toml --group dev --group build --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --quiet --output-file requirements.lock

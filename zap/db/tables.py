@@ -1,0 +1,199 @@
+"""The tables. The first five have the names and columns of databases that exist already; the rest are zap's own.
+
+Two kinds of time are kept apart. `WallTime` is the drivers' naive local clock, as histories hold it. `Stamp` is zap's
+own UTC clock; a stamp written before zap has no known zone and is read back naive, as it was found.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class WallTime(TypeDecorator[datetime]):
+    """Naive local time to the second; on SQLite the text `2024-01-31 18:05:00`, so that SQL compares it correctly."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sqlite.DATETIME(truncate_microseconds=True))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        if value is not None and value.tzinfo is not None:
+            raise ValueError(f"{value.isoformat()} has an offset; a wall time has none")
+        return value and value.replace(microsecond=0)
+
+
+class Stamp(TypeDecorator[datetime]):
+    """A moment in UTC; on SQLite the text `2024-01-31T18:05:00.000000+00:00`, which older texts without offset lack."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "sqlite":
+            text = "%(year)04d-%(month)02d-%(day)02dT%(hour)02d:%(minute)02d:%(second)02d.%(microsecond)06d+00:00"
+            return dialect.type_descriptor(sqlite.DATETIME(storage_format=text))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no offset; zap's own stamps are UTC")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        return value if value is None or value.tzinfo is None else value.astimezone(UTC)
+
+
+# 64 bits on PostgreSQL; on SQLite every INTEGER has them, and only INTEGER PRIMARY KEY is the row id.
+Id = BigInteger().with_variant(Integer, "sqlite")
+Json = JSON(none_as_null=True)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+# The history: users, their vehicles, their sessions. No foreign keys: histories have strangers.
+
+
+class User(SQLModel, table=True):
+    __tablename__ = "Users"
+
+    user_id: str = Field(primary_key=True)
+    user_type: str | None = None
+
+
+class Vehicle(SQLModel, table=True):
+    __tablename__ = "Vehicles"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    vehicle_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    user_id: str | None = Field(default=None, index=True)
+    vehicle_model: str | None = None
+    battery_capacity_kwh: float | None = None
+    vehicle_age_years: float | None = None
+
+
+class ChargingSession(SQLModel, table=True):
+    __tablename__ = "ChargingSessions"
+    __table_args__ = (
+        Index(None, "user_id", "charging_start_time"),
+        {"sqlite_autoincrement": True},
+    )
+
+    session_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    user_id: str | None = None
+    vehicle_id: int | None = Field(default=None, sa_type=Id)
+    charging_station_id: str | None = None
+    charging_station_location: str | None = None
+    charger_type: str | None = None
+    charging_start_time: datetime | None = Field(default=None, sa_type=WallTime)
+    charging_end_time: datetime | None = Field(default=None, sa_type=WallTime)
+    energy_consumed_kwh: float | None = None
+    charging_duration_hours: float | None = None
+    charging_rate_kw: float | None = None
+    charging_cost_usd: float | None = None
+    time_of_day: str | None = None
+    day_of_week: str | None = None
+    state_of_charge_start: float | None = None
+    state_of_charge_end: float | None = None
+    distance_driven_km: float | None = None
+    temperature_c: float | None = None
+    timestamp: datetime | None = Field(default=None, sa_type=WallTime)
+
+
+# What was asked and what was answered.
+
+
+class InferenceInput(SQLModel, table=True):
+    """One request, as the client sent it."""
+
+    __tablename__ = "inference_inputs"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    input_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    request_timestamp: datetime = Field(sa_type=Stamp)
+    input_data_json: str = Field(sa_type=Text)
+
+
+class Prediction(SQLModel, table=True):
+    """One answer: to a request (`source` inference), or of a training about its own rows (`source` train)."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (
+        CheckConstraint("source IN ('train', 'inference')", name="source"),
+        Index(None, "source", "model_version"),
+        {"sqlite_autoincrement": True},
+    )
+
+    prediction_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    input_id: int | None = Field(
+        default=None, foreign_key="inference_inputs.input_id", index=True, sa_type=Id
+    )
+    prediction_timestamp: datetime = Field(sa_type=Stamp)
+    source: str
+    predicted_class: str
+    actual_class: str | None = None
+    # NULL on rows that are older than zap.
+    model_version: int | None = Field(default=None, sa_type=Id)
+    probabilities: dict[str, float] | None = Field(default=None, sa_type=Json)
+
+
+# zap's own.
+
+
+class TrainingRun(SQLModel, table=True):
+    """One training, from its start to its report or its error."""
+
+    __tablename__ = "training_runs"
+    __table_args__ = (
+        CheckConstraint("status IN ('running', 'finished', 'failed')", name="status"),
+        {"sqlite_autoincrement": True},
+    )
+
+    run_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    status: str
+    started_at: datetime = Field(sa_type=Stamp)
+    finished_at: datetime | None = Field(default=None, sa_type=Stamp)
+    # The reply of /train-model when it finished, the problem details when it failed.
+    report: dict[str, Any] | None = Field(default=None, sa_type=Json)
+
+
+class ModelVersion(SQLModel, table=True):
+    """One trained model: its bytes and what is known about it. At most one is in production."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (
+        CheckConstraint("status IN ('candidate', 'production', 'archived')", name="status"),
+        {"sqlite_autoincrement": True},
+    )
+
+    model_version: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
+    status: str = Field(index=True)
+    created_at: datetime = Field(sa_type=Stamp)
+    artefact: bytes = Field(sa_type=LargeBinary)
+    sha256: str = Field(index=True)
+    hyper_parameters: dict[str, Any] = Field(sa_type=Json)
+    contract: dict[str, Any] = Field(sa_type=Json)
+    evaluation: dict[str, Any] | None = Field(default=None, sa_type=Json)
