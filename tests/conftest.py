@@ -1,15 +1,29 @@
 """What the tests share: a real database of each kind, upgraded by the migrations."""
 
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from litestar.testing import TestClient
+from sqlalchemy import make_url, select
 
+from zap.app import create_app
 from zap.db.engine import create_engine
+from zap.db.history_store import upsert_history
 from zap.db.schema import upgrade
+from zap.ml.sample import sample_history
+from zap.settings import Settings
+from zap.training_run import run_training
 
 POSTGRESQL = os.environ.get("ZAP_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -34,9 +48,21 @@ def absent(what: str) -> None:
 def _admin() -> psycopg.Connection:
     url = make_url(POSTGRESQL)
     return psycopg.connect(
-        host=url.host, port=url.port, user=url.username, password=url.password, dbname=url.database,
-        autocommit=True, connect_timeout=3,
+        host=url.host,
+        port=url.port,
+        user=url.username,
+        password=url.password,
+        dbname=url.database,
+        autocommit=True,
+        connect_timeout=3,
     )
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The browser's program."""
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    return found[0] if found else absent("Chromium")
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +122,203 @@ def dundee_file():
     if not path.exists():
         absent(str(path.name))
     return path
+
+
+# One small history, trained on once a session; every test works on a copy of its own.
+
+
+def _train(url, models_dir):
+    """A small synthetic history and a model in production, at `url`."""
+    upgrade(url)
+    engine = create_engine(url)
+    sample = sample_history(seed=1, drivers=40, months=4)
+    upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
+    report = run_training(engine, Settings(database_url=url, models_dir=models_dir), lambda *_: None)
+    engine.dispose()
+    return report
+
+
+@pytest.fixture(scope="session")
+def _trained_sqlite(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    report = _train(f"sqlite:///{folder / 'zap.sqlite'}", folder / "models")
+    return folder, report
+
+
+@pytest.fixture(scope="session")
+def _trained_postgresql(postgresql_server, tmp_path_factory):
+    name = f"zap_test_trained_{uuid4().hex}"
+    with _admin() as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+    folder = tmp_path_factory.mktemp("trained")
+    report = _train(url, folder / "models")
+    yield name, folder, report
+    with _admin() as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def trained_sqlite(_trained_sqlite, tmp_path):
+    """Settings of a SQLite database with a model in production."""
+    folder, _ = _trained_sqlite
+    shutil.copy(folder / "zap.sqlite", tmp_path / "zap.sqlite")
+    shutil.copytree(folder / "models", tmp_path / "models")
+    return Settings(database_url=f"sqlite:///{tmp_path / 'zap.sqlite'}", models_dir=tmp_path / "models")
+
+
+@pytest.fixture
+def trained_postgresql(_trained_postgresql, tmp_path):
+    """Settings of a PostgreSQL database with a model in production."""
+    template, folder, _ = _trained_postgresql
+    name = f"zap_test_{uuid4().hex}"
+    with _admin() as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    shutil.copytree(folder / "models", tmp_path / "models")
+    url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+    yield Settings(database_url=url, models_dir=tmp_path / "models")
+    with _admin() as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def trained(request):
+    """Settings of a database with a model in production, on each engine."""
+    return request.getfixturevalue(f"trained_{request.param}")
+
+
+@pytest.fixture
+def client(trained):
+    """The real app on a trained database, on each engine."""
+    with TestClient(create_app(trained), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def sqlite_client(trained_sqlite):
+    """The real app on a trained SQLite database, for what does not depend on the engine."""
+    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def untrained_client(database_url, tmp_path):
+    """The real app on a database without history or model, on each engine."""
+    settings = Settings(database_url=database_url, models_dir=tmp_path / "models")
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+GOOD_REQUEST = {
+    "state_of_charge_start": 30.5,
+    "distance_driven_km": 120.0,
+    "temperature_c": 15.0,
+    "battery_capacity_kwh": 64.0,
+    "vehicle_age_years": 2.5,
+    "user_type": "Commuter",
+}
+
+
+@pytest.fixture
+def good_request():
+    return dict(GOOD_REQUEST)
+
+
+@pytest.fixture
+def rows():
+    """All rows of a table in the database of an app, as dicts, ordered by their key."""
+
+    def read(app, table):
+        with app.state.engine.connect() as connection:
+            key = next(iter(table.__table__.primary_key))
+            return [dict(row) for row in connection.execute(select(table.__table__).order_by(key)).mappings()]
+
+    return read
+
+
+class Server:
+    """`zap serve` in a process of its own, on a real socket."""
+
+    def __init__(self, settings, *arguments):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
+        environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "zap", "serve", *arguments],
+            env=environment,
+            stderr=self.lines,
+            stdout=self.lines,
+        )
+
+    def wait(self, seconds=60):
+        """Until it is live; fails with its log when it ends or never is."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                httpx.get(f"{self.url}/health/live").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.1)
+            else:
+                return self
+        return pytest.fail(f"the server is not there:\n{self.log()}")
+
+    def log(self):
+        self.lines.seek(0)
+        return self.lines.read()
+
+    def stop(self, sig=signal.SIGTERM, seconds=20):
+        """The exit code after a signal, and the seconds that it took."""
+        start = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(seconds)
+        return code, time.monotonic() - start
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.lines.close()
+
+
+@pytest.fixture
+def serve():
+    """Starts servers, and ends those that a test leaves running."""
+    servers = []
+
+    def start(settings, *arguments):
+        servers.append(Server(settings, *arguments))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def server(serve, trained_sqlite):
+    """A real server on a trained SQLite database."""
+    return serve(trained_sqlite).wait()
+
+
+@pytest.fixture
+def zap_command():
+    """Runs `zap` in a process of its own, as a user would."""
+
+    def run(*arguments, settings=None, text=None):
+        environment = os.environ | (settings.environment() if settings else {})
+        return subprocess.run(
+            [sys.executable, "-m", "zap", *map(str, arguments)],
+            env=environment, input=text, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def empty_settings(empty_database_url, tmp_path):
+    """Settings of a database that is yet to be made, on each engine."""
+    return Settings(database_url=empty_database_url, models_dir=tmp_path / "models")

@@ -1,15 +1,14 @@
-"""The tables. The first five have the names and columns of databases that exist already; the rest are zap's own.
+"""The tables. The first five have names and columns of databases that exist already; the rest is zap's own.
 
-Two kinds of time are kept apart. `WallTime` is the drivers' naive local clock, as histories hold it. `Stamp` is zap's
-own UTC clock; a stamp written before zap has no known zone and is read back naive, as it was found.
+Two kinds of time are kept apart. `WallTime` is the drivers' naive local clock, as histories hold it. `Stamp`
+is zap's own UTC clock; a stamp written before zap has no known zone and is read back naive, as it was found.
 """
 
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
 SQLModel.metadata.naming_convention = {
@@ -22,46 +21,62 @@ SQLModel.metadata.naming_convention = {
 
 
 class WallTime(TypeDecorator[datetime]):
-    """Naive local time to the second; on SQLite the text `2024-01-31 18:05:00`, so that SQL compares it correctly."""
+    """Naive local time to the second; on SQLite the text `2024-01-31 18:05:00`, which SQL compares correctly.
+
+    A text that is no naive time reads as None: one such row does not make the table unreadable.
+    """
 
     impl = DateTime
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(sqlite.DATETIME(truncate_microseconds=True))
-        return dialect.type_descriptor(DateTime())
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime())
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        del dialect
-        if value is not None and value.tzinfo is not None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is not None:
             raise ValueError(f"{value.isoformat()} has an offset; a wall time has none")
-        return value and value.replace(microsecond=0)
+        moment = value.replace(microsecond=0)
+        return str(moment) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        moment = _readable(value) if dialect.name == "sqlite" else value
+        return moment if moment is None or moment.tzinfo is None else None
 
 
 class Stamp(TypeDecorator[datetime]):
-    """A moment in UTC; on SQLite the text `2024-01-31T18:05:00.000000+00:00`, which older texts without offset lack."""
+    """A moment in UTC; on SQLite the text `2024-01-31T18:05:00.000000+00:00`.
+
+    A text from before zap, without an offset, reads as a naive time, and one that is no time as None.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name == "sqlite":
-            text = "%(year)04d-%(month)02d-%(day)02dT%(hour)02d:%(minute)02d:%(second)02d.%(microsecond)06d+00:00"
-            return dialect.type_descriptor(sqlite.DATETIME(storage_format=text))
-        return dialect.type_descriptor(DateTime(timezone=True))
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        # SQLite's DATETIME would turn a legacy text of digits into a number; TEXT keeps every byte.
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        del dialect
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value.isoformat()} has no offset; zap's own stamps are UTC")
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        del dialect
-        return value if value is None or value.tzinfo is None else value.astimezone(UTC)
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        moment = _readable(value) if dialect.name == "sqlite" else value
+        return moment if moment is None or moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _readable(text: Any) -> datetime | None:
+    try:
+        # Python would read some counts of milliseconds as times without dashes.
+        return datetime.fromisoformat(text) if text[4:5] == "-" else None
+    except (TypeError, ValueError):
+        return None
 
 
 # 64 bits on PostgreSQL; on SQLite every INTEGER has them, and only INTEGER PRIMARY KEY is the row id.
@@ -87,7 +102,7 @@ class Vehicle(SQLModel, table=True):
     __tablename__ = "Vehicles"
     __table_args__ = {"sqlite_autoincrement": True}
 
-    vehicle_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    vehicle_id: int = Field(default=None, primary_key=True, sa_type=Id)
     user_id: str | None = Field(default=None, index=True)
     vehicle_model: str | None = None
     battery_capacity_kwh: float | None = None
@@ -101,7 +116,7 @@ class ChargingSession(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    session_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    session_id: int = Field(default=None, primary_key=True, sa_type=Id)
     user_id: str | None = None
     vehicle_id: int | None = Field(default=None, sa_type=Id)
     charging_station_id: str | None = None
@@ -131,7 +146,7 @@ class InferenceInput(SQLModel, table=True):
     __tablename__ = "inference_inputs"
     __table_args__ = {"sqlite_autoincrement": True}
 
-    input_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    input_id: int = Field(default=None, primary_key=True, sa_type=Id)
     request_timestamp: datetime = Field(sa_type=Stamp)
     input_data_json: str = Field(sa_type=Text)
 
@@ -146,10 +161,8 @@ class Prediction(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    prediction_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
-    input_id: int | None = Field(
-        default=None, foreign_key="inference_inputs.input_id", index=True, sa_type=Id
-    )
+    prediction_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    input_id: int | None = Field(default=None, foreign_key="inference_inputs.input_id", index=True, sa_type=Id)
     prediction_timestamp: datetime = Field(sa_type=Stamp)
     source: str
     predicted_class: str
@@ -171,7 +184,7 @@ class TrainingRun(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    run_id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    run_id: int = Field(default=None, primary_key=True, sa_type=Id)
     status: str
     started_at: datetime = Field(sa_type=Stamp)
     finished_at: datetime | None = Field(default=None, sa_type=Stamp)
@@ -188,7 +201,7 @@ class ModelVersion(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    model_version: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    model_version: int = Field(default=None, primary_key=True, sa_type=Id)
     run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
     status: str = Field(index=True)
     created_at: datetime = Field(sa_type=Stamp)

@@ -1,0 +1,71 @@
+"""How Alembic runs zap's migrations, from its own command line and from zap.db.schema."""
+
+from typing import Any
+
+from alembic import context
+from alembic.util import CommandError
+from sqlmodel import SQLModel
+from sqlmodel.sql.sqltypes import AutoString
+
+from zap.db.schema import migration_transaction, refuse_newer
+from zap.db.tables import Stamp, WallTime
+from zap.errors import ZapError
+from zap.settings import read_settings
+
+TABLES = SQLModel.metadata.tables
+INDEXES = {index.name for table in TABLES.values() for index in table.indexes}
+
+
+def run() -> None:
+    """Run what the command asks for in one transaction, then report what was applied."""
+    config = context.config
+    report = config.attributes.setdefault("report", config.print_stdout)
+    url = config.attributes.get("url") or read_settings().database_url
+    applied: list[str] = []
+
+    def note(*, step: Any, heads: set[str], **_: Any) -> None:
+        applied.append(f"{'up' if step.is_upgrade else 'down'}graded to {', '.join(heads) or 'base'}")
+
+    with migration_transaction(url) as connection:
+        refuse_newer(connection)
+        context.configure(
+            connection=connection,
+            target_metadata=SQLModel.metadata,
+            render_as_batch=True,
+            compare_type=True,
+            compare_server_default=True,
+            include_name=is_ours,
+            render_item=render_without_zap,
+            autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+            on_version_apply=note,
+        )
+        context.run_migrations()
+    for line in applied:
+        report(line)
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Tables of other tools, and indexes that somebody added to zap's, are none of zap's business."""
+    return {"table": name in TABLES, "index": name in INDEXES}.get(kind, True)
+
+
+def render_without_zap(kind: str, item: Any, _context: object) -> str | bool:
+    """Column types as plain SQLAlchemy, so that migrations import neither zap nor SQLModel."""
+    if kind == "type" and isinstance(item, AutoString):
+        return f"sa.String({'' if item.length is None else item.length})"
+    if kind == "type" and isinstance(item, WallTime):
+        return "sa.DateTime().with_variant(sa.Text(), 'sqlite')"
+    if kind == "type" and isinstance(item, Stamp):
+        return "sa.DateTime(timezone=True).with_variant(sa.Text(), 'sqlite')"
+    return False
+
+
+if context.is_offline_mode():
+    raise CommandError("zap's migrations look at the database that they change, so there is no --sql for them")
+try:
+    run()
+except ZapError as error:
+    if context.config.cmd_opts is None:
+        raise
+    # The command line of Alembic prints this one without a traceback.
+    raise CommandError(error.message) from error

@@ -1,0 +1,297 @@
+"""zap serve: real sockets, several workers, clean ends."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import create_engine, text
+
+from zap.db.schema import upgrade
+from zap.settings import Settings
+
+
+def logged(settings):
+    engine = create_engine(settings.database_url)
+    with engine.connect() as connection:
+        found = connection.execute(
+            text("SELECT prediction_id, input_id, model_version FROM predictions WHERE source = 'inference'")
+        ).all()
+    engine.dispose()
+    return [tuple(row) for row in found]
+
+
+def test_it_works_with_two_workers(serve, trained, good_request):
+    server = serve(trained, "--workers", "2").wait()
+
+    answers = [httpx.post(f"{server.url}/predict", json=good_request).json() for _ in range(20)]
+
+    expected = [(answer["prediction_id"], answer["input_id"], answer["model_version"]) for answer in answers]
+    assert sorted(logged(trained)) == sorted(expected)
+    assert server.stop()[0] == 0
+
+
+def test_every_worker_serves_a_new_model_within_two_seconds(serve, trained, good_request):
+    server = serve(trained, "--workers", "2").wait()
+
+    def version():
+        # A connection of its own each time, so that both workers are asked.
+        return httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"]
+
+    assert {version() for _ in range(20)} == {1}
+    assert httpx.post(f"{server.url}/train-model", timeout=120).json()["model_version"] == 2
+    time.sleep(2)
+
+    assert {version() for _ in range(40)} == {2}
+
+
+def test_one_training_at_a_time_over_all_workers(serve, trained):
+    server = serve(trained, "--workers", "2").wait()
+    codes = []
+
+    def post():
+        codes.append(httpx.post(f"{server.url}/train-model", timeout=120).status_code)
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(codes) == [200, 409, 409, 409]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_under_load_loses_nothing_that_was_answered(serve, trained_sqlite, good_request, workers):
+    server = serve(trained_sqlite, "--workers", workers).wait()
+    answers, stopped = [], threading.Event()
+
+    def ask():
+        with httpx.Client() as client:
+            while not stopped.is_set():
+                try:
+                    reply = client.post(f"{server.url}/predict", json=good_request)
+                except httpx.TransportError:
+                    return
+                if reply.status_code == 200:
+                    answers.append(reply.json()["prediction_id"])
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    _, seconds = server.stop()
+    stopped.set()
+    for thread in threads:
+        thread.join()
+
+    assert len(answers) > 20
+    assert seconds < 8
+    assert set(answers) <= {row[0] for row in logged(trained_sqlite)}
+
+
+def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite, good_request):
+    server = serve(trained_sqlite).wait()
+    thread = threading.Thread(target=train_in_vain, args=[server])
+    # Enough history for the training to be still running when the signal comes.
+    multiply_history(trained_sqlite, times=200)
+    thread.start()
+    time.sleep(6)
+    _, seconds = server.stop()
+    thread.join()
+
+    assert seconds < 10
+    server = serve(trained_sqlite).wait()
+    assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM predictions WHERE model_version > 1")) == 0
+        assert connection.scalars(text("SELECT status FROM training_runs ORDER BY run_id")).all() == [
+            "finished",
+            "failed",
+        ]
+    engine.dispose()
+
+
+def train_in_vain(server):
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(f"{server.url}/train-model", timeout=60).raise_for_status()
+
+
+def multiply_history(settings, times):
+    engine = create_engine(settings.database_url)
+    with engine.begin() as connection:
+        columns = [
+            row[1]
+            for row in connection.execute(text('PRAGMA table_info("ChargingSessions")'))
+            if row[1] != "session_id"
+        ]
+        names = ", ".join(columns)
+        connection.execute(
+            text(
+                f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {times})"
+                f' INSERT INTO "ChargingSessions" ({names}) SELECT {names} FROM "ChargingSessions", n'
+            )
+        )
+    engine.dispose()
+
+
+def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sqlite, good_request):
+    """Neither the server nor the training gets to clean up; the next start does."""
+    server = serve(trained_sqlite).wait()
+    multiply_history(trained_sqlite, times=40)
+    thread = threading.Thread(target=train_in_vain, args=[server])
+    thread.start()
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.connect() as connection:
+        while not connection.scalar(text("SELECT count(*) FROM predictions WHERE model_version = 2")):
+            connection.rollback()
+            time.sleep(0.02)
+    kill_tree(server.process.pid)
+    thread.join()
+    server.process.wait()
+
+    server = serve(trained_sqlite).wait()
+
+    assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM predictions WHERE model_version = 2")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM model_versions")) == 1
+        assert connection.scalars(text("SELECT status FROM training_runs ORDER BY run_id")).all() == [
+            "finished",
+            "failed",
+        ]
+    engine.dispose()
+
+
+def kill_tree(pid):
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    os.kill(pid, signal.SIGKILL)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_path, good_request):
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'data' / 'zap.sqlite'}", models_dir=tmp_path / "models")
+    server = serve(settings, "--bootstrap").wait(120)
+    assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200
+    server.stop()
+    assert "synthetic" in server.log()
+    before = dump(settings)
+
+    server = serve(settings, "--bootstrap").wait(30)
+
+    assert httpx.get(f"{server.url}/health/ready").status_code == 200
+    server.stop()
+    assert dump(settings) == before
+
+
+def dump(settings):
+    connection = sqlite3.connect(settings.url.database)
+    lines = list(connection.iterdump())
+    connection.close()
+    return lines
+
+
+def test_plain_serve_only_upgrades_and_says_so(serve, empty_database_url, tmp_path, good_request):
+    server = serve(Settings(database_url=empty_database_url, models_dir=tmp_path / "models")).wait()
+
+    assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 503
+    assert httpx.get(f"{server.url}/health/ready").json()["checks"]["database"] == "ok"
+    server.stop()
+    assert "upgraded" in server.log()
+    assert not (tmp_path / "models" / "production_model.joblib").exists()
+
+
+def test_a_host_that_others_reach_is_warned_about(serve, trained_sqlite):
+    server = serve(trained_sqlite, "--host", "0.0.0.0").wait()
+
+    server.stop()
+    assert "ZAP_API_KEY is not set" in server.log()
+
+
+def test_a_database_that_is_newer_than_the_code_is_refused(serve, trained_sqlite):
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+
+    server = serve(trained_sqlite)
+
+    assert server.process.wait(30) == 17
+    assert "newer" in server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_the_log_is_one_json_object_a_line(serve, trained_sqlite, good_request):
+    server = serve(trained_sqlite).wait()
+    httpx.post(f"{server.url}/predict", json={}, headers={"X-Request-ID": "find-me"})
+
+    server.stop()
+
+    lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+    assert any(line.get("request_id") == "find-me" and line["status"] == 422 for line in lines)
+
+
+@pytest.mark.parametrize("change", ["swapped", "emptied", "deleted"])
+def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_sqlite, good_request, tmp_path, change):
+    """The strange file is a pickle that would leave a mark; the bytes in the database take its place."""
+    good = trained_sqlite.model_file.read_bytes()
+    mark = tmp_path / "unpickled"
+    strange = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode() if change == "swapped" else b""
+    trained_sqlite.model_file.write_bytes(strange)
+    if change == "deleted":
+        trained_sqlite.model_file.unlink()
+
+    server = serve(trained_sqlite).wait()
+
+    assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200
+    assert trained_sqlite.model_file.read_bytes() == good
+    assert not mark.exists()
+    aside = list(trained_sqlite.models_dir.glob("*.not-zap-*"))
+    assert [file.read_bytes() for file in aside] == ([] if change == "deleted" else [strange])
+    # The same while it serves.
+    trained_sqlite.model_file.write_bytes(b"strange")
+    deadline = time.monotonic() + 3
+    while trained_sqlite.model_file.read_bytes() != good and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert trained_sqlite.model_file.read_bytes() == good
+
+
+def test_uvicorn_alone_serves_a_database_at_head_and_refuses_another(trained_sqlite, tmp_path):
+    behind = tmp_path / "behind.sqlite"
+    upgrade(f"sqlite:///{behind}")
+    connection = sqlite3.connect(behind)
+    with connection:
+        connection.execute("DELETE FROM alembic_version")
+    connection.close()
+    environment = os.environ | trained_sqlite.environment() | {"ZAP_DATABASE_URL": f"sqlite:///{behind}"}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "zap.app:create_app", "--port", "0"]
+
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert refused.returncode != 0
+    assert "zap db upgrade" in refused.stderr
+
+
+def test_a_copy_of_the_real_database_is_served(serve, zapapp_database, tmp_path):
+    path = tmp_path / "zapapp.sqlite"
+    shutil.copy(zapapp_database, path)
+    path.chmod(0o644)
+    settings = Settings(database_url=f"sqlite:///{path}", models_dir=tmp_path / "models")
+
+    server = serve(settings).wait()
+
+    record = httpx.get(f"{server.url}/predictions/3565").json()
+    assert record["source"] in {"train", "inference"}
+    assert "+00:00" not in record["prediction_timestamp"]
+    server.stop()
+    assert "before-zap" in server.log()

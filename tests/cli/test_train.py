@@ -1,0 +1,123 @@
+"""zap train."""
+
+import json
+
+import joblib
+import msgspec
+import pandas as pd
+import pytest
+from sqlalchemy import create_engine, text
+
+from zap.controllers.schemas import TrainReply
+
+
+def test_it_works(zap_command, trained):
+    done = zap_command("train", settings=trained)
+
+    assert done.returncode == 0
+    assert "Version 2 was trained" in done.stdout
+    for shown in (
+        "guessing: prior",
+        "guessing: driver share",
+        "Level 1",
+        "synthetic",
+        "the one that the driver used",
+    ):
+        assert shown in " ".join(done.stdout.split())
+    # Where nobody watches, progress is a plain line a phase.
+    assert [line for line in done.stderr.splitlines() if line.endswith("...")] == [
+        "read ...", "clean ...", "fit ...", "evaluate ...", "save ...", "log ...",
+    ]  # fmt: skip
+    assert "\x1b[" not in done.stdout + done.stderr
+
+
+def test_json_is_exactly_the_reply_of_the_server(zap_command, trained_sqlite, sqlite_client):
+    over_http = sqlite_client.post("/train-model")
+    printed = zap_command("train", "--json", settings=trained_sqlite)
+
+    assert printed.returncode == 0
+    report = msgspec.json.decode(printed.stdout, type=TrainReply)
+    assert printed.stdout.count("\n") == 1
+    served = msgspec.json.decode(over_http.content, type=TrainReply)
+    assert (served.model_version, report.model_version) == (2, 3)
+    same = (
+        "test_f1_score",
+        "test_f1_interval",
+        "log_loss",
+        "baselines",
+        "confusion_matrix",
+        "dropped",
+        "hyper_parameters",
+    )
+    assert [getattr(report, name) for name in same] == [getattr(served, name) for name in same]
+    assert list(json.loads(printed.stdout)) == list(over_http.json())
+
+
+def test_the_exported_file_is_an_estimator_of_natural_unit_columns(zap_command, trained_sqlite, good_request):
+    zap_command("train", settings=trained_sqlite)
+
+    model = joblib.load(trained_sqlite.model_file)
+
+    frame = pd.DataFrame(
+        [good_request | {"vehicle_model": None, "charging_start_time": pd.Timestamp("2024-05-01 18:00")}]
+    )
+    assert set(model.feature_names_in_) == set(frame)
+    assert model.predict_proba(frame).shape == (1, len(model.classes_))
+    assert model.predict(frame)[0] in model.classes_
+    assert model.get_params()["num_leaves"] == 40
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_without_a_history_it_fails_in_a_sentence(zap_command, empty_settings, as_json):
+    done = zap_command("train", *["--json"] * as_json, settings=empty_settings)
+
+    assert done.returncode == 11
+    assert "0 usable sessions in ChargingSessions" in done.stderr
+    assert "upgraded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (json.loads(done.stdout)["status"] if as_json else done.stdout) == (422 if as_json else "")
+
+
+def test_rows_of_a_run_that_died_are_removed_first(zap_command, trained):
+    engine = create_engine(trained.database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO training_runs (status, started_at) VALUES ('running', '2026-01-01T00:00:00+00:00')")
+        )
+        connection.execute(
+            text(
+                "INSERT INTO model_versions (run_id, status, created_at, artefact, sha256, hyper_parameters, contract)"
+                " SELECT 2, 'candidate', created_at, artefact, 'x', hyper_parameters, contract FROM model_versions"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO predictions (prediction_timestamp, source, predicted_class, model_version)"
+                " SELECT prediction_timestamp, source, predicted_class, 2 FROM predictions"
+            )
+        )
+
+    assert zap_command("train", settings=trained).returncode == 0
+
+    with engine.connect() as connection:
+        runs = connection.execute(text("SELECT run_id, status FROM training_runs ORDER BY run_id")).all()
+        versions = connection.execute(text("SELECT model_version, status FROM model_versions ORDER BY 1")).all()
+        logged = connection.scalars(text("SELECT DISTINCT model_version FROM predictions ORDER BY 1")).all()
+    engine.dispose()
+    assert [tuple(run) for run in runs] == [(1, "finished"), (2, "failed"), (3, "finished")]
+    assert [tuple(version) for version in versions] == [(1, "archived"), (3, "production")]
+    assert logged == [1, 3]
+
+
+def test_a_strange_model_file_is_moved_aside(zap_command, trained_sqlite):
+    trained_sqlite.model_file.write_bytes(b"of an older service")
+
+    assert zap_command("train", settings=trained_sqlite).returncode == 0
+
+    (aside,) = trained_sqlite.models_dir.glob("*.not-zap-*")
+    assert aside.read_bytes() == b"of an older service"
+    assert joblib.load(trained_sqlite.model_file).classes_.tolist() == [
+        "DC Fast Charger",
+        "Level 1",
+        "Level 2",
+    ]

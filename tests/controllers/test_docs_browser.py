@@ -1,0 +1,70 @@
+"""/docs in a real browser, with no internet: the page renders, and Execute shows 200."""
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+                  "--disable-sync", "--disable-component-update", "--no-first-run"],
+        )  # fmt: skip
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """/docs of a real server, with every problem that the browser sees and every address that it asks."""
+    page = browser.new_page()
+    page.problems, page.asked = [], []
+    page.on("console", lambda message: message.type == "error" and page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+    yield page
+    page.close()
+
+
+def execute(page, operation):
+    block = page.locator(f"[id$='-{operation}']")
+    block.locator(".opblock-summary-control").click()
+    block.get_by_role("button", name="Execute").click()
+    live = block.locator(".live-responses-table .response .response-col_status")
+    expect(live).to_contain_text("200", timeout=60_000)
+    return block.locator(".live-responses-table .response .response-col_description").inner_text()
+
+
+def test_it_renders_from_its_own_files_only(page, server):
+    expect(page.locator(".info .title")).to_contain_text("zap")
+    for operation in ("predict", "trainModel", "getPrediction", "live", "ready"):
+        expect(page.locator(f"[id$='-{operation}']")).to_be_visible()
+
+    assert page.problems == []
+    assert [url for url in page.asked if not url.startswith((server.url, "data:"))] == []
+
+
+def test_predict_answers_200_with_the_example_as_it_stands(page):
+    assert "predicted_class" in execute(page, "predict")
+    assert page.problems == []
+
+
+def test_train_model_answers_200(page):
+    assert "test_f1_score" in execute(page, "trainModel")
+    assert page.problems == []
+
+
+def test_a_field_shows_its_unit_and_range(page):
+    block = page.locator("[id$='-predict']")
+    block.locator(".opblock-summary-control").click()
+    body = block.locator(".opblock-section-request-body")
+    body.get_by_role("tab", name="Schema").click()
+    body.get_by_role("button", name="Expand all").first.click()
+    battery = body.locator(".json-schema-2020-12-property", has_text="battery_capacity_kwh")
+    battery.get_by_role("button", name="Expand all").click()
+
+    expect(battery).to_contain_text("number(0, 400]")
+    expect(battery).to_contain_text("usable battery size, above 0 to 400 kWh")

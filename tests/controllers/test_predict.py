@@ -1,0 +1,321 @@
+"""POST /predict: logged, then answered."""
+
+import json
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from litestar.testing import TestClient
+from sqlalchemy import event, text
+
+from zap.app import create_app
+from zap.db.tables import InferenceInput, Prediction
+
+
+def counts(app, rows):
+    return len(rows(app, InferenceInput)), len(rows(app, Prediction))
+
+
+def test_it_works(client, good_request, rows):
+    before = counts(client.app, rows)
+
+    reply = client.post("/predict", json=good_request)
+
+    assert reply.status_code == 200
+    answer = reply.json()
+    assert list(answer["probabilities"]) == ["DC Fast Charger", "Level 1", "Level 2"]
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert answer["predicted_class"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert answer["model_version"] == 1
+    assert counts(client.app, rows) == (before[0] + 1, before[1] + 1)
+    request, prediction = rows(client.app, InferenceInput)[-1], rows(client.app, Prediction)[-1]
+    assert request["input_id"] == answer["input_id"] == prediction["input_id"]
+    assert prediction["prediction_id"] == answer["prediction_id"]
+    assert prediction["source"] == "inference"
+    assert prediction["actual_class"] is None
+    assert prediction["probabilities"] == answer["probabilities"]
+    assert prediction["predicted_class"] == answer["predicted_class"]
+    assert prediction["model_version"] == 1
+    assert request["request_timestamp"] <= prediction["prediction_timestamp"]
+    assert request["request_timestamp"].utcoffset().total_seconds() == 0
+
+
+def test_the_request_is_logged_as_it_was_sent(client, good_request, rows):
+    body = json.dumps(good_request | {"vehicle_model": "Citroën ë-C4"}, indent=3, ensure_ascii=False) + "\n"
+
+    assert (
+        client.post("/predict", content=body.encode(), headers={"Content-Type": "application/json"}).status_code == 200
+    )
+
+    assert rows(client.app, InferenceInput)[-1]["input_data_json"] == body
+
+
+def test_a_known_driver_fills_in_what_is_left_out(client, good_request, rows):
+    with client.app.state.engine.connect() as connection:
+        user, battery, age, model, user_type = connection.execute(
+            text(
+                "SELECT v.user_id, battery_capacity_kwh, vehicle_age_years, vehicle_model, user_type"
+                ' FROM "Vehicles" v JOIN "Users" u ON u.user_id = v.user_id ORDER BY v.vehicle_id LIMIT 1'
+            )
+        ).one()
+    start = {"charging_start_time": "2024-05-01T18:00:00"}
+    session = {
+        name: good_request[name] for name in ("state_of_charge_start", "distance_driven_km", "temperature_c")
+    } | start
+    whole = session | {
+        "battery_capacity_kwh": battery, "vehicle_age_years": age, "vehicle_model": model, "user_type": user_type
+    }  # fmt: skip
+
+    by_user = client.post("/predict", json=session | {"user_id": user}).json()
+    by_vehicle = client.post("/predict", json=session | {"vehicle_id": 1}).json()
+    in_full = client.post("/predict", json=whole).json()
+
+    assert by_user["probabilities"] == by_vehicle["probabilities"] == in_full["probabilities"]
+    # The request stays what the client sent.
+    assert "user_type" not in rows(client.app, InferenceInput)[-3]["input_data_json"]
+
+
+def test_an_unknown_driver_leaves_the_field_required(client, good_request):
+    del good_request["user_type"]
+
+    reply = client.post("/predict", json=good_request | {"user_id": "nobody"})
+
+    assert reply.status_code == 422
+    assert [error["pointer"] for error in reply.json()["errors"]] == ["#/user_type"]
+
+
+def test_without_a_model_it_says_how_to_get_one(untrained_client, good_request, rows):
+    reply = untrained_client.post("/predict", json=good_request)
+
+    assert reply.status_code == 503
+    assert "zap train" in reply.json()["detail"]
+    assert counts(untrained_client.app, rows) == (0, 0)
+
+
+@pytest.mark.parametrize("table", ["inference_inputs", "predictions"])
+def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_written(client, good_request, rows, table):
+    before = counts(client.app, rows)
+    with client.app.state.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO gone"))
+
+    reply = client.post("/predict", json=good_request)
+
+    assert reply.status_code == 503
+    assert reply.json()["type"] == "urn:zap:problem:log-unavailable"
+    assert reply.headers["retry-after"] == "1"
+    assert "gone" not in reply.text
+    with client.app.state.engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE gone RENAME TO {table}"))
+    assert counts(client.app, rows) == before
+
+
+def test_a_commit_that_fails_is_no_answer(client, good_request, rows):
+    """The last moment at which it can go wrong: both rows are in, and the commit is refused."""
+    before = counts(client.app, rows)
+
+    @event.listens_for(client.app.state.engine, "commit")
+    def refuse(connection):
+        connection.exec_driver_sql("THIS IS NO SQL")
+
+    reply = client.post("/predict", json=good_request)
+
+    event.remove(client.app.state.engine, "commit", refuse)
+    assert reply.status_code == 503
+    assert counts(client.app, rows) == before
+
+
+def test_many_requests_at_once_are_each_logged_once(client, good_request, rows):
+    answers = []
+
+    def ask():
+        for _ in range(10):
+            answers.append(client.post("/predict", json=good_request).json())  # noqa: PERF401
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    logged = {(row["prediction_id"], row["input_id"]) for row in rows(client.app, Prediction) if row["input_id"]}
+    assert logged == {(answer["prediction_id"], answer["input_id"]) for answer in answers}
+    assert len(logged) == 80
+
+
+def test_answers_are_the_estimators_to_the_bit(client, good_request):
+    frame = pd.DataFrame(
+        [good_request | {"vehicle_model": None, "charging_start_time": pd.Timestamp("2024-05-01 18:00")}]
+    )
+
+    answer = client.post("/predict", json=good_request | {"charging_start_time": "2024-05-01T18:00:00"}).json()
+
+    model = client.app.state.production.predictor._model
+    assert np.array(list(answer["probabilities"].values())).tobytes() == model.predict_proba(frame)[0].tobytes()
+
+
+# Bad bodies: every one is refused with problem details, none is logged, none is a 500.
+
+BAD = {
+    "empty": b"",
+    "blank": b"   ",
+    "truncated": b'{"user_type": "Comm',
+    "two documents": b"{}{}",
+    "no JSON": b"hello",
+    "single quotes": b"{'user_type': 'Commuter'}",
+    "a trailing comma": b'{"user_type": "Commuter",}',
+    "a byte order mark": b"\xef\xbb\xbf{}",
+    "not UTF-8": b'{"user_type": "\xff\xfe"}',
+    "a lone surrogate": b'{"user_type": "\\ud800"}',
+    "NaN": b'{"temperature_c": NaN}',
+    "Infinity": b'{"temperature_c": Infinity}',
+    "a list": b"[]",
+    "a string": b'"Commuter"',
+    "a number": b"7",
+    "null": b"null",
+    "nested too deeply": b"[" * 20_000,
+    "a field nested too deeply": b'{"temperature_c": ' + b"[" * 20_000,
+    "an unknown field nested too deeply": b'{"x": ' + b'{"x": ' * 10_000,
+    "a number of five thousand digits": b'{"temperature_c": ' + b"9" * 5_000 + b"}",
+    "a number beyond floats": b'{"temperature_c": 1e999}',
+    "an empty object": b"{}",
+}
+BAD_FIELDS = {
+    "a string for a number": {"temperature_c": "15"},
+    "true for a number": {"temperature_c": True},
+    "a list for a number": {"temperature_c": [15]},
+    "an object for a number": {"temperature_c": {"value": 15}},
+    "null where the history has no holes": {"battery_capacity_kwh": None},
+    "a huge number": {"distance_driven_km": 1e308},
+    "a huge whole number": {"distance_driven_km": 10**25},
+    "a negative charge": {"state_of_charge_start": -1},
+    "a charge above 100": {"state_of_charge_start": 152.0},
+    "a battery of zero": {"battery_capacity_kwh": 0},
+    "a heat wave": {"temperature_c": 73},
+    "an old vehicle": {"vehicle_age_years": 51},
+    "an unknown user type": {"user_type": "Astronaut"},
+    "an empty user type": {"user_type": ""},
+    "a number for a string": {"user_type": 3},
+    "a long string": {"vehicle_model": "x" * 10_000},
+    "NUL in the user type": {"user_type": "Commuter\x00"},
+    "NUL in the user id": {"user_id": "User_1\x00"},
+    "NUL in the vehicle model": {"vehicle_model": "\x00"},
+    "a string for the vehicle id": {"vehicle_id": "1"},
+    "a fraction for the vehicle id": {"vehicle_id": 1.5},
+    "a vehicle id beyond 64 bits": {"vehicle_id": 2**63},
+    "a negative vehicle id": {"vehicle_id": -1},
+    "no time": {"charging_start_time": "soon"},
+    "a date without a time": {"charging_start_time": "2026-03-02"},
+    "a time of another year zero": {"charging_start_time": "0001-01-01T00:00:00+14:00"},
+    "a number for a time": {"charging_start_time": 1767225600},
+    "an extra field": {"colour": "red"},
+    "what is known only afterwards": {"energy_consumed_kwh": 30.0},
+    "the station of the session": {"charging_station_id": "Station_1"},
+}
+
+
+def refused(client, rows, **request):
+    before = counts(client.app, rows)
+    reply = client.request("POST", "/predict", **request)
+    assert 400 <= reply.status_code < 500, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem = reply.json()
+    assert problem["status"] == reply.status_code
+    assert {"type", "title", "detail", "request_id"} <= problem.keys()
+    assert counts(client.app, rows) == before
+    return problem
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD)
+def test_a_bad_body_is_refused(sqlite_client, rows, body):
+    refused(sqlite_client, rows, content=body, headers={"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("fields", BAD_FIELDS.values(), ids=BAD_FIELDS)
+def test_a_bad_field_is_refused_by_its_pointer(sqlite_client, rows, good_request, fields):
+    problem = refused(sqlite_client, rows, json=good_request | fields)
+
+    assert problem["status"] == 422
+    assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in fields]
+
+
+@pytest.mark.parametrize("missing", ["distance_driven_km", "battery_capacity_kwh", "vehicle_age_years", "user_type"])
+def test_a_missing_field_is_refused_by_its_pointer(sqlite_client, rows, good_request, missing):
+    del good_request[missing]
+
+    assert [error["pointer"] for error in refused(sqlite_client, rows, json=good_request)["errors"]] == [f"#/{missing}"]
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_another_content_type_is_refused(sqlite_client, rows, good_request, media_type):
+    headers = {"Content-Type": media_type} if media_type else {}
+
+    assert refused(sqlite_client, rows, content=json.dumps(good_request).encode(), headers=headers)["status"] == 415
+
+
+def test_eleven_megabytes_are_refused(sqlite_client, rows):
+    body = b'{"user_type": "' + b"x" * 11_000_000 + b'"}'
+
+    assert refused(sqlite_client, rows, content=body, headers={"Content-Type": "application/json"})["status"] == 413
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_another_method_is_refused(sqlite_client, rows, good_request, method):
+    reply = sqlite_client.request(method, "/predict")
+
+    assert reply.status_code == 405
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert "POST" in reply.headers["allow"]
+
+
+def test_an_old_field_name_is_answered_with_its_new_one(sqlite_client, rows, good_request):
+    """The request of the earlier service, as it stands in an adopted database."""
+    old = {
+        "state of charge start": 30.5, "distance driven km": 250.2, "temperature c": 15.0, "battery capacity kwh": 64.0,
+        "vehicle age years": 2.5, "user type Commuter": 1.0, "user type Occasional": 0.0,
+    }  # fmt: skip
+
+    details = {error["pointer"]: error["detail"] for error in refused(sqlite_client, rows, json=old)["errors"]}
+
+    assert "called state_of_charge_start now" in details["#/state of charge start"]
+    assert "called user_type now" in details["#/user type Commuter"]
+    assert "required" in details["#/temperature_c"]
+
+
+def test_a_refusal_is_counted_and_leaves_one_line_without_its_values(sqlite_client, good_request, caplog):
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            sqlite_client.post(
+                "/predict", json=good_request | {"user_type": "Astronaut"}, headers={"X-Request-ID": "abc-1"}
+            )
+
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(lines) == 3
+    assert "abc-1" in lines[0]
+    assert not any("Astronaut" in line for line in lines)
+    assert sqlite_client.get("/health/ready").json()["refused_requests"] == 3
+
+
+def test_a_request_id_is_given_back(sqlite_client, good_request):
+    assert (
+        sqlite_client.post("/predict", json=good_request, headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
+        == "abc-1"
+    )
+    given = sqlite_client.post("/predict", json=good_request, headers={"X-Request-ID": "no\tgood id"}).headers[
+        "x-request-id"
+    ]
+    assert len(given) == 32
+
+
+def test_an_unexpected_error_stays_in_the_log(trained_sqlite, good_request, capsys):
+    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
+        client.app.state.production._predictor._codes = None
+        reply = client.post("/predict", json=good_request)
+
+    assert reply.status_code == 500
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in reply.text
+    assert "NoneType" not in reply.text
+    line = next(line for line in capsys.readouterr().err.splitlines() if "unexpected error" in line)
+    assert json.loads(line)["request_id"] == reply.json()["request_id"]
+    assert "Traceback" in json.loads(line)["exception"]

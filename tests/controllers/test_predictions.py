@@ -1,0 +1,59 @@
+"""GET /predictions/{id}: the request, the answer, the version, the time."""
+
+import pytest
+from sqlalchemy import text
+
+from zap.db.engine import write_transaction
+
+
+def test_it_works(client, good_request):
+    answer = client.post("/predict", json=good_request).json()
+
+    record = client.get(f"/predictions/{answer['prediction_id']}").json()
+
+    assert record.pop("prediction_timestamp").endswith("+00:00")
+    assert record.pop("request_timestamp").endswith("+00:00")
+    assert record == {
+        "prediction_id": answer["prediction_id"],
+        "input_id": answer["input_id"],
+        "source": "inference",
+        "predicted_class": answer["predicted_class"],
+        "actual_class": None,
+        "probabilities": answer["probabilities"],
+        "model_version": 1,
+        "request": good_request,
+    }
+
+
+def test_a_row_of_a_training_has_no_request(client):
+    record = client.get("/predictions/1").json()
+
+    assert (record["source"], record["input_id"], record["request"]) == ("train", None, None)
+    assert record["actual_class"]
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**9, 2**63 - 1, 2**63, 10**40, "x", "1.5"])
+def test_what_is_not_there_is_a_404(client, number):
+    reply = client.get(f"/predictions/{number}")
+
+    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_rows_that_are_older_than_zap_are_shown_as_they_are(sqlite_client):
+    """Their stamps have no zone, and nobody promises that what they logged is JSON."""
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        connection.execute(text("INSERT INTO inference_inputs VALUES (777, '2025-11-09T22:26:36.760882', '{old: 1}')"))
+        connection.execute(
+            text(
+                "INSERT INTO predictions (prediction_id, input_id, prediction_timestamp, source, predicted_class)"
+                " VALUES (888888, 777, '2025-11-09T22:26:36.9', 'inference', 'Level 1')"
+            )
+        )
+
+    record = sqlite_client.get("/predictions/888888").json()
+
+    assert record["request_timestamp"] == "2025-11-09T22:26:36.760882"
+    assert record["request"] == "{old: 1}"
+    assert record["model_version"] is None
+    assert record["probabilities"] is None

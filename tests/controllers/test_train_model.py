@@ -1,0 +1,175 @@
+"""POST /train-model: one training at a time, in a process of its own, and an honest report."""
+
+import json
+import threading
+import time
+
+import msgspec
+import pytest
+from sqlalchemy import delete, update
+from sqlmodel import col
+
+from zap.controllers.schemas import TrainReply
+from zap.db.engine import training_lock, write_transaction
+from zap.db.tables import ChargingSession, ModelVersion, Prediction, TrainingRun
+from zap.ml.model import ChargerTypeModel, sha256
+
+
+def test_it_works(client, good_request, rows):
+    before = len(rows(client.app, Prediction))
+
+    reply = client.post("/train-model")
+
+    assert reply.status_code == 200
+    report = reply.json()
+    msgspec.convert(report, TrainReply, strict=True)
+    assert set(report) == set(TrainReply.__struct_fields__)
+    sessions = len(rows(client.app, ChargingSession))
+    assert report["status"] == "success"
+    assert report["trained_samples"] == int(sessions * 0.9)
+    assert report["trained_samples"] + report["test_samples"] == sessions
+    assert report["model_version"] == 2
+    assert report["synthetic_sessions"] == sessions
+    assert "synthetic" in report["message"]
+    assert set(report["phases"]) == {"read", "clean", "fit", "evaluate", "save", "log"}
+    assert set(report["baselines"]) == {"prior", "driver_share"}
+    # Each training row is logged, with what the driver really used.
+    logged = rows(client.app, Prediction)[before:]
+    assert len(logged) == report["trained_samples"]
+    assert {(row["source"], row["model_version"], row["input_id"]) for row in logged} == {("train", 2, None)}
+    assert all(row["actual_class"] for row in logged)
+    assert all(row["predicted_class"] == max(row["probabilities"], key=row["probabilities"].get) for row in logged)
+    # The worker that answered serves it at once.
+    assert client.post("/predict", json=good_request).json()["model_version"] == 2
+    # The file is an export of the version's bytes, usable without zap's server.
+    version = rows(client.app, ModelVersion)[-1]
+    exported = client.app.state.settings.model_file.read_bytes()
+    assert (version["status"], version["sha256"]) == ("production", sha256(exported))
+    assert [row["status"] for row in rows(client.app, ModelVersion)] == ["archived", "production"]
+    assert ChargerTypeModel.from_bytes(exported, version["sha256"]).classes_.tolist() == report["classes"]
+    assert rows(client.app, TrainingRun)[-1]["report"] == report
+
+
+def test_the_same_history_gives_the_same_trees(sqlite_client, rows):
+    sqlite_client.post("/train-model")
+
+    first, second = (
+        ChargerTypeModel.from_bytes(row["artefact"], row["sha256"]) for row in rows(sqlite_client.app, ModelVersion)
+    )
+
+    assert first.booster_.model_to_string() == second.booster_.model_to_string()
+
+
+def test_a_second_training_is_refused_while_one_runs(client):
+    replies = []
+
+    def post():
+        replies.append(client.post("/train-model"))
+
+    threads = [threading.Thread(target=post) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(reply.status_code for reply in replies) == [200, 409]
+    refused = next(reply for reply in replies if reply.status_code == 409)
+    assert refused.json()["type"] == "urn:zap:problem:training-running"
+
+
+def test_a_training_of_another_process_is_noticed_at_once(client, good_request):
+    engine = client.app.state.engine
+    with write_transaction(engine) as connection:
+        connection.execute(update(TrainingRun).values(status="running"))
+
+    with training_lock(engine):
+        start = time.perf_counter()
+        assert client.post("/train-model").status_code == 409
+        quick = time.perf_counter() - start
+
+    # Without a process of its own: that takes longer than this by far.
+    assert quick < 1
+    assert client.post("/predict", json=good_request).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (delete(ChargingSession), "0 usable sessions"),
+        (delete(ChargingSession).where(col(ChargingSession.session_id) > 30), "30 usable sessions"),
+        (update(ChargingSession).values(charger_type="Level 2"), "only one charger type, 'Level 2'"),
+    ],
+)
+def test_a_history_that_is_not_enough_leaves_the_old_model_serving(client, good_request, rows, change, says):
+    with write_transaction(client.app.state.engine) as connection:
+        connection.execute(change)
+    before = len(rows(client.app, Prediction))
+
+    reply = client.post("/train-model")
+
+    assert reply.status_code == 422
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert says in reply.json()["detail"]
+    assert client.post("/predict", json=good_request).json()["model_version"] == 1
+    assert len(rows(client.app, Prediction)) == before + 1
+    run = rows(client.app, TrainingRun)[-1]
+    assert run["status"] == "failed"
+    assert says in run["report"]["detail"]
+
+
+def test_without_a_history_it_says_what_is_missing(untrained_client):
+    reply = untrained_client.post("/train-model")
+
+    assert reply.status_code == 422
+    assert "ChargingSessions" in reply.json()["detail"]
+    assert "import-history" in reply.json()["detail"]
+
+
+def test_predictions_go_on_while_a_training_runs(client, good_request):
+    """Also while it logs its rows: its transactions are short."""
+    done = threading.Event()
+    slowest, versions = 0.0, set()
+
+    def post():
+        client.post("/train-model")
+        done.set()
+
+    trainer = threading.Thread(target=post)
+    trainer.start()
+    while not done.is_set():
+        start = time.perf_counter()
+        reply = client.post("/predict", json=good_request)
+        slowest = max(slowest, time.perf_counter() - start)
+        assert reply.status_code == 200
+        versions.add(reply.json()["model_version"])
+    trainer.join()
+
+    assert versions >= {1}
+    # SQLite gives up on a lock after five seconds; nothing may come near that.
+    assert slowest < 2.5
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{}", "application/json", 200),
+        (b'{"rounds": 5}', "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"{", "application/json", 400),
+        (b"[" * 20_000, "application/json", 400),
+        (b"x=1", "application/x-www-form-urlencoded", 415),
+        (b" " * 70_000, "application/json", 413),
+    ],
+)
+def test_it_takes_no_body(sqlite_client, body, content_type, status):
+    reply = sqlite_client.post("/train-model", content=body, headers={"Content-Type": content_type})
+
+    assert reply.status_code == status
+    if status != 200:
+        assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_the_report_is_json_that_any_client_reads(sqlite_client):
+    text = sqlite_client.post("/train-model").text
+
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

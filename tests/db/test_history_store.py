@@ -1,0 +1,475 @@
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, insert, make_url, select
+
+from zap.db.engine import create_engine
+from zap.db.history_store import (
+    SESSIONS,
+    USERS,
+    VEHICLES,
+    Count,
+    HistoryCounts,
+    has_history,
+    read_history,
+    upsert_history,
+)
+from zap.db.schema import upgrade
+
+at = datetime.fromisoformat
+NO_USERS = pd.DataFrame({"user_id": pd.Series(dtype="str")})
+NO_VEHICLES = pd.DataFrame({"user_id": pd.Series(dtype="str"), "vehicle_model": pd.Series(dtype="str")})
+
+
+def frame(*rows, columns):
+    made = pd.DataFrame(list(rows), columns=list(columns))
+    for name in {"charging_start_time", "charging_end_time"}.intersection(columns):
+        made[name] = pd.to_datetime(made[name])
+    return made
+
+
+def sessions(*rows, columns=("user_id", "charging_start_time", "charging_station_id", "charger_type")):
+    return frame(*rows, columns=columns)
+
+
+def store(engine, given_sessions, users=NO_USERS, vehicles=NO_VEHICLES, **options):
+    return upsert_history(engine, users, vehicles, given_sessions, **options)
+
+
+def rows_of(engine, table, *names):
+    columns = [table.c[name] for name in names]
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(*table.primary_key.columns))]
+
+
+ONE = sessions(("U", "2024-01-01 10:00", "S1", "Level 1"))
+
+
+def test_it_works(engine):
+    """Users, vehicles and sessions are stored, and the session knows its vehicle."""
+    counts = upsert_history(
+        engine,
+        frame(("U", "Commuter"), columns=("user_id", "user_type")),
+        frame(
+            ("U", "Leaf", 40.0, 2.0),
+            columns=("user_id", "vehicle_model", "battery_capacity_kwh", "vehicle_age_years"),
+        ),
+        frame(
+            ("U", "Leaf", "2024-01-01 10:00", "2024-01-01 11:00", "Level 1", 12.5),
+            columns=(
+                "user_id",
+                "vehicle_model",
+                "charging_start_time",
+                "charging_end_time",
+                "charger_type",
+                "energy_consumed_kwh",
+            ),
+        ),
+    )
+
+    assert counts == HistoryCounts(Count(added=1), Count(added=1), Count(added=1))
+    assert rows_of(engine, USERS, "user_id", "user_type") == [("U", "Commuter")]
+    assert rows_of(engine, VEHICLES, "vehicle_id", "battery_capacity_kwh", "vehicle_age_years") == [(1, 40.0, 2.0)]
+    assert rows_of(
+        engine,
+        SESSIONS,
+        "session_id",
+        "vehicle_id",
+        "charging_start_time",
+        "charging_end_time",
+        "energy_consumed_kwh",
+    ) == [(1, 1, at("2024-01-01 10:00"), at("2024-01-01 11:00"), 12.5)]
+
+
+def test_has_history(engine):
+    assert not has_history(engine)
+
+    store(engine, ONE)
+
+    assert has_history(engine)
+
+
+def test_the_same_again_is_unchanged(engine):
+    store(engine, ONE)
+
+    assert store(engine, ONE).sessions == Count(unchanged=1)
+
+
+def test_a_changed_value_is_updated(engine):
+    store(engine, ONE)
+
+    counts = store(engine, ONE.assign(charger_type="Level 2"))
+
+    assert counts.sessions == Count(updated=1)
+    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(1, "Level 2")]
+
+
+def test_a_missing_value_erases_nothing(engine):
+    store(engine, ONE.assign(energy_consumed_kwh=5.0, charging_station_location="Dundee"))
+
+    counts = store(engine, ONE.assign(energy_consumed_kwh=float("nan"), charging_station_location=None))
+
+    assert counts.sessions == Count(unchanged=1)
+    assert rows_of(engine, SESSIONS, "energy_consumed_kwh", "charging_station_location") == [(5.0, "Dundee")]
+
+
+@pytest.mark.parametrize(
+    "key", [("V", "2024-01-01 10:00", "S1"), ("U", "2024-01-01 10:01", "S1"), ("U", "2024-01-01 10:00", "S2")]
+)
+def test_user_start_and_station_together_are_the_key(engine, key):
+    store(engine, ONE)
+
+    assert store(engine, sessions((*key, "Level 1"))).sessions == Count(added=1)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [(None, "2024-01-01 10:00", "S1"), ("U", "2024-01-01 10:00", None), (None, "2024-01-01 10:00", None)],
+)
+def test_a_session_with_missing_parts_of_its_key_is_found_again(engine, key):
+    """NULL equals nothing in SQL; here what is missing equals what is missing."""
+    row = sessions((*key, "Level 1"))
+    store(engine, row)
+
+    assert store(engine, row).sessions == Count(unchanged=1)
+
+
+def test_a_missing_station_is_another_key_than_any_station(engine):
+    store(engine, ONE)
+
+    assert store(engine, ONE.assign(charging_station_id=None)).sessions == Count(added=1)
+
+
+def test_of_rows_with_one_key_the_later_holds_value_by_value(engine):
+    both = pd.concat(
+        [ONE.assign(energy_consumed_kwh=5.0, temperature_c=1.0), ONE.assign(energy_consumed_kwh=6.0)],
+        ignore_index=True,
+    )
+
+    assert store(engine, both).sessions == Count(added=1, repeated=1)
+    assert rows_of(engine, SESSIONS, "energy_consumed_kwh", "temperature_c") == [(6.0, 1.0)]
+
+
+def test_a_session_id_is_the_key_where_there_is_one(engine):
+    """Even when the session had another user and start."""
+    store(engine, ONE.assign(session_id=7))
+
+    counts = store(engine, sessions(("V", "2024-02-02 12:00", "S1", "Level 1")).assign(session_id=7))
+
+    assert counts.sessions == Count(updated=1)
+    assert rows_of(engine, SESSIONS, "session_id", "user_id", "charging_start_time") == [
+        (7, "V", at("2024-02-02 12:00"))
+    ]
+
+
+def test_sessions_with_different_ids_may_agree_in_all_else(engine):
+    twins = pd.concat([ONE, ONE], ignore_index=True).assign(session_id=[1, 2])
+
+    assert store(engine, twins).sessions == Count(added=2)
+    assert store(engine, twins).sessions == Count(unchanged=2)
+
+
+def test_of_twins_without_id_the_first_is_meant(engine):
+    store(engine, pd.concat([ONE, ONE], ignore_index=True).assign(session_id=[4, 3]))
+
+    store(engine, ONE.assign(charger_type="Level 2"))
+
+    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(3, "Level 2"), (4, "Level 1")]
+
+
+def test_new_ids_go_on_above_given_ones(engine):
+    store(engine, ONE.assign(session_id=41))
+
+    counts = store(engine, sessions(("U", "2024-01-02 10:00", "S1", "Level 1")))
+
+    assert counts.sessions == Count(added=1)
+    assert rows_of(engine, SESSIONS, "session_id") == [(41,), (42,)]
+
+
+def test_given_ids_below_the_highest_do_not_bring_old_ids_back(engine):
+    store(engine, sessions(*(("U", f"2024-01-0{day} 10:00", "S1", "A") for day in range(1, 6))))
+    with engine.begin() as connection:
+        connection.execute(delete(SESSIONS).where(SESSIONS.c.session_id > 1))
+
+    store(engine, sessions(("U", "2024-02-01 10:00", "S1", "A")).assign(session_id=3))
+    store(engine, sessions(("U", "2024-02-02 10:00", "S1", "A")))
+
+    assert rows_of(engine, SESSIONS, "session_id") == [(1,), (3,), (6,)]
+
+
+def test_rows_with_and_without_id_may_come_together(engine):
+    mixed = sessions(("U", "2024-01-02 10:00", "S1", "Level 1"), ("U", "2024-01-01 10:00", "S1", "Level 1")).assign(
+        session_id=pd.array([None, 5], dtype="Int64")
+    )
+
+    assert store(engine, mixed).sessions == Count(added=2)
+    assert store(engine, mixed).sessions == Count(unchanged=2)
+    assert rows_of(engine, SESSIONS, "session_id") == [(5,), (6,)]
+
+
+def test_a_vehicle_is_a_user_and_a_model(engine):
+    vehicles = frame(
+        ("U", "Leaf", 40.0),
+        ("U", "Zoe", 52.0),
+        ("V", "Leaf", 62.0),
+        columns=("user_id", "vehicle_model", "battery_capacity_kwh"),
+    )
+    trips = ONE.assign(vehicle_model="Zoe")
+    store(engine, trips, vehicles=vehicles)
+
+    counts = store(engine, trips, vehicles=vehicles.assign(battery_capacity_kwh=[40.0, 55.0, 62.0]))
+
+    assert counts.vehicles == Count(updated=1, unchanged=2)
+    assert rows_of(engine, VEHICLES, "vehicle_id", "battery_capacity_kwh") == [
+        (1, 40.0),
+        (2, 55.0),
+        (3, 62.0),
+    ]
+    assert rows_of(engine, SESSIONS, "vehicle_id") == [(2,)]
+
+
+def test_a_vehicle_without_model_is_found_again(engine):
+    vehicle = frame(("U", None, 40.0), columns=("user_id", "vehicle_model", "battery_capacity_kwh"))
+    store(engine, ONE, vehicles=vehicle)
+
+    counts = store(engine, ONE, vehicles=vehicle)
+
+    assert counts.vehicles == Count(unchanged=1)
+    assert rows_of(engine, SESSIONS, "vehicle_id") == [(1,)]
+
+
+def test_a_session_of_an_unknown_vehicle_has_none(engine):
+    store(engine, ONE.assign(vehicle_model="Leaf"))
+
+    assert rows_of(engine, SESSIONS, "vehicle_id") == [(None,)]
+
+
+def test_a_vehicle_that_is_not_told_again_stays(engine):
+    vehicle = frame(("U", "Leaf"), columns=("user_id", "vehicle_model"))
+    store(engine, ONE.assign(vehicle_model="Leaf"), vehicles=vehicle)
+
+    assert store(engine, ONE).sessions == Count(unchanged=1)
+    assert rows_of(engine, SESSIONS, "vehicle_id") == [(1,)]
+
+
+def test_a_new_user_type_is_updated(engine):
+    users = frame(("U", "Commuter"), ("V", None), columns=("user_id", "user_type"))
+    store(engine, ONE, users=users)
+
+    counts = store(engine, ONE, users=users.assign(user_type=[None, "Casual"]))
+
+    assert counts.users == Count(updated=1, unchanged=1)
+    assert rows_of(engine, USERS, "user_id", "user_type") == [("U", "Commuter"), ("V", "Casual")]
+
+
+def test_all_or_nothing(engine):
+    """A text that the sessions cannot hold leaves no users behind."""
+    users = frame(("U", "Commuter"), columns=("user_id", "user_type"))
+
+    with pytest.raises(Exception, match="no_such_column"):
+        store(engine, ONE.assign(no_such_column=1.0), users=users)
+
+    assert rows_of(engine, USERS, "user_id") == []
+
+
+def test_two_imports_at_a_time_add_each_session_once(engine):
+    day = sessions(*(("U", "2024-01-01 10:00", f"S{number}", "A") for number in range(2_000)))
+
+    with ThreadPoolExecutor() as threads:
+        counts = list(threads.map(lambda _: store(engine, day).sessions, range(3)))
+
+    assert sorted(count.added for count in counts) == [0, 0, 2_000]
+
+
+def test_progress_reaches_the_end_of_each_table(engine):
+    seen = []
+
+    store(
+        engine,
+        sessions(*(("U", "2024-01-01 10:00", f"S{number}", "A") for number in range(10_001))),
+        users=frame(("U",), columns=("user_id",)),
+        progress=lambda *step: seen.append(step),
+    )
+
+    assert seen == [
+        ("users", 1, 1),
+        ("sessions", 10_000, 10_001),
+        ("sessions", 10_001, 10_001),
+    ]
+
+
+def test_reading_gives_the_three_tables(engine):
+    upsert_history(
+        engine,
+        frame(("U", "Commuter"), columns=("user_id", "user_type")),
+        frame(("U", "Leaf", 40.0), columns=("user_id", "vehicle_model", "battery_capacity_kwh")),
+        ONE.assign(vehicle_model="Leaf", temperature_c=-3.5),
+    )
+
+    raw = read_history(engine)
+
+    assert raw.users.to_dict("records") == [{"user_id": "U", "user_type": "Commuter"}]
+    (vehicle,) = raw.vehicles.to_dict("records")
+    assert (vehicle["vehicle_id"], vehicle["battery_capacity_kwh"]) == (1, 40.0)
+    (session,) = raw.sessions.to_dict("records")
+    assert session["charging_start_time"] == "2024-01-01 10:00:00"
+    assert (session["session_id"], session["vehicle_id"], session["temperature_c"]) == (1, 1, -3.5)
+
+
+def test_reading_an_empty_history_gives_empty_frames(engine):
+    raw = read_history(engine)
+
+    assert (len(raw.users), len(raw.vehicles), len(raw.sessions)) == (0, 0, 0)
+    assert "charging_start_time" in raw.sessions
+
+
+def test_reading_sees_one_moment(engine, database_url):
+    """What is committed while the users are read is in none of the three frames."""
+    other = create_engine(database_url)
+
+    def _write_after_users(_connection, _cursor, statement, *_rest):
+        if '"Users"' in statement and not has_history(other):
+            store(other, ONE)
+
+    event.listen(engine, "after_cursor_execute", _write_after_users)
+    raw = read_history(engine)
+
+    assert len(raw.sessions) == 0
+    assert has_history(other)
+    other.dispose()
+
+
+@pytest.fixture
+def legacy(tmp_path):
+    """A SQLite database whose cells hold what no engine would let in today."""
+    url = f"sqlite:///{tmp_path / 'legacy.sqlite'}"
+    upgrade(url)
+    with sqlite3.connect(make_url(url).database) as connection:
+        connection.executemany(
+            'INSERT INTO "ChargingSessions" (charging_start_time, user_id, charging_end_time,'
+            " energy_consumed_kwh, charging_station_id, charger_type) VALUES (?, 'U', 'noon', 'lots', 'S1', 'Level 1')",
+            [("yesterday",), ("2024-01-01 10:00:00",)],
+        )
+    connection.close()
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def test_what_cannot_be_read_comes_through_as_it_is(legacy):
+    raw = read_history(legacy)
+
+    assert raw.sessions["charging_start_time"].tolist() == ["yesterday", "2024-01-01 10:00:00"]
+    assert raw.sessions["energy_consumed_kwh"].tolist() == ["lots", "lots"]
+
+
+def test_garbage_is_kept_until_a_value_replaces_it(legacy):
+    assert store(legacy, ONE).sessions == Count(unchanged=1)
+
+    counts = store(legacy, ONE.assign(energy_consumed_kwh=5.0, charging_end_time=pd.Timestamp("2024-01-01 11:00")))
+
+    assert counts.sessions == Count(updated=1)
+    assert read_history(legacy).sessions["energy_consumed_kwh"].tolist() == ["lots", 5.0]
+
+
+some = st.sampled_from
+made_sessions = st.lists(
+    st.tuples(
+        some([None, "U", "V"]),
+        some(["2024-01-01 10:00:00", "2024-01-01 10:00:01", "2023-01-01 10:00:00"]),
+        some([None, "S1", "S2"]),
+        some(["Level 1", "Level 2"]),
+        some([None, 1, 2, 3]),
+        some([None, "Leaf", "Zoe"]),
+        some([None, 1.0, 2.0]),
+    ),
+    max_size=12,
+)
+
+
+def _frames(rows):
+    names = (
+        "user_id",
+        "charging_start_time",
+        "charging_station_id",
+        "charger_type",
+        "session_id",
+        "vehicle_model",
+        "energy_consumed_kwh",
+    )
+    table = frame(*rows, columns=names).astype({"session_id": "Int64", "energy_consumed_kwh": "float64"})
+    owned = table[table["user_id"].notna()]
+    return owned[["user_id"]].drop_duplicates(), owned[["user_id", "vehicle_model"]].drop_duplicates(), table
+
+
+def _empty(engine):
+    with engine.begin() as connection:
+        for table in (SESSIONS, VEHICLES, USERS):
+            connection.execute(delete(table))
+
+
+def _without_ids(engine):
+    """The stored sessions, without the ids that the database chose."""
+    names = [column.name for column in SESSIONS.columns if column.name not in {"session_id", "vehicle_id"}]
+    return sorted(map(repr, rows_of(engine, SESSIONS, *names)))
+
+
+examples = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@examples
+@given(rows=made_sessions)
+def test_importing_twice_adds_and_changes_nothing(engine, rows):
+    _empty(engine)
+    upsert_history(engine, *_frames(rows))
+    before = rows_of(engine, SESSIONS, *SESSIONS.columns.keys())
+
+    counts = upsert_history(engine, *_frames(rows))
+
+    assert (counts.users.added, counts.vehicles.added, counts.sessions.added) == (0, 0, 0)
+    assert rows_of(engine, SESSIONS, *SESSIONS.columns.keys()) == before
+
+
+@examples
+@given(rows=made_sessions, data=st.data())
+def test_the_order_of_rows_decides_nothing(engine, rows, data):
+    """As long as no key comes twice."""
+    rows = list({(row[:3], row[4]): row for row in rows}.values())
+    by_id = {row[4]: row for row in rows if row[4] is not None}
+    rows = [row for row in rows if row[4] is None and all(row[:3] != other[:3] for other in by_id.values())]
+    rows += by_id.values()
+    _empty(engine)
+    upsert_history(engine, *_frames(rows))
+    ordered = _without_ids(engine)
+    _empty(engine)
+
+    upsert_history(engine, *_frames(data.draw(st.permutations(rows))))
+
+    assert _without_ids(engine) == ordered
+
+
+@examples
+@given(rows=made_sessions)
+def test_no_row_is_lost(engine, rows):
+    """Each is added, updates one, is unchanged or repeats another; every key can be found."""
+    _empty(engine)
+
+    counts = upsert_history(engine, *_frames(rows)).sessions
+
+    assert counts.added + counts.updated + counts.unchanged + counts.repeated == len(rows)
+    assert len(rows_of(engine, SESSIONS, "session_id")) == counts.added
+
+
+def test_a_start_stored_by_others_is_found(engine):
+    """Rows that were written beside zap, by another tool."""
+    with engine.begin() as connection:
+        connection.execute(
+            insert(SESSIONS).values(user_id="U", charging_start_time=at("2024-01-01 10:00"), charging_station_id="S1")
+        )
+
+    assert store(engine, ONE).sessions == Count(updated=1)

@@ -1,0 +1,160 @@
+"""The synthetic history: deterministic, physically consistent, with known best scores."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zap.errors import InvalidSettings
+from zap.ml import training
+from zap.ml.history import RawHistory, clean_history
+from zap.ml.sample import (
+    CLASSES,
+    EFFICIENCY,
+    MISSING_SHARE,
+    SAMPLE_USER_PREFIX,
+    USER_TYPES,
+    VEHICLES,
+    sample_history,
+)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return sample_history()
+
+
+def raw(sample):
+    """The sample as the database would hold it."""
+    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
+    sessions = sample.sessions.merge(vehicles[["user_id", "vehicle_id"]], on="user_id")
+    return RawHistory(sample.users, vehicles, sessions.assign(session_id=range(len(sessions))))
+
+
+def test_the_same_arguments_give_the_same_history():
+    first, second = sample_history(seed=3, drivers=8, months=2), sample_history(seed=3, drivers=8, months=2)
+
+    for name in ("users", "vehicles", "sessions"):
+        pd.testing.assert_frame_equal(getattr(first, name), getattr(second, name))
+    assert first.probabilities.tobytes() == second.probabilities.tobytes()
+
+
+def test_another_seed_gives_another_history():
+    first, second = sample_history(seed=3, drivers=8, months=2), sample_history(seed=4, drivers=8, months=2)
+
+    assert not first.sessions["charging_start_time"].equals(second.sessions["charging_start_time"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"drivers": 0}, {"drivers": 10**9}, {"months": 0}, {"months": 121}, {"seed": -1}]
+)
+def test_sizes_that_cannot_be_made_are_refused_by_name(arguments):
+    with pytest.raises(InvalidSettings, match=next(iter(arguments))):
+        sample_history(**arguments)
+
+
+def test_keys_are_unique(sample):
+    assert sample.users["user_id"].is_unique
+    assert not sample.vehicles.duplicated(["user_id", "vehicle_model"]).any()
+    assert not sample.sessions.duplicated(["user_id", "charging_start_time", "charging_station_id"]).any()
+    assert sample.sessions["user_id"].str.startswith(SAMPLE_USER_PREFIX).all()
+
+
+def test_it_has_all_types_of_everything(sample):
+    assert set(sample.users["user_type"]) == {one.name for one in USER_TYPES}
+    assert set(sample.vehicles["vehicle_model"]) == {one.model for one in VEHICLES}
+    shares = sample.sessions["charger_type"].value_counts(normalize=True)
+    assert set(shares.index) == set(CLASSES)
+    assert shares.min() > 0.12
+
+
+def test_sessions_obey_physics(sample):
+    frame = sample.sessions.merge(sample.vehicles, on=["user_id", "vehicle_model"])
+    gained = frame["state_of_charge_end"] - frame["state_of_charge_start"]
+
+    assert frame["state_of_charge_start"].between(0, 100).all()
+    assert frame["state_of_charge_end"].between(0, 100).all()
+    assert (gained > 0).all()
+    # To the rounding of the percentages.
+    arrived = frame["energy_consumed_kwh"] * EFFICIENCY
+    assert np.allclose(arrived, gained / 100 * frame["battery_capacity_kwh"], atol=0.1)
+    drawn = frame["charging_rate_kw"] * frame["charging_duration_hours"]
+    assert np.allclose(drawn, frame["energy_consumed_kwh"], atol=1e-3)
+    limits = frame["vehicle_model"].map({one.model: max(one.ac_kw, one.dc_kw) for one in VEHICLES})
+    assert (frame["charging_rate_kw"] <= limits).all()
+    lasted = (frame["charging_end_time"] - frame["charging_start_time"]).dt.total_seconds() / 3600
+    assert np.allclose(lasted, frame["charging_duration_hours"], atol=1.1 / 3600)
+
+
+def test_a_driver_charges_once_at_a_time(sample):
+    frame = sample.sessions.sort_values(["user_id", "charging_start_time"])
+
+    before = frame.groupby("user_id")["charging_end_time"].shift()
+    assert not (frame["charging_start_time"] <= before).any()
+
+
+def test_clock_and_calendar_agree_with_the_start(sample):
+    frame = sample.sessions
+
+    assert (frame["day_of_week"] == frame["charging_start_time"].dt.day_name()).all()
+    assert (frame.loc[frame["time_of_day"] == "Evening", "charging_start_time"].dt.hour >= 17).all()
+    assert frame["charging_start_time"].is_monotonic_increasing
+
+
+def test_winters_are_colder_than_summers(sample):
+    by_month = sample.sessions.groupby(sample.sessions["charging_start_time"].dt.month)["temperature_c"].mean()
+
+    assert by_month[1] < by_month[4] < by_month[7]
+
+
+def test_few_values_are_missing(sample):
+    assert sample.sessions["distance_driven_km"].isna().mean() == pytest.approx(MISSING_SHARE, rel=0.3)
+    assert sample.sessions[["charger_type", "charging_start_time", "user_id"]].notna().all(axis=None)
+
+
+def test_types_were_drawn_with_the_stated_probabilities(sample):
+    """Calibration: of the sessions for which the model says about p, a share of about p used the type."""
+    for code, name in enumerate(sample.classes):
+        stated, used = sample.probabilities[:, code], sample.sessions["charger_type"] == name
+        for low in np.arange(0, 1, 0.2):
+            some = (stated >= low) & (stated < low + 0.2)
+            deviation = np.sqrt((stated[some] * (1 - stated[some])).sum())
+            assert abs(used[some].sum() - stated[some].sum()) < 4 * deviation
+
+
+def test_the_reachable_scores_are_those_of_the_true_probabilities(sample):
+    labels = pd.Categorical(sample.sessions["charger_type"], categories=sample.classes).codes
+    best, without = sample.reachable(), sample.reachable_without_habit()
+
+    found = sample.probabilities[np.arange(len(labels)), labels]
+    assert (sample.probabilities.argmax(axis=1) == labels).mean() == pytest.approx(best.accuracy, abs=0.01)
+    assert -np.log(found).mean() == pytest.approx(best.log_loss, abs=0.01)
+    assert without.log_loss > best.log_loss
+
+
+def test_without_the_habit_ten_points_are_out_of_reach(sample):
+    last = slice(int(len(sample.sessions) * 0.9), None)
+
+    for rows in (slice(None), last):
+        assert sample.reachable(rows).accuracy - sample.reachable_without_habit(rows).accuracy >= 0.10
+
+
+def test_the_model_beats_every_baseline(sample, capsys):
+    split = training.split_by_time(clean_history(raw(sample)))
+
+    scores = training.score(split, training.fit(split, n_jobs=2))
+
+    best = sample.reachable(slice(split.n_train, None))
+    with capsys.disabled():
+        print(f"\n{len(split.test):,} last sessions      accuracy  log loss")
+        print(f"reachable                    {best.accuracy:.3f}     {best.log_loss:.3f}")
+        known = sample.reachable_without_habit(slice(split.n_train, None))
+        print(f"reachable without the habit  {known.accuracy:.3f}     {known.log_loss:.3f}")
+        share = f"{scores['accuracy'] / best.accuracy:.0%} of it  {best.log_loss / scores['log_loss']:.0%}"
+        print(f"model                        {scores['accuracy']:.3f}     {scores['log_loss']:.3f}   {share}")
+        for name, baseline in scores["baselines"].items():
+            print(f"guessing: {name:18} F1 {baseline['weighted_f1']:.3f}     {baseline['log_loss']:.3f}")
+    assert scores["beats_baseline"]
+    for baseline in scores["baselines"].values():
+        assert scores["test_f1_score"] > baseline["weighted_f1"]
+        assert scores["macro_f1"] > baseline["macro_f1"]
+        assert scores["log_loss"] < baseline["log_loss"]

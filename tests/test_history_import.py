@@ -1,0 +1,257 @@
+import csv
+import gzip
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import func, select
+
+from zap.db.engine import create_engine
+from zap.db.history_store import SESSIONS, USERS, VEHICLES, Count, has_history
+from zap.db.schema import upgrade
+from zap.errors import BadHistoryFile
+from zap.history_import import import_history
+from zap.ml.history_file import PUBLIC_HEADERS
+
+HEADER = "user_id,charger_type,charging_start_time,energy_consumed_kwh\n"
+GOOD = "U,Level 1,2024-01-01 10:00:00,12.5\n"
+BAD = "U,Level 1,yesterday,12.5\n"
+
+
+def in_london(moment):
+    return moment.astimezone(ZoneInfo("Europe/London")).replace(tzinfo=None)
+
+
+def load(engine, path, **options):
+    return import_history(engine, path, wall_time=in_london, **options)
+
+
+def size(engine, table):
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(table))
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a history file and says where it is."""
+
+    def write(text, name="history.csv", encoding="utf-8"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def public_csv(zapapp_database, tmp_path):
+    """The public file, made from the rows that ZapApp's database holds of it, with its holes."""
+    empty = Random(1)
+    with closing(sqlite3.connect(f"file:{zapapp_database}?mode=ro", uri=True)) as connection:
+        found = connection.execute(f"SELECT {', '.join(PUBLIC_HEADERS.values())} FROM ev_charging_patterns").fetchall()
+    holes = ("energy_consumed_kwh", "charging_rate_kw", "distance_driven_km")
+    path = tmp_path / "ev_charging_patterns.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(PUBLIC_HEADERS)
+        for row in found:
+            writer.writerow(
+                "" if name in holes and empty.random() < 0.05 else value
+                for name, value in zip(PUBLIC_HEADERS.values(), row, strict=True)
+            )
+    return path
+
+
+def test_it_works(engine, public_csv):
+    """The public file is 1,320 users, vehicles and sessions, and says what is out of range."""
+    report = load(engine, public_csv)
+
+    counts = report.counts
+    assert (counts.users, counts.vehicles, counts.sessions) == (Count(1320), Count(1320), Count(1320))
+    assert report.outside["state_of_charge_start"] == 9
+    assert (report.refused, report.ignored_columns, report.without_user) == ([], [], 0)
+    assert [size(engine, table) for table in (USERS, VEHICLES, SESSIONS)] == [1320, 1320, 1320]
+
+
+def test_the_public_file_twice_adds_nothing(engine, public_csv):
+    load(engine, public_csv)
+
+    counts = load(engine, public_csv).counts
+
+    unchanged = Count(unchanged=1320)
+    assert (counts.users, counts.vehicles, counts.sessions) == (unchanged, unchanged, unchanged)
+
+
+def test_the_public_file_adds_nothing_to_the_database_that_holds_it(zapapp_database, public_csv, tmp_path):
+    """And its holes erase none of the values there."""
+    copy = tmp_path / "zapapp.sqlite"
+    shutil.copy(zapapp_database, copy)
+    upgrade(f"sqlite:///{copy}")
+    engine = create_engine(f"sqlite:///{copy}")
+
+    counts = load(engine, public_csv).counts
+
+    unchanged = Count(unchanged=1320)
+    assert (counts.users, counts.vehicles, counts.sessions) == (unchanged, unchanged, unchanged)
+    engine.dispose()
+
+
+def test_dundee_is_imported(engine, dundee_file):
+    report = load(engine, dundee_file)
+
+    assert (report.rows, report.outside, report.ignored_columns) == (12_421, {}, [])
+    counts = report.counts
+    assert (counts.users, counts.vehicles, counts.sessions) == (Count(689), Count(545), Count(12_421))
+
+
+def test_dundee_twice_adds_nothing(engine, dundee_file):
+    load(engine, dundee_file)
+
+    counts = load(engine, dundee_file).counts
+
+    assert counts.users == Count(unchanged=689)
+    assert counts.vehicles == Count(unchanged=545)
+    assert counts.sessions == Count(unchanged=12_421)
+
+
+def test_bad_rows_stop_the_import(engine, file):
+    with pytest.raises(BadHistoryFile) as caught:
+        load(engine, file(HEADER + GOOD + BAD))
+
+    reason = "charging_start_time 'yesterday' is not a time such as 2024-01-31 18:05:00"
+    assert caught.value.details == {"refused": [{"line": 3, "reason": reason}]}
+    assert f"line 3: {reason}" in caught.value.message
+    assert not has_history(engine)
+
+
+def test_the_message_shows_the_first_ten_and_how_many_more(engine, file):
+    with pytest.raises(BadHistoryFile) as caught:
+        load(engine, file(HEADER + BAD * 1_200))
+
+    assert "history.csv: 1,200 of 1,200 rows cannot be imported" in caught.value.message
+    assert caught.value.message.count("\n  line ") == 10
+    assert caught.value.message.endswith("\n  and 1,190 more")
+    assert len(caught.value.details["refused"]) == 1_200
+
+
+def test_bad_rows_can_be_skipped(engine, file):
+    report = load(engine, file(HEADER + BAD + GOOD), skip_bad_rows=True)
+
+    assert report.counts.sessions == Count(added=1)
+    assert [row.line for row in report.refused] == [2]
+    assert size(engine, SESSIONS) == 1
+
+
+def test_a_file_of_bad_rows_only_can_be_skipped_whole(engine, file):
+    assert load(engine, file(HEADER + BAD), skip_bad_rows=True).counts.sessions == Count()
+
+
+def test_a_header_alone_imports_nothing(engine, file):
+    assert load(engine, file(HEADER)).rows == 0
+
+
+def test_a_gzipped_file_is_read_whatever_its_name(engine, file):
+    path = file(gzip.compress((HEADER + GOOD).encode()), name="history.dat")
+
+    assert load(engine, path).counts.sessions == Count(added=1)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(engine, file):
+    assert load(engine, file(HEADER + GOOD, encoding="utf-8-sig")).counts.users == Count(added=1)
+
+
+def test_a_row_that_is_not_utf8_is_refused(engine, file):
+    with pytest.raises(BadHistoryFile, match=r"line 2: user_id .* is not UTF-8"):
+        load(engine, file(HEADER + "Zoë" + GOOD, encoding="latin-1"))
+
+
+def test_a_damaged_gzip_file_is_refused(engine, file):
+    path = file(gzip.compress((HEADER + GOOD * 100).encode())[:-20], name="history.csv.gz")
+
+    with pytest.raises(BadHistoryFile, match=r"history\.csv\.gz is damaged"):
+        load(engine, path)
+
+
+def test_an_empty_file_is_refused(engine, file):
+    with pytest.raises(BadHistoryFile, match="first line is empty"):
+        load(engine, file(""))
+
+
+def test_a_file_that_is_not_there_is_refused(engine, tmp_path):
+    with pytest.raises(BadHistoryFile, match=r"nothing\.csv cannot be read: No such file"):
+        load(engine, tmp_path / "nothing.csv")
+
+
+def test_times_with_an_offset_become_wall_time(engine, file):
+    load(engine, file(HEADER + "U,Level 1,2024-07-01T10:00:00Z,1\n"))
+
+    with engine.connect() as connection:
+        assert connection.scalar(select(SESSIONS.c.charging_start_time)) == datetime.fromisoformat("2024-07-01 11:00")
+
+
+def test_one_moment_written_in_two_ways_is_one_session(engine, file):
+    load(engine, file(HEADER + "U,Level 1,2024-07-01T10:00:00Z,1\n"))
+
+    assert load(engine, file(HEADER + "U,Level 1,2024-07-01 11:00,1\n")).counts.sessions == Count(unchanged=1)
+
+
+def test_values_out_of_range_are_stored(engine, file):
+    load(engine, file("charger_type,charging_start_time,state_of_charge_start\nA,2024-01-01 10:00,152.5\n"))
+
+    with engine.connect() as connection:
+        assert connection.scalar(select(SESSIONS.c.state_of_charge_start)) == 152.5
+
+
+def test_progress_tells_of_reading_and_of_storing(engine, file):
+    seen = []
+    path = file(HEADER + GOOD)
+
+    load(engine, path, progress=lambda *step: seen.append(step))
+
+    length = path.stat().st_size
+    assert seen[-3:] == [("reading", length, length), ("users", 1, 1), ("sessions", 1, 1)]
+
+
+def test_the_report_for_people(engine, file):
+    path = file(
+        "user_id,user_type,charger_type,charging_start_time,temperature_c,mood\n"
+        ",Commuter,Level 1,2024-01-01 10:00,-70,good\n"
+        "U,Commuter,Level 1,2024-01-01 10:00,,\n"
+        "U,Commuter,Level 1,2024-01-01 10:00,,\n"
+        "U,Commuter,,2024-01-01 10:00,,\n"
+    )
+
+    assert list(load(engine, path, skip_bad_rows=True).lines()) == [
+        "history.csv: 4 rows",
+        "users: 1 added, 0 updated, 0 unchanged",
+        "vehicles: 0 added, 0 updated, 0 unchanged",
+        "sessions: 2 added, 0 updated, 0 unchanged, 1 repeated",
+        "skipped 1 bad row:",
+        "  line 5: charger_type is empty",
+        "temperature_c: 1 value out of range, kept, and missing in training",
+        "1 row without a user: its user type and vehicle are not kept",
+        "ignored columns: 'mood'",
+    ]
+
+
+def test_the_report_for_programs_is_json(engine, file):
+    report = load(engine, file(HEADER + GOOD)).as_dict()
+
+    assert json.loads(json.dumps(report)) == {
+        "file": "history.csv",
+        "rows": 1,
+        "refused": [],
+        "counts": {
+            "users": {"added": 1, "updated": 0, "unchanged": 0, "repeated": 0},
+            "vehicles": {"added": 0, "updated": 0, "unchanged": 0, "repeated": 0},
+            "sessions": {"added": 1, "updated": 0, "unchanged": 0, "repeated": 0},
+        },
+        "ignored_columns": [],
+        "outside": {},
+        "without_user": 0,
+    }

@@ -1,0 +1,80 @@
+"""Imports point down only, and nothing happens at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zap
+
+PACKAGE = Path(zap.__file__).parent
+# Lowest first; a module may import its own layer and those before it.
+LAYERS = [
+    ("zap.errors",),
+    ("zap.settings",),
+    ("zap.logs",),
+    ("zap.ml",),
+    ("zap.db",),
+    ("zap.training_run", "zap.history_import"),
+    ("zap.controllers",),
+    ("zap.app",),
+    ("zap.cli",),
+    ("zap.__main__",),
+]
+MODULES = {
+    ".".join(["zap", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def layer(module):
+    for height, names in enumerate(LAYERS):
+        if any(module == name or module.startswith(f"{name}.") for name in names):
+            return height
+    return pytest.fail(f"{module} has no layer; add it to LAYERS")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (node.module, *(f"{node.module}.{name.name}" for name in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"zap"}))
+def test_imports_point_down(module):
+    used = {name for name in imports(MODULES[module]) if name in MODULES and name != "zap"}
+
+    assert [name for name in used if layer(name) > layer(module)] == []
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("zap.ml")))
+def test_ml_knows_no_server_no_session_and_no_settings(module):
+    foreign = ("litestar", "sqlmodel", "sqlalchemy", "uvicorn", "zap.settings", "zap.db")
+
+    assert [name for name in imports(MODULES[module]) if name.startswith(foreign)] == []
+
+
+def test_importing_the_app_makes_no_file_and_opens_no_connection(tmp_path):
+    code = (
+        "import sys\n"
+        "forbidden = ('socket.connect', 'sqlite3.connect')\n"
+        "sys.addaudithook(lambda name, _: sys.exit(7) if name in forbidden else None)\n"
+        "import zap.app"
+    )
+
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_loads_nothing_heavy():
+    heavy = {"lightgbm", "pandas", "sklearn", "sqlalchemy", "litestar", "rich"}
+    code = f"import sys, zap.cli; print(*sorted({heavy} & set(sys.modules)))"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert loaded.split() == []

@@ -1,0 +1,87 @@
+"""Settings: read from ZAP_* and .env once, and refused with a hint."""
+
+from pathlib import Path
+
+import pytest
+
+from zap.errors import InvalidSettings
+from zap.settings import Settings, read_settings
+
+
+def test_it_works(monkeypatch):
+    monkeypatch.setenv("ZAP_PORT", "9000")
+    monkeypatch.setenv("ZAP_DATABASE_URL", "postgresql+psycopg://zap@db/zap")
+
+    settings = read_settings(port=None, host="0.0.0.0")
+
+    assert (settings.port, settings.host, settings.url.database) == (9000, "0.0.0.0", "zap")
+
+
+def test_the_defaults_need_no_environment():
+    settings = read_settings()
+
+    assert settings.database_url == "sqlite:///data/charge_database_alt.sqlite"
+    assert settings.model_file == Path("models/production_model.joblib")
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert settings.sqlite_synchronous == "FULL"
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("ZAP_PORT=9001\nZAP_WORKERS=3\nOTHER=1\n")
+    monkeypatch.setenv("ZAP_PORT", "9002")
+
+    settings = read_settings()
+
+    assert (settings.port, settings.workers) == (9002, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("PORT", "many", "ZAP_PORT"),
+        ("PORT", "70000", "65535"),
+        ("WORKERS", "0", "ZAP_WORKERS"),
+        ("DATABASE_URL", "mysql://root@db/zap", "sqlite and postgresql"),
+        ("DATABASE_URL", "postgresql://zap@db/zap", "postgresql+psycopg"),
+        ("DATABASE_URL", "sqlite://", "name a file"),
+        ("DATABASE_URL", "sqlite:///:memory:", "name a file"),
+        ("DATABASE_URL", "data.sqlite", "sqlite:///FILE"),
+        ("SQLITE_SYNCHRONOUS", "OFF", "ZAP_SQLITE_SYNCHRONOUS"),
+        ("TIMEZONE", "Mars/Olympus", "Europe/London"),
+        ("TIMEZONE", "../etc/passwd", "Europe/London"),
+        ("LOG_FORMAT", "xml", "ZAP_LOG_FORMAT"),
+    ],
+)
+def test_an_unusable_value_is_refused_by_name(monkeypatch, name, value, hint):
+    monkeypatch.setenv(f"ZAP_{name}", value)
+
+    with pytest.raises(InvalidSettings, match=hint.replace("+", r"\+")) as caught:
+        read_settings()
+
+    assert f"ZAP_{name}" in caught.value.message
+
+
+def test_no_message_shows_a_password(monkeypatch):
+    monkeypatch.setenv("ZAP_DATABASE_URL", "mysql://root:secret@db/zap")
+
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("ZAP_DATABASE_URL")
+    assert "secret" not in Settings(database_url="postgresql+psycopg://zap:secret@db/zap").shown_url
+    assert "secret" not in repr(Settings(api_key="secret"))
+
+
+def test_what_zap_starts_has_the_same_settings(monkeypatch, tmp_path):
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/x.sqlite",
+        api_key="secret",
+        timezone="Europe/London",
+        port=9003,
+        workers=2,
+    )
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+    assert read_settings() == settings

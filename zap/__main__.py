@@ -1,0 +1,3 @@
+from zap.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""The application: wiring and nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+
+from zap.controllers.access import identify_requests, require_api_key
+from zap.controllers.docs import docs_handlers, openapi_config
+from zap.controllers.health import HealthController
+from zap.controllers.prediction import PredictionController
+from zap.controllers.problems import EXCEPTION_HANDLERS
+from zap.controllers.training import TrainingController, end_children
+from zap.db.engine import create_engine
+from zap.db.prediction_log import PredictionLog
+from zap.db.production import Production
+from zap.db.schema import check_at_head
+from zap.db.training_runs import clear_unfinished_runs_if_idle
+from zap.logs import configure_logs
+from zap.settings import Settings, read_settings
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The ASGI application: `uvicorn --factory zap.app:create_app` and `zap serve`.
+
+    Nothing is opened before it starts. Its start refuses a database that is not at head.
+    """
+    settings = settings or read_settings()
+    configure_logs(settings)
+    return Litestar(
+        route_handlers=[PredictionController, TrainingController, HealthController, *docs_handlers()],
+        lifespan=[_lifespan],
+        state=State(
+            {
+                "settings": settings,
+                "api_key": settings.api_key and settings.api_key.get_secret_value(),
+                "refused_requests": 0,
+                "children": set(),
+            }
+        ),
+        guards=[require_api_key],
+        middleware=[identify_requests],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=openapi_config(),
+        # Errors are logged where they become problem details, with the request's id.
+        logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
+    settings: Settings = app.state.settings
+    engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
+    check_at_head(engine)
+    clear_unfinished_runs_if_idle(engine)
+    app.state.engine = engine
+    app.state.prediction_log = PredictionLog(engine)
+    app.state.production = Production(engine, settings.model_file)
+    app.state.production.refresh()
+    watch = asyncio.create_task(app.state.production.watch())
+    try:
+        yield
+    finally:
+        await end_children(app.state.children)
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        app.state.prediction_log.close()
+        engine.dispose()

@@ -1,0 +1,343 @@
+"""The command line. Heavy packages are imported by the commands that need them, so that `zap --help` is quick."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from zap import __version__
+from zap.errors import DatabaseUnavailable, ZapError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from zap.settings import Settings
+
+_DATABASE = click.option("--database-url", help="Default: ZAP_DATABASE_URL.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Standard output is one JSON document, nothing else.")
+
+
+class _Command(click.Command):
+    """A command whose errors are told in a sentence (or as problem details, with --json) and by the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZapError as error:
+            _fail(error, as_json=ctx.params.get("as_json", False))
+
+
+class _Group(click.Group):
+    command_class = _Command
+    group_class = type
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="zap")
+def main() -> None:
+    """Learn from the charging history which charger type fits a driver's next session."""
+
+
+@main.command()
+@click.option("--host", help="Default: ZAP_HOST, else 127.0.0.1.")
+@click.option("--port", type=int, help="Default: ZAP_PORT, else 8000.")
+@click.option("--workers", type=int, help="Server processes. Default: ZAP_WORKERS, else 1.")
+@click.option("--bootstrap", is_flag=True, help="Load the sample history if there is none, train if there is no model.")
+@_DATABASE
+def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bool, database_url: str | None) -> None:
+    """Upgrade the database and serve predictions over HTTP."""
+    settings = _settings(host=host, port=port, workers=workers, database_url=database_url)
+    with _engine(settings, upgraded=True) as engine:
+        if bootstrap:
+            _bootstrap(engine, settings)
+    if settings.host not in {"127.0.0.1", "localhost", "::1"} and settings.api_key is None:
+        click.echo(
+            f"warning: {settings.host} can be reached from other machines and ZAP_API_KEY is not set:"
+            " whoever can reach it can train and predict",
+            err=True,
+        )
+    import uvicorn
+
+    from zap.logs import logging_config
+
+    # The workers are processes of their own and read their settings from the environment.
+    os.environ.update(settings.environment())
+    click.echo(f"zap {__version__} on http://{settings.host}:{settings.port}, docs at /docs", err=True)
+    uvicorn.run(
+        "zap.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_config=logging_config(settings),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+@main.command()
+@click.option("--no-upgrade", is_flag=True, hidden=True, help="The server that asks has upgraded already.")
+@_DATABASE
+@_JSON
+def train(no_upgrade: bool, database_url: str | None, as_json: bool) -> None:
+    """Train on the whole history and put the new model into production."""
+    settings = _settings(database_url=database_url)
+    # A training that is told to stop cleans up behind itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with _engine(settings, upgraded=not no_upgrade) as engine:
+        from zap.training_run import run_training
+
+        with _progress() as progress:
+            report = run_training(engine, settings, progress)
+    if as_json:
+        _print_json(report)
+    else:
+        _print_report(report)
+
+
+@main.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@_DATABASE
+def predict(file: Any, database_url: str | None) -> None:
+    """Predict for the JSON object in FILE (default: standard input), logged like a request over HTTP."""
+    settings = _settings(database_url=database_url)
+    body = file.read()
+    with _engine(settings, upgraded=False) as engine:
+        from zap.db.drivers import driver_facts
+        from zap.db.prediction_log import PredictionLog
+        from zap.db.production import Production
+        from zap.db.tables import utc_now
+        from zap.ml.request import USER_ID, VEHICLE_ID, complete_request, parse_request
+
+        received_at = utc_now()
+        production = Production(engine, settings.model_file)
+        production.refresh()
+        predictor = production.predictor
+        request = parse_request(body, settings.wall_time)
+        facts = driver_facts(engine, request.values.get(USER_ID), request.values.get(VEHICLE_ID))
+        values = complete_request(request, facts, predictor.contract)
+        answer = predictor.answer(values, now=settings.wall_time(received_at))
+        logged = PredictionLog(engine).write(request.text, received_at, answer)
+    _print_json(
+        {
+            "predicted_class": answer.predicted_class,
+            "probabilities": answer.probabilities,
+            "input_id": logged.input_id,
+            "prediction_id": logged.prediction_id,
+            "model_version": answer.model_version,
+        }
+    )
+
+
+@main.command("import-history")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--skip-bad-rows", is_flag=True, help="Import the other rows of a file that has bad ones.")
+@_DATABASE
+@_JSON
+def import_history_command(file: Path, skip_bad_rows: bool, database_url: str | None, as_json: bool) -> None:
+    """Add the charging sessions in FILE (.csv, .csv.gz) to the history; importing twice adds nothing."""
+    settings = _settings(database_url=database_url)
+    with _engine(settings, upgraded=True) as engine:
+        from zap.history_import import import_history
+
+        with _progress() as progress:
+            report = import_history(
+                engine,
+                file,
+                wall_time=settings.wall_time,
+                skip_bad_rows=skip_bad_rows,
+                progress=progress,
+            )
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        for line in report.lines():
+            click.echo(line)
+
+
+@main.command("sample-history")
+@click.option("--seed", type=int, default=42, show_default=True)
+@click.option("--drivers", type=int, default=None, help="How many drivers.")
+@click.option("--months", type=int, default=None, help="How many months of sessions.")
+@_DATABASE
+@_JSON
+def sample_history_command(
+    seed: int,
+    drivers: int | None,
+    months: int | None,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Add a synthetic history: made up, deterministic, with the best reachable scores known."""
+    settings = _settings(database_url=database_url)
+    size = {name: value for name, value in (("drivers", drivers), ("months", months)) if value is not None}
+    with _engine(settings, upgraded=True) as engine, _progress() as progress:
+        report = _add_sample_history(engine, progress, seed=seed, **size)
+    if as_json:
+        _print_json(report)
+    else:
+        for name, value in report.items():
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+
+
+@main.group(cls=_Group)
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command("upgrade")
+@_DATABASE
+def upgrade_command(database_url: str | None) -> None:
+    """Bring the database to the newest schema; an existing ZapApp database is adopted in place."""
+    with _engine(_settings(database_url=database_url), upgraded=True):
+        click.echo("the database is at head", err=True)
+
+
+def _settings(**overrides: object) -> "Settings":
+    from zap.logs import configure_logs
+    from zap.settings import read_settings
+
+    settings = read_settings(**overrides)
+    configure_logs(settings)
+    return settings
+
+
+@contextmanager
+def _engine(settings: "Settings", *, upgraded: bool) -> Iterator["Engine"]:
+    """An engine on a database at head: upgraded first, or refused when it is not."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from zap.db.engine import create_engine
+    from zap.db.schema import check_at_head, upgrade
+
+    if upgraded:
+        upgrade(settings.database_url, report=lambda line: click.echo(line, err=True))
+    engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
+    try:
+        if not upgraded:
+            check_at_head(engine)
+        yield engine
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise DatabaseUnavailable(f"{settings.shown_url}: {reason}") from error
+    finally:
+        engine.dispose()
+
+
+def _bootstrap(engine: "Engine", settings: "Settings") -> None:
+    from zap.db.history_store import has_history
+    from zap.db.model_registry import production_version
+
+    if not has_history(engine):
+        with _progress() as progress:
+            report = _add_sample_history(engine, progress)
+        click.echo(report["message"], err=True)
+    if production_version(engine) is None:
+        environment = {**os.environ, **settings.environment()}
+        # The training's memory is given back before the server starts.
+        trained = subprocess.run([sys.executable, "-m", "zap", "train", "--no-upgrade"], env=environment, check=False)
+        if trained.returncode:
+            sys.exit(trained.returncode)
+
+
+def _add_sample_history(engine: "Engine", progress: "Progress", **options: int) -> dict[str, Any]:
+    from zap.db.history_store import upsert_history
+    from zap.ml.sample import sample_history
+
+    sample = sample_history(**options)
+    upsert_history(engine, sample.users, sample.vehicles, sample.sessions, progress=progress)
+    reachable = sample.reachable()
+    return {
+        "message": "this history is synthetic: it shows how zap works and says nothing about real drivers",
+        "users": len(sample.users),
+        "vehicles": len(sample.vehicles),
+        "sessions": len(sample.sessions),
+        "reachable_accuracy": reachable.accuracy,
+        "reachable_log_loss": reachable.log_loss,
+    }
+
+
+# Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """On standard error: a bar for each thing that is done on a terminal, elsewhere a plain line where it begins."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    tasks: dict[str, Any] = {}
+    if not console.is_terminal:
+
+        def line(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = (done, total)
+                click.echo(f"{what} ...", err=True)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console) as bars:
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bars.update(task, completed=bars.tasks[task].total)
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield advance
+        for task in tasks.values():
+            bars.update(task, completed=bars.tasks[task].total)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    """What a person wants to see of a training."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(report["message"])
+    scores = Table("", "weighted F1", "macro F1", "log loss", title=f"on the last {report['test_samples']:,} sessions")
+    scores.add_row(
+        f"model version {report['model_version']}",
+        *(f"{report[name]:.3f}" for name in ("test_f1_score", "macro_f1", "log_loss")),
+    )
+    for name, baseline in report["baselines"].items():
+        scores.add_row(
+            f"guessing: {name.replace('_', ' ')}",
+            *(f"{baseline[score]:.3f}" for score in ("weighted_f1", "macro_f1", "log_loss")),
+        )
+    console.print(scores)
+    types = Table("charger type", "precision", "recall", "F1", "sessions")
+    for name, row in report["per_class"].items():
+        types.add_row(name, *(f"{row[score]:.3f}" for score in ("precision", "recall", "f1")), f"{row['support']:,}")
+    console.print(types)
+    for kind, counts in report["dropped"].items():
+        for name, count in counts.items():
+            console.print(f"{kind}: {name}: {count}")
+    console.print(f"Note: {report['label_meaning']}.")
+
+
+def _fail(error: ZapError, *, as_json: bool) -> NoReturn:
+    click.echo(f"Error: {error.title}: {error.message}", err=True)
+    for one in error.details.get("errors", ()):
+        click.echo(f"  {one['pointer']} {one['detail']}", err=True)
+    if as_json:
+        _print_json(error.problem())
+    sys.exit(error.exit_code)

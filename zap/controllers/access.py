@@ -1,0 +1,72 @@
+"""What happens around every request: its id, the API key, and the one line that a refusal leaves in the log."""
+
+import re
+import secrets
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.enums import ScopeType
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from zap.errors import Unauthorized
+
+log = structlog.get_logger(__name__)
+
+_USABLE_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+
+
+def identify_requests(app: ASGIApp) -> ASGIApp:
+    """Middleware: a request has an id (its own X-Request-ID, or a new one) in the log, in problems and in the reply.
+
+    A refused request (4xx) is counted and leaves one line, without its values.
+    """
+
+    async def identified(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+        request_id = sent if _USABLE_ID.fullmatch(sent) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                if 400 <= message["status"] < 500:
+                    _note_refusal(scope, message["status"])
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await app(scope, receive, send_with_id)
+
+    return identified
+
+
+def _note_refusal(scope: HTTPScope, status: int) -> None:
+    state: State = scope["litestar_app"].state
+    state.refused_requests += 1
+    log.info(
+        "refused",
+        method=scope["method"],
+        path=scope["path"][:200],
+        status=status,
+        refused_requests=state.refused_requests,
+    )
+
+
+async def require_api_key(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """Guard: with ZAP_API_KEY set, every POST must carry it.
+
+    Raises:
+        Unauthorized: it does not.
+    """
+    expected: str | None = connection.app.state.api_key
+    if expected is None or connection.scope.get("method") != "POST":
+        return
+    given = connection.headers.get("X-API-Key", "")
+    if not secrets.compare_digest(given.encode(), expected.encode()):
+        raise Unauthorized("send the key in the header X-API-Key")

@@ -1,0 +1,125 @@
+"""GET /docs, its assets, and the OpenAPI document as the version in production makes it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from litestar import MediaType, Request, Response, Router, get
+from litestar.datastructures import CacheControlHeader
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.response import Redirect
+from litestar.static_files import create_static_files_router
+from swagger_ui_bundle import swagger_ui_path
+
+from zap import __version__
+from zap.controllers.problems import MEDIA_TYPE
+from zap.errors import NoModel
+from zap.ml.request import example_request, request_schema
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# No inline script and nothing from elsewhere; Swagger UI sets styles inline and draws its icons from data: URLs.
+_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+class _Page(OpenAPIRenderPlugin):
+    """Swagger UI from local files."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/")
+        self._html = (_PACKAGE / "templates" / "docs.html").read_bytes()
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        del request, openapi_schema
+        return self._html
+
+
+class _Document(JsonRenderPlugin):
+    """The OpenAPI document, completed by what the production version asks of a request."""
+
+    def __init__(self) -> None:
+        super().__init__(media_type=MediaType.JSON)
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return self.render_json(request, live_document(request, openapi_schema))
+
+
+def openapi_config() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="zap",
+        version=__version__,
+        description=(
+            "Which charger type fits a driver's next session. A prediction is committed to the database before it is"
+            " sent; a score is always shown beside what guessing scores. What is learned is the type that drivers used,"
+            " not the one that would have been best."
+        ),
+        path="/docs",
+        use_handler_docstrings=True,
+        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, after_request=_protect),
+        render_plugins=[_Page(), _Document()],
+    )
+
+
+def docs_handlers() -> list[HTTPRouteHandler | Router]:
+    """What the documentation needs beside the routes that `openapi_config` makes."""
+    assets = create_static_files_router(
+        "/docs/assets",
+        [str(swagger_ui_path), _PACKAGE / "static"],
+        name="docs-assets",
+        include_in_schema=False,
+        cache_control=CacheControlHeader(max_age=86400),
+    )
+    return [_root, _openapi, assets]
+
+
+def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with the body of /predict that the production version takes, and every error as problem details."""
+    state = request.app.state
+    try:
+        contract = state.production.predictor.contract
+    except NoModel:
+        contract = None
+    document = copy.deepcopy(schema)
+    document["paths"]["/predict"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": request_schema(contract),
+                "examples": {"a session": {"value": example_request(contract)}},
+            }
+        },
+    }
+    for methods in document["paths"].values():
+        for method, operation in methods.items():
+            for status, response in operation["responses"].items():
+                # Litestar describes the errors that it adds itself in a form of its own.
+                content = response.get("content", {})
+                if int(status) >= 400 and "$ref" not in content.get("application/json", {}).get("schema", {"$ref": ""}):
+                    response["content"] = _PROBLEM
+            if method == "post" and state.api_key is not None:
+                operation["security"] = [{"ApiKey": []}]
+    if state.api_key is not None:
+        key = {"type": "apiKey", "name": "X-API-Key", "in": "header"}
+        document["components"]["securitySchemes"] = {"ApiKey": key}
+    return document
+
+
+def _protect(response: Response[Any]) -> Response[Any]:
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@get("/", include_in_schema=False)
+async def _root() -> Redirect:
+    return Redirect("/docs")
+
+
+@get("/openapi.json", include_in_schema=False)
+async def _openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    return live_document(request, request.app.openapi_schema.to_schema())

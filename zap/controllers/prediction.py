@@ -1,0 +1,98 @@
+"""POST /predict and GET /predictions/{prediction_id}."""
+
+import asyncio
+import json
+from datetime import datetime
+from typing import Any
+
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.params import FromPath, RawBody
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.controllers.problems import problem_specs
+from zap.controllers.schemas import PredictionRecord, PredictReply
+from zap.db.drivers import USER_FACTS, VEHICLE_FACTS, driver_facts
+from zap.db.prediction_log import read_prediction
+from zap.db.tables import utc_now
+from zap.errors import DatabaseUnavailable, NotFound, UnsupportedMediaType
+from zap.ml.request import USER_ID, VEHICLE_ID, complete_request, parse_request
+from zap.settings import Settings
+
+_FACTS = frozenset({*USER_FACTS, *VEHICLE_FACTS})
+_LARGEST_ID = 2**63 - 1
+
+
+class PredictionController(Controller):
+    tags = ("predictions",)
+
+    @post(
+        "/predict",
+        status_code=200,
+        operation_id="predict",
+        summary="Predict the charger type of a driver's next session",
+        # One flat object; 64 KiB is generous, and the whole of it is logged.
+        request_max_body_size=65536,
+        responses=problem_specs(400, 401, 413, 415, 422, 503),
+    )
+    async def predict(self, request: Request[Any, Any, State], body: RawBody, state: State) -> PredictReply:
+        """The request and its prediction are committed before this answer is sent; if that fails there is none."""
+        received_at = utc_now()
+        if request.content_type[0] != "application/json":
+            raise UnsupportedMediaType("send the header Content-Type: application/json")
+        predictor = state.production.predictor
+        settings: Settings = state.settings
+        parsed = parse_request(body, settings.wall_time)
+        facts = await self._facts(state, parsed.values)
+        values = complete_request(parsed, facts, predictor.contract)
+        answer = predictor.answer(values, now=settings.wall_time(received_at))
+        logged = await state.prediction_log.record(parsed.text, received_at, answer)
+        return PredictReply(
+            predicted_class=answer.predicted_class,
+            probabilities=answer.probabilities,
+            input_id=logged.input_id,
+            prediction_id=logged.prediction_id,
+            model_version=answer.model_version,
+        )
+
+    async def _facts(self, state: State, values: dict[str, Any]) -> dict[str, Any]:
+        """What the database knows of the fields that the body leaves out; it is not asked when there are none."""
+        user_id, vehicle_id = values.get(USER_ID), values.get(VEHICLE_ID)
+        if (user_id is None and vehicle_id is None) or values.keys() >= _FACTS:
+            return {}
+        try:
+            return await asyncio.to_thread(driver_facts, state.engine, user_id, vehicle_id)
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable("the driver could not be looked up; send the request again") from error
+
+    @get(
+        "/predictions/{prediction_id:int}",
+        operation_id="getPrediction",
+        summary="A prediction and the request that it answered",
+        responses=problem_specs(404),
+    )
+    async def read(self, prediction_id: FromPath[int], state: State) -> PredictionRecord:
+        if not 0 <= prediction_id <= _LARGEST_ID:
+            raise NotFound(f"there is no prediction {prediction_id}")
+        row = dict(await asyncio.to_thread(read_prediction, state.engine, prediction_id))
+        text = row.pop("input_data_json")
+        return PredictionRecord(
+            **row
+            | {
+                "prediction_timestamp": _iso(row["prediction_timestamp"]),
+                "request_timestamp": _iso(row["request_timestamp"]),
+                "request": _json(text),
+            }
+        )
+
+
+def _iso(stamp: datetime | None) -> str | None:
+    return None if stamp is None else stamp.isoformat()
+
+
+def _json(text: str | None) -> Any:
+    """The logged JSON; rows older than zap may hold other text, which is shown as it is."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text

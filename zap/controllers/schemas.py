@@ -1,0 +1,116 @@
+"""What the API gives. (What it takes is in zap/ml/request.py: it follows from the features and the model.)"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+
+class PredictReply(Struct):
+    """An answer that is in the database already."""
+
+    predicted_class: Annotated[str, Meta(description="the most probable charger type")]
+    probabilities: Annotated[dict[str, float], Meta(description="of every charger type; they add up to 1")]
+    input_id: Annotated[int, Meta(description="the row of the request in inference_inputs")]
+    prediction_id: Annotated[int, Meta(description="the row of the answer in predictions")]
+    model_version: Annotated[int, Meta(description="the version that answered")]
+
+
+class PredictionRecord(Struct):
+    """A prediction as it stands in the database, with the request that it answered."""
+
+    prediction_id: int
+    source: Literal["train", "inference"]
+    predicted_class: str
+    actual_class: Annotated[str | None, Meta(description="known for a training's own rows only")]
+    probabilities: Annotated[dict[str, float] | None, Meta(description="null on rows older than zap")]
+    model_version: Annotated[int | None, Meta(description="null on rows older than zap")]
+    prediction_timestamp: Annotated[
+        str,
+        Meta(description="ISO 8601; with +00:00 when zap wrote it, without an offset (zone unknown) before zap"),
+    ]
+    input_id: Annotated[int | None, Meta(description="null for a training's own rows")]
+    request_timestamp: str | None
+    request: Annotated[Any, Meta(description="the JSON as the client sent it")]
+
+
+class Scores(Struct):
+    weighted_f1: float
+    macro_f1: float
+    log_loss: float
+
+
+class ClassScores(Struct):
+    precision: float
+    recall: float
+    f1: float
+    support: Annotated[int, Meta(description="test sessions of this type")]
+
+
+class Dropped(Struct):
+    rows: Annotated[dict[str, int], Meta(description="sessions left out, by reason")]
+    values: Annotated[dict[str, dict[str, int]], Meta(description="values counted as missing, by column and reason")]
+    strangers: Annotated[dict[str, int], Meta(description="sessions whose user or vehicle the history does not know")]
+
+
+class TrainReply(Struct):
+    """What a training did and what its model is worth, beside what guessing scores on the same sessions."""
+
+    status: Literal["success"]
+    message: str
+    model_path: str
+    test_f1_score: Annotated[float, Meta(description="weighted F1 on the last 10 % of the sessions")]
+    trained_samples: int
+    test_samples: int
+    model_version: int
+    test_f1_interval: Annotated[
+        list[float] | None, Meta(description="95 %, drivers resampled; null with one driver only")
+    ]
+    macro_f1: float
+    accuracy: float
+    log_loss: float
+    per_class: dict[str, ClassScores]
+    confusion_matrix: Annotated[list[list[int]], Meta(description="rows: used, columns: predicted, as in classes")]
+    classes: list[str]
+    baselines: Annotated[
+        dict[str, Scores],
+        Meta(description="guessing: prior, and driver_share (the driver's smoothed share of past types)"),
+    ]
+    best_baseline: Annotated[str, Meta(description="the one with the lowest log loss")]
+    log_loss_difference: Annotated[float, Meta(description="the model's less the best baseline's")]
+    log_loss_difference_interval: Annotated[list[float] | None, Meta(description="95 %, drivers resampled")]
+    beats_baseline: Annotated[bool, Meta(description="true when the whole interval of the difference lies below zero")]
+    label_meaning: str
+    dropped: Dropped
+    synthetic_sessions: Annotated[int, Meta(description="sessions made by zap sample-history")]
+    hyper_parameters: dict[str, Any]
+    phases: Annotated[dict[str, float], Meta(description="seconds in each phase")]
+
+
+class Live(Struct):
+    status: Literal["alive"]
+    version: str
+
+
+class Ready(Struct):
+    """Whether this process can answer, and what is in the way when it cannot."""
+
+    status: Literal["ready", "not ready"]
+    checks: Annotated[dict[str, str], Meta(description="ok, or what is wrong")]
+    model_version: int | None
+    refused_requests: Annotated[int, Meta(description="4xx replies of this process since its start")]
+
+
+class FieldError(Struct):
+    pointer: Annotated[str, Meta(description="JSON pointer to the field", examples=["#/temperature_c"])]
+    detail: str
+
+
+class Problem(Struct, omit_defaults=True):
+    """Problem details (RFC 9457)."""
+
+    type: Annotated[str, Meta(examples=["urn:zap:problem:invalid-request"])]
+    title: str
+    status: int
+    detail: str
+    request_id: Annotated[str, Meta(description="stands in the log too")]
+    errors: Annotated[list[FieldError] | None, Meta(description="every bad field of the request")] = None

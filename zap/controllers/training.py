@@ -1,0 +1,116 @@
+"""POST /train-model: one training in a process of its own, and its report."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import Process
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Controller, Request, Response, post
+from litestar.datastructures import State
+from litestar.params import RawBody
+
+from zap.controllers.problems import problem_specs
+from zap.controllers.schemas import TrainReply
+from zap.db.training_runs import refuse_if_running
+from zap.errors import InvalidRequest, MalformedJson, TrainingFailed, UnsupportedMediaType, ZapError
+from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class ReportedError(ZapError):
+    """An error that the training process reported as problem details."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(problem["detail"])
+        self._problem = problem
+        # The instance's status, not the class's: it is what the other process said.
+        self.status_code = problem["status"]  # type: ignore[misc]
+
+    def problem(self) -> dict[str, Any]:
+        return self._problem
+
+
+class TrainingController(Controller):
+    tags = ("training",)
+
+    @post(
+        "/train-model",
+        status_code=200,
+        operation_id="trainModel",
+        summary="Train on the whole history and serve the new model",
+        request_max_body_size=65536,
+        responses=problem_specs(400, 401, 409, 413, 415, 422, 500),
+    )
+    async def train(self, request: Request[Any, Any, State], body: RawBody, state: State) -> Response[TrainReply]:
+        """Takes no body. Answers when the training is over: seconds for thousands of sessions.
+
+        The charger type that is learned is the one that drivers used, not the one that would have been best. The
+        scores are those of the last 10 % of the sessions, beside what guessing scores on the same sessions.
+        """
+        _check_body(request, body)
+        await asyncio.to_thread(refuse_if_running, state.engine)
+        report = await run_in_child(state.settings, state.children)
+        await asyncio.to_thread(state.production.refresh)
+        # The bytes go out as `zap train --json` printed them: one report, however it was asked for.
+        return Response(report, media_type="application/json")  # type: ignore[arg-type]
+
+
+async def run_in_child(settings: Settings, children: set[Process]) -> bytes:
+    """Run `zap train --json` and return what it printed: the report.
+
+    A process, so that neither its threads nor its memory disturb this one's predictions; spawned, never forked, because
+    LightGBM's threads do not survive a fork. While it runs it is in `children`, for `end_children`.
+
+    Raises:
+        ZapError: what the training reported.
+    """
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "zap", "train", "--json", "--no-upgrade",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **settings.environment()},
+    )  # fmt: skip
+    children.add(child)
+    printed, _ = await child.communicate()
+    children.discard(child)
+    if child.returncode == 0:
+        return printed.rstrip(b"\n")
+    try:
+        raise ReportedError(json.loads(printed))
+    except (ValueError, KeyError):
+        log.error("the training process died", exit_code=child.returncode)
+        raise TrainingFailed("its process died; the log says more, and the model that served still does") from None
+
+
+async def end_children(children: set[Process]) -> None:
+    """End the trainings that run when the server stops: asked first, so that they clean up behind themselves."""
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), timeout=3)
+        except TimeoutError:
+            child.kill()
+
+
+def _check_body(request: Request[Any, Any, State], body: bytes) -> None:
+    if not body.strip():
+        return
+    if request.content_type[0] != "application/json":
+        raise UnsupportedMediaType("send no body, or {} with the header Content-Type: application/json")
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedJson(str(error)) from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest([{"pointer": "#", "detail": "send no body, or {}"}])
+    if fields:
+        raise InvalidRequest(
+            [{"pointer": f"#/{name}", "detail": "is not a field; send no body, or {}"} for name in fields]
+        )

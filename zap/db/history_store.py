@@ -1,0 +1,300 @@
+"""The history tables: read whole for a training, filled from files and samples, nothing added twice."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    Table,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlmodel import SQLModel
+
+from zap.db.engine import write_transaction
+from zap.db.tables import WallTime
+from zap.ml.history import RawHistory
+
+USERS = SQLModel.metadata.tables["Users"]
+VEHICLES = SQLModel.metadata.tables["Vehicles"]
+SESSIONS = SQLModel.metadata.tables["ChargingSessions"]
+VEHICLE_KEY = ("user_id", "vehicle_model")
+# What names a session that has no session_id.
+SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
+
+# What a training reads. The rest of ChargingSessions is known only after a session, or says nothing.
+_TRAINING_COLUMNS = (
+    "session_id",
+    "user_id",
+    "vehicle_id",
+    "charger_type",
+    "charging_start_time",
+    "charging_end_time",
+    "energy_consumed_kwh",
+    "charging_duration_hours",
+    "state_of_charge_start",
+    "distance_driven_km",
+    "temperature_c",
+    "charging_station_id",
+)
+# Rows that are looked up and written together: small enough for SQLite's 32,766 parameters a statement.
+_CHUNK = 10_000
+# Any constant will do, as long as every zap on one PostgreSQL database uses the same.
+_IMPORT_LOCK_KEY = 0x7A61_7002
+
+_TIMES = frozenset(column.name for column in SESSIONS.columns if isinstance(column.type, WallTime))
+_WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
+_ROW_ID = "id of the stored row"
+
+_Row = dict[str, Any]
+_Key = tuple[Any, ...]
+# Called with what is being stored, how many rows of it are done, and of how many.
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """For callers with nobody to show it to."""
+
+
+@dataclass
+class Count:
+    """What became of the rows for one table; `repeated` are those whose key a later row has too."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class HistoryCounts:
+    users: Count
+    vehicles: Count
+    sessions: Count
+
+
+def has_history(engine: Engine) -> bool:
+    """Whether there is any charging session."""
+    with engine.connect() as connection:
+        return bool(connection.scalar(select(exists(select(SESSIONS.c.session_id)))))
+
+
+def read_history(engine: Engine) -> RawHistory:
+    """All users, vehicles and sessions of one moment, as they are: times as text, and garbage as garbage."""
+    # SQLite's transactions see one snapshot anyway; PostgreSQL's do so from this level on.
+    options = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        return RawHistory(
+            users=_read(connection, USERS, ("user_id", "user_type")),
+            vehicles=_read(
+                connection,
+                VEHICLES,
+                ("vehicle_id", "user_id", "vehicle_model", "battery_capacity_kwh", "vehicle_age_years"),
+            ),
+            sessions=_read(connection, SESSIONS, _TRAINING_COLUMNS),
+        )
+
+
+def upsert_history(
+    engine: Engine,
+    users: pd.DataFrame,
+    vehicles: pd.DataFrame,
+    sessions: pd.DataFrame,
+    progress: Progress = no_progress,
+) -> HistoryCounts:
+    """Add what is new and update what has changed, in one transaction.
+
+    A missing value never erases a known one, and storing the same again changes nothing. Of rows with one key
+    the later holds, value by value. Missing parts of a key equal each other: a session of an unknown user is
+    found again. Times are naive datetime64; missing values are NaN, NaT, NA or None. On SQLite whoever else
+    writes waits until it is done.
+
+    Args:
+        engine: a database at head.
+        users: `user_id` (never missing), `user_type`; found by `user_id`.
+        vehicles: VEHICLE_KEY, by which they are found, `battery_capacity_kwh`, `vehicle_age_years`.
+        sessions: `charging_start_time` (never missing), any other columns of ChargingSessions, and
+            `vehicle_model`; found by `session_id` where there is one, else by SESSION_KEY. A `vehicle_id` is
+            not taken from here: the vehicle is the one that VEHICLE_KEY finds.
+        progress: called after each chunk.
+    """
+    with write_transaction(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            # Two imports at a time would both miss what the other is about to add.
+            connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
+        return HistoryCounts(
+            users=_upsert(connection, USERS, ("user_id",), users, progress),
+            vehicles=_upsert(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
+            sessions=_upsert_sessions(connection, sessions, progress),
+        )
+
+
+def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
+    absent = {"session_id", "vehicle_model", *SESSION_KEY}.difference(sessions)
+    sessions = sessions.assign(**dict.fromkeys(absent))
+    sessions["session_id"] = sessions["session_id"].astype("Int64")
+    sessions["vehicle_id"] = _vehicle_ids(connection, sessions)
+    sessions = sessions.drop(columns="vehicle_model")
+    has_id = sessions["session_id"].notna()
+    named = _upsert(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
+    if named.added and connection.dialect.name == "postgresql":
+        _continue_ids(connection, SESSIONS)
+    # In order of time the rows of a chunk lie close together in the table, and new ids do not depend on the
+    # order in which the rows came.
+    others = sessions[~has_id].drop(columns="session_id")
+    others = others.sort_values(["charging_start_time", "user_id", "charging_station_id"], kind="stable")
+    rest = _upsert(connection, SESSIONS, SESSION_KEY, others, progress)
+    return Count(
+        added=named.added + rest.added,
+        updated=named.updated + rest.updated,
+        unchanged=named.unchanged + rest.unchanged,
+        repeated=named.repeated + rest.repeated,
+    )
+
+
+def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.DataFrame, progress: Progress) -> Count:
+    """Bring the rows into the table; where several stored rows have one key, the lowest id is meant."""
+    rows = _one_row_a_key(frame, list(key))
+    count = Count(repeated=len(frame) - len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chunk = _records(rows.iloc[start : start + _CHUNK])
+        added, changes = _compare(chunk, key, _stored(connection, table, key, chunk))
+        if added:
+            connection.execute(insert(table), added)
+        (row_id,) = table.primary_key.columns
+        for rows_to_change in changes.values():
+            connection.execute(update(table).where(row_id == bindparam(_ROW_ID)), rows_to_change)
+        updated = sum(map(len, changes.values()))
+        count.added += len(added)
+        count.updated += updated
+        count.unchanged += len(chunk) - len(added) - updated
+        progress(_WORDS[table.name], start + len(chunk), len(rows))
+    return count
+
+
+def _compare(
+    rows: Iterable[_Row], key: Sequence[str], stored: dict[_Key, _Row]
+) -> tuple[list[_Row], dict[_Key, list[_Row]]]:
+    """The rows to add, and for each set of columns the new values of the rows in which these have changed."""
+    added = []
+    changes = defaultdict(list)
+    for row in rows:
+        found = stored.get(_key(row, key))
+        if found is None:
+            added.append(row)
+            continue
+        changed = {name: value for name, value in row.items() if value is not None and value != found[name]}
+        if changed:
+            changes[tuple(changed)].append({**changed, _ROW_ID: found[_ROW_ID]})
+    return added, changes
+
+
+def _stored(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[_Row]) -> dict[_Key, _Row]:
+    """What the table holds under the keys of these rows, and possibly under a few more."""
+    (row_id,) = table.primary_key.columns
+    names = list(rows[0])
+    statement = select(row_id, *_raw(connection, table, names))
+    first = {row[key[0]] for row in rows}
+    touched: ColumnElement[bool] = table.c[key[0]].in_(sorted(first - {None}))
+    if None in first:
+        touched |= table.c[key[0]].is_(None)
+    if "charging_start_time" in key:
+        starts = [row["charging_start_time"] for row in rows]
+        touched &= table.c["charging_start_time"].between(min(starts), max(starts))
+    stored = {}
+    for found, *values in connection.execute(statement.where(touched).order_by(row_id.desc())):
+        row = dict(zip(names, values, strict=True))
+        for name in _TIMES.intersection(names):
+            row[name] = _moment(row[name])
+        row[_ROW_ID] = found
+        stored[_key(row, key)] = row
+    return stored
+
+
+def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
+    """For each session the vehicle with its user and model, if there is one."""
+    owners = _values(sessions["user_id"])
+    users = sorted({owner for owner in owners if owner is not None})
+    row = (VEHICLES.c.user_id, VEHICLES.c.vehicle_model, VEHICLES.c.vehicle_id)
+    known: dict[_Key, int] = {}
+    for touched in [
+        VEHICLES.c.user_id.is_(None),
+        *(VEHICLES.c.user_id.in_(users[start : start + _CHUNK]) for start in range(0, len(users), _CHUNK)),
+    ]:
+        found = connection.execute(select(*row).where(touched).order_by(VEHICLES.c.vehicle_id.desc()))
+        known.update({(user, model): vehicle for user, model, vehicle in found})
+    pairs = zip(owners, _values(sessions["vehicle_model"]), strict=True)
+    return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
+
+
+def _continue_ids(connection: Connection, table: Table) -> None:
+    """Let PostgreSQL's own ids go on above the highest; ids that are given do not move its sequence."""
+    (row_id,) = table.primary_key.columns
+    sequence = cast(func.pg_get_serial_sequence(f'"{table.name}"', row_id.name), REGCLASS)
+    highest = connection.scalar(select(func.max(row_id)))
+    last = connection.scalar(select(func.pg_sequence_last_value(sequence)))
+    if highest > (last or 0):
+        connection.execute(select(func.setval(sequence, highest)))
+
+
+def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
+    return pd.read_sql_query(select(*_raw(connection, table, names)), connection)
+
+
+def _raw(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:
+    """The columns as they are stored, wall times as text: a legacy table may hold what is no time."""
+    for name in names:
+        column = table.c[name]
+        if name not in _TIMES:
+            yield column
+        elif connection.dialect.name == "sqlite":
+            yield type_coerce(column, String).label(name)
+        else:
+            yield func.to_char(column, "YYYY-MM-DD HH24:MI:SS").label(name)
+
+
+def _moment(text: Any) -> Any:
+    """The time that a stored text means; what means none stays as it is, equal to no time."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    repeated = rows.duplicated(key, keep=False)
+    if not repeated.any():
+        return rows
+    merged = rows[repeated].groupby(key, dropna=False, sort=False).last().reset_index()
+    return pd.concat([rows[~repeated], merged], ignore_index=True)
+
+
+def _records(rows: pd.DataFrame) -> list[_Row]:
+    columns = [_values(rows[name]) for name in rows]
+    return [dict(zip(rows.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pd.Series) -> list[Any]:
+    """Python's own values, None where missing."""
+    if pd.api.types.is_datetime64_dtype(column):
+        values: list[Any] = column.to_numpy().astype("datetime64[s]").tolist()
+        return values
+    return column.astype(object).where(column.notna(), None).tolist()
+
+
+def _key(row: _Row, key: Sequence[str]) -> _Key:
+    return tuple(row[name] for name in key)

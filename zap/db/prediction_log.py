@@ -1,0 +1,108 @@
+"""PredictionLog: a request and its prediction are committed, together, before anybody sees the answer."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+
+from zap.db.engine import write_transaction
+from zap.db.tables import InferenceInput, Prediction, utc_now
+from zap.errors import LogUnavailable, NotFound
+from zap.ml.inference import Answer
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where a request and its prediction stand."""
+
+    input_id: int
+    prediction_id: int
+
+
+class PredictionLog:
+    """The log of one process. Its one writer thread keeps commits off the event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prediction-log")
+
+    async def record(self, text: str, received_at: datetime, answer: Answer) -> Logged:
+        """Commit a request and its answer in one transaction, off the event loop.
+
+        Raises:
+            LogUnavailable: they could not be committed; neither is there.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write, text, received_at, answer)
+
+    def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
+        """What `record` does, on the calling thread."""
+        try:
+            with write_transaction(self._engine) as connection:
+                input_id = connection.execute(
+                    insert(InferenceInput).returning(col(InferenceInput.input_id)),
+                    {"request_timestamp": received_at, "input_data_json": text},
+                ).scalar_one()
+                prediction_id = connection.execute(
+                    insert(Prediction).returning(col(Prediction.prediction_id)),
+                    {
+                        "input_id": input_id,
+                        "prediction_timestamp": utc_now(),
+                        "source": "inference",
+                        "predicted_class": answer.predicted_class,
+                        "model_version": answer.model_version,
+                        "probabilities": answer.probabilities,
+                    },
+                ).scalar_one()
+        except SQLAlchemyError as error:
+            raise LogUnavailable("nothing was written and nothing is answered; send the request again") from error
+        return Logged(input_id, prediction_id)
+
+    def close(self) -> None:
+        """Commit what was accepted, then stop the writer."""
+        self._writer.shutdown(wait=True)
+
+
+def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
+    """One prediction and the request that it answered (None for a training's own row), column by column.
+
+    Raises:
+        NotFound: there is no such prediction.
+    """
+    statement = (
+        select(
+            col(Prediction.prediction_id),
+            col(Prediction.input_id),
+            col(Prediction.prediction_timestamp),
+            col(Prediction.source),
+            col(Prediction.predicted_class),
+            col(Prediction.actual_class),
+            col(Prediction.model_version),
+            col(Prediction.probabilities),
+            col(InferenceInput.request_timestamp),
+            col(InferenceInput.input_data_json),
+        )
+        .join(InferenceInput, col(Prediction.input_id) == col(InferenceInput.input_id), isouter=True)
+        .where(col(Prediction.prediction_id) == prediction_id)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no prediction {prediction_id}")
+    return dict(row)
+
+
+def check_writable(engine: Engine) -> None:
+    """Take a write transaction on the log and leave no trace of it.
+
+    Raises:
+        SQLAlchemyError: the log cannot be written to.
+    """
+    with write_transaction(engine) as connection:
+        # A statement that may write but changes no row: it asks for the right and the lock, not for an id.
+        connection.execute(delete(Prediction).where(col(Prediction.prediction_id) < 0))

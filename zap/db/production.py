@@ -1,0 +1,96 @@
+"""Production: the version that serves in this process, and the watch that keeps it the one that the database names."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.model_registry import Version, export, load_version, production_version
+from zap.errors import NoModel, ZapError
+from zap.ml.inference import Predictor
+
+log = structlog.get_logger(__name__)
+
+# A change anywhere is noticed within two of these.
+WATCH_SECONDS = 0.5
+
+
+class Production:
+    """Holds the predictor of the production version. Swapping it is one assignment: a request sees one or the other."""
+
+    def __init__(self, engine: Engine, model_file: Path) -> None:
+        self._engine = engine
+        self._model_file = model_file
+        self._predictor: Predictor | None = None
+        # A version that could not be loaded is reported once, not twice a second.
+        self._refused: tuple[Version, str] | None = None
+        self._file_seen: tuple[int, int, int] | None = None
+        self._refreshing = threading.Lock()
+
+    @property
+    def predictor(self) -> Predictor:
+        """The predictor that serves.
+
+        Raises:
+            NoModel: nothing was trained yet, or what was cannot be loaded.
+        """
+        if self._predictor is None:
+            reason = (
+                f"the stored one cannot be used: {self._refused[1]}" if self._refused else "nothing was trained yet"
+            )
+            raise NoModel(f"{reason}; POST /train-model or `zap train` makes one")
+        return self._predictor
+
+    def refresh(self) -> None:
+        """Serve the version that the database names, and keep the model file an export of it.
+
+        A version that cannot be loaded changes nothing: the one that was serving keeps serving.
+        """
+        with self._refreshing:
+            version = production_version(self._engine)
+            if version is None:
+                return
+            serving = self._predictor
+            new = serving is None or serving.model_version != version.model_version
+            if new and not (self._refused and self._refused[0] == version):
+                try:
+                    self._predictor = Predictor(load_version(self._engine, version), version.model_version)
+                except ZapError as error:
+                    self._refused = (version, error.message)
+                    log.error(
+                        "the production version cannot be loaded",
+                        model_version=version.model_version,
+                        reason=error.message,
+                    )
+                    return
+                self._refused = None
+                log.info("serving", model_version=version.model_version)
+            if new or self._file_state() != self._file_seen:
+                self._export(version)
+
+    async def watch(self) -> None:
+        """Refresh forever."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except SQLAlchemyError as error:
+                log.warning("the database did not say which version serves", error=type(error).__name__)
+
+    def _export(self, version: Version) -> None:
+        try:
+            export(self._engine, version, self._model_file)
+        except OSError as error:
+            # The file is for data scientists; serving does not need it.
+            log.error("the model file cannot be written", file=str(self._model_file), error=error.strerror)
+        self._file_seen = self._file_state()
+
+    def _file_state(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._model_file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,137 @@
+"""One import of a history file, from its bytes to the counts: the page that joins ml/ and db/."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, cast
+
+from sqlalchemy import Engine
+
+from zap.db.history_store import HistoryCounts, Progress, no_progress, upsert_history
+from zap.errors import BadHistoryFile
+from zap.ml.history_cells import ToWallTime
+from zap.ml.history_file import HistoryFile, RefusedRow, parse_history
+
+_GZIP = b"\x1f\x8b"
+# How many refused rows a message shows, and how often the reading reports, in lines.
+_SHOWN = 10
+_REPORT_EVERY = 20_000
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did. `outside` counts values that are kept, and count as missing in training."""
+
+    file: str
+    rows: int
+    refused: list[RefusedRow]
+    counts: HistoryCounts
+    ignored_columns: list[str]
+    outside: dict[str, int]
+    without_user: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield f"{self.file}: {_many(self.rows, 'row')}"
+        for name, count in vars(self.counts).items():
+            parts = [f"{number:,} {what}" for what, number in vars(count).items() if what != "repeated" or number]
+            yield f"{name}: {', '.join(parts)}"
+        if self.refused:
+            yield f"skipped {_many(len(self.refused), 'bad row')}:"
+            yield from _shown(self.refused)
+        for column, count in self.outside.items():
+            yield f"{column}: {_many(count, 'value')} out of range, kept, and missing in training"
+        if self.without_user:
+            yield f"{_many(self.without_user, 'row')} without a user: its user type and vehicle are not kept"
+        if self.ignored_columns:
+            yield f"ignored columns: {', '.join(map(repr, self.ignored_columns))}"
+
+
+def import_history(
+    engine: Engine,
+    path: Path,
+    *,
+    wall_time: ToWallTime,
+    skip_bad_rows: bool = False,
+    progress: Progress = no_progress,
+) -> ImportReport:
+    """Import a CSV file, gzipped or not, in one transaction.
+
+    Args:
+        engine: a database at head.
+        path: the public "Electric Vehicle Charging Patterns" file, or one with the tables' own column names.
+        wall_time: Settings.wall_time, for times with an offset.
+        skip_bad_rows: import the rest when rows are refused.
+        progress: called with what is done ("reading", counted in bytes, then each table, in rows).
+
+    Raises:
+        BadHistoryFile: when the file cannot be read, or rows are refused. Nothing is imported then.
+    """
+    with _open(path, progress) as lines:
+        history = parse_history(lines, wall_time)
+    if history.refused and not skip_bad_rows:
+        raise _refusal(path, history)
+    counts = upsert_history(engine, history.users, history.vehicles, history.sessions, progress)
+    return ImportReport(
+        file=path.name,
+        rows=history.rows,
+        refused=history.refused,
+        counts=counts,
+        ignored_columns=history.ignored_columns,
+        outside=history.outside,
+        without_user=history.without_user,
+    )
+
+
+@contextmanager
+def _open(path: Path, progress: Progress) -> Iterator[Iterator[str]]:
+    """The lines of the file, unzipped; its bytes that are not UTF-8 become lone surrogates."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(len(_GZIP)) == _GZIP
+            file.seek(0)
+            plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
+            # The csv module sees to line ends itself: a quoted field may hold some.
+            with TextIOWrapper(plain, encoding="utf-8", errors="surrogateescape", newline="") as text:
+                yield _reported(text, file, path.stat().st_size, progress)
+    except (EOFError, zlib.error) as error:
+        raise BadHistoryFile(f"{path.name} is damaged and cannot be unzipped: {error}") from None
+    except OSError as error:
+        raise BadHistoryFile(f"{path.name} cannot be read: {error.strerror or error}") from None
+
+
+def _reported(text: TextIOWrapper, file: IO[bytes], size: int, progress: Progress) -> Iterator[str]:
+    for number, line in enumerate(text):
+        if number % _REPORT_EVERY == 0:
+            progress("reading", file.tell(), size)
+        yield line
+    progress("reading", size, size)
+
+
+def _refusal(path: Path, history: HistoryFile) -> BadHistoryFile:
+    message = (
+        f"{path.name}: {len(history.refused):,} of {_many(history.rows, 'row')} cannot be imported, "
+        "so nothing was; mend the file, or skip them (--skip-bad-rows)"
+    )
+    return BadHistoryFile(
+        "\n".join([message, *_shown(history.refused)]), refused=[asdict(row) for row in history.refused]
+    )
+
+
+def _shown(refused: list[RefusedRow]) -> Iterator[str]:
+    for row in refused[:_SHOWN]:
+        yield f"  line {row.line}: {row.reason}"
+    if len(refused) > _SHOWN:
+        yield f"  and {len(refused) - _SHOWN:,} more"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
