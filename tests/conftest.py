@@ -237,20 +237,18 @@ def rows():
 
 
 class Server:
-    """`zap serve` in a process of its own, on a real socket."""
+    """`zap serve` (or another module) in a process of its own, on a real socket."""
 
-    def __init__(self, settings, *arguments):
+    def __init__(self, settings, *arguments, module=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
         environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
+        command = [*module, str(self.port)] if module else ["zap", "serve", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "zap", "serve", *arguments],
-            env=environment,
-            stderr=self.lines,
-            stdout=self.lines,
+            [sys.executable, "-m", *command], env=environment, stderr=self.lines, stdout=self.lines
         )
 
     def wait(self, seconds=60):
@@ -289,8 +287,8 @@ def serve():
     """Starts servers, and ends those that a test leaves running."""
     servers = []
 
-    def start(settings, *arguments):
-        servers.append(Server(settings, *arguments))
+    def start(settings, *arguments, **options):
+        servers.append(Server(settings, *arguments, **options))
         return servers[-1]
 
     yield start

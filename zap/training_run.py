@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine
 
 from zap.db.engine import training_lock
@@ -16,6 +17,8 @@ from zap.ml import training
 from zap.ml.history import History, clean_history
 from zap.ml.training import Split
 from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 # Called with the name of a phase, how much of it is done and how much there is; (0, 1) when it begins.
 Progress = Callable[[str, int, int], None]
@@ -70,6 +73,8 @@ def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> di
     with phase("clean"):
         history = clean_history(raw)
         split = training.split_by_time(history)
+    if history.synthetic_sessions:
+        log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
     with phase("fit") as rounds:
         model = training.fit(split, n_jobs=settings.training_threads, progress=rounds)
     with phase("evaluate"):

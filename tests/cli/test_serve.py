@@ -15,7 +15,6 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
-from zap.db.schema import upgrade
 from zap.settings import Settings
 
 
@@ -266,20 +265,23 @@ def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_s
     assert trained_sqlite.model_file.read_bytes() == good
 
 
-def test_uvicorn_alone_serves_a_database_at_head_and_refuses_another(trained_sqlite, tmp_path):
-    behind = tmp_path / "behind.sqlite"
-    upgrade(f"sqlite:///{behind}")
-    connection = sqlite3.connect(behind)
-    with connection:
-        connection.execute("DELETE FROM alembic_version")
-    connection.close()
-    environment = os.environ | trained_sqlite.environment() | {"ZAP_DATABASE_URL": f"sqlite:///{behind}"}
+def test_uvicorn_alone_serves_a_database_at_head(trained_sqlite, serve, good_request):
+    server = serve(trained_sqlite, module=("uvicorn", "--factory", "zap.app:create_app", "--port"))
+
+    assert httpx.post(f"{server.wait().url}/predict", json=good_request).status_code == 200
+
+
+def test_uvicorn_alone_refuses_another_database_and_names_the_command(trained_sqlite, tmp_path):
+    environment = (
+        os.environ | trained_sqlite.environment() | {"ZAP_DATABASE_URL": f"sqlite:///{tmp_path / 'new.sqlite'}"}
+    )
     command = [sys.executable, "-m", "uvicorn", "--factory", "zap.app:create_app", "--port", "0"]
 
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     assert refused.returncode != 0
     assert "zap db upgrade" in refused.stderr
+    assert not (tmp_path / "new.sqlite").exists()
 
 
 def test_a_copy_of_the_real_database_is_served(serve, zapapp_database, tmp_path):

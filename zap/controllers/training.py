@@ -51,7 +51,8 @@ class TrainingController(Controller):
         """Takes no body. Answers when the training is over: seconds for thousands of sessions.
 
         The charger type that is learned is the one that drivers used, not the one that would have been best. The
-        scores are those of the last 10 % of the sessions, beside what guessing scores on the same sessions.
+        scores are those of the last 10 % of the sessions, beside what guessing scores on the same sessions. Where the
+        history is the synthetic one of `zap sample-history`, the reply says so: its scores mean nothing elsewhere.
         """
         _check_body(request, body)
         await asyncio.to_thread(refuse_if_running, state.engine)
