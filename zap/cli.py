@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,6 +14,7 @@ import click
 
 from zap import __version__
 from zap.errors import DatabaseUnavailable, ZapError
+from zap.progress import Progress, shown_progress
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -95,7 +96,7 @@ def train(no_upgrade: bool, database_url: str | None, as_json: bool) -> None:
     with _engine(settings, upgraded=not no_upgrade) as engine:
         from zap.training_run import run_training
 
-        with _progress() as progress:
+        with shown_progress() as progress:
             report = run_training(engine, settings, progress)
     if as_json:
         _print_json(report)
@@ -148,7 +149,7 @@ def import_history_command(file: Path, skip_bad_rows: bool, database_url: str | 
     with _engine(settings, upgraded=True) as engine:
         from zap.history_import import import_history
 
-        with _progress() as progress:
+        with shown_progress() as progress:
             report = import_history(
                 engine,
                 file,
@@ -179,7 +180,7 @@ def sample_history_command(
     """Add a synthetic history: made up, deterministic, with the best reachable scores known."""
     settings = _settings(database_url=database_url)
     size = {name: value for name, value in (("drivers", drivers), ("months", months)) if value is not None}
-    with _engine(settings, upgraded=True) as engine, _progress() as progress:
+    with _engine(settings, upgraded=True) as engine, shown_progress() as progress:
         report = _add_sample_history(engine, progress, seed=seed, **size)
     if as_json:
         _print_json(report)
@@ -237,7 +238,7 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
     from zap.db.model_registry import production_version
 
     if not has_history(engine):
-        with _progress() as progress:
+        with shown_progress() as progress:
             report = _add_sample_history(engine, progress)
         click.echo(report["message"], err=True)
     if production_version(engine) is None:
@@ -248,7 +249,7 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
             sys.exit(trained.returncode)
 
 
-def _add_sample_history(engine: "Engine", progress: "Progress", **options: int) -> dict[str, Any]:
+def _add_sample_history(engine: "Engine", progress: Progress, **options: int) -> dict[str, Any]:
     from zap.db.history_store import upsert_history
     from zap.ml.sample import sample_history
 
@@ -263,43 +264,6 @@ def _add_sample_history(engine: "Engine", progress: "Progress", **options: int) 
         "reachable_accuracy": reachable.accuracy,
         "reachable_log_loss": reachable.log_loss,
     }
-
-
-# Called with what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """On standard error: a bar for each thing that is done on a terminal, elsewhere a plain line where it begins."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    tasks: dict[str, Any] = {}
-    if not console.is_terminal:
-
-        def line(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = (done, total)
-                click.echo(f"{what} ...", err=True)
-
-        yield line
-        return
-    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=console) as bars:
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bars.update(task, completed=bars.tasks[task].total)
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield advance
-        for task in tasks.values():
-            bars.update(task, completed=bars.tasks[task].total)
 
 
 def _print_json(value: Any) -> None:

@@ -11,10 +11,11 @@ from typing import IO, Any, cast
 
 from sqlalchemy import Engine
 
-from zap.db.history_store import HistoryCounts, Progress, no_progress, upsert_history
+from zap.db.history_store import HistoryCounts, upsert_history
 from zap.errors import BadHistoryFile
 from zap.ml.history_cells import ToWallTime
 from zap.ml.history_file import HistoryFile, RefusedRow, parse_history
+from zap.progress import Progress, no_progress
 
 _GZIP = b"\x1f\x8b"
 # How many refused rows a message shows, and how often the reading reports, in lines.

@@ -16,12 +16,10 @@ from zap.errors import TrainingFailed, ZapError
 from zap.ml import training
 from zap.ml.history import History, clean_history
 from zap.ml.training import Split
+from zap.progress import Progress
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-# Called with the name of a phase, how much of it is done and how much there is; (0, 1) when it begins.
-Progress = Callable[[str, int, int], None]
 
 LABEL_MEANING = (
     "a charger type here is the one that the driver used, where chargers stood and were free then;"

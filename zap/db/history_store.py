@@ -1,7 +1,7 @@
 """The history tables: read whole for a training, filled from files and samples, nothing added twice."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from sqlmodel import SQLModel
 from zap.db.engine import write_transaction
 from zap.db.tables import WallTime
 from zap.ml.history import RawHistory
+from zap.progress import Progress, no_progress
 
 USERS = SQLModel.metadata.tables["Users"]
 VEHICLES = SQLModel.metadata.tables["Vehicles"]
@@ -62,12 +63,6 @@ _ROW_ID = "id of the stored row"
 
 _Row = dict[str, Any]
 _Key = tuple[Any, ...]
-# Called with what is being stored, how many rows of it are done, and of how many.
-Progress = Callable[[str, int, int], None]
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """For callers with nobody to show it to."""
 
 
 @dataclass
