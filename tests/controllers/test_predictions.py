@@ -1,8 +1,12 @@
 """GET /predictions/{id}: the request, the answer, the version, the time."""
 
+from pathlib import Path
+
 import pytest
+from litestar.testing import TestClient
 from sqlalchemy import text
 
+from zap.app import create_app
 from zap.db.engine import write_transaction
 
 
@@ -38,6 +42,20 @@ def test_what_is_not_there_is_a_404(client, number):
 
     assert reply.status_code == 404
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_a_database_that_does_not_answer_is_a_503(trained_sqlite, tmp_path):
+    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
+        client.app.state.engine.dispose()
+        path = Path(trained_sqlite.url.database)
+        path.write_bytes(b"")
+        path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+
+        reply = client.get("/predictions/1")
+
+    assert reply.status_code == 503
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert "SELECT" not in reply.text
 
 
 def test_rows_that_are_older_than_zap_are_shown_as_they_are(sqlite_client):

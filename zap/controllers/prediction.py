@@ -8,14 +8,13 @@ from typing import Any
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, RawBody
-from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import PredictionRecord, PredictReply
 from zap.db.drivers import USER_FACTS, VEHICLE_FACTS, driver_facts
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
-from zap.errors import DatabaseUnavailable, NotFound, UnsupportedMediaType
+from zap.errors import NotFound, UnsupportedMediaType
 from zap.ml.request import USER_ID, VEHICLE_ID, complete_request, parse_request
 from zap.settings import Settings
 
@@ -60,16 +59,13 @@ class PredictionController(Controller):
         user_id, vehicle_id = values.get(USER_ID), values.get(VEHICLE_ID)
         if (user_id is None and vehicle_id is None) or values.keys() >= _FACTS:
             return {}
-        try:
-            return await asyncio.to_thread(driver_facts, state.engine, user_id, vehicle_id)
-        except SQLAlchemyError as error:
-            raise DatabaseUnavailable("the driver could not be looked up; send the request again") from error
+        return await asyncio.to_thread(driver_facts, state.engine, user_id, vehicle_id)
 
     @get(
         "/predictions/{prediction_id:int}",
         operation_id="getPrediction",
         summary="A prediction and the request that it answered",
-        responses=problem_specs(404),
+        responses=problem_specs(404, 503),
     )
     async def read(self, prediction_id: FromPath[int], state: State) -> PredictionRecord:
         if not 0 <= prediction_id <= _LARGEST_ID:

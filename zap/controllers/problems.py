@@ -8,9 +8,10 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
+from sqlalchemy.exc import OperationalError
 
 from zap.controllers.schemas import Problem
-from zap.errors import ZapError
+from zap.errors import DatabaseUnavailable, ZapError
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,12 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
     return _problem(request, details, dict(error.headers or {}))
 
 
+def _database_error(request: Request[Any, Any, Any], error: OperationalError) -> Response[dict[str, Any]]:
+    unavailable = DatabaseUnavailable("the database did not answer; send the request again")
+    unavailable.__cause__ = error
+    return _zap_error(request, unavailable)
+
+
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     log.error("unexpected error", exc_info=error)
     details = {
@@ -76,5 +83,6 @@ _DETAILS = {
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ZapError: _zap_error,
     HTTPException: _http_exception,
+    OperationalError: _database_error,
     Exception: _unexpected,
 }

@@ -45,7 +45,7 @@ class TrainingController(Controller):
         operation_id="trainModel",
         summary="Train on the whole history and serve the new model",
         request_max_body_size=65536,
-        responses=problem_specs(400, 401, 409, 413, 415, 422, 500),
+        responses=problem_specs(400, 401, 409, 413, 415, 422, 500, 503),
     )
     async def train(self, request: Request[Any, Any, State], body: RawBody, state: State) -> Response[TrainReply]:
         """Takes no body. Answers when the training is over: seconds for thousands of sessions.

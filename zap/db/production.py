@@ -79,6 +79,9 @@ class Production:
                 await asyncio.to_thread(self.refresh)
             except SQLAlchemyError as error:
                 log.warning("the database did not say which version serves", error=type(error).__name__)
+            except Exception:
+                # Whatever it is, the next look may go well; without the watch this process would never change again.
+                log.exception("looking for a new version failed")
 
     def _export(self, version: Version) -> None:
         try:
