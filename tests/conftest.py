@@ -276,9 +276,12 @@ class Server:
         return code, time.monotonic() - start
 
     def close(self):
-        if self.process.poll() is None:
+        try:
+            # Asked, not killed: a killed parent would leave its workers behind.
+            self.stop()
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
         self.lines.close()
 
 
