@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """
     settings = settings or read_settings()
     configure_logs(settings)
-    return Litestar(
+    app = Litestar(
         route_handlers=[PredictionController, TrainingController, HealthController, *docs_handlers()],
         lifespan=[_lifespan],
         state=State(
@@ -43,12 +43,14 @@ def create_app(settings: Settings | None = None) -> Litestar:
             }
         ),
         guards=[require_api_key],
-        middleware=[identify_requests],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
         # Errors are logged where they become problem details, with the request's id.
         logging_config=None,
     )
+    # Litestar's own middleware sees only requests that have a route.
+    app.asgi_handler = identify_requests(app.asgi_handler)
+    return app
 
 
 @asynccontextmanager

@@ -90,4 +90,9 @@ def test_every_error_is_problem_details(sqlite_client):
     "path", ["/docs/nothing", "/nothing", "/docs/assets/../../app.py", "/docs/assets/%2e%2e/app.py"]
 )
 def test_what_is_not_there_is_a_404(sqlite_client, path):
-    assert sqlite_client.get(path).status_code == 404
+    reply = sqlite_client.get(path)
+
+    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json()["request_id"] == reply.headers["x-request-id"] != ""
+    assert sqlite_client.get("/health/ready").json()["refused_requests"] == 1

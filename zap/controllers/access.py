@@ -20,9 +20,10 @@ _USABLE_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 
 
 def identify_requests(app: ASGIApp) -> ASGIApp:
-    """Middleware: a request has an id (its own X-Request-ID, or a new one) in the log, in problems and in the reply.
+    """Around the whole application: a request has an id, its own X-Request-ID or a new one.
 
-    A refused request (4xx) is counted and leaves one line, without its values.
+    It stands in the log, in problems and in the reply. A refused request (4xx) is counted and leaves one line,
+    without its values.
     """
 
     async def identified(scope: Scope, receive: Receive, send: Send) -> None:

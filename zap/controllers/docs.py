@@ -6,11 +6,13 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import CacheControlHeader
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
+from litestar.status_codes import HTTP_404_NOT_FOUND
 from swagger_ui_bundle import swagger_ui_path
 
 from zap import __version__
@@ -110,6 +112,9 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
 
 
 def _protect(response: Response[Any]) -> Response[Any]:
+    if response.status_code == HTTP_404_NOT_FOUND:
+        # Litestar has a page of its own for what is not there below /docs.
+        raise NotFoundException
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
