@@ -6,7 +6,7 @@ import time
 
 import msgspec
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from sqlmodel import col
 
 from zap.controllers.schemas import TrainReply
@@ -115,6 +115,17 @@ def test_a_history_that_is_not_enough_leaves_the_old_model_serving(client, good_
     run = rows(client.app, TrainingRun)[-1]
     assert run["status"] == "failed"
     assert says in run["report"]["detail"]
+
+
+def test_a_table_that_is_not_there_is_named(client, good_request):
+    with client.app.state.engine.begin() as connection:
+        connection.execute(text('DROP TABLE "Vehicles"'))
+
+    reply = client.post("/train-model")
+
+    assert reply.status_code == 422
+    assert "no table Vehicles" in reply.json()["detail"]
+    assert client.post("/predict", json=good_request).json()["model_version"] == 1
 
 
 def test_without_a_history_it_says_what_is_missing(untrained_client):

@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    inspect,
     select,
     type_coerce,
     update,
@@ -27,6 +28,7 @@ from sqlmodel import SQLModel
 
 from zap.db.engine import write_transaction
 from zap.db.tables import WallTime
+from zap.errors import UnusableHistory
 from zap.ml.history import RawHistory
 from zap.progress import Progress, no_progress
 
@@ -89,10 +91,17 @@ def has_history(engine: Engine) -> bool:
 
 
 def read_history(engine: Engine) -> RawHistory:
-    """All users, vehicles and sessions of one moment, as they are: times as text, and garbage as garbage."""
+    """All users, vehicles and sessions of one moment, as they are: times as text, and garbage as garbage.
+
+    Raises:
+        UnusableHistory: a table of the history is not there.
+    """
     # SQLite's transactions see one snapshot anyway; PostgreSQL's do so from this level on.
     options = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     with engine.connect().execution_options(**options) as connection, connection.begin():
+        there = inspect(connection).get_table_names()
+        if missing := [table.name for table in (USERS, VEHICLES, SESSIONS) if table.name not in there]:
+            raise UnusableHistory(f"the database has no table {', '.join(missing)}; restore it from a copy")
         return RawHistory(
             users=_read(connection, USERS, ("user_id", "user_type")),
             vehicles=_read(
