@@ -261,8 +261,8 @@ def _add_sample_history(engine: "Engine", progress: Progress, **options: int) ->
         "users": len(sample.users),
         "vehicles": len(sample.vehicles),
         "sessions": len(sample.sessions),
-        "reachable_accuracy": reachable.accuracy,
-        "reachable_log_loss": reachable.log_loss,
+        "reachable_accuracy": round(reachable.accuracy, 4),
+        "reachable_log_loss": round(reachable.log_loss, 4),
     }
 
 
@@ -275,7 +275,8 @@ def _print_report(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # Charger types are data: brackets in them are no markup.
+    console = Console(markup=False, highlight=False)
     console.print(report["message"])
     scores = Table("", "weighted F1", "macro F1", "log loss", title=f"on the last {report['test_samples']:,} sessions")
     scores.add_row(

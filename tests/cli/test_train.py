@@ -67,6 +67,17 @@ def test_the_exported_file_is_an_estimator_of_natural_unit_columns(zap_command, 
     assert model.get_params()["num_leaves"] == 40
 
 
+def test_charger_types_are_shown_as_they_are(zap_command, trained_sqlite):
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("""UPDATE "ChargingSessions" SET charger_type = '[red]AC' WHERE charger_type = 'Level 1'""")
+        )
+    engine.dispose()
+
+    assert "[red]AC" in zap_command("train", settings=trained_sqlite).stdout
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_without_a_history_it_fails_in_a_sentence(zap_command, empty_settings, as_json):
     done = zap_command("train", *["--json"] * as_json, settings=empty_settings)
