@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zap import __version__
-from zap.errors import DatabaseUnavailable, ZapError
+from zap.errors import DatabaseUnavailable, TrainingFailed, ZapError
 from zap.progress import Progress, shown_progress
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def train(no_upgrade: bool, database_url: str | None, as_json: bool) -> None:
     """Train on the whole history and put the new model into production."""
     settings = _settings(database_url=database_url)
     # A training that is told to stop cleans up behind itself.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _stop_training)
     with _engine(settings, upgraded=not no_upgrade) as engine:
         from zap.training_run import run_training
 
@@ -200,6 +200,10 @@ def upgrade_command(database_url: str | None) -> None:
     """Bring the database to the newest schema; an existing ZapApp database is adopted in place."""
     with _engine(_settings(database_url=database_url), upgraded=True):
         click.echo("the database is at head", err=True)
+
+
+def _stop_training(_signal: int, _frame: object) -> NoReturn:
+    raise TrainingFailed("it was told to stop; the model that served still does")
 
 
 def _settings(**overrides: object) -> "Settings":

@@ -79,7 +79,6 @@ def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> di
         scores = training.score(split, model)
     with phase("save"):
         version = add_candidate(engine, run_id, model)
-        export(engine, version, settings.model_file)
     with phase("log") as rows:
         classes = [str(name) for name in model.classes_]
         actual = split.train["charger_type"].tolist()
@@ -102,6 +101,11 @@ def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> di
         "phases": phase.seconds,
     }
     finish_run(engine, run_id, report, version.model_version)
+    try:
+        export(engine, version, settings.model_file)
+    except OSError as error:
+        # The file is for data scientists; the version serves from the database.
+        log.error("the model file cannot be written", file=str(settings.model_file), error=error.strerror)
     return report
 
 

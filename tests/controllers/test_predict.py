@@ -179,6 +179,11 @@ BAD = {
     "a number of five thousand digits": b'{"temperature_c": ' + b"9" * 5_000 + b"}",
     "a number beyond floats": b'{"temperature_c": 1e999}',
     "an empty object": b"{}",
+    "a bad field, then truncated": b'{"temperature_c": "x",',
+    "a bad field, then a second document": b'{"temperature_c": "x"}{}',
+    "a bad field, and half a surrogate as a name": b'{"temperature_c": "x", "\\ud800": 1}',
+    "a bad field, and half a surrogate as a driver": b'{"temperature_c": "x", "user_id": "\\ud800"}',
+    "a field twice, of which one is bad": b'{"temperature_c": "x", "temperature_c": 15}',
 }
 BAD_FIELDS = {
     "a string for a number": {"temperature_c": "15"},

@@ -64,13 +64,14 @@ def test_the_same_version_is_not_loaded_again(production):
     assert production.predictor is before
 
 
-def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(production, registry):
+def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(production, registry, trained):
     promote_copy(registry, artefact=b"damaged")
 
-    production.refresh()
-    production.refresh()
+    for _ in range(3):
+        production.refresh()
 
     assert production.predictor.model_version == 1
+    assert list(trained.models_dir.glob("*.not-zap-*")) == []
 
 
 def test_a_version_that_cannot_be_loaded_at_start_is_told(registry, trained):

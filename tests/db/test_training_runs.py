@@ -16,7 +16,7 @@ from zap.db.training_runs import (
     running_runs,
     start_run,
 )
-from zap.errors import NoModel, TrainingRunning
+from zap.errors import NoModel, TrainingFailed, TrainingRunning
 
 CLASSES = ["A", "B"]
 
@@ -112,3 +112,14 @@ def test_only_a_run_that_is_alive_is_in_the_way(engine):
 
     with training_lock(engine), pytest.raises(TrainingRunning):
         refuse_if_running(engine)
+
+
+def test_a_version_that_is_gone_is_not_promoted_and_the_old_one_serves_on(engine):
+    first = start_run(engine)
+    kept = add_version(engine, first)
+    finish_run(engine, first, {}, kept)
+
+    with pytest.raises(TrainingFailed):
+        finish_run(engine, start_run(engine), {}, 999)
+
+    assert column(engine, ModelVersion.status) == ["production"]

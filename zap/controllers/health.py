@@ -2,16 +2,20 @@
 
 import asyncio
 
+import structlog
 from litestar import Controller, Response, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap import __version__
+from zap.controllers.problems import DOES_NOT_ANSWER
 from zap.controllers.schemas import Live, Ready
 from zap.db.prediction_log import check_writable
 from zap.db.schema import check_at_head
-from zap.errors import ZapError
+from zap.errors import DatabaseUnavailable, ZapError
+
+log = structlog.get_logger(__name__)
 
 
 class HealthController(Controller):
@@ -46,6 +50,9 @@ class HealthController(Controller):
 def _check_database(state: State) -> str:
     try:
         check_at_head(state.engine)
+    except DatabaseUnavailable as error:
+        log.error("the database does not answer", reason=error.message)
+        return DOES_NOT_ANSWER
     except ZapError as error:
         return error.message
     return "ok"

@@ -8,7 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.schemas import Problem
 from zap.errors import DatabaseUnavailable, ZapError
@@ -16,6 +16,8 @@ from zap.errors import DatabaseUnavailable, ZapError
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+DOES_NOT_ANSWER = "the database does not answer; the log says why"
+UNAVAILABLE = DatabaseUnavailable("").problem()["type"]
 
 
 def problem_specs(*statuses: int) -> dict[int, ResponseSpec]:
@@ -29,10 +31,14 @@ def problem_specs(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dict[str, Any]]:
+    problem = error.problem()
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("refused", problem=type(error).__name__, reason=error.message, exc_info=error.__cause__)
+        log.error("refused", problem=problem["type"], reason=error.message, exc_info=error.__cause__)
+    if problem["type"] == UNAVAILABLE:
+        # The reason names addresses and files: it is for the log.
+        problem["detail"] = DOES_NOT_ANSWER
     headers = {"Retry-After": "1"} if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return _problem(request, error.problem(), headers)
+    return _problem(request, problem, headers)
 
 
 def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
@@ -50,8 +56,8 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
     return _problem(request, details, dict(error.headers or {}))
 
 
-def _database_error(request: Request[Any, Any, Any], error: OperationalError) -> Response[dict[str, Any]]:
-    unavailable = DatabaseUnavailable("the database did not answer; send the request again")
+def _database_error(request: Request[Any, Any, Any], error: SQLAlchemyError) -> Response[dict[str, Any]]:
+    unavailable = DatabaseUnavailable(type(error).__name__)
     unavailable.__cause__ = error
     return _zap_error(request, unavailable)
 
@@ -83,6 +89,6 @@ _DETAILS = {
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ZapError: _zap_error,
     HTTPException: _http_exception,
-    OperationalError: _database_error,
+    SQLAlchemyError: _database_error,
     Exception: _unexpected,
 }

@@ -13,11 +13,13 @@ import structlog
 from litestar import Controller, Request, Response, post
 from litestar.datastructures import State
 from litestar.params import RawBody
+from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import TrainReply
 from zap.db.training_runs import refuse_if_running
 from zap.errors import InvalidRequest, MalformedJson, TrainingFailed, UnsupportedMediaType, ZapError
+from zap.ml.request import pointer
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -57,7 +59,11 @@ class TrainingController(Controller):
         _check_body(request, body)
         await asyncio.to_thread(refuse_if_running, state.engine)
         report = await run_in_child(state.settings, state.children)
-        await asyncio.to_thread(state.production.refresh)
+        try:
+            await asyncio.to_thread(state.production.refresh)
+        except SQLAlchemyError as error:
+            # The training succeeded; the watch looks again in a moment.
+            log.warning("the new version is not served here yet", error=type(error).__name__)
         # The bytes go out as `zap train --json` printed them: one report, however it was asked for.
         return Response(report, media_type="application/json")  # type: ignore[arg-type]
 
@@ -113,5 +119,5 @@ def _check_body(request: Request[Any, Any, State], body: bytes) -> None:
         raise InvalidRequest([{"pointer": "#", "detail": "send no body, or {}"}])
     if fields:
         raise InvalidRequest(
-            [{"pointer": f"#/{name}", "detail": "is not a field; send no body, or {}"} for name in fields]
+            [{"pointer": pointer(name), "detail": "is not a field; send no body, or {}"} for name in fields]
         )

@@ -18,6 +18,8 @@ def driver_facts(engine: Engine, user_id: str | None, vehicle_id: int | None) ->
     The vehicle is the one that is named, else the driver's only one; the driver is the one that is named, else the
     owner of the vehicle. The cleaned history joins sessions, users and vehicles by the same rule.
     """
+    if user_id is None and vehicle_id is None:
+        return {}
     columns = select(
         col(Vehicle.user_id),
         col(Vehicle.battery_capacity_kwh),

@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, utc_now
+from zap.errors import DamagedModel, TrainingFailed
 from zap.ml.model import ChargerTypeModel, sha256
 
 log = structlog.get_logger(__name__)
@@ -47,13 +48,18 @@ def add_candidate(engine: Engine, run_id: int, model: ChargerTypeModel) -> Versi
 
 
 def promote(connection: Connection, model_version: int, evaluation: Mapping[str, Any]) -> None:
-    """Make a candidate the version that serves; the one that served is archived."""
+    """Make a candidate the version that serves; the one that served is archived.
+
+    Raises:
+        TrainingFailed: it is no candidate any more.
+    """
+    candidate = (col(ModelVersion.model_version) == model_version) & (col(ModelVersion.status) == "candidate")
     connection.execute(update(ModelVersion).where(col(ModelVersion.status) == "production").values(status="archived"))
-    connection.execute(
-        update(ModelVersion)
-        .where(col(ModelVersion.model_version) == model_version)
-        .values(status="production", evaluation=dict(evaluation))
+    promoted = connection.execute(
+        update(ModelVersion).where(candidate).values(status="production", evaluation=dict(evaluation))
     )
+    if promoted.rowcount != 1:
+        raise TrainingFailed(f"version {model_version} is no candidate any more; nothing was promoted")
 
 
 def production_version(engine: Engine) -> Version | None:
@@ -92,7 +98,10 @@ def export(engine: Engine, version: Version, model_file: Path) -> None:
             # Copied, not renamed: whoever reads the file meanwhile finds one.
             shutil.copy2(model_file, aside)
             log.error("a model file that zap did not write was moved aside", moved_to=str(aside))
-        _write_atomically(model_file, _artefact(engine, version))
+        artefact = _artefact(engine, version)
+        if sha256(artefact) != version.sha256:
+            raise DamagedModel(f"the stored bytes of version {version.model_version} are damaged; nothing was exported")
+        _write_atomically(model_file, artefact)
         log.info("exported the model", model_version=version.model_version, file=str(model_file))
 
 

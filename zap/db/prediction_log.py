@@ -104,5 +104,6 @@ def check_writable(engine: Engine) -> None:
         SQLAlchemyError: the log cannot be written to.
     """
     with write_transaction(engine) as connection:
-        # A statement that may write but changes no row: it asks for the right and the lock, not for an id.
+        # Statements that may write but change no row: they ask for the right and the lock, not for an id.
         connection.execute(delete(Prediction).where(col(Prediction.prediction_id) < 0))
+        connection.execute(delete(InferenceInput).where(col(InferenceInput.input_id) < 0))

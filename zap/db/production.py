@@ -55,7 +55,9 @@ class Production:
                 return
             serving = self._predictor
             new = serving is None or serving.model_version != version.model_version
-            if new and not (self._refused and self._refused[0] == version):
+            if new and self._refused and self._refused[0] == version:
+                return
+            if new:
                 try:
                     self._predictor = Predictor(load_version(self._engine, version), version.model_version)
                 except ZapError as error:

@@ -113,7 +113,7 @@ def complete_request(request: Request, facts: Mapping[str, Any], contract: Mappi
         sent = name in request.values
         value = request.values[name] if sent else _usable(feature, facts.get(name), known)
         complete[name] = value
-        if feature.context or need == "ignored" or _pointer(name) in bad:
+        if feature.context or need == "ignored" or pointer(name) in bad:
             continue
         if value is None and not sent and name not in facts:
             errors.append(_error(name, f"is required: {feature.description}{_in_range(feature)}"))
@@ -178,9 +178,7 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     if feature.kind == "number":
         schema["exclusiveMinimum" if feature.minimum_excluded else "minimum"] = feature.minimum
         schema["maximum"] = feature.maximum
-    elif feature.kind == "time":
-        schema["format"] = "date-time"
-    else:
+    elif feature.kind == "category":
         schema["maxLength"] = _LONGEST_TEXT
     known = contract["categories"].get(feature.name) if contract else None
     if known and not feature.context:
@@ -203,11 +201,19 @@ def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Field by field what is usable and what is not, for a body that the strict decoder refused."""
     try:
         # Python's own int() refuses thousands of digits; such a number is out of every range here anyway.
-        fields = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 30 else math.inf)
-    except RecursionError as error:
+        fields = json.loads(
+            text,
+            parse_int=lambda digits: int(digits) if len(digits) < 30 else math.inf,
+            object_pairs_hook=_object,
+        )
+    except (RecursionError, ValueError) as error:
         raise _malformed(text.encode(), error) from None
+    if isinstance(fields, Repeated):
+        raise InvalidRequest([_error(name, "is there more than once") for name in fields])
     if not isinstance(fields, dict):
         raise InvalidRequest([{"pointer": "#", "detail": f"is {_kind(fields)}; send one flat JSON object"}])
+    if not _is_unicode("".join(fields)):
+        raise MalformedJson("the name of a field holds half of a surrogate pair")
     values, errors = {}, []
     for name, value in fields.items():
         wrong = _unknown_field(name) if name not in FIELDS else value is not None and _wrong_value(name, value)
@@ -218,6 +224,26 @@ def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return values, errors
 
 
+class Repeated(list[str]):
+    """The names that an object holds more than once; which of the values is meant nobody can tell."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    names = [name for name, _ in pairs]
+    return Repeated(sorted(name for name in fields if names.count(name) > 1 and _is_unicode(name)))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _wrong_value(name: str, value: Any) -> str | None:
     """What is wrong with a value that is not null, or None."""
     feature = _BY_NAME.get(name)
@@ -226,7 +252,7 @@ def _wrong_value(name: str, value: Any) -> str | None:
     if name != VEHICLE_ID:
         return _wrong_text(value)
     if type(value) is not int:
-        return f"must be a whole number, not {_kind(value)}"
+        return f"must be a whole number, not {value if isinstance(value, float) else _kind(value)}"
     return None if 0 <= value <= _LARGEST_ID else f"must be 0 to {_LARGEST_ID}"
 
 
@@ -242,6 +268,8 @@ def _wrong_text(value: Any) -> str | None:
         return f"must be a string, not {_kind(value)}"
     if len(value) > _LONGEST_TEXT:
         return f"has {len(value)} characters; at most {_LONGEST_TEXT} are accepted"
+    if not _is_unicode(value):
+        return "holds half of a surrogate pair"
     return "holds a control character" if _CONTROL.search(value) else None
 
 
@@ -286,9 +314,9 @@ def _kind(value: Any) -> str:
     return {bool: "true or false", str: "a string", list: "a list", dict: "an object"}.get(type(value), "a number")
 
 
-def _pointer(name: str) -> str:
+def pointer(name: str) -> str:
     return "#/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _error(name: str, detail: str) -> dict[str, str]:
-    return {"pointer": _pointer(name), "detail": detail}
+    return {"pointer": pointer(name), "detail": detail}
