@@ -378,6 +378,11 @@ def refused(file):
         ),
         (
             "ChargingSessions",
+            "UPDATE ChargingSessions SET session_id = 0; INSERT INTO ChargingSessions (session_id) VALUES ('no id')",
+            "is there more than once in rows 1, 2\n",
+        ),
+        (
+            "ChargingSessions",
             "UPDATE ChargingSessions SET session_id = 1.5",
             "is no whole number in rows 1, 2",
         ),
