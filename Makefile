@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zap import __version__
-from zap.errors import DatabaseUnavailable, TrainingFailed, ZapError
+from zap.errors import DatabaseUnavailable, TrainingFailed, TrainingRunning, UnusableHistory, ZapError
 from zap.progress import Progress, shown_progress
 
 if TYPE_CHECKING:
@@ -112,30 +112,25 @@ def predict(file: Any, database_url: str | None) -> None:
     settings = _settings(database_url=database_url)
     body = file.read()
     with _engine(settings, upgraded=False) as engine:
+        import msgspec
+
+        from zap.controllers.schemas import PredictReply
         from zap.db.drivers import driver_facts
         from zap.db.prediction_log import PredictionLog
         from zap.db.production import Production
         from zap.db.tables import utc_now
-        from zap.ml.request import USER_ID, VEHICLE_ID, complete_request, parse_request
+        from zap.ml.request import complete_request, parse_request
 
         received_at = utc_now()
         production = Production(engine, settings.model_file)
         production.refresh()
         predictor = production.predictor
         request = parse_request(body, settings.wall_time)
-        facts = driver_facts(engine, request.values.get(USER_ID), request.values.get(VEHICLE_ID))
+        facts = driver_facts(engine, request.values)
         values = complete_request(request, facts, predictor.contract)
         answer = predictor.answer(values, now=settings.wall_time(received_at))
         logged = PredictionLog(engine).write(request.text, received_at, answer)
-    _print_json(
-        {
-            "predicted_class": answer.predicted_class,
-            "probabilities": answer.probabilities,
-            "input_id": logged.input_id,
-            "prediction_id": logged.prediction_id,
-            "model_version": answer.model_version,
-        }
-    )
+    _print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
 
 
 @main.command("import-history")
@@ -249,7 +244,9 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
         environment = {**os.environ, **settings.environment()}
         # The training's memory is given back before the server starts.
         trained = subprocess.run([sys.executable, "-m", "zap", "train", "--no-upgrade"], env=environment, check=False)
-        if trained.returncode:
+        if trained.returncode in {TrainingRunning.exit_code, UnusableHistory.exit_code}:
+            click.echo("warning: there is no model yet; serving without one until there is", err=True)
+        elif trained.returncode:
             sys.exit(trained.returncode)
 
 

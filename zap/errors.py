@@ -43,9 +43,14 @@ class InvalidRequest(ZapError):
     status_code = 422
     exit_code = 2
 
+    # A reply says this many; nobody mends more from one reply.
+    SHOWN: ClassVar[int] = 100
+
     def __init__(self, errors: list[dict[str, str]]) -> None:
-        fields = ", ".join(error["pointer"] for error in errors)
-        super().__init__(f"{len(errors)} error{'s' * (len(errors) != 1)}: {fields}", errors=errors)
+        more = len(errors) - self.SHOWN
+        fields = ", ".join(error["pointer"] for error in errors[: self.SHOWN])
+        said = f"{len(errors)} error{'s' * (len(errors) != 1)}: {fields}{f' and {more} more' * (more > 0)}"
+        super().__init__(said, errors=errors[: self.SHOWN])
 
 
 class MalformedJson(ZapError):

@@ -100,7 +100,7 @@ def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> di
         "hyper_parameters": model.get_params(),
         "phases": phase.seconds,
     }
-    finish_run(engine, run_id, report, version.model_version)
+    finish_run(engine, run_id, report, version.model_version, scores)
     try:
         export(engine, version, settings.model_file)
     except OSError as error:

@@ -115,12 +115,13 @@ TRAINING_RUNS = sa.Table(
     sa.CheckConstraint("status IN ('running', 'finished', 'failed')", name="status"),
     sqlite_autoincrement=True,
 )
+IN_PRODUCTION = sa.text("status = 'production'")
 MODEL_VERSIONS = sa.Table(
     "model_versions",
     TABLES,
     sa.Column("model_version", ID, primary_key=True),
     sa.Column("run_id", ID, sa.ForeignKey("training_runs.run_id"), nullable=False, index=True),
-    sa.Column("status", sa.String(), nullable=False, index=True),
+    sa.Column("status", sa.String(), nullable=False),
     sa.Column("created_at", STAMP, nullable=False),
     sa.Column("artefact", sa.LargeBinary(), nullable=False),
     sa.Column("sha256", sa.String(), nullable=False, index=True),
@@ -128,6 +129,7 @@ MODEL_VERSIONS = sa.Table(
     sa.Column("contract", sa.JSON(), nullable=False),
     sa.Column("evaluation", sa.JSON()),
     sa.CheckConstraint("status IN ('candidate', 'production', 'archived')", name="status"),
+    sa.Index(None, "status", unique=True, sqlite_where=IN_PRODUCTION, postgresql_where=IN_PRODUCTION),
     sqlite_autoincrement=True,
 )
 
@@ -392,24 +394,26 @@ def _move_rows(one: _Legacy) -> None:
         if one.table.c[name].type is WALL_TIME:
             function = f"zap_wall_time_{name}"
             database.create_function(function, 1, partial(_wall_time, name, counts))
-            value = getattr(sa.func, function)(value)
+            # As bytes: a text that is not UTF-8 could not be handed to the function.
+            value = sa.func.coalesce(getattr(sa.func, function)(sa.cast(value, sa.LargeBinary())), value)
         values.append(value)
     connection.execute(one.table.insert().from_select(list(one.columns), sa.select(*values)))
     for (name, what), times in sorted(counts.items()):
         _report(f"{one.table.name}.{name}: {times:,} times {what}")
 
 
-def _wall_time(name: str, counts: Counter[tuple[str, str]], value: object) -> object:
-    """A naive time in the one format that compares correctly in SQL; what is no naive time stays as it is."""
-    if value is None:
+def _wall_time(name: str, counts: Counter[tuple[str, str]], stored: bytes | None) -> str | None:
+    """A naive time in the one format that compares correctly in SQL; None for what is no naive time and stays."""
+    if stored is None:
         return None
+    value = stored.decode(errors="replace")
     try:
         moment = datetime.fromisoformat(value) if NAIVE_TIME.fullmatch(value) else None
-    except (TypeError, ValueError):
+    except ValueError:
         moment = None
     if moment is None:
         counts[name, "kept as they are: unreadable, or with an offset"] += 1
-        return value
+        return None
     text = str(moment.replace(microsecond=0))
     if text != value:
         counts[name, "rewritten as YYYY-MM-DD HH:MM:SS"] += 1

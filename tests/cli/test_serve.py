@@ -15,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from zap.db.schema import upgrade
 from zap.settings import Settings
 
 
@@ -198,6 +199,20 @@ def dump(settings):
     lines = list(connection.iterdump())
     connection.close()
     return lines
+
+
+def test_bootstrap_serves_a_history_that_is_too_little_to_train_on(serve, tmp_path, good_request):
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'zap.sqlite'}", models_dir=tmp_path / "models")
+    upgrade(settings.database_url)
+    with sqlite3.connect(tmp_path / "zap.sqlite") as database:
+        database.execute("INSERT INTO ChargingSessions (charger_type) VALUES ('Level 2')")
+    database.close()
+
+    server = serve(settings, "--bootstrap").wait()
+
+    refused = httpx.post(f"{server.url}/predict", json=good_request)
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:zap:problem:no-model")
+    assert "no model yet" in server.log()
 
 
 def test_plain_serve_only_upgrades_and_says_so(serve, empty_database_url, tmp_path, good_request):

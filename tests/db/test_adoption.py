@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, inspect, select
 from sqlmodel import Session, SQLModel, col
+from sqlmodel import select as sqlmodel_select
 
 from zap.db.engine import create_engine
+from zap.db.history_store import read_history
 from zap.db.schema import migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.errors import AdoptionRefused
@@ -652,6 +654,20 @@ def test_what_became_of_the_times_is_reported(legacy):
         "ChargingSessions.charging_start_time: 3 times kept as they are: unreadable, or with an offset",
         "ChargingSessions.charging_start_time: 2 times rewritten as YYYY-MM-DD HH:MM:SS",
     ]
+
+
+def test_bytes_that_are_no_text_are_kept_and_can_be_read(legacy, adopted_engine):
+    write(
+        legacy, "UPDATE ChargingSessions SET charging_start_time = CAST(x'32ff' AS TEXT), user_id = CAST(x'e9' AS TEXT)"
+    )
+
+    engine = adopted_engine(legacy)
+
+    raw = read(legacy, "SELECT CAST(charging_start_time AS BLOB), CAST(user_id AS BLOB) FROM ChargingSessions")
+    assert raw == [(b"2\xff", b"\xe9")] * 2
+    assert read_history(engine).sessions["user_id"].tolist() == ["\ufffd"] * 2
+    with Session(engine) as session:
+        assert [row.charging_start_time for row in session.exec(sqlmodel_select(ChargingSession))] == [None, None]
 
 
 def test_times_that_are_right_are_not_worth_a_line(legacy):

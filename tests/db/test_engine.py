@@ -149,3 +149,12 @@ def wait_until_the_server_noticed(engine):
                 return
             connection.execute(text("SELECT pg_sleep(0.01)"))
     pytest.fail("the server still holds the lock of a process that is gone")
+
+
+@pytest.mark.parametrize(("options", "shown"), [("", "5s"), ("?options=-c%20lock_timeout%3D2s", "2s")])
+def test_patience_on_postgresql_unless_the_url_says_otherwise(empty_postgresql_url, options, shown):
+    engine = create_engine(empty_postgresql_url + options)
+
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == shown
+    engine.dispose()

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.model_registry import Version, export, load_version, production_version
@@ -81,10 +82,18 @@ def test_a_file_of_another_version_is_replaced_without_a_copy(registry, trained)
     """zap wrote it, and its bytes are in the database."""
     with write_transaction(registry) as connection:
         row = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
-        second = {"model_version": 2, "artefact": b"second", "sha256": sha256(b"second")}
+        second = {"model_version": 2, "status": "archived", "artefact": b"second", "sha256": sha256(b"second")}
         connection.execute(insert(ModelVersion), row | second)
 
     export(registry, Version(2, second["sha256"]), trained.model_file)
 
     assert trained.model_file.read_bytes() == b"second"
     assert list(trained.models_dir.glob("*.not-zap-*")) == []
+
+
+def test_two_versions_are_never_in_production(registry):
+    with registry.connect() as connection:
+        row = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
+
+    with pytest.raises(IntegrityError), write_transaction(registry) as connection:
+        connection.execute(insert(ModelVersion), row | {"model_version": 2})

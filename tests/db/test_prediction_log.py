@@ -1,10 +1,13 @@
 """PredictionLog: a request and its prediction, together or not at all."""
 
 import asyncio
+import time
 
 import pytest
 from sqlalchemy import func, select, text
 
+from zap.db import prediction_log
+from zap.db.engine import PATIENCE_SECONDS
 from zap.db.prediction_log import PredictionLog, check_writable, read_prediction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
@@ -95,3 +98,32 @@ def test_a_writer_that_holds_the_lock_is_waited_for(log, engine):
             return await waiting
 
     assert asyncio.run(contend()).prediction_id == 1
+
+
+def test_after_it_closed_it_is_unavailable(log):
+    log.close()
+
+    with pytest.raises(LogUnavailable, match="stopping"):
+        asyncio.run(log.record("{}", utc_now(), ANSWER))
+
+
+def test_those_behind_one_that_waited_in_vain_do_not_wait_in_turn(log, engine, monkeypatch):
+    monkeypatch.setattr(prediction_log, "PATIENCE_SECONDS", 0.2)
+
+    async def contend():
+        with engine.connect().execution_options(immediate=True) as other:
+            other.execute(text("DELETE FROM predictions"))
+            if engine.dialect.name == "postgresql":
+                other.execute(text("LOCK TABLE inference_inputs"))
+            waiting = [asyncio.create_task(log.record("{}", utc_now(), ANSWER)) for _ in range(20)]
+            start = time.monotonic()
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+            other.rollback()
+            return ended, time.monotonic() - start
+
+    ended, seconds = asyncio.run(contend())
+
+    assert [type(one) for one in ended] == [LogUnavailable] * 20
+    # The first has waited for the database as long as a transaction does; twenty in turn would take twenty times that.
+    assert seconds < 4 * PATIENCE_SECONDS
+    assert count(engine) == (0, 0)

@@ -126,6 +126,16 @@ def test_a_type_that_training_never_saw_counts_as_missed():
     assert np.isfinite(scores["log_loss"])
 
 
+def test_every_type_counts_in_the_macro_f1_of_a_model_and_of_a_guess():
+    """A model that names a type which nobody used must not be measured by more types than the guess is."""
+    frame = history([("a", 0, "AC"), ("b", 1, "DC"), ("a", 2, "AC"), ("b", 3, "AC")])
+
+    scores = evaluate(frame, 2, TYPES, np.array([[0.9, 0.1], [0.9, 0.1]]))
+
+    assert scores["macro_f1"] == 0.5
+    assert scores["macro_f1"] == np.mean([row["f1"] for row in scores["per_class"].values()])
+
+
 def test_a_single_driver_gives_no_interval():
     frame, probabilities = many(drivers=1)
 

@@ -127,6 +127,32 @@ def test_a_driver_with_two_vehicles_has_no_only_one():
     assert clean({"vehicle_id": None}, vehicles=[*VEHICLES, second]).frame["vehicle_model"].isna().all()
 
 
+def test_a_session_without_a_user_is_of_its_vehicles_owner():
+    history = clean({"user_id": None}, {"user_id": " ", "vehicle_id": 99})
+
+    assert history.frame["user_id"].tolist()[:1] == ["u1"]
+    assert history.frame["user_type"].tolist()[:1] == ["Commuter"]
+    assert history.dropped.strangers == {
+        "sessions without a user": 1,
+        "sessions of a vehicle that Vehicles lacks": 1,
+    }
+
+
+def test_an_id_is_what_it_is_to_the_letter():
+    """A request is looked up by SQL, which compares so too."""
+    frame = clean({"user_id": "u1 ", "vehicle_id": None}).frame
+
+    assert frame["user_id"].tolist() == ["u1 "]
+    assert frame[["user_type", "vehicle_model"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "number"), [("12.5", 12.5), (" 7 ", 7.0), (7, 7.0), ("1_0", np.nan), (True, np.nan), (10**400, np.nan)]
+)
+def test_a_number_may_have_been_stored_as_text(stored, number):
+    assert clean({"temperature_c": stored}).frame["temperature_c"].tolist() == pytest.approx([number], nan_ok=True)
+
+
 def test_ties_are_ordered_by_session_id():
     assert clean({"session_id": 7}, {"session_id": 3}, {"session_id": 5}).frame["session_id"].tolist() == [
         3,

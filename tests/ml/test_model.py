@@ -168,6 +168,42 @@ def test_the_contract_says_where_the_history_had_holes(history):
     assert fields["temperature_c"] == ("nullable" if history["temperature_c"].isna().any() else "required")
 
 
+def test_what_is_out_of_range_is_missing_as_in_a_training(model, history):
+    wild = history.assign(temperature_c=[900.0 if place % 2 else 15.0 for place in range(len(history))])
+
+    probabilities = model.predict_proba(wild)
+
+    missing = wild.assign(temperature_c=wild["temperature_c"].where(wild["temperature_c"] < 60))
+    assert probabilities.tobytes() == model.predict_proba(missing).tobytes()
+
+
+def test_a_frame_may_lack_the_vehicle_model(model, history):
+    probabilities = model.predict_proba(history.drop(columns="vehicle_model"))
+
+    assert probabilities.tobytes() == model.predict_proba(history.assign(vehicle_model=None)).tobytes()
+
+
+def test_columns_that_are_needed_and_not_there_are_named(model, history):
+    with pytest.raises(ValueError, match="no column temperature_c, user_type"):
+        model.predict(history.drop(columns=["temperature_c", "user_type"]))
+
+
+def test_a_row_without_a_start_is_refused(model, history):
+    with pytest.raises(ValueError, match="charging_start_time"):
+        model.predict(history.assign(charging_start_time=pd.NaT))
+
+
+def test_a_known_value_that_no_row_has_counts_as_missing(history):
+    categories = {"user_type": ["Astronaut", "Casual Driver", "Commuter", "Long-Distance Traveler"]}
+    categories |= {"vehicle_model": sorted(history["vehicle_model"].dropna().unique())}
+    fitted = ChargerTypeModel(n_estimators=5).fit(history, history["charger_type"], categories=categories)
+
+    strange = fitted.predict_proba(history.assign(user_type="Astronaut"))
+
+    assert fitted.contract_["categories"] == categories
+    assert strange.tobytes() == fitted.predict_proba(history.assign(user_type=None)).tobytes()
+
+
 def test_progress_is_told_round_by_round(history):
     told = []
 

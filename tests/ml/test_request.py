@@ -55,6 +55,20 @@ def test_the_text_is_kept_as_it_was_sent():
     assert parse(body).text == body.decode()
 
 
+def test_a_field_that_is_there_twice_is_refused_although_both_values_are_good():
+    body = json.dumps(GOOD)[:-1].encode() + b', "temperature_c": 3}'
+
+    assert parse(json.dumps(GOOD).encode()).errors == []
+    assert errors(body) == {"#/temperature_c": "is there more than once"}
+
+
+def test_one_reply_lists_a_hundred_errors_and_says_how_many_more():
+    with pytest.raises(InvalidRequest, match=r"250 errors: .* and 150 more") as caught:
+        complete(GOOD | {f"field {number}": 1 for number in range(250)})
+
+    assert len(caught.value.details["errors"]) == 100
+
+
 def test_every_bad_field_is_found_at_once():
     found = errors({"state_of_charge_start": 152, "distance_driven_km": "far", "user_type": "Astronaut", "colour": 1})
 

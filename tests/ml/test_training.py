@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from zap.errors import UnusableHistory
-from zap.ml.history import Dropped, History
-from zap.ml.training import FEWEST_SESSIONS, split_by_time
+from zap.ml.history import Dropped, History, RawHistory, clean_history
+from zap.ml.sample import sample_history
+from zap.ml.training import FEWEST_SESSIONS, fit, split_by_time
 
 
 def history(n, types=("A", "B")):
@@ -47,3 +48,17 @@ def test_a_type_that_only_the_last_sessions_have_is_not_enough():
 
     with pytest.raises(UnusableHistory):
         split_by_time(one)
+
+
+def test_a_user_type_that_only_the_last_sessions_have_can_be_asked_about():
+    sample = sample_history(seed=3, drivers=12, months=2)
+    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
+    sessions.loc[sessions["charging_start_time"].idxmax(), "user_id"] = "late"
+    users = pd.concat([sample.users, pd.DataFrame([{"user_id": "late", "user_type": "Astronaut"}])])
+    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
+    split = split_by_time(clean_history(RawHistory(users, vehicles, sessions)))
+
+    model = fit(split, n_jobs=1)
+
+    assert "Astronaut" not in set(split.train["user_type"])
+    assert "Astronaut" in model.contract_["categories"]["user_type"]

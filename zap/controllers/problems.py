@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.schemas import Problem
 from zap.errors import DatabaseUnavailable, ZapError
+from zap.ml.request import pointer
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
         "detail": _DETAILS.get(status, error.detail),
     }
     if extra := error.extra if isinstance(error.extra, list) else None:
-        details["errors"] = [{"pointer": f"#/{one.get('key', '')}", "detail": one["message"]} for one in extra]
+        details["errors"] = [{"pointer": pointer(one.get("key", "")), "detail": one["message"]} for one in extra]
     return _problem(request, details, dict(error.headers or {}))
 
 

@@ -1,8 +1,11 @@
 """What the API gives. (What it takes is in zap/ml/request.py: it follows from the features and the model.)"""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct
+
+from zap.db.prediction_log import Logged
+from zap.ml.inference import Answer
 
 
 class PredictReply(Struct):
@@ -13,6 +16,16 @@ class PredictReply(Struct):
     input_id: Annotated[int, Meta(description="the row of the request in inference_inputs")]
     prediction_id: Annotated[int, Meta(description="the row of the answer in predictions")]
     model_version: Annotated[int, Meta(description="the version that answered")]
+
+    @classmethod
+    def of(cls, answer: Answer, logged: Logged) -> Self:
+        return cls(
+            predicted_class=answer.predicted_class,
+            probabilities=answer.probabilities,
+            input_id=logged.input_id,
+            prediction_id=logged.prediction_id,
+            model_version=answer.model_version,
+        )
 
 
 class PredictionRecord(Struct):

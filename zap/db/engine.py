@@ -15,6 +15,8 @@ from zap.errors import TrainingRunning
 
 # Any constant will do, as long as every zap on one PostgreSQL database uses the same.
 _TRAINING_LOCK_KEY = 0x7A61_7001
+# How long a transaction waits for whoever else writes.
+PATIENCE_SECONDS = 5
 
 
 def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
@@ -22,16 +24,22 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
 
     On SQLite: WAL, foreign keys enforced, five seconds of patience for another writer, and transactions that begin
     when SQLAlchemy says so (`BEGIN`, or `BEGIN IMMEDIATE` inside `write_transaction`), so that DDL rolls back too.
+    On PostgreSQL the same patience for a lock and for a server that does not answer; options in the URL go first.
     """
-    if make_url(url).get_backend_name() != "sqlite":
-        return sqlalchemy.create_engine(url, pool_pre_ping=True)
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        patience = {"connect_timeout": PATIENCE_SECONDS, "options": f"-c lock_timeout={PATIENCE_SECONDS}s"}
+        patience = {name: value for name, value in patience.items() if name not in parsed.query}
+        return sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=patience)
     engine = sqlalchemy.create_engine(url)
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        # An old history may hold bytes that are not UTF-8; one such cell must not make its table unreadable.
+        connection.text_factory = _decode
         for pragma in (
-            "busy_timeout=5000",
+            f"busy_timeout={PATIENCE_SECONDS * 1000}",
             "journal_mode=WAL",
             f"synchronous={sqlite_synchronous}",
             "foreign_keys=ON",
@@ -40,6 +48,10 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
 
     event.listen(engine, "begin", begin_sqlite_transaction)
     return engine
+
+
+def _decode(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def begin_sqlite_transaction(connection: Connection) -> None:

@@ -138,7 +138,9 @@ def upsert_history(
     """
     with write_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
-            # Two imports at a time would both miss what the other is about to add.
+            # Two imports at a time would both miss what the other is about to add. The second waits for the first,
+            # however long that takes.
+            connection.execute(select(func.set_config("lock_timeout", "0", True)))
             connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
         return HistoryCounts(
             users=_upsert(connection, USERS, ("user_id",), users, progress),

@@ -1,6 +1,7 @@
 """PredictionLog: a request and its prediction are committed, together, before anybody sees the answer."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
+from zap.db.engine import PATIENCE_SECONDS, write_transaction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
@@ -36,9 +37,14 @@ class PredictionLog:
         """Commit a request and its answer in one transaction, off the event loop.
 
         Raises:
-            LogUnavailable: they could not be committed; neither is there.
+            LogUnavailable: they could not be committed.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write, text, received_at, answer)
+        accepted = time.monotonic()
+        try:
+            written = self._writer.submit(self._write_in_time, accepted, text, received_at, answer)
+        except RuntimeError as error:
+            raise LogUnavailable("the server is stopping; send the request again") from error
+        return await asyncio.wrap_future(written)
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
         """What `record` does, on the calling thread."""
@@ -60,11 +66,18 @@ class PredictionLog:
                     },
                 ).scalar_one()
         except SQLAlchemyError as error:
-            raise LogUnavailable("nothing was written and nothing is answered; send the request again") from error
+            # Where the connection broke during COMMIT nobody knows whether both rows are there or neither is.
+            raise LogUnavailable("it is not known to be committed, so it is not answered; send it again") from error
         return Logged(input_id, prediction_id)
 
+    def _write_in_time(self, accepted: float, text: str, received_at: datetime, answer: Answer) -> Logged:
+        if time.monotonic() - accepted > PATIENCE_SECONDS:
+            # Those in front have waited for the database in vain: waiting once more each, in turn, would help nobody.
+            raise LogUnavailable("the database takes too long; nothing was written, send the request again")
+        return self.write(text, received_at, answer)
+
     def close(self) -> None:
-        """Commit what was accepted, then stop the writer."""
+        """Commit what was accepted, then stop the writer: within two PATIENCE_SECONDS, whatever the database does."""
         self._writer.shutdown(wait=True)
 
 

@@ -105,7 +105,8 @@ def refuse_newer(connection: Connection) -> str | None:
     if revision is not None and revision not in _revisions().known:
         raise DatabaseAhead(
             f"the database is at revision {revision}, which this zap does not know (its newest is "
-            f"{_revisions().head}): a newer zap made it; install that version, or use another database"
+            f"{_revisions().head}): a newer zap made it, or another program's migrations did; "
+            "install that zap, or name another database"
         )
     return revision
 

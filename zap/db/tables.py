@@ -7,7 +7,7 @@ is zap's own UTC clock; a stamp written before zap has no known zone and is read
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
@@ -192,18 +192,22 @@ class TrainingRun(SQLModel, table=True):
     report: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
 
+_IN_PRODUCTION = text("status = 'production'")
+
+
 class ModelVersion(SQLModel, table=True):
     """One trained model: its bytes and what is known about it. At most one is in production."""
 
     __tablename__ = "model_versions"
     __table_args__ = (
         CheckConstraint("status IN ('candidate', 'production', 'archived')", name="status"),
+        Index(None, "status", unique=True, sqlite_where=_IN_PRODUCTION, postgresql_where=_IN_PRODUCTION),
         {"sqlite_autoincrement": True},
     )
 
     model_version: int = Field(default=None, primary_key=True, sa_type=Id)
     run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
-    status: str = Field(index=True)
+    status: str
     created_at: datetime = Field(sa_type=Stamp)
     artefact: bytes = Field(sa_type=LargeBinary)
     sha256: str = Field(index=True)

@@ -68,10 +68,12 @@ def log_train_predictions(
         yield rows.stop
 
 
-def finish_run(engine: Engine, run_id: int, report: Mapping[str, Any], model_version: int) -> None:
-    """In one transaction: the run has its report and its version serves."""
+def finish_run(
+    engine: Engine, run_id: int, report: Mapping[str, Any], model_version: int, scores: Mapping[str, Any]
+) -> None:
+    """In one transaction: the run has its report, and its version has its scores and serves."""
     with write_transaction(engine) as connection:
-        promote(connection, model_version, report)
+        promote(connection, model_version, scores)
         connection.execute(
             update(TrainingRun)
             .where(col(TrainingRun.run_id) == run_id)

@@ -53,21 +53,22 @@ def evaluate(history: pd.DataFrame, n_train: int, classes: list[str], probabilit
         "prior": prior(history, n_train, rows.classes),
         "driver_share": driver_share(history, n_train, rows.classes),
     }
+    scores = _scores(rows, model)
     baselines = {name: _scores(rows, guess) for name, guess in guesses.items()}
     best = min(baselines, key=lambda name: baselines[name]["log_loss"])
     interval = difference_interval(rows, model, guesses[best])
     return {
-        "test_f1_score": _scores(rows, model)["weighted_f1"],
+        "test_f1_score": scores["weighted_f1"],
         "test_f1_interval": f1_interval(rows, model),
-        "macro_f1": _scores(rows, model)["macro_f1"],
+        "macro_f1": scores["macro_f1"],
         "accuracy": float(accuracy_score(rows.labels, model.argmax(axis=1))),
-        "log_loss": _scores(rows, model)["log_loss"],
+        "log_loss": scores["log_loss"],
         "per_class": _per_class(rows, model),
         "confusion_matrix": _confusion(rows, model).tolist(),
         "classes": rows.classes,
         "baselines": baselines,
         "best_baseline": best,
-        "log_loss_difference": _scores(rows, model)["log_loss"] - baselines[best]["log_loss"],
+        "log_loss_difference": scores["log_loss"] - baselines[best]["log_loss"],
         "log_loss_difference_interval": interval,
         "beats_baseline": interval is not None and interval[1] < 0,
     }
@@ -160,9 +161,15 @@ def _losses(rows: TestRows, probabilities: np.ndarray) -> np.ndarray:
 
 def _scores(rows: TestRows, probabilities: np.ndarray) -> dict[str, float]:
     guessed = probabilities.argmax(axis=1)
+    # Every type counts in every mean, so that the scores of a model and of a guess are about the same types.
+    codes = np.arange(len(rows.classes))
+    f1 = {
+        mean: float(f1_score(rows.labels, guessed, labels=codes, average=mean, zero_division=0))
+        for mean in ("weighted", "macro")
+    }
     return {
-        "weighted_f1": float(f1_score(rows.labels, guessed, average="weighted", zero_division=0)),
-        "macro_f1": float(f1_score(rows.labels, guessed, average="macro", zero_division=0)),
+        "weighted_f1": f1["weighted"],
+        "macro_f1": f1["macro"],
         "log_loss": float(_losses(rows, probabilities).mean()),
     }
 

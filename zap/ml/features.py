@@ -48,6 +48,10 @@ class Feature:
         above = values > self.minimum if self.minimum_excluded else values >= self.minimum
         return above & (values <= self.maximum)
 
+    def masked(self, values: np.ndarray) -> np.ndarray:
+        """float64 `values` with NaN where they lie outside the range: nobody drives at 152 % of a battery."""
+        return np.where(self.inside(values), values, np.nan)
+
 
 FEATURES = (
     Feature("state_of_charge_start", "number", "charge left in the battery", 30.5, "%", 0, 100),
@@ -113,8 +117,13 @@ def build_features(
 
     Returns:
         float64 of shape (n, len(MATRIX_COLUMNS)), NaN where missing.
+
+    Raises:
+        ValueError: a session has no start.
     """
     times = np.asarray(columns["charging_start_time"], dtype="datetime64[s]")
+    if np.isnat(times).any():
+        raise ValueError("charging_start_time is missing in some rows; give every session its start")
     matrix = np.empty((len(times), len(MATRIX_COLUMNS)), dtype=np.float64)
     place = 0
     for feature in NUMBERS:

@@ -4,6 +4,8 @@ The only place that knows the raw columns. Nothing is filled in with zeros or av
 and counted.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,29 +73,53 @@ def clean_history(raw: RawHistory) -> History:
     dropped = Dropped()
     sessions = _usable_sessions(raw.sessions, dropped)
     frame = sessions[list(SESSION_COLUMNS)].copy()
-    frame["user_type"] = _user_types(frame, raw.users, dropped)
     vehicles = _vehicles_of(frame, raw.vehicles, dropped)
+    frame["user_id"] = frame["user_id"].where(frame["user_id"].notna(), vehicles["user_id"])
+    frame["user_type"] = _user_types(frame, raw.users, dropped)
     for name in _SESSION_NUMBERS:
         frame[name] = sessions[name]
     for name in _VEHICLE_COLUMNS:
         frame[name] = vehicles[name]
     for feature in NUMBERS:
-        numbers, unreadable = _readable_numbers(frame[feature.name])
-        outside = ~np.isnan(numbers) & ~feature.inside(numbers)
-        dropped.value(feature.name, "not a number", unreadable)
-        dropped.value(feature.name, f"outside {feature.range}", int(outside.sum()))
-        frame[feature.name] = np.where(outside, np.nan, numbers)
+        there = frame[feature.name].notna().to_numpy()
+        numbers = _numbers(frame[feature.name])
+        kept = feature.masked(numbers)
+        dropped.value(feature.name, "not a number", int((there & np.isnan(numbers)).sum()))
+        dropped.value(feature.name, f"outside {feature.range}", int((~np.isnan(numbers) & np.isnan(kept)).sum()))
+        frame[feature.name] = kept
     for feature in CATEGORIES:
-        frame[feature.name] = _text(frame[feature.name])
+        frame[feature.name] = _texts(frame[feature.name])
     synthetic = frame["user_id"].str.startswith(SAMPLE_USER_PREFIX).fillna(value=False)
     return History(frame, dropped, synthetic_sessions=int(synthetic.sum()))
+
+
+def read_text(value: object) -> str | None:
+    """What a stored text means: without the spaces around it; None where nothing is left."""
+    return None if value is None else str(value).strip() or None
+
+
+def read_number(value: object) -> float:
+    """What a stored number means: a float, also where it was stored as text; NaN where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        # Python would read 1_000 too, which no database does.
+        return math.nan if isinstance(value, str) and "_" in value else float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def read_id(value: object) -> str | None:
+    """What a stored user_id means: itself, to the letter, as whoever looks it up by SQL finds it; None where blank."""
+    text = None if value is None else str(value)
+    return text if text and not text.isspace() else None
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
     """The sessions with a charger type and a readable start, in their one order."""
     sessions = raw.assign(
-        charger_type=_text(raw["charger_type"]),
-        user_id=_text(raw["user_id"]),
+        charger_type=_texts(raw["charger_type"]),
+        user_id=_texts(raw["user_id"], read_id),
         charging_start_time=_wall_times(raw["charging_start_time"]),
     )
     no_type = sessions["charger_type"].isna()
@@ -105,7 +131,8 @@ def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
 
 
 def _user_types(frame: pd.DataFrame, users: pd.DataFrame, dropped: Dropped) -> pd.Series:
-    types = users.assign(user_id=_text(users["user_id"])).drop_duplicates("user_id").set_index("user_id")["user_type"]
+    types = users.set_index(_texts(users["user_id"], read_id))["user_type"]
+    types = types[types.index.notna()]
     known = frame["user_id"].isin(types.index)
     dropped.stranger("sessions without a user", int(frame["user_id"].isna().sum()))
     dropped.stranger("sessions of a user that Users lacks", int((frame["user_id"].notna() & ~known).sum()))
@@ -113,21 +140,23 @@ def _user_types(frame: pd.DataFrame, users: pd.DataFrame, dropped: Dropped) -> p
 
 
 def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
-    """The vehicle of each session: the one it names, else the driver's only one."""
-    owners = _text(vehicles["user_id"])
+    """The vehicle of each session, and its owner: the one that the session names, else the driver's only one."""
+    vehicles = vehicles.assign(user_id=_texts(vehicles["user_id"], read_id))
+    owners = vehicles["user_id"]
     only = owners.notna() & ~owners.duplicated(keep=False)
     only_vehicle = pd.Series(vehicles["vehicle_id"][only].to_numpy(), index=owners[only], dtype=object)
     named = frame["vehicle_id"].notna()
     vehicle_id = frame["vehicle_id"].where(named, frame["user_id"].map(only_vehicle))
-    by_id = vehicles.drop_duplicates("vehicle_id").set_index("vehicle_id")
+    by_id = vehicles.set_index("vehicle_id")
     dropped.stranger("sessions of a vehicle that Vehicles lacks", int((named & ~vehicle_id.isin(by_id.index)).sum()))
-    return by_id.reindex(vehicle_id)[list(_VEHICLE_COLUMNS)].reset_index(drop=True)
+    return by_id.reindex(vehicle_id)[["user_id", *_VEHICLE_COLUMNS]].reset_index(drop=True)
 
 
-def _text(values: pd.Series) -> pd.Series:
-    """Trimmed text; what is empty or no text is missing."""
-    text = values.astype("str").str.strip().where(values.notna())
-    return text.where(text != "")
+def _texts(values: pd.Series, read: Callable[[object], str | None] = read_text) -> pd.Series:
+    # A million rows repeat few texts; each is read once. What is missing has the code -1, the last place.
+    codes, different = pd.factorize(values)
+    texts = np.array([*map(read, different), None], dtype=object)
+    return pd.Series(texts[codes], index=values.index, dtype="str")
 
 
 def _wall_times(values: pd.Series) -> pd.Series:
@@ -140,8 +169,8 @@ def _wall_times(values: pd.Series) -> pd.Series:
     return times.astype("datetime64[s]")
 
 
-def _readable_numbers(values: pd.Series) -> tuple[np.ndarray, int]:
-    """float64 with NaN where there is no number, and how many entries were there but unreadable."""
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    unreadable = np.isnan(numbers) & values.notna().to_numpy()
-    return numbers, int(unreadable.sum())
+def _numbers(values: pd.Series) -> np.ndarray:
+    """float64 with NaN where there is no number."""
+    if values.dtype == np.float64:
+        return values.to_numpy()
+    return np.array([read_number(value) for value in values], dtype=np.float64)

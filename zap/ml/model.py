@@ -13,10 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from zap.errors import DamagedModel
-from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, build_features, check_features
+from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build_features, check_features
 
 # Called with the boosting round that ended and the number of rounds.
 Rounds = Callable[[int, int], None]
+# The known values of each category feature.
+Categories = Mapping[str, Sequence[str]]
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
@@ -57,8 +59,22 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: pd.DataFrame, y: Sequence[str] | pd.Series, *, progress: Rounds | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: Sequence[str] | pd.Series,
+        *,
+        categories: Categories | None = None,
+        progress: Rounds | None = None,
+    ) -> Self:
         """Fit on n cleaned sessions and the charger types that their drivers used.
+
+        Args:
+            X: n rows of FEATURES.
+            y: n charger types.
+            categories: the known values of each category feature; by default those in X. A value that no row of X
+                has is accepted later and counts as missing.
+            progress: called after each boosting round.
 
         Raises:
             ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
@@ -69,7 +85,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         names = [feature.name for feature in FEATURES]
         check_features(names)
         self.feature_names_in_ = np.array(names, dtype=object)
-        self.contract_ = _contract(X)
+        self.contract_: dict[str, Any] = {"fields": _fields(X), "categories": dict(categories or known_categories(X))}
         binary = len(self.classes_) == 2
         booster = lightgbm.train(
             {
@@ -94,7 +110,14 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return self
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
-        """Probabilities of shape (n, len(classes_)) for n rows of natural-unit columns."""
+        """Probabilities of shape (n, len(classes_)) for n rows of natural-unit columns.
+
+        A value outside the range of its column counts as missing, as in a training; so does a `vehicle_model` column
+        that is not there.
+
+        Raises:
+            ValueError: other columns are not there, or a row has no start.
+        """
         check_is_fitted(self)
         return self.probabilities(self._matrix(X))
 
@@ -141,7 +164,13 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return model
 
     def _matrix(self, frame: pd.DataFrame) -> np.ndarray:
+        absent = [feature.name for feature in FEATURES if feature.name not in frame]
+        frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
+        if needed := [name for name in absent if name not in frame]:
+            raise ValueError(f"the frame has no column {', '.join(needed)}")
         columns = {feature.name: frame[feature.name].to_numpy() for feature in FEATURES}
+        for feature in NUMBERS:
+            columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
         return build_features(columns, self.codes())
 
 
@@ -149,11 +178,18 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _contract(frame: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """What a request must carry, from what the cleaned training rows carried."""
+def known_categories(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """The values of each category feature in a cleaned frame, sorted."""
+    return {feature.name: sorted(frame[feature.name].dropna().unique().tolist()) for feature in CATEGORIES}
+
+
+def _fields(frame: pd.DataFrame) -> dict[str, str]:
+    """What a request must carry, from what the cleaned training rows carried.
+
+    Trees that never saw a value missing would read the missing one as zero, so it must not be.
+    """
     fields = {}
     for feature in FEATURES:
         missing = frame[feature.name].isna()
         fields[feature.name] = "ignored" if missing.all() else "nullable" if missing.any() else "required"
-    categories = {feature.name: sorted(frame[feature.name].dropna().unique().tolist()) for feature in CATEGORIES}
-    return {"fields": fields, "categories": categories}
+    return fields

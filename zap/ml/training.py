@@ -9,7 +9,7 @@ import pandas as pd
 from zap.errors import UnusableHistory
 from zap.ml.evaluation import evaluate
 from zap.ml.history import History
-from zap.ml.model import ChargerTypeModel, Rounds
+from zap.ml.model import ChargerTypeModel, Rounds, known_categories
 
 TEST_SHARE = 0.1
 # Below this a test part of 10 % says nothing at all.
@@ -57,7 +57,10 @@ def split_by_time(history: History) -> Split:
 
 
 def fit(split: Split, *, n_jobs: int, progress: Rounds | None = None) -> ChargerTypeModel:
-    return ChargerTypeModel(n_jobs=n_jobs).fit(split.train, split.train["charger_type"], progress=progress)
+    """A model of the first 90 %. What may be asked of it are the categories of the whole history, not of a part."""
+    return ChargerTypeModel(n_jobs=n_jobs).fit(
+        split.train, split.train["charger_type"], categories=known_categories(split.frame), progress=progress
+    )
 
 
 def score(split: Split, model: ChargerTypeModel) -> dict[str, Any]:
