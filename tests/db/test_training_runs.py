@@ -49,7 +49,7 @@ def test_it_works(engine):
     assert log_rows(engine, version) == [2000, 4000, 4500]
     assert running_runs(engine) == [run]
 
-    finish_run(engine, run, {"test_f1_score": 0.5}, version)
+    finish_run(engine, run, {"test_f1_score": 0.5}, version, {"log_loss": 1.0})
 
     assert running_runs(engine) == []
     assert column(engine, TrainingRun.status) == ["finished"]
@@ -64,7 +64,7 @@ def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
     first = start_run(engine)
     kept = add_version(engine, first)
     log_rows(engine, kept, 10)
-    finish_run(engine, first, {}, kept)
+    finish_run(engine, first, {}, kept, {})
     second = start_run(engine)
     log_rows(engine, add_version(engine, second))
 
@@ -79,7 +79,7 @@ def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
 def test_a_new_version_archives_the_one_that_served(engine):
     for _ in range(3):
         run = start_run(engine)
-        finish_run(engine, run, {}, add_version(engine, run))
+        finish_run(engine, run, {}, add_version(engine, run), {})
 
     assert sorted(column(engine, ModelVersion.status)) == ["archived", "archived", "production"]
 
@@ -117,9 +117,9 @@ def test_only_a_run_that_is_alive_is_in_the_way(engine):
 def test_a_version_that_is_gone_is_not_promoted_and_the_old_one_serves_on(engine):
     first = start_run(engine)
     kept = add_version(engine, first)
-    finish_run(engine, first, {}, kept)
+    finish_run(engine, first, {}, kept, {})
 
     with pytest.raises(TrainingFailed):
-        finish_run(engine, start_run(engine), {}, 999)
+        finish_run(engine, start_run(engine), {}, 999, {})
 
     assert column(engine, ModelVersion.status) == ["production"]
