@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from litestar.testing import TestClient
 
+from zap import training_run
 from zap.app import create_app
 from zap.db.engine import create_engine
 from zap.db.history_store import read_history
 from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
+from zap.errors import DamagedModel
 from zap.history_import import import_history
 from zap.ml.features import FEATURES
 from zap.ml.history import clean_history
@@ -83,6 +85,17 @@ def test_the_rows_of_the_real_database_are_served_as_they_were_trained(adopted):
 
     assert split.train["temperature_c"].isna().any()
     assert_parity(adopted, model, split, most=1188)
+
+
+def test_a_training_whose_file_cannot_be_written_still_puts_its_version_into_production(adopted, monkeypatch):
+    def damaged(*_):
+        raise DamagedModel("somebody changed the stored bytes")
+
+    monkeypatch.setattr(training_run, "export", damaged)
+
+    report, _, _ = train(adopted)
+
+    assert report["status"] == "success"
 
 
 @pytest.fixture

@@ -90,6 +90,9 @@ def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bo
 @_JSON
 def train(no_upgrade: bool, database_url: str | None, as_json: bool) -> None:
     """Train on the whole history and put the new model into production."""
+    # LightGBM's threads would otherwise spin while they wait for each other: beside a busy server that makes a training
+    # many times slower. OpenMP reads it when LightGBM is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     settings = _settings(database_url=database_url)
     # A training that is told to stop cleans up behind itself.
     signal.signal(signal.SIGTERM, _stop_training)
@@ -241,13 +244,27 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
             report = _add_sample_history(engine, progress)
         click.echo(report["message"], err=True)
     if production_version(engine) is None:
-        environment = {**os.environ, **settings.environment()}
-        # The training's memory is given back before the server starts.
-        trained = subprocess.run([sys.executable, "-m", "zap", "train", "--no-upgrade"], env=environment, check=False)
-        if trained.returncode in {TrainingRunning.exit_code, UnusableHistory.exit_code}:
+        exit_code = _train_in_child(settings)
+        if exit_code in {TrainingRunning.exit_code, UnusableHistory.exit_code}:
             click.echo("warning: there is no model yet; serving without one until there is", err=True)
-        elif trained.returncode:
-            sys.exit(trained.returncode)
+        elif exit_code:
+            sys.exit(exit_code)
+
+
+def _train_in_child(settings: "Settings") -> int:
+    """Train in a process of its own, whose memory is given back before the server starts; its exit code."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "zap", "train", "--no-upgrade"], env={**os.environ, **settings.environment()}
+    )
+    # Who is told to stop passes it on, and waits until the training has cleaned up behind itself.
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the child too.
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _add_sample_history(engine: "Engine", progress: Progress, **options: int) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from sqlalchemy import Engine
 
 from zap.db.engine import training_lock
 from zap.db.history_store import read_history
-from zap.db.model_registry import add_candidate, export
+from zap.db.model_registry import Version, add_candidate, export
 from zap.db.training_runs import clear_unfinished_runs, fail_run, finish_run, log_train_predictions, start_run
 from zap.errors import TrainingFailed, ZapError
 from zap.ml import training
+from zap.ml.evaluation import FEWEST_DRIVERS
 from zap.ml.history import History, clean_history
 from zap.ml.training import Split
 from zap.progress import Progress
@@ -56,16 +57,23 @@ def run_training(engine: Engine, settings: Settings, progress: Progress) -> dict
         clear_unfinished_runs(engine)
         run_id = start_run(engine)
         try:
-            return _train(engine, settings, run_id, Phases(progress))
+            report, version = _train(engine, settings, run_id, Phases(progress))
         except ZapError as error:
             fail_run(engine, run_id, error.problem())
             raise
         except BaseException as error:
             fail_run(engine, run_id, TrainingFailed(f"it was ended by {type(error).__name__}").problem())
             raise
+        # The version serves already, from the database; the file is for data scientists.
+        try:
+            export(engine, version, settings.model_file)
+        except (OSError, ZapError) as error:
+            log.error("the model file cannot be written", file=str(settings.model_file), error=str(error))
+        return report
 
 
-def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> dict[str, Any]:
+def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> tuple[dict[str, Any], Version]:
+    """From the tables to a version in production: its report, and the version."""
     with phase("read"):
         raw = read_history(engine)
     with phase("clean"):
@@ -101,12 +109,7 @@ def _train(engine: Engine, settings: Settings, run_id: int, phase: Phases) -> di
         "phases": phase.seconds,
     }
     finish_run(engine, run_id, report, version.model_version, scores)
-    try:
-        export(engine, version, settings.model_file)
-    except OSError as error:
-        # The file is for data scientists; the version serves from the database.
-        log.error("the model file cannot be written", file=str(settings.model_file), error=error.strerror)
-    return report
+    return report, version
 
 
 def _message(model_version: int, split: Split, history: History, scores: dict[str, Any]) -> str:
@@ -123,7 +126,9 @@ def _message(model_version: int, split: Split, history: History, scores: dict[st
     if scores["beats_baseline"]:
         lines.append("The model beats guessing.")
     elif scores["log_loss_difference_interval"] is None:
-        lines.append("Whether it beats guessing cannot be told: the test sessions are of a single driver.")
+        lines.append(
+            f"Whether it beats guessing cannot be told: the test sessions are of fewer than {FEWEST_DRIVERS} drivers."
+        )
     else:
         lines.append("The model does not beat guessing: its answers tell no more than that.")
     if history.synthetic_sessions:

@@ -104,7 +104,7 @@ def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite,
     # Enough history for the training to be still running when the signal comes.
     multiply_history(trained_sqlite, times=200)
     thread.start()
-    time.sleep(6)
+    wait_for_a_running_training(trained_sqlite)
     _, seconds = server.stop()
     thread.join()
 
@@ -118,6 +118,17 @@ def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite,
             "finished",
             "failed",
         ]
+    engine.dispose()
+
+
+def wait_for_a_running_training(settings, seconds=60):
+    engine = create_engine(settings.database_url)
+    end = time.monotonic() + seconds
+    with engine.connect() as connection:
+        while not connection.scalar(text("SELECT count(*) FROM training_runs WHERE status = 'running'")):
+            assert time.monotonic() < end
+            connection.rollback()
+            time.sleep(0.05)
     engine.dispose()
 
 
@@ -199,6 +210,27 @@ def dump(settings):
     lines = list(connection.iterdump())
     connection.close()
     return lines
+
+
+def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sqlite):
+    multiply_history(trained_sqlite, times=100)
+    with sqlite3.connect(trained_sqlite.url.database) as database:
+        database.execute("UPDATE model_versions SET status = 'archived'")
+    database.close()
+    server = serve(trained_sqlite, "--bootstrap")
+    wait_for_a_running_training(trained_sqlite)
+
+    code, seconds = server.stop()
+
+    assert code != 0
+    assert seconds < 10
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT status FROM training_runs ORDER BY run_id")).all() == [
+            "finished",
+            "failed",
+        ]
+    engine.dispose()
 
 
 def test_bootstrap_serves_a_history_that_is_too_little_to_train_on(serve, tmp_path, good_request):

@@ -47,3 +47,12 @@ def test_every_post_shows_the_lock_in_the_docs(guarded, sqlite_client):
     assert all(post["security"] == [{"ApiKey": []}] for post in posts)
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     assert "securitySchemes" not in sqlite_client.get("/openapi.json").json().get("components", {})
+
+
+def test_a_key_may_have_any_letters(trained_sqlite, good_request):
+    settings = trained_sqlite.model_copy(update={"api_key": SecretStr("schlüssel")})
+    with TestClient(create_app(settings)) as client:
+        for key, status in (("schlüssel", 200), ("schlussel", 401)):
+            # As curl sends it: the bytes of the terminal.
+            reply = client.post("/predict", json=good_request, headers={"X-API-Key": key.encode()})
+            assert reply.status_code == status

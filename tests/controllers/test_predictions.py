@@ -36,7 +36,9 @@ def test_a_row_of_a_training_has_no_request(client):
     assert record["actual_class"]
 
 
-@pytest.mark.parametrize("number", [0, -1, 10**9, 2**63 - 1, 2**63, 10**40, "x", "1.5"])
+@pytest.mark.parametrize(
+    "number", [0, -1, 10**9, 2**63 - 1, 2**63, 10**40, "x", "1.5", "1_0", "+5", "%201", "%D9%A1", "01"]
+)
 def test_what_is_not_there_is_a_404(client, number):
     reply = client.get(f"/predictions/{number}")
 

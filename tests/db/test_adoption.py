@@ -20,6 +20,7 @@ from zap.db.history_store import read_history
 from zap.db.schema import migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.errors import AdoptionRefused
+from zap.ml.history import clean_history
 
 # As the earlier service and the tools around it have made them.
 LEGACY = """
@@ -665,9 +666,17 @@ def test_bytes_that_are_no_text_are_kept_and_can_be_read(legacy, adopted_engine)
 
     raw = read(legacy, "SELECT CAST(charging_start_time AS BLOB), CAST(user_id AS BLOB) FROM ChargingSessions")
     assert raw == [(b"2\xff", b"\xe9")] * 2
-    assert read_history(engine).sessions["user_id"].tolist() == ["\ufffd"] * 2
+    assert read_history(engine).sessions["user_id"].tolist() == ["\\xe9"] * 2
     with Session(engine) as session:
         assert [row.charging_start_time for row in session.exec(sqlmodel_select(ChargingSession))] == [None, None]
+
+
+def test_users_whose_names_are_no_text_stay_different(legacy, adopted_engine):
+    write(legacy, "INSERT INTO Users VALUES (CAST(x'4ae9' AS TEXT), 'Commuter'), (CAST(x'4ae8' AS TEXT), 'Commuter')")
+
+    history = clean_history(read_history(adopted_engine(legacy)))
+
+    assert len(history.frame) == 1
 
 
 def test_times_that_are_right_are_not_worth_a_line(legacy):

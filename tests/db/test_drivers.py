@@ -110,6 +110,23 @@ def test_a_session_has_the_facts_that_a_request_like_it_gets(known):
     assert facts_are_those_of_the_history(known) == len(named)
 
 
+def test_ids_that_a_float_cannot_hold_are_told_apart(engine):
+    large = 2**53
+    start = datetime(2024, 1, 1)  # noqa: DTZ001 - wall time
+    session = {"charger_type": "Level 2", "charging_start_time": start, "user_id": None}
+    with write_transaction(engine) as connection:
+        connection.execute(
+            insert(Vehicle),
+            [LEAF | {"vehicle_id": large, "user_id": "a"}, KONA | {"vehicle_id": large + 1, "user_id": "b"}],
+        )
+        connection.execute(insert(ChargingSession), [session | {"vehicle_id": one} for one in (large, large + 1, None)])
+
+    frame = clean_history(read_history(engine)).frame
+
+    assert frame["battery_capacity_kwh"].tolist()[:2] == [40.0, 64.0]
+    assert facts_are_those_of_the_history(engine) == 3
+
+
 def test_so_it_is_in_the_real_history(zapapp_database, tmp_path):
     url = f"sqlite:///{shutil.copyfile(zapapp_database, tmp_path / 'zapapp.sqlite')}"
     upgrade(url)

@@ -315,10 +315,10 @@ def test_reading_gives_the_three_tables(engine):
 
     assert raw.users.to_dict("records") == [{"user_id": "U", "user_type": "Commuter"}]
     (vehicle,) = raw.vehicles.to_dict("records")
-    assert (vehicle["vehicle_id"], vehicle["battery_capacity_kwh"]) == (1, 40.0)
+    assert (vehicle["vehicle_id"], vehicle["battery_capacity_kwh"]) == ("1", 40.0)
     (session,) = raw.sessions.to_dict("records")
     assert session["charging_start_time"] == "2024-01-01 10:00:00"
-    assert (session["session_id"], session["vehicle_id"], session["temperature_c"]) == (1, 1, -3.5)
+    assert (session["session_id"], session["vehicle_id"], session["temperature_c"]) == (1, "1", -3.5)
 
 
 def test_reading_an_empty_history_gives_empty_frames(engine):

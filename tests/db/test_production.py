@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlmodel import col
 
+from zap.db import production as production_module
 from zap.db.engine import create_engine, write_transaction
 from zap.db.production import Production
 from zap.db.tables import ModelVersion
@@ -106,6 +107,27 @@ def test_the_file_is_restored_from_the_database(production, trained, change):
     production.refresh()
 
     assert trained.model_file.read_bytes() == good
+
+
+def test_two_servers_that_share_a_folder_do_not_take_turns_for_ever(production, trained):
+    """Each finds what the other wrote and does not know it."""
+    for number in range(5):
+        trained.model_file.write_bytes(b"of another database" + bytes([number]))
+        production.refresh()
+
+    assert trained.model_file.read_bytes() == b"of another database\x04"
+    assert len(list(trained.models_dir.glob("*.not-zap-*"))) == 1
+
+
+def test_a_file_that_is_put_there_again_and_again_is_kept_once(production, trained, monkeypatch):
+    monkeypatch.setattr(production_module, "RESTORE_SECONDS", 0)
+    good = trained.model_file.read_bytes()
+    for _ in range(3):
+        trained.model_file.write_bytes(b"strange")
+        production.refresh()
+
+    assert trained.model_file.read_bytes() == good
+    assert [file.read_bytes() for file in trained.models_dir.glob("*.not-zap-*")] == [b"strange"]
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_serving(registry, tmp_path):

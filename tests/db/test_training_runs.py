@@ -76,6 +76,19 @@ def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
     assert column(engine, Prediction.model_version) == [kept] * 10
 
 
+def test_what_fails_after_the_promotion_changes_nothing(engine):
+    run = start_run(engine)
+    version = add_version(engine, run)
+    log_rows(engine, version)
+    finish_run(engine, run, {"test_f1_score": 0.5}, version, {})
+
+    fail_run(engine, run, {"detail": "told to stop a moment too late"})
+
+    assert column(engine, TrainingRun.status) == ["finished"]
+    assert column(engine, ModelVersion.status) == ["production"]
+    assert len(column(engine, Prediction.prediction_id)) == 4500
+
+
 def test_a_new_version_archives_the_one_that_served(engine):
     for _ in range(3):
         run = start_run(engine)

@@ -136,8 +136,9 @@ def test_every_type_counts_in_the_macro_f1_of_a_model_and_of_a_guess():
     assert scores["macro_f1"] == np.mean([row["f1"] for row in scores["per_class"].values()])
 
 
-def test_a_single_driver_gives_no_interval():
-    frame, probabilities = many(drivers=1)
+@pytest.mark.parametrize("drivers", [1, 9])
+def test_few_drivers_give_no_interval(drivers):
+    frame, probabilities = many(drivers=drivers)
 
     scores = evaluate(frame, 300, TYPES, probabilities[300:])
 
@@ -147,8 +148,8 @@ def test_a_single_driver_gives_no_interval():
 
 
 def test_intervals_resample_drivers_not_sessions():
-    """The same sessions say less when they are of four drivers than when each is of another."""
-    frame, probabilities = many(drivers=4)
+    """The same sessions say less when they are of twelve drivers than when each is of another."""
+    frame, probabilities = many(drivers=12)
     apart = frame.assign(user_id=[f"d{place}" for place in range(len(frame))])
 
     def width(one):
@@ -157,12 +158,12 @@ def test_intervals_resample_drivers_not_sessions():
         return high - low
 
     # A driver's sessions are alike here only through their driver, so make them so.
-    alike = frame.assign(charger_type=[TYPES[int(d[1:]) // 2] for d in frame["user_id"]])
+    alike = frame.assign(charger_type=[TYPES[int(d[1:]) // 6] for d in frame["user_id"]])
     assert width(alike) > 1.5 * width(alike.assign(user_id=apart["user_id"]))
 
 
 def test_the_f1_of_every_resample_is_scikit_learns():
-    frame, probabilities = many(drivers=6, n=120)
+    frame, probabilities = many(drivers=12, n=120)
     rows = evaluation._test_rows(frame, 60, TYPES)
     random, drivers = np.random.default_rng(42), rows.drivers.max() + 1
     found = []

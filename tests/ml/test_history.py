@@ -106,11 +106,19 @@ def test_the_ends_of_a_range_belong_to_it():
     assert frame["temperature_c"].tolist() == [-60.0, 15.0]
 
 
+def test_a_session_without_any_vehicle_is_counted():
+    history = clean({"vehicle_id": None}, vehicles=[VEHICLES[0] | {"user_id": "another"}])
+
+    assert history.frame["battery_capacity_kwh"].isna().all()
+    assert history.dropped.strangers == {"sessions without a vehicle": 1}
+
+
 def test_strangers_are_kept_without_what_is_unknown_and_counted():
     history = clean({"user_id": "stranger", "vehicle_id": 99}, {"user_id": None, "vehicle_id": None})
 
     assert history.frame[["user_type", "vehicle_model", "battery_capacity_kwh"]].isna().all(axis=None)
     assert history.dropped.strangers == {
+        "sessions without a vehicle": 1,
         "sessions without a user": 1,
         "sessions of a user that Users lacks": 1,
         "sessions of a vehicle that Vehicles lacks": 1,

@@ -152,6 +152,8 @@ def test_a_time_that_is_none_is_an_error(sent):
         ("user type Commuter", "user_type"),
         ("user type Long Distance Traveler", "user_type"),
         ("temprature_c", "temperature_c"),
+        ("Distance Driven (since last charge) (km)", "distance_driven_km"),
+        ("State of Charge (Start %)", "state_of_charge_start"),
     ],
 )
 def test_an_old_or_misspelt_name_is_answered_with_the_new_one(old, new):
@@ -159,6 +161,11 @@ def test_an_old_or_misspelt_name_is_answered_with_the_new_one(old, new):
 
     assert detail.startswith("is not a field")
     assert new in detail
+
+
+@pytest.mark.parametrize("name", ["state_of_charge_end", "Charging End Time", "charging_station_id", "Charger Type"])
+def test_what_nobody_knows_yet_is_not_answered_with_a_name_that_looks_like_it(name):
+    assert errors(GOOD | {name: 1.0})[f"#/{name}"] == "is not a field: nobody knows it yet when the driver asks"
 
 
 def test_what_the_database_knows_fills_in_what_is_left_out():

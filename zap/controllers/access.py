@@ -68,6 +68,7 @@ async def require_api_key(connection: ASGIConnection[Any, Any, Any, Any], _handl
     expected: str | None = connection.app.state.api_key
     if expected is None or connection.scope.get("method") != "POST":
         return
+    # Headers are bytes, which arrive decoded as Latin-1: encoded so, they are what the client sent.
     given = connection.headers.get("X-API-Key", "")
-    if not secrets.compare_digest(given.encode(), expected.encode()):
+    if not secrets.compare_digest(given.encode("latin-1"), expected.encode()):
         raise Unauthorized("send the key in the header X-API-Key")

@@ -54,9 +54,13 @@ class PredictionController(Controller):
         summary="A prediction and the request that it answered",
         responses=problem_specs(404, 503),
     )
-    async def read(self, prediction_id: FromPath[int], state: State) -> PredictionRecord:
-        if not 0 <= prediction_id <= _LARGEST_ID:
-            raise NotFound(f"there is no prediction {prediction_id}")
+    async def read(
+        self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
+    ) -> PredictionRecord:
+        # Python's int, by which the path is read, takes 1_0, +10 and the digits of other scripts for 10 too.
+        sent = request.scope["path"].rstrip("/").rpartition("/")[2]
+        if sent != str(prediction_id) or not 0 <= prediction_id <= _LARGEST_ID:
+            raise NotFound(f"there is no prediction {sent[:50]}")
         row = dict(await asyncio.to_thread(read_prediction, state.engine, prediction_id))
         text = row.pop("input_data_json")
         return PredictionRecord(

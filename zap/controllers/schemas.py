@@ -76,7 +76,7 @@ class TrainReply(Struct):
     test_samples: int
     model_version: int
     test_f1_interval: Annotated[
-        list[float] | None, Meta(description="95 %, drivers resampled; null with one driver only")
+        list[float] | None, Meta(description="95 %, drivers resampled; null with fewer than ten drivers")
     ]
     macro_f1: float
     accuracy: float

@@ -51,7 +51,8 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
 
 
 def _decode(text: bytes) -> str:
-    return text.decode(errors="replace")
+    # Different bytes stay different texts.
+    return text.decode(errors="backslashreplace")
 
 
 def begin_sqlite_transaction(connection: Connection) -> None:

@@ -258,7 +258,12 @@ def _continue_ids(connection: Connection, table: Table) -> None:
 
 
 def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
-    return pd.read_sql_query(select(*_raw(connection, table, names)), connection)
+    columns = (
+        # A number beside a missing one would become a float, which large ids do not survive.
+        cast(column, String).label("vehicle_id") if column.name == "vehicle_id" else column
+        for column in _raw(connection, table, names)
+    )
+    return pd.read_sql_query(select(*columns), connection)
 
 
 def _raw(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:

@@ -94,9 +94,11 @@ def export(engine: Engine, version: Version, model_file: Path) -> None:
         if found == version.sha256:
             return
         if found is not None and not _is_known(engine, found):
-            aside = model_file.with_name(f"{model_file.name}.not-zap-{utc_now():%Y%m%dT%H%M%S%fZ}")
-            # Copied, not renamed: whoever reads the file meanwhile finds one.
-            shutil.copy2(model_file, aside)
+            # Named by what it holds: the same file is kept once, however often somebody puts it there.
+            aside = model_file.with_name(f"{model_file.name}.not-zap-{found[:12]}")
+            if not aside.exists():
+                # Copied, not renamed: whoever reads the file meanwhile finds one.
+                shutil.copy2(model_file, aside)
             log.error("a model file that zap did not write was moved aside", moved_to=str(aside))
         artefact = _artefact(engine, version)
         if sha256(artefact) != version.sha256:

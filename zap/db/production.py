@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import structlog
@@ -16,6 +17,9 @@ log = structlog.get_logger(__name__)
 
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
+# A file that was put back is put back again no sooner: two servers of different databases that were given one folder
+# would take turns without end.
+RESTORE_SECONDS = 30
 
 
 class Production:
@@ -28,6 +32,7 @@ class Production:
         # A version that could not be loaded is reported once, not twice a second.
         self._refused: tuple[Version, str] | None = None
         self._file_seen: tuple[int, int, int] | None = None
+        self._restore_after = 0.0
         self._refreshing = threading.Lock()
 
     @property
@@ -70,7 +75,10 @@ class Production:
                     return
                 self._refused = None
                 log.info("serving", model_version=version.model_version)
-            if new or self._file_state() != self._file_seen:
+            if new:
+                self._export(version)
+            elif self._file_state() != self._file_seen and time.monotonic() >= self._restore_after:
+                self._restore_after = time.monotonic() + RESTORE_SECONDS
                 self._export(version)
 
     async def watch(self) -> None:

@@ -82,12 +82,14 @@ def finish_run(
 
 
 def fail_run(engine: Engine, run_id: int, problem: Mapping[str, Any]) -> None:
-    """The run ended without a version: its rows go and the reason stays."""
+    """The run ended without a version: its rows go and the reason stays. A run that has finished stays as it is."""
+    if run_id not in running_runs(engine):
+        return
     _remove_rows(engine, run_id)
     with write_transaction(engine) as connection:
         connection.execute(
             update(TrainingRun)
-            .where(col(TrainingRun.run_id) == run_id)
+            .where((col(TrainingRun.run_id) == run_id) & (col(TrainingRun.status) == "running"))
             .values(status="failed", finished_at=utc_now(), report=dict(problem))
         )
 
@@ -146,4 +148,5 @@ def _remove_rows(engine: Engine, run_id: int) -> None:
                     break
             time.sleep(_PAUSE_SECONDS)
     with write_transaction(engine) as connection:
-        connection.execute(delete(ModelVersion).where(col(ModelVersion.run_id) == run_id))
+        never_served = (col(ModelVersion.run_id) == run_id) & (col(ModelVersion.status) == "candidate")
+        connection.execute(delete(ModelVersion).where(never_served))

@@ -148,6 +148,7 @@ def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) 
     named = frame["vehicle_id"].notna()
     vehicle_id = frame["vehicle_id"].where(named, frame["user_id"].map(only_vehicle))
     by_id = vehicles.set_index("vehicle_id")
+    dropped.stranger("sessions without a vehicle", int(vehicle_id.isna().sum()))
     dropped.stranger("sessions of a vehicle that Vehicles lacks", int((named & ~vehicle_id.isin(by_id.index)).sum()))
     return by_id.reindex(vehicle_id)[["user_id", *_VEHICLE_COLUMNS]].reset_index(drop=True)
 

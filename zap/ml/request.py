@@ -7,6 +7,7 @@ contract). Between the two the database may fill in what it knows about a driver
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from zap.errors import InvalidRequest, MalformedJson
-from zap.ml.features import FEATURES, NUMBERS, Feature
+from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
 
 _LARGEST_ID = 2**63 - 1
 _LONGEST_TEXT = 200
@@ -234,8 +235,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
     fields = dict(pairs)
     if len(fields) == len(pairs):
         return fields
-    names = [name for name, _ in pairs]
-    return Repeated(sorted(name for name in fields if names.count(name) > 1 and _is_unicode(name)))
+    times = Counter(name for name, _ in pairs)
+    return Repeated(sorted(name for name in fields if times[name] > 1 and _is_unicode(name)))
 
 
 def _is_unicode(text: str) -> bool:
@@ -275,13 +276,20 @@ def _wrong_text(value: Any) -> str | None:
 
 
 def _unknown_field(name: str) -> str:
-    plain = re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+    plain = _plain(name)
     if plain in FIELDS:
         return f"is not a field; it is called {plain} now"
+    if plain in KNOWN_ONLY_AFTER or plain in NOT_YET_CHOSEN:
+        return "is not a field: nobody knows it yet when the driver asks"
     if plain.startswith(_OLD_USER_TYPE):
         return 'is not a field; it is called user_type now and holds the type itself, e.g. "Commuter"'
-    close = get_close_matches(plain, FIELDS, n=1, cutoff=0.7)
+    # Histories put remarks and units in brackets behind their names.
+    close = get_close_matches(_plain(re.sub(r"\([^)]*\)", "", name)), FIELDS, n=1, cutoff=0.7)
     return f"is not a field; did you mean {close[0]}?" if close else "is not a field; /docs lists those that are"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
 
 
 def _read_time(values: dict[str, Any], errors: list[dict[str, str]], wall_time: Callable[[datetime], datetime]) -> None:
