@@ -62,6 +62,16 @@ def test_a_field_that_is_there_twice_is_refused_although_both_values_are_good():
     assert errors(body) == {"#/temperature_c": "is there more than once"}
 
 
+def test_a_field_that_is_there_twice_hides_no_other_error():
+    body = json.dumps(GOOD | {"state_of_charge_start": 152})[:-1].encode() + b', "temperature_c": {"a": 1, "a": 2}}'
+
+    assert errors(body).keys() == {"#/state_of_charge_start", "#/temperature_c"}
+    assert (
+        "not an object"
+        in errors(json.dumps(GOOD)[:-1].replace("30.5", '{"a": 1, "a": 2}').encode() + b"}")["#/state_of_charge_start"]
+    )
+
+
 def test_one_reply_lists_a_hundred_errors_and_says_how_many_more():
     with pytest.raises(InvalidRequest, match=r"250 errors: .* and 150 more") as caught:
         complete(GOOD | {f"field {number}": 1 for number in range(250)})

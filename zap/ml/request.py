@@ -211,15 +211,14 @@ def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
         )
     except (RecursionError, ValueError) as error:
         raise _malformed(text.encode(), error) from None
-    if isinstance(fields, Repeated):
-        raise InvalidRequest([_error(name, "is there more than once") for name in fields])
     if not isinstance(fields, dict):
         raise InvalidRequest([{"pointer": "#", "detail": f"is {_kind(fields)}; send one flat JSON object"}])
     if not _is_unicode("".join(fields)):
         raise MalformedJson("the name of a field holds half of a surrogate pair")
     values, errors = {}, []
+    repeated = fields.names if isinstance(fields, Repeated) else ()
     for name, value in fields.items():
-        wrong = _unknown_field(name) if name not in FIELDS else value is not None and _wrong_value(name, value)
+        wrong = "is there more than once" if name in repeated else _wrong_value(name, value)
         if wrong:
             errors.append(_error(name, wrong))
         else:
@@ -227,8 +226,10 @@ def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return values, errors
 
 
-class Repeated(list[str]):
-    """The names that an object holds more than once; which of the values is meant nobody can tell."""
+class Repeated(dict[str, Any]):
+    """An object that holds some names more than once; which of the values is meant nobody can tell."""
+
+    names: frozenset[str]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
@@ -236,7 +237,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
     if len(fields) == len(pairs):
         return fields
     times = Counter(name for name, _ in pairs)
-    return Repeated(sorted(name for name in fields if times[name] > 1 and _is_unicode(name)))
+    repeated = Repeated(fields)
+    repeated.names = frozenset(name for name in fields if times[name] > 1)
+    return repeated
 
 
 def _is_unicode(text: str) -> bool:
@@ -248,7 +251,11 @@ def _is_unicode(text: str) -> bool:
 
 
 def _wrong_value(name: str, value: Any) -> str | None:
-    """What is wrong with a value that is not null, or None."""
+    """What is wrong with a field, or None."""
+    if name not in FIELDS:
+        return _unknown_field(name)
+    if value is None:
+        return None
     feature = _BY_NAME.get(name)
     if feature in NUMBERS:
         return _wrong_number(feature, value)
@@ -320,7 +327,9 @@ def _in_range(feature: Feature) -> str:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    return {bool: "true or false", str: "a string", list: "a list", dict: "an object"}.get(type(value), "a number")
+    if isinstance(value, dict):
+        return "an object"
+    return {bool: "true or false", str: "a string", list: "a list"}.get(type(value), "a number")
 
 
 def pointer(name: str) -> str:
