@@ -1,20 +1,24 @@
 """One training, from the lock to the logged predictions, on the real histories; and parity with what is served."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from litestar.testing import TestClient
 
-from zap import training_run
 from zap.app import create_app
 from zap.db.engine import create_engine
 from zap.db.history_store import read_history
 from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
-from zap.errors import DamagedModel
+from zap.db.training_runs import running_runs
 from zap.history_import import import_history
 from zap.ml.features import FEATURES
 from zap.ml.history import clean_history
@@ -87,15 +91,26 @@ def test_the_rows_of_the_real_database_are_served_as_they_were_trained(adopted):
     assert_parity(adopted, model, split, most=1188)
 
 
-def test_a_training_whose_file_cannot_be_written_still_puts_its_version_into_production(adopted, monkeypatch):
-    def damaged(*_):
-        raise DamagedModel("somebody changed the stored bytes")
+def test_sigterm_after_the_promotion_changes_nothing(trained):
+    """The training waits for the model file, which another process holds, when it is told to stop."""
+    engine = create_engine(trained.database_url)
+    with FileLock(f"{trained.model_file}.lock"):
+        environment = os.environ | trained.environment()
+        child = subprocess.Popen([sys.executable, "-m", "zap", "train"], env=environment, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 100
+        while production_version(engine).model_version != 2:
+            assert child.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        # By now it waits for the file.
+        time.sleep(1)
+        child.terminate()
+        assert child.wait(20) == 0
 
-    monkeypatch.setattr(training_run, "export", damaged)
-
-    report, _, _ = train(adopted)
-
-    assert report["status"] == "success"
+    assert production_version(engine).model_version == 2
+    assert load_version(engine, production_version(engine)).classes_.size == 3
+    assert running_runs(engine) == []
+    engine.dispose()
 
 
 @pytest.fixture
