@@ -35,7 +35,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	GOMP_SPINCOUNT=30000 $(BIN)/python -m pytest
 
 fix: setup
 	$(BIN)/ruff format .

@@ -107,6 +107,16 @@ def engine(database_url):
 
 
 @pytest.fixture
+def sqlite_engine(tmp_path):
+    """On SQLite, where times are texts, and other tools may have written any."""
+    url = f"sqlite:///{tmp_path / 'zap.sqlite'}"
+    upgrade(url)
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def zapapp_database():
     """The real database of ZapApp (read only)."""
     path = SHARED_DATA / "charge_database_alt.sqlite"

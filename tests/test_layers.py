@@ -17,7 +17,7 @@ LAYERS = [
     ("zap.logs",),
     ("zap.ml",),
     ("zap.db",),
-    ("zap.training_run", "zap.history_import"),
+    ("zap.training_run", "zap.history_import", "zap.shown"),
     ("zap.controllers",),
     ("zap.app",),
     ("zap.cli",),

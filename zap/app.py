@@ -10,11 +10,13 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from zap.controllers.access import identify_requests, require_api_key
+from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.docs import docs_handlers, openapi_config
 from zap.controllers.health import HealthController
 from zap.controllers.prediction import PredictionController
 from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.training import TrainingController, end_children
+from zap.db.driver_histories import DriverHistories
 from zap.db.engine import create_engine
 from zap.db.prediction_log import PredictionLog
 from zap.db.production import Production
@@ -32,7 +34,13 @@ def create_app(settings: Settings | None = None) -> Litestar:
     settings = settings or read_settings()
     configure_logs(settings)
     app = Litestar(
-        route_handlers=[PredictionController, TrainingController, HealthController, *docs_handlers()],
+        route_handlers=[
+            PredictionController,
+            ChargingSessionController,
+            TrainingController,
+            HealthController,
+            *docs_handlers(),
+        ],
         lifespan=[_lifespan],
         state=State(
             {
@@ -60,6 +68,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     check_at_head(engine)
     clear_unfinished_runs_if_idle(engine)
     app.state.engine = engine
+    app.state.driver_histories = DriverHistories(engine)
     app.state.prediction_log = PredictionLog(engine)
     app.state.production = Production(engine, settings.model_file)
     app.state.production.refresh()

@@ -26,9 +26,20 @@ def test_it_works(zap_command, trained):
         assert shown in " ".join(done.stdout.split())
     # Where nobody watches, progress is a plain line a phase.
     assert [line for line in done.stderr.splitlines() if line.endswith("...")] == [
-        "read ...", "clean ...", "fit ...", "evaluate ...", "save ...", "log ...",
+        "read ...", "clean ...", "features ...", "fit ...", "evaluate ...", "save ...", "log ...",
     ]  # fmt: skip
     assert "\x1b[" not in done.stdout + done.stderr
+
+
+def test_windows_are_shown(zap_command, trained_sqlite):
+    done = zap_command("train", "--windows", settings=trained_sqlite)
+
+    assert done.returncode == 0
+    shown = " ".join(done.stdout.split())
+    assert "over rolling windows" in shown
+    assert "expected calibration error" in shown
+    assert "20+ earlier" in shown
+    assert "windows ..." in done.stderr.splitlines()
 
 
 def test_json_is_exactly_the_reply_of_the_server(zap_command, trained_sqlite, sqlite_client):

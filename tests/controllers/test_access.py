@@ -20,7 +20,7 @@ def test_it_works(guarded, good_request):
     assert guarded.post("/predict", json=good_request, headers={"X-API-Key": KEY}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/predict", "/train-model"])
+@pytest.mark.parametrize("path", ["/predict", "/train-model", "/charging-sessions"])
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": KEY.upper()}])
 def test_a_post_without_the_key_is_refused(guarded, good_request, path, headers):
     reply = guarded.post(path, json=good_request, headers=headers)
@@ -43,7 +43,7 @@ def test_every_post_shows_the_lock_in_the_docs(guarded, sqlite_client):
     document = guarded.get("/openapi.json").json()
 
     posts = [methods["post"] for methods in document["paths"].values() if "post" in methods]
-    assert len(posts) == 2
+    assert len(posts) == 3
     assert all(post["security"] == [{"ApiKey": []}] for post in posts)
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     assert "securitySchemes" not in sqlite_client.get("/openapi.json").json().get("components", {})

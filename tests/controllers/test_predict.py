@@ -59,7 +59,8 @@ def test_a_known_driver_fills_in_what_is_left_out(client, good_request, rows):
                 ' FROM "Vehicles" v JOIN "Users" u ON u.user_id = v.user_id ORDER BY v.vehicle_id LIMIT 1'
             )
         ).one()
-    start = {"charging_start_time": "2024-05-01T18:00:00"}
+    # Before the driver's first session.
+    start = {"charging_start_time": "2001-05-01T18:00:00"}
     session = {
         name: good_request[name] for name in ("state_of_charge_start", "distance_driven_km", "temperature_c")
     } | start

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from zap.controllers.schemas import TrainReply
 from zap.db.engine import training_lock, write_transaction
-from zap.db.tables import ChargingSession, ModelVersion, Prediction, TrainingRun
+from zap.db.tables import ChargingSession, ModelVersion, Prediction, TrainingRun, Tuning
 from zap.ml.model import ChargerTypeModel, sha256
 
 
@@ -31,8 +31,12 @@ def test_it_works(client, good_request, rows):
     assert report["model_version"] == 2
     assert report["synthetic_sessions"] == sessions
     assert "synthetic" in report["message"]
-    assert set(report["phases"]) == {"read", "clean", "fit", "evaluate", "save", "log"}
-    assert set(report["baselines"]) == {"prior", "driver_share"}
+    assert set(report["phases"]) == {"read", "clean", "features", "fit", "evaluate", "save", "log"}
+    assert set(report["baselines"]) == {
+        "prior", "driver_share", "driver_share_time_of_day", "driver_share_recent"
+    }  # fmt: skip
+    assert report["hyper_parameters_from"] == "defaults"
+    assert report["windows"] is None
     # Each training row is logged, with what the driver really used.
     logged = rows(client.app, Prediction)[before:]
     assert len(logged) == report["trained_samples"]
@@ -168,16 +172,51 @@ def test_predictions_go_on_while_a_training_runs(client, good_request):
         (b"[]", "application/json", 422),
         (b"{", "application/json", 400),
         (b"[" * 20_000, "application/json", 400),
+        (b'{"windows": 1}', "application/json", 422),
+        (b'{"windows": null}', "application/json", 422),
+        (b'{"windows": true, "windows": true}', "application/json", 422),
+        (b'{"tune": false, "windows": false}', "application/json", 200),
         (b"x=1", "application/x-www-form-urlencoded", 415),
         (b" " * 70_000, "application/json", 413),
     ],
 )
-def test_it_takes_no_body(sqlite_client, body, content_type, status):
+def test_a_body_is_read_strictly(sqlite_client, body, content_type, status):
     reply = sqlite_client.post("/train-model", content=body, headers={"Content-Type": content_type})
 
     assert reply.status_code == status
     if status != 200:
         assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
+    reply = sqlite_client.post("/train-model", json={"windows": True})
+
+    report = reply.json()
+    msgspec.convert(report, TrainReply, strict=True)
+    windows = report["windows"]
+    sessions = len(rows(sqlite_client.app, ChargingSession))
+    assert [window["trained_samples"] for window in windows["each"]] == [
+        int(round(sessions * share, 6)) for share in (0.5, 0.6, 0.7, 0.8, 0.9)
+    ]
+    assert windows["test_samples"] == sum(window["test_samples"] for window in windows["each"])
+    assert windows["each"][-1]["log_loss"] == report["log_loss"]
+    assert report["beats_baseline"] == windows["beats_baseline"]
+    assert "rolling windows" in report["message"]
+    assert "windows" in report["phases"]
+
+
+def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
+    reply = sqlite_client.post("/train-model", json={"tune": True})
+
+    assert reply.status_code == 200
+    report = reply.json()
+    (tuning,) = rows(sqlite_client.app, Tuning)
+    assert report["hyper_parameters_from"] == f"tuning {tuning['tuning_id']}"
+    assert report["hyper_parameters"].items() >= tuning["hyper_parameters"].items()
+    assert tuning["evidence"]["log_loss"] <= tuning["evidence"]["default_log_loss"]
+    assert rows(sqlite_client.app, ModelVersion)[-1]["hyper_parameters"] == report["hyper_parameters"]
+    # The next training uses it too.
+    assert sqlite_client.post("/train-model").json()["hyper_parameters"] == report["hyper_parameters"]
 
 
 def test_the_report_is_json_that_any_client_reads(sqlite_client):

@@ -21,14 +21,15 @@ from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Veh
 
 ROOT = Path(__file__).parents[2]
 FIXED = {"Users", "Vehicles", "ChargingSessions", "inference_inputs", "predictions"}
+ADDED = {"model_version", "probabilities", "features"}
 VERSIONS = sorted((migrations_folder() / "versions").glob("*.py"))
 FAILING = '''"""A migration that fails after it has changed something."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -106,11 +107,11 @@ def real_url(zapapp_database, tmp_path):
 def test_it_works(empty_database_url):
     """Up, check, down and up again from the command line."""
     up = alembic(empty_database_url, "upgrade", "head")
-    assert (up.returncode, up.stdout) == (0, "upgraded to 0001\n"), up.stderr
+    assert (up.returncode, up.stdout) == (0, "upgraded to 0001\nupgraded to 0002\n"), up.stderr
     checked = alembic(empty_database_url, "check")
     assert (checked.returncode, checked.stdout) == (0, "No new upgrade operations detected.\n"), checked.stderr
     down = alembic(empty_database_url, "downgrade", "base")
-    assert (down.returncode, down.stdout) == (0, "downgraded to base\n"), down.stderr
+    assert (down.returncode, down.stdout) == (0, "downgraded to 0001\ndowngraded to base\n"), down.stderr
     assert alembic(empty_database_url, "upgrade", "head").returncode == 0
 
 
@@ -241,7 +242,7 @@ def test_a_generated_migration_needs_nothing_of_zap_and_is_complete(empty_databa
 def test_a_failing_migration_changes_nothing(database_url, tmp_path):
     folder = tmp_path / "migrations"
     shutil.copytree(migrations_folder(), folder)
-    (folder / "versions" / "0002_failing.py").write_text(FAILING, encoding="utf-8")
+    (folder / "versions" / "0003_failing.py").write_text(FAILING, encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         command.upgrade(config_for(database_url, folder), "head")
     engine = create_engine(database_url)
@@ -255,7 +256,7 @@ def test_a_failing_migration_changes_nothing(database_url, tmp_path):
 
 
 def test_downgrade_of_an_empty_database_leaves_nothing(database_url):
-    assert downgrade(database_url) == ["downgraded to base"]
+    assert downgrade(database_url) == ["downgraded to 0001", "downgraded to base"]
     engine = create_engine(database_url)
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
@@ -266,6 +267,7 @@ def test_downgrade_keeps_every_table_that_holds_a_row_and_says_so(database_url):
     fill(engine)
     lines = downgrade(database_url)
     assert sorted(lines) == [
+        "downgraded to 0001",
         "downgraded to base",
         *sorted(f"kept {table}: it holds 1 row" for table in FIXED),
     ]
@@ -301,7 +303,7 @@ def test_up_after_down_keeps_every_row_and_continues_the_ids(database_url):
     fill(engine)
     run(engine, "DELETE FROM inference_inputs")
     legacy = {
-        table.name: [column.name for column in table.columns if column.name not in {"model_version", "probabilities"}]
+        table.name: [column.name for column in table.columns if column.name not in ADDED]
         for table in SQLModel.metadata.sorted_tables
         if table.name in FIXED
     }
@@ -354,4 +356,8 @@ def test_the_wheel_carries_the_migrations(tmp_path):
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ["upgraded to 0001", str(tmp_path / "installed" / "zap" / "migrations")]
+    assert done.stdout.splitlines() == [
+        "upgraded to 0001",
+        "upgraded to 0002",
+        str(tmp_path / "installed" / "zap" / "migrations"),
+    ]

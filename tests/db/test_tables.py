@@ -7,8 +7,7 @@ from sqlalchemy import func, insert, literal, null, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import Session, SQLModel, col
 
-from zap.db.engine import create_engine, write_transaction
-from zap.db.schema import upgrade
+from zap.db.engine import write_transaction
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, TrainingRun, utc_now
 
 SESSIONS = SQLModel.metadata.tables["ChargingSessions"]
@@ -30,16 +29,6 @@ def write_raw(engine, table, **texts):
     """What another tool would have written: past the types of the columns."""
     with write_transaction(engine) as connection:
         connection.execute(update(table).values({name: text(f"'{value}'") for name, value in texts.items()}))
-
-
-@pytest.fixture
-def sqlite_engine(tmp_path):
-    """Where times are texts, and other tools may have written any."""
-    url = f"sqlite:///{tmp_path / 'zap.sqlite'}"
-    upgrade(url)
-    engine = create_engine(url)
-    yield engine
-    engine.dispose()
 
 
 def test_wall_time_comes_back_naive(engine):

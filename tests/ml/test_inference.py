@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from zap.errors import DamagedModel
 from zap.ml.features import FEATURES
-from zap.ml.inference import Predictor
+from zap.ml.history import past_sessions
+from zap.ml.inference import Predictor, explain
 from zap.ml.model import ChargerTypeModel
+from zap.ml.training import past_features
+from zap.ml.user_history import PastSession, UserHistory, driver_column
 
 NOW = datetime.fromisoformat("2024-03-02T18:30:00")
 
@@ -19,6 +23,10 @@ def frame():
     n = 300
     return pd.DataFrame(
         {
+            "user_id": random.choice(["u1", "u2", "u3"], n),
+            "charging_end_time": pd.Series(pd.NaT, index=range(n), dtype="datetime64[s]"),
+            "energy_consumed_kwh": random.uniform(1, 50, n),
+            "charging_duration_hours": random.uniform(0, 9, n),
             "state_of_charge_start": random.uniform(0, 100, n),
             "distance_driven_km": random.uniform(0, 500, n),
             "temperature_c": np.where(random.random(n) < 0.1, np.nan, random.uniform(-20, 40, n)),
@@ -27,45 +35,130 @@ def frame():
             "user_type": random.choice(["Commuter", "Casual Driver"], n),
             "vehicle_model": random.choice(["Leaf", "Kona"], n),
             "charging_start_time": pd.Timestamp("2024-01-01")
-            + pd.to_timedelta(random.integers(0, 9999, n), unit="min"),
+            + pd.to_timedelta(np.sort(random.integers(0, 9999, n)), unit="min"),
         }
     )
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def model(request, frame):
+def known(request, frame):
+    """The sessions of 2 or 3 types, and what was known of their drivers."""
     names = np.array(["A", "B", "C"])[: request.param]
     used = names[(frame["state_of_charge_start"] // (100 / request.param)).astype(int).clip(upper=request.param - 1)]
-    return ChargerTypeModel(n_estimators=30).fit(frame, used)
+    sessions = frame.assign(charger_type=used)
+    return sessions, past_features(sessions, names.tolist(), len(sessions))
+
+
+@pytest.fixture(scope="module")
+def model(known):
+    sessions, past = known
+    return ChargerTypeModel(n_estimators=30, n_jobs=1).fit(sessions, sessions["charger_type"], past=past)
 
 
 def request_of(row):
-    return {name: None if pd.isna(value) else value for name, value in row.items()}
+    return {feature.name: None if pd.isna(row[feature.name]) else row[feature.name] for feature in FEATURES}
 
 
-def test_answers_are_those_of_the_estimator_to_the_bit(model, frame):
+def no_past(model):
+    return UserHistory(len(model.classes_))
+
+
+def history_before(sessions, place, model):
+    """The driver's sessions that started before the one at `place`."""
+    mine = sessions["user_id"] == sessions["user_id"].iloc[place]
+    earlier = sessions[mine & (sessions["charging_start_time"] < sessions["charging_start_time"].iloc[place])]
+    history = no_past(model)
+    for session in past_sessions(earlier, model.classes_.tolist()):
+        history.observe(session)
+    return history
+
+
+def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
+    sessions, past = known
     predictor = Predictor(model, 7)
-    expected = model.predict_proba(frame)
+    expected, predicted = model.predict_proba(sessions, past), model.predict(sessions, past)
+    matrix = model.matrix(sessions, past)
 
-    for place, row in enumerate(frame.to_dict("records")):
-        answer = predictor.answer(request_of(row), NOW)
+    for place, row in enumerate(sessions.to_dict("records")):
+        answer = predictor.answer(request_of(row), NOW, history_before(sessions, place, model))
         assert np.array(list(answer.probabilities.values())).tobytes() == expected[place].tobytes()
-        assert answer.predicted_class == model.predict(frame.iloc[[place]])[0]
+        assert answer.predicted_class == predicted[place]
         assert list(answer.probabilities) == model.classes_.tolist()
         assert answer.model_version == 7
+        assert answer.features == matrix[place].astype("<f8").tobytes()
+        assert answer.history_sessions == past[place, driver_column("sessions", len(model.classes_))]
+
+
+def test_the_past_of_the_driver_counts(model, known):
+    sessions, _ = known
+    values = request_of(sessions.iloc[-1])
+
+    with_past = Predictor(model, 1).answer(values, NOW, history_before(sessions, -1, model))
+    without = Predictor(model, 1).answer(values, NOW, no_past(model))
+
+    assert with_past.history_sessions > 50
+    assert without.history_sessions == 0
+    assert with_past.probabilities != without.probabilities
 
 
 def test_a_missing_start_is_now(model, frame):
-    values = request_of(frame.iloc[0].to_dict())
+    values = request_of(frame.iloc[0])
 
-    without = Predictor(model, 1).answer(values | {"charging_start_time": None}, NOW)
+    without = Predictor(model, 1).answer(values | {"charging_start_time": None}, NOW, no_past(model))
 
     assert without == Predictor(model, 1).answer(
-        values | {"charging_start_time": NOW}, datetime.fromisoformat("1999-01-01T00:00:00")
+        values | {"charging_start_time": NOW}, datetime.fromisoformat("1999-01-01T00:00:00"), no_past(model)
     )
 
 
 def test_everything_may_be_missing(model):
-    answer = Predictor(model, 1).answer({feature.name: None for feature in FEATURES}, NOW)
+    history = no_past(model)
+    history.observe(PastSession(0, -1))
+
+    answer = Predictor(model, 1).answer({feature.name: None for feature in FEATURES}, NOW, history)
 
     assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, known):
+    sessions, _ = known
+    values = request_of(sessions.iloc[-1])
+    answer = Predictor(model, 1).answer(values, NOW, history_before(sessions, -1, model))
+
+    told = explain(model, answer.features, answer.probabilities)
+
+    assert list(told["features"]) == model.columns_
+    assert told["features"]["user_type"] == values["user_type"]
+    assert told["features"]["vehicle_model"] == values["vehicle_model"]
+    assert told["features"]["state_of_charge_start"] == values["state_of_charge_start"]
+    assert told["features"]["temperature_c"] == values["temperature_c"]
+    mine = sessions["user_id"] == sessions["user_id"].iloc[-1]
+    earlier = sessions[mine & (sessions["charging_start_time"] < sessions["charging_start_time"].iloc[-1])]
+    assert told["features"]["last_type"] == earlier["charger_type"].iloc[-1]
+    assert told["features"]["third_last_type"] == earlier["charger_type"].iloc[-3]
+    assert told["features"]["sessions"] == answer.history_sessions == len(earlier)
+    assert told["computed_again"] == answer.probabilities
+    assert told["equal"]
+
+
+def test_another_answer_than_the_row_gives_is_noticed(model, frame):
+    answer = Predictor(model, 1).answer(request_of(frame.iloc[0]), NOW, no_past(model))
+    other = answer.probabilities | {"A": np.nextafter(answer.probabilities["A"], 2)}
+
+    assert not explain(model, answer.features, other)["equal"]
+
+
+def test_what_is_missing_or_of_another_type_is_told_so(model):
+    history = no_past(model)
+    history.observe(PastSession(0, -1))
+    answer = Predictor(model, 1).answer({feature.name: None for feature in FEATURES}, NOW, history)
+
+    features = explain(model, answer.features, answer.probabilities)["features"]
+
+    assert (features["temperature_c"], features["user_type"], features["second_last_type"]) == (None, None, None)
+    assert features["last_type"] == "another type"
+
+
+def test_a_stored_row_of_another_length_is_refused(model):
+    with pytest.raises(DamagedModel, match="has 3 numbers"):
+        explain(model, np.zeros(3).tobytes(), {})

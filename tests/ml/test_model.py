@@ -10,10 +10,12 @@ from sklearn.exceptions import NotFittedError
 
 from zap.errors import DamagedModel
 from zap.ml import model as model_module
-from zap.ml.features import FEATURES
+from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import RawHistory, clean_history
-from zap.ml.model import ChargerTypeModel, sha256
+from zap.ml.model import ChargerTypeModel, booster_probabilities, sha256
 from zap.ml.sample import sample_history
+from zap.ml.training import past_features
+from zap.ml.user_history import driver_column, history_columns, type_columns
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +27,45 @@ def history():
 
 
 @pytest.fixture(scope="module")
-def model(history):
-    return ChargerTypeModel(n_estimators=20).fit(history, history["charger_type"])
+def past(history):
+    return past_features(history, sorted(history["charger_type"].unique()), len(history))
 
 
-def test_it_works(model, history):
-    probabilities = model.predict_proba(history)
+@pytest.fixture(scope="module")
+def model(history, past):
+    return ChargerTypeModel(n_estimators=20, n_jobs=1).fit(history, history["charger_type"], past=past)
+
+
+@pytest.fixture(scope="module")
+def model_of_strangers(history):
+    """Fitted without anybody's past."""
+    return ChargerTypeModel(n_estimators=20, n_jobs=1).fit(history, history["charger_type"])
+
+
+def test_it_works(model, history, past):
+    probabilities = model.predict_proba(history, past)
 
     assert model.classes_.tolist() == ["DC Fast Charger", "Level 1", "Level 2"]
     assert probabilities.shape == (len(history), 3)
     assert np.allclose(probabilities.sum(axis=1), 1)
-    assert model.predict(history).tolist() == model.classes_[probabilities.argmax(axis=1)].tolist()
-    assert model.score(history, history["charger_type"]) > 0.7
+    assert model.predict(history, past).tolist() == model.classes_[probabilities.argmax(axis=1)].tolist()
+    assert (model.predict(history, past) == history["charger_type"]).mean() > 0.8
     assert list(model.feature_names_in_) == [feature.name for feature in FEATURES]
+    assert model.columns_ == [*MATRIX_COLUMNS, *history_columns(model.classes_.tolist())]
+
+
+def test_the_past_of_the_drivers_is_learned_from(model, model_of_strangers, history, past):
+    truth = pd.Categorical(history["charger_type"], categories=model.classes_).codes
+
+    def loss(probabilities):
+        return -np.log(probabilities[np.arange(len(truth)), truth]).mean()
+
+    assert loss(model.predict_proba(history, past)) < 0.9 * loss(model.predict_proba(history))
+    assert loss(model.predict_proba(history, past)) < 0.9 * loss(model_of_strangers.predict_proba(history))
+
+
+def test_without_any_past_it_is_a_scikit_learn_classifier_of_a_frame(model_of_strangers, history):
+    assert model_of_strangers.score(history, history["charger_type"]) > 0.6
 
 
 def test_the_defaults_are_those_of_the_earlier_search():
@@ -68,13 +96,16 @@ def test_the_booster_has_the_parameters(model):
 
 def test_two_charger_types_are_enough(history):
     two = history[history["charger_type"] != "Level 1"]
+    past = past_features(two, ["DC Fast Charger", "Level 2"], len(two))
 
-    fitted = ChargerTypeModel(n_estimators=20).fit(two, two["charger_type"])
+    fitted = ChargerTypeModel(n_estimators=20, n_jobs=1).fit(two, two["charger_type"], past=past)
 
-    probabilities = fitted.predict_proba(two)
+    probabilities = fitted.predict_proba(two, past)
     assert probabilities.shape == (len(two), 2)
     assert np.allclose(probabilities.sum(axis=1), 1)
-    assert fitted.score(two, two["charger_type"]) > 0.7
+    # The columns are those of classes_, not the other way round.
+    assert (fitted.predict(two, past) == two["charger_type"]).mean() > 0.8
+    assert fitted.predict_proba(two).shape == (len(two), 2)
 
 
 def test_one_charger_type_is_refused(history):
@@ -83,28 +114,167 @@ def test_one_charger_type_is_refused(history):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_same_rows_give_the_same_trees_with_any_number_of_threads(model, history, threads):
-    again = ChargerTypeModel(n_estimators=20, n_jobs=threads).fit(history, history["charger_type"])
+def test_the_same_rows_give_the_same_trees_with_any_number_of_threads(model, history, past, threads):
+    again = ChargerTypeModel(n_estimators=20, n_jobs=threads).fit(history, history["charger_type"], past=past)
 
     # The text ends with the parameters, of which the number of threads is one.
     trees, _, _ = again.booster_.model_to_string().partition("end of trees")
     assert trees == model.booster_.model_to_string().partition("end of trees")[0]
 
 
-def test_saving_and_loading_change_no_bit(model, history):
+def test_saving_and_loading_change_no_bit(model, history, past):
     loaded = ChargerTypeModel.from_bytes(*model.to_bytes())
 
+    assert loaded.predict_proba(history, past).tobytes() == model.predict_proba(history, past).tobytes()
     assert loaded.predict_proba(history).tobytes() == model.predict_proba(history).tobytes()
     assert loaded.contract_ == model.contract_
     assert loaded.get_params() == model.get_params()
 
 
-def test_one_row_alone_has_the_probabilities_that_it_has_among_others(model, history):
-    together = model.predict_proba(history.head(200))
+@pytest.mark.parametrize("with_past", [True, False])
+def test_one_row_alone_has_the_probabilities_that_it_has_among_others(model, history, past, with_past):
+    together = model.predict_proba(history.head(200), past[:200] if with_past else None)
 
-    alone = np.vstack([model.predict_proba(history.iloc[[place]]) for place in range(200)])
+    alone = [
+        model.predict_proba(history.iloc[[place]], past[place : place + 1] if with_past else None)
+        for place in range(200)
+    ]
 
-    assert alone.tobytes() == together.tobytes()
+    assert np.vstack(alone).tobytes() == together.tobytes()
+
+
+# Drivers without a past.
+
+
+def strangers(n=1500, *, matters, drivers=None, seed=1):
+    """Sessions whose type is told by the charge (its chance to be is `matters`), or drawn; most of new drivers."""
+    random = np.random.default_rng(seed)
+    charge = random.uniform(0, 100, n)
+    told = np.broadcast_to(matters, n) > random.random(n)
+    used = np.where(np.where(told, charge < 50, random.random(n) < 0.5), "A", "B")
+    frame = pd.DataFrame(
+        {
+            "user_id": pd.Series([None] * n if drivers is None else drivers, dtype="str"),
+            "charger_type": pd.Series(used, dtype="str"),
+            "charging_start_time": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n), unit="h"),
+            "charging_end_time": pd.Series(pd.NaT, index=range(n), dtype="datetime64[s]"),
+            "energy_consumed_kwh": np.nan,
+            "charging_duration_hours": np.nan,
+            "state_of_charge_start": charge,
+            "distance_driven_km": random.uniform(0, 500, n),
+            "temperature_c": random.uniform(-20, 30, n),
+            "battery_capacity_kwh": 64.0,
+            "vehicle_age_years": 3.0,
+            "user_type": "Commuter",
+            "vehicle_model": "Leaf",
+        }
+    )
+    return frame, past_features(frame, ["A", "B"], len(frame))
+
+
+def fitted_to(frame, past, **params):
+    return ChargerTypeModel(n_estimators=50, n_jobs=1, **params).fit(frame, frame["charger_type"], past=past)
+
+
+def test_where_the_context_says_nothing_new_drivers_get_the_mix():
+    frame, past = strangers(matters=0)
+
+    fitted = fitted_to(frame, past)
+
+    assert fitted.cold_weight_ <= 0.15
+    found = fitted.predict_proba(frame, past)
+    assert abs(found - past[:, type_columns("share", 2)]).max() < 0.1
+
+
+def test_where_the_context_decides_new_drivers_get_the_model():
+    frame, past = strangers(matters=1)
+
+    fitted = fitted_to(frame, past)
+
+    assert fitted.cold_weight_ >= 0.95
+    assert (fitted.predict(frame, past) == frame["charger_type"]).mean() > 0.98
+
+
+def test_the_weight_is_learned_on_later_sessions_than_its_booster():
+    """Where the context said all at first and nothing later, what is new is like what came last."""
+    frame, past = strangers(matters=np.arange(1500) < 1200)
+
+    assert fitted_to(frame, past).cold_weight_ <= 0.15
+
+
+@pytest.mark.parametrize(("new", "weight_is_learned"), [(0, False), (19, False), (20, True), (60, True)])
+def test_from_few_new_drivers_no_weight_is_learned(new, weight_is_learned):
+    """The new ones among the last fifth: 300 sessions."""
+    drivers = ["known"] * 1500
+    drivers[1200 : 1200 + new] = [f"new {number}" for number in range(new)]
+    frame, past = strangers(matters=1, drivers=drivers)
+
+    found = fitted_to(frame, past).cold_weight_
+
+    assert (past[1200:, driver_column("sessions", 2)] == 0).sum() == new
+    assert (found != 0.5) == weight_is_learned
+
+
+def test_where_the_earlier_sessions_have_a_single_type_no_weight_is_learned():
+    frame, _ = strangers(matters=1)
+    frame["charger_type"] = ["A"] * 1200 + ["A", "B"] * 150
+
+    assert fitted_to(frame, past_features(frame, ["A", "B"], len(frame))).cold_weight_ == 0.5
+
+
+def test_only_drivers_without_a_past_are_drawn_towards_the_mix(history, past):
+    random = np.random.default_rng(3)
+    mixed = past.copy()
+    nobody = random.random(len(mixed)) < 0.3
+    mixed[nobody] = past_features(history.assign(user_id=None), sorted(history["charger_type"].unique()), len(history))[
+        nobody
+    ]
+    fitted = ChargerTypeModel(n_estimators=20, n_jobs=1).fit(history, history["charger_type"], past=mixed)
+    fitted.cold_weight_ = w = 0.4
+    cold = mixed[:, driver_column("sessions", 3)] == 0
+    booster = booster_probabilities(fitted.booster_, fitted.matrix(history, mixed), 1)
+    mix = mixed[:, type_columns("share", 3)]
+
+    found = fitted.predict_proba(history, mixed)
+
+    assert nobody[cold].sum() < cold.sum() < len(cold)
+    assert found[~cold].tobytes() == booster[~cold].tobytes()
+    np.testing.assert_allclose(found[cold], w * booster[cold] + (1 - w) * mix[cold], rtol=1e-12)
+    assert abs(found[cold] - booster[cold]).max() > 0.01
+
+
+def test_without_pasts_everybody_is_new(model, history):
+    """The mix is that of the days before: the same as of sessions that name no user."""
+    types = model.classes_.tolist()
+
+    found = model.predict_proba(history)
+
+    nobody = past_features(history.assign(user_id=None), types, len(history))
+    assert found.tobytes() == model.predict_proba(history, nobody).tobytes()
+
+
+def test_the_matrix_is_the_natural_columns_and_the_pasts(model, history, past):
+    matrix = model.matrix(history, past)
+
+    assert matrix.shape == (len(history), len(model.columns_))
+    by_name = dict(zip(model.columns_, matrix.T, strict=True))
+    assert by_name["battery_capacity_kwh"].tolist() == history["battery_capacity_kwh"].tolist()
+    start = history["charging_start_time"]
+    assert by_name["weekday"].tolist() == start.dt.day_of_week.tolist()
+    assert matrix[:, len(MATRIX_COLUMNS) :].tobytes() == past.tobytes()
+    assert by_name["share[Level 2]"].tolist() == past[:, type_columns("share", 3)][:, 2].tolist()
+    assert model.booster_.num_feature() == len(model.columns_)
+
+
+def test_charger_types_may_have_any_names(history, past):
+    strange = {"DC Fast Charger": 'a "b": [c], {d}', "Level 1": "b\t,é", "Level 2": "ссс 22 кВт"}
+    renamed = history["charger_type"].map(strange)
+
+    fitted = ChargerTypeModel(n_estimators=3, n_jobs=1).fit(history, renamed, past=past)
+
+    loaded = ChargerTypeModel.from_bytes(*fitted.to_bytes())
+    assert loaded.classes_.tolist() == sorted(strange.values())
+    assert loaded.predict_proba(history, past).tobytes() == fitted.predict_proba(history, past).tobytes()
 
 
 class Canary:
@@ -143,8 +313,25 @@ def test_bytes_that_were_stored_but_do_not_load_are_told():
 def test_a_model_of_other_features_is_refused_by_their_names(model, monkeypatch):
     artefact, digest = model.to_bytes()
     monkeypatch.setattr(model_module, "FEATURES", FEATURES[1:])
+    monkeypatch.setattr(model_module, "MATRIX_COLUMNS", MATRIX_COLUMNS[1:])
 
-    with pytest.raises(DamagedModel, match="state_of_charge_start"):
+    with pytest.raises(DamagedModel, match=r"\(state_of_charge_start\)"):
+        ChargerTypeModel.from_bytes(artefact, digest)
+
+
+def test_a_model_that_knows_other_things_of_the_past_is_refused_by_their_names(model, monkeypatch):
+    artefact, digest = model.to_bytes()
+    monkeypatch.setattr(model_module, "history_columns", lambda types: [*history_columns(types)[:-1], "longest_pause"])
+
+    with pytest.raises(DamagedModel, match=r"\(largest_power, longest_pause\)"):
+        ChargerTypeModel.from_bytes(artefact, digest)
+
+
+def test_a_model_of_the_same_features_in_another_order_is_refused(model, monkeypatch):
+    artefact, digest = model.to_bytes()
+    monkeypatch.setattr(model_module, "MATRIX_COLUMNS", MATRIX_COLUMNS[::-1])
+
+    with pytest.raises(DamagedModel, match="train again"):
         ChargerTypeModel.from_bytes(artefact, digest)
 
 
@@ -160,7 +347,7 @@ def test_the_contract_says_where_the_history_had_holes(history):
     holed = history.assign(state_of_charge_start=np.nan)
     holed.loc[3, "vehicle_age_years"] = np.nan
 
-    fields = ChargerTypeModel(n_estimators=2).fit(holed, holed["charger_type"]).contract_["fields"]
+    fields = ChargerTypeModel(n_estimators=2, n_jobs=1).fit(holed, holed["charger_type"]).contract_["fields"]
 
     assert fields["state_of_charge_start"] == "ignored"
     assert fields["vehicle_age_years"] == "nullable"
@@ -196,7 +383,7 @@ def test_a_row_without_a_start_is_refused(model, history):
 def test_a_known_value_that_no_row_has_counts_as_missing(history):
     categories = {"user_type": ["Astronaut", "Casual Driver", "Commuter", "Long-Distance Traveler"]}
     categories |= {"vehicle_model": sorted(history["vehicle_model"].dropna().unique())}
-    fitted = ChargerTypeModel(n_estimators=5).fit(history, history["charger_type"], categories=categories)
+    fitted = ChargerTypeModel(n_estimators=5, n_jobs=1).fit(history, history["charger_type"], categories=categories)
 
     strange = fitted.predict_proba(history.assign(user_type="Astronaut"))
 
@@ -207,6 +394,8 @@ def test_a_known_value_that_no_row_has_counts_as_missing(history):
 def test_progress_is_told_round_by_round(history):
     told = []
 
-    ChargerTypeModel(n_estimators=5).fit(history, history["charger_type"], progress=lambda *step: told.append(step))
+    ChargerTypeModel(n_estimators=5, n_jobs=1).fit(
+        history, history["charger_type"], progress=lambda *step: told.append(step)
+    )
 
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]

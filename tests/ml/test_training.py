@@ -1,34 +1,116 @@
-"""Split, fit and score."""
+"""Split, fit, score and try over rolling windows."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from zap.errors import UnusableHistory
+from zap.ml import training
+from zap.ml.evaluation import BASELINES
 from zap.ml.history import Dropped, History, RawHistory, clean_history
 from zap.ml.sample import sample_history
-from zap.ml.training import FEWEST_SESSIONS, fit, split_by_time
+from zap.ml.training import (
+    FEWEST_SESSIONS,
+    TEST_SHARE,
+    WINDOW_STARTS,
+    driver_codes,
+    fit,
+    past_features,
+    rolling_windows,
+    score,
+    score_windows,
+    split_by_time,
+    train_predictions,
+)
+from zap.ml.user_history import driver_column, history_columns, type_columns
+
+QUICK = {"n_estimators": 10, "num_leaves": 5}
 
 
-def history(n, types=("A", "B")):
-    frame = pd.DataFrame({"charger_type": [types[row % len(types)] for row in range(n)]})
+def history(used, users=None):
+    """A cleaned history: a session an hour, of the types that were used."""
+    n = len(used)
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "user_id": pd.Series([f"u{row % 7}" for row in range(n)] if users is None else users, dtype="str"),
+            "charger_type": pd.Series(used, dtype="str"),
+            "charging_start_time": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n), unit="h"),
+            "charging_end_time": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n) + 2, unit="h"),
+            "energy_consumed_kwh": random.uniform(1, 50, n),
+            "charging_duration_hours": 2.0,
+            "state_of_charge_start": random.uniform(0, 100, n),
+            "distance_driven_km": random.uniform(0, 500, n),
+            "temperature_c": 15.0,
+            "battery_capacity_kwh": 64.0,
+            "vehicle_age_years": 3.0,
+            "user_type": "Commuter",
+            "vehicle_model": "Leaf",
+        }
+    )
     return History(frame, Dropped(), synthetic_sessions=0)
 
 
-@pytest.mark.parametrize(("n", "n_train"), [(1320, 1188), (12_421, 11_178), (50, 45), (59, 53), (1_000_000, 900_000)])
-def test_the_first_ninety_percent_are_trained_on(n, n_train):
-    split = split_by_time(history(n))
+def alternating(n, types=("A", "B")):
+    return history([types[row % len(types)] for row in range(n)])
 
-    assert split.n_train == len(split.train) == n_train
-    assert len(split.test) == n - n_train
+
+def raw(sample):
+    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
+    return RawHistory(sample.users, sample.vehicles.assign(vehicle_id=range(len(sample.vehicles))), sessions)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return split_by_time(clean_history(raw(sample_history(seed=3, drivers=20, months=4))))
+
+
+@pytest.fixture(scope="module")
+def model(split):
+    return fit(split, QUICK, n_jobs=1)
+
+
+def test_it_works(split, model):
+    scores = score(split, model)
+
+    assert model.classes_.tolist() == list(split.types) == ["DC Fast Charger", "Level 1", "Level 2"]
+    assert model.get_params().items() >= {**QUICK, "n_jobs": 1, "learning_rate": 0.05}.items()
+    assert split.past.shape == (len(split.frame), len(history_columns(split.types)))
+    assert set(scores["baselines"]) == set(BASELINES)
+    assert sum(map(sum, scores["confusion_matrix"])) == split.n_test == len(split.test)
+    counts = split.test["charger_type"].value_counts()
+    assert {name: row["support"] for name, row in scores["per_class"].items()} == counts.to_dict()
+    truth = split.test["charger_type"].to_numpy()
+    assert scores["accuracy"] == (model.predict(split.test, split.test_past) == truth).mean()
+    prior = split.train["charger_type"].value_counts(normalize=True)
+    assert scores["baselines"]["prior"]["log_loss"] == pytest.approx(-np.log(prior[truth]).mean())
+    shares = split.test_past[:, type_columns("share", 3)]
+    chosen = shares[np.arange(len(truth)), [split.types.index(name) for name in truth]]
+    assert scores["baselines"]["driver_share"]["log_loss"] == pytest.approx(-np.log(chosen).mean())
+
+
+# The split.
+
+
+@pytest.mark.parametrize(("n", "n_train"), [(1320, 1188), (12_421, 11_178), (50, 45), (59, 53)])
+def test_the_first_ninety_percent_are_trained_on(n, n_train):
+    split = split_by_time(alternating(n))
+
+    assert split.n_train == len(split.train) == len(split.train_past) == n_train
+    assert split.n_test == len(split.test) == len(split.test_past) == n - n_train
     assert split.test.index[0] == n_train
+    assert np.vstack([split.train_past, split.test_past]).tobytes() == split.past.tobytes()
 
 
 def test_every_tenth_row_count_splits_exactly():
-    assert all(split_by_time(history(n)).n_train == n * 9 // 10 for n in range(FEWEST_SESSIONS, 3000))
+    for n in (*range(FEWEST_SESSIONS, 3000), 1_000_000):
+        frame = pd.DataFrame(index=range(n))
+        assert training._rows(frame, 1 - TEST_SHARE) == n * 9 // 10
+        assert [training._rows(frame, start) for start in WINDOW_STARTS] == [n * tenth // 10 for tenth in range(5, 10)]
 
 
 def test_too_few_sessions_are_refused_with_what_was_dropped():
-    few = history(FEWEST_SESSIONS - 1)
+    few = alternating(FEWEST_SESSIONS - 1)
     few.dropped.row("no charger type", 3)
 
     with pytest.raises(UnusableHistory, match=f"{FEWEST_SESSIONS - 1} usable sessions") as caught:
@@ -39,26 +121,195 @@ def test_too_few_sessions_are_refused_with_what_was_dropped():
 
 def test_a_single_type_is_refused_by_its_name():
     with pytest.raises(UnusableHistory, match="'A'"):
-        split_by_time(history(100, types=("A",)))
+        split_by_time(alternating(100, types=("A",)))
 
 
 def test_a_type_that_only_the_last_sessions_have_is_not_enough():
-    one = history(100, types=("A",))
-    one.frame.loc[95:, "charger_type"] = "B"
+    with pytest.raises(UnusableHistory, match="'A'"):
+        split_by_time(history(["A"] * 95 + ["B"] * 5))
 
-    with pytest.raises(UnusableHistory):
-        split_by_time(one)
+
+def test_a_type_that_only_the_last_sessions_have_is_scored_as_missed():
+    split = split_by_time(history(["A", "B"] * 47 + ["C"] * 6, users=["u"] * 100))
+
+    scores = score(split, fit(split, QUICK, n_jobs=1))
+
+    assert split.types == ("A", "B")
+    assert scores["classes"] == ["A", "B", "C"]
+    assert scores["per_class"]["C"] == {"precision": 0, "recall": 0, "f1": 0, "support": 6}
+    # The driver's later sessions know that something else was used.
+    assert split.past[-1, driver_column("last_type", 2)] == -1
+    assert split.past[-1, driver_column("sessions", 2)] == 99
+    assert split.past[-1, type_columns("share", 2)].sum() == pytest.approx(1)
 
 
 def test_a_user_type_that_only_the_last_sessions_have_can_be_asked_about():
     sample = sample_history(seed=3, drivers=12, months=2)
-    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
-    sessions.loc[sessions["charging_start_time"].idxmax(), "user_id"] = "late"
-    users = pd.concat([sample.users, pd.DataFrame([{"user_id": "late", "user_type": "Astronaut"}])])
-    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
-    split = split_by_time(clean_history(RawHistory(users, vehicles, sessions)))
+    tables = raw(sample)
+    tables.sessions.loc[tables.sessions["charging_start_time"].idxmax(), "user_id"] = "late"
+    users = pd.concat([tables.users, pd.DataFrame([{"user_id": "late", "user_type": "Astronaut"}])])
+    split = split_by_time(clean_history(RawHistory(users, tables.vehicles, tables.sessions)))
 
     model = fit(split, n_jobs=1)
 
     assert "Astronaut" not in set(split.train["user_type"])
     assert "Astronaut" in model.contract_["categories"]["user_type"]
+
+
+# What was known of the drivers.
+
+
+def test_walking_the_pasts_is_told_in_steps(monkeypatch):
+    monkeypatch.setattr(training, "_CHUNK", 30)
+    told = []
+
+    split = split_by_time(alternating(100), lambda *step: told.append(step))
+
+    assert told == [(30, 100), (60, 100), (90, 100)]
+    monkeypatch.undo()
+    assert split_by_time(alternating(100)).past.tobytes() == split.past.tobytes()
+
+
+def test_sessions_without_a_user_are_each_of_somebody_else():
+    users = ["a", None, "b", None, "a", None]
+
+    codes = driver_codes(history(["A", "B"] * 3, users=users).frame)
+
+    assert codes[0] == codes[4]
+    assert len(set(codes.tolist())) == 5
+
+
+def test_sessions_without_a_user_have_no_past():
+    users = [None if row % 2 else "a" for row in range(60)]
+
+    split = split_by_time(history(["A", "B"] * 30, users=users))
+
+    earlier = split.past[:, driver_column("sessions", 2)]
+    assert earlier[1::2].tolist() == [0] * 30
+    assert earlier[::2].tolist() == list(range(30))
+    scores = score(split, fit(split, QUICK, n_jobs=1))
+    assert scores["by_earlier_sessions"]["0"]["sessions"] == 3
+
+
+def test_whether_a_driver_uses_several_types_is_told_by_the_whole_history():
+    """The one who changes does so only in the end; the others always use what they use."""
+    used = [("A", "B")[row % 2] for row in range(99)] + ["A"]
+    split = split_by_time(history(used, users=[f"u{row % 2}" for row in range(100)]))
+
+    scores = score(split, fit(split, QUICK, n_jobs=1))
+
+    assert {name: one["sessions"] for name, one in scores["by_types_used"].items()} == {"one": 5, "several": 5}
+
+
+# Fitting.
+
+
+@pytest.mark.parametrize("types", [("A", "B"), ("A", "B", "C", "D", "E")])
+def test_any_set_of_types_trains_and_scores(types):
+    split = split_by_time(alternating(400, types))
+
+    model = fit(split, QUICK, n_jobs=1)
+
+    # Who used what comes by in turn: seven drivers each go through all types in order.
+    assert model.classes_.tolist() == list(types)
+    assert score(split, model)["accuracy"] == 1
+
+
+def test_the_parameters_are_the_defaults_unless_given(split):
+    model = fit(split, {"n_estimators": 2, "min_child_samples": 50}, n_jobs=1)
+
+    assert (model.n_estimators, model.min_child_samples, model.num_leaves) == (2, 50, 40)
+    assert model.booster_.num_trees() == 2 * 3
+
+
+def test_the_test_part_does_not_matter_to_the_model(split, model):
+    """Neither the types, nor the pasts, nor the values of the last 10 % reach the fit."""
+    frame = split.frame.copy()
+    frame.loc[split.n_train :, "charger_type"] = frame.loc[split.n_train :, "charger_type"].to_numpy()[::-1]
+    frame.loc[split.n_train :, "state_of_charge_start"] = 1.0
+    other = split_by_time(History(frame, Dropped(), synthetic_sessions=0))
+
+    again = fit(other, QUICK, n_jobs=1)
+
+    assert other.train_past.tobytes() == split.train_past.tobytes()
+    assert again.booster_.model_to_string() == model.booster_.model_to_string()
+    assert again.cold_weight_ == model.cold_weight_
+    nobody = split.frame.head(20)
+    assert again.predict_proba(nobody).tobytes() == model.predict_proba(nobody).tobytes()
+
+
+def test_the_training_predictions_are_the_models_own(split, model):
+    probabilities = train_predictions(split, model)
+
+    assert probabilities.shape == (split.n_train, 3)
+    assert probabilities.tobytes() == model.predict_proba(split.train, split.train_past).tobytes()
+
+
+# Rolling windows.
+
+
+def test_there_are_five_windows_one_after_the_other(split):
+    windows = list(rolling_windows(split))
+
+    n = len(split.frame)
+    assert [window.n_train for window in windows] == [n * tenth // 10 for tenth in range(5, 10)]
+    ends = [window.n_train + window.n_test for window in windows]
+    assert ends == [*(window.n_train for window in windows[1:]), n]
+    assert windows[-1] is split
+    for window in windows:
+        assert window.types == split.types
+        assert (
+            window.test["session_id"].tolist()
+            == split.frame["session_id"].tolist()[window.n_train : window.n_train + window.n_test]
+        )
+        # What is known of the drivers is the same, but for the mix of the sessions that the window is not trained on.
+        counts = driver_column("sessions", len(split.types))
+        assert window.past[:, counts:].tobytes() == split.past[: len(window.past), counts:].tobytes()
+
+
+def test_a_window_with_a_single_type_to_train_on_is_left_out():
+    split = split_by_time(history(["A"] * 65 + ["A", "B"] * 17 + ["A"]))
+
+    windows = list(rolling_windows(split))
+
+    assert [(window.n_train, window.n_test) for window in windows] == [(70, 10), (80, 10), (90, 10)]
+
+
+def test_a_window_knows_only_the_types_of_its_own_training():
+    split = split_by_time(history(["A", "B"] * 36 + ["A", "B", "C", "C"] * 7))
+
+    windows = list(rolling_windows(split))
+
+    assert [window.types for window in windows] == [("A", "B")] * 3 + [("A", "B", "C")] * 2
+    for window in windows:
+        expected = past_features(window.frame, window.types, window.n_train)
+        assert window.past.tobytes() == expected.tobytes()
+        assert window.past.shape[1] == len(history_columns(window.types))
+
+
+def test_windows_are_scored_with_models_of_their_own(split, model):
+    told = []
+
+    found = score_windows(split, model, lambda *step: told.append(step))
+
+    assert told == [(done, 5) for done in range(1, 6)]
+    assert [one["trained_samples"] for one in found["each"]] == [one.n_train for one in rolling_windows(split)]
+    assert [one["test_samples"] for one in found["each"]] == [one.n_test for one in rolling_windows(split)]
+    last, first = found["each"][-1], found["each"][0]
+    assert last["log_loss"] == score(split, model)["log_loss"]
+    window = next(rolling_windows(split))
+    assert first["log_loss"] == score(window, fit(window, QUICK, n_jobs=1))["log_loss"]
+    # The last model has seen the sessions that the first is tested on.
+    assert first["log_loss"] > score(window, model)["log_loss"]
+    assert found["test_samples"] == sum(one["test_samples"] for one in found["each"])
+
+
+def test_windows_with_other_types_are_scored_together():
+    split = split_by_time(history(["A", "B"] * 36 + ["A", "B", "C", "C"] * 7))
+
+    found = score_windows(split, fit(split, QUICK, n_jobs=1))
+
+    assert found["test_samples"] == 50
+    # In the window before, nobody had ever used C.
+    assert found["each"][2]["log_loss"] > 5
+    assert all(0 <= one["weighted_f1"] <= 1 for one in found["each"])

@@ -17,8 +17,10 @@ from swagger_ui_bundle import swagger_ui_path
 
 from zap import __version__
 from zap.controllers.problems import MEDIA_TYPE
+from zap.controllers.training import train_schema
 from zap.errors import NoModel
 from zap.ml.request import example_request, request_schema
+from zap.ml.session_report import example_reports, session_schema
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # No inline script and nothing from elsewhere; Swagger UI sets styles inline and draws its icons from data: URLs.
@@ -80,22 +82,26 @@ def docs_handlers() -> list[HTTPRouteHandler | Router]:
 
 
 def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with the body of /predict that the production version takes, and every error as problem details."""
+    """`schema` with the bodies that are read strictly (that of /predict as the production version takes it).
+
+    Every error is shown as problem details.
+    """
     state = request.app.state
     try:
         contract = state.production.predictor.contract
     except NoModel:
         contract = None
     document = copy.deepcopy(schema)
-    document["paths"]["/predict"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": request_schema(contract),
-                "examples": {"a session": {"value": example_request(contract)}},
-            }
-        },
-    }
+    for path, required, body_schema, examples in (
+        ("/predict", True, request_schema(contract), {"a session": example_request(contract)}),
+        ("/charging-sessions", True, session_schema(), example_reports()),
+        ("/train-model", False, train_schema(), {"as it is": {}, "with rolling windows": {"windows": True}}),
+    ):
+        content = {"schema": body_schema, "examples": {name: {"value": value} for name, value in examples.items()}}
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": required,
+            "content": {"application/json": content},
+        }
     for methods in document["paths"].values():
         for method, operation in methods.items():
             for status, response in operation["responses"].items():

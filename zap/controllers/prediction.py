@@ -15,7 +15,8 @@ from zap.db.drivers import driver_facts, has_gaps
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
 from zap.errors import NotFound, UnsupportedMediaType
-from zap.ml.request import complete_request, parse_request
+from zap.ml.history import to_seconds
+from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import Settings
 
 _LARGEST_ID = 2**63 - 1
@@ -44,7 +45,10 @@ class PredictionController(Controller):
         # The hop to another thread costs more than all the rest of a request without gaps.
         facts = await asyncio.to_thread(driver_facts, state.engine, parsed.values) if has_gaps(parsed.values) else {}
         values = complete_request(parsed, facts, predictor.contract)
-        answer = predictor.answer(values, now=settings.wall_time(received_at))
+        now = settings.wall_time(received_at)
+        driver = (parsed.values.get(USER_ID), to_seconds(values["charging_start_time"] or now), predictor.types)
+        history = state.driver_histories.known(*driver) or await asyncio.to_thread(state.driver_histories.read, *driver)
+        answer = predictor.answer(values, now, history)
         logged = await state.prediction_log.record(parsed.text, received_at, answer)
         return PredictReply.of(answer, logged)
 

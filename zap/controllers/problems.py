@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.schemas import Problem
 from zap.errors import DatabaseUnavailable, ZapError
-from zap.ml.request import pointer
+from zap.ml.json_body import pointer
 
 log = structlog.get_logger(__name__)
 

@@ -7,6 +7,9 @@ from msgspec import Meta, Struct
 from zap.db.prediction_log import Logged
 from zap.ml.inference import Answer
 
+# Of a driver with fewer earlier sessions little is known.
+FEWEST_SESSIONS = 5
+
 
 class PredictReply(Struct):
     """An answer that is in the database already."""
@@ -16,6 +19,10 @@ class PredictReply(Struct):
     input_id: Annotated[int, Meta(description="the row of the request in inference_inputs")]
     prediction_id: Annotated[int, Meta(description="the row of the answer in predictions")]
     model_version: Annotated[int, Meta(description="the version that answered")]
+    history_sessions: Annotated[int, Meta(description="earlier sessions of the driver that were known")]
+    confidence: Annotated[
+        Literal["low", "normal"], Meta(description=f"low with fewer than {FEWEST_SESSIONS} earlier sessions")
+    ]
 
     @classmethod
     def of(cls, answer: Answer, logged: Logged) -> Self:
@@ -25,6 +32,8 @@ class PredictReply(Struct):
             input_id=logged.input_id,
             prediction_id=logged.prediction_id,
             model_version=answer.model_version,
+            history_sessions=answer.history_sessions,
+            confidence="normal" if answer.history_sessions >= FEWEST_SESSIONS else "low",
         )
 
 
@@ -59,6 +68,57 @@ class ClassScores(Struct):
     support: Annotated[int, Meta(description="test sessions of this type")]
 
 
+class ReliabilityBin(Struct, rename={"from_": "from"}):
+    from_: float
+    to: float
+    sessions: int
+    mean_confidence: float
+    accuracy: float
+
+
+class Calibration(Struct):
+    """How far the probability of the predicted type can be taken at its word."""
+
+    expected_calibration_error: Annotated[
+        float, Meta(description="mean distance of accuracy and confidence over the bins, weighted by their sessions")
+    ]
+    bins: Annotated[list[ReliabilityBin], Meta(description="by the probability of the predicted type")]
+
+
+class Slice(Struct):
+    """Scores on some of the test sessions."""
+
+    sessions: int
+    weighted_f1: float
+    macro_f1: float
+    log_loss: float
+    baselines: dict[str, Scores]
+
+
+class Window(Struct):
+    trained_samples: int
+    test_samples: int
+    weighted_f1: float
+    macro_f1: float
+    log_loss: float
+    baselines: dict[str, Scores]
+
+
+class Windows(Struct):
+    """Rolling windows: each a model of the first 50, 60, ... 90 %, tested on the next 10 %; then all of them pooled."""
+
+    each: list[Window]
+    test_samples: int
+    weighted_f1: float
+    macro_f1: float
+    log_loss: float
+    baselines: dict[str, Scores]
+    best_baseline: str
+    log_loss_difference: float
+    log_loss_difference_interval: list[float] | None
+    beats_baseline: bool
+
+
 class Dropped(Struct):
     rows: Annotated[dict[str, int], Meta(description="sessions left out, by reason")]
     values: Annotated[dict[str, dict[str, int]], Meta(description="values counted as missing, by column and reason")]
@@ -86,16 +146,37 @@ class TrainReply(Struct):
     classes: list[str]
     baselines: Annotated[
         dict[str, Scores],
-        Meta(description="guessing: prior, and driver_share (the driver's smoothed share of past types)"),
+        Meta(
+            description="guessing: prior, and the driver's smoothed share of past types: driver_share, the same by"
+            " time of day in driver_share_time_of_day, and with the recent ones weighing more in driver_share_recent"
+        ),
     ]
     best_baseline: Annotated[str, Meta(description="the one with the lowest log loss")]
     log_loss_difference: Annotated[float, Meta(description="the model's less the best baseline's")]
     log_loss_difference_interval: Annotated[list[float] | None, Meta(description="95 %, drivers resampled")]
-    beats_baseline: Annotated[bool, Meta(description="true when the whole interval of the difference lies below zero")]
+    calibration: Calibration
+    by_earlier_sessions: Annotated[
+        dict[str, Slice | None], Meta(description="by how many earlier sessions the driver had: 0, 1-4, 5-19, 20+")
+    ]
+    by_types_used: Annotated[dict[str, Slice | None], Meta(description="drivers who have used one type, or several")]
+    windows: Annotated[Windows | None, Meta(description="null unless they were asked for")]
+    beats_baseline: Annotated[
+        bool,
+        Meta(
+            description="true when the whole interval of the difference lies below zero,"
+            " over the windows where they were asked for"
+        ),
+    ]
     label_meaning: str
     dropped: Dropped
     synthetic_sessions: Annotated[int, Meta(description="sessions made by zap sample-history")]
     hyper_parameters: dict[str, Any]
+    hyper_parameters_from: Annotated[
+        str, Meta(description="defaults, or the number of a tuning", examples=["tuning 1"])
+    ]
+    new_driver_weight: Annotated[
+        float, Meta(description="the model's weight for a driver without a past; the rest is the usual mix's")
+    ]
     phases: Annotated[dict[str, float], Meta(description="seconds in each phase")]
 
 
@@ -127,3 +208,12 @@ class Problem(Struct, omit_defaults=True):
     detail: str
     request_id: Annotated[str, Meta(description="stands in the log too")]
     errors: Annotated[list[FieldError] | None, Meta(description="every bad field of the request")] = None
+
+
+class SessionsReply(Struct):
+    """What became of the reported sessions; it is in the database already."""
+
+    status: Literal["success"]
+    added: Annotated[int, Meta(description="sessions that were not known before")]
+    updated: Annotated[int, Meta(description="sessions of which something new is known now")]
+    unchanged: Annotated[int, Meta(description="sessions of which all this was known already")]

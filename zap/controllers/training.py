@@ -6,9 +6,9 @@ import json
 import os
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import structlog
 from litestar import Controller, Request, Response, post
 from litestar.datastructures import State
@@ -18,11 +18,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import TrainReply
 from zap.db.training_runs import refuse_if_running
-from zap.errors import InvalidRequest, MalformedJson, TrainingFailed, UnsupportedMediaType, ZapError
-from zap.ml.request import pointer
+from zap.errors import InvalidRequest, TrainingFailed, UnsupportedMediaType, ZapError
+from zap.ml.json_body import Expected, kind_of, load_json, malformed, read_fields, unknown_field
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+# What the body may ask for: the options of `zap train`.
+_OPTIONS = {
+    "tune": "search the hyper-parameters first; this training and later ones use what was found",
+    "windows": "evaluate over five rolling windows of the history too",
+}
+_BODY = Expected(
+    "no body, or one JSON object",
+    _OPTIONS,
+    wrong_value=lambda _, value: None if isinstance(value, bool) else f"must be true or false, not {kind_of(value)}",
+    unknown=lambda name: unknown_field(name, _OPTIONS),
+)
 
 
 class ReportedError(ZapError):
@@ -50,15 +62,19 @@ class TrainingController(Controller):
         responses=problem_specs(400, 401, 409, 413, 415, 422, 500, 503),
     )
     async def train(self, request: Request[Any, Any, State], body: RawBody, state: State) -> Response[TrainReply]:
-        """Takes no body. Answers when the training is over: seconds for thousands of sessions.
+        """Needs no body. Answers when the training is over: seconds for thousands of sessions.
+
+        With `"windows": true` the model is also tried on five rolling windows of the history, and `beats_baseline`
+        follows from them. With `"tune": true` hyper-parameters are searched first, on the first 90 % only: minutes for
+        thousands of sessions. This training and later ones use what was found.
 
         The charger type that is learned is the one that drivers used, not the one that would have been best. The
         scores are those of the last 10 % of the sessions, beside what guessing scores on the same sessions. Where the
         history is the synthetic one of `zap sample-history`, the reply says so: its scores mean nothing elsewhere.
         """
-        _check_body(request, body)
+        options = _options(request, body)
         await asyncio.to_thread(refuse_if_running, state.engine)
-        report = await run_in_child(state.settings, state.children)
+        report = await run_in_child(state.settings, state.children, options)
         try:
             await asyncio.to_thread(state.production.refresh)
         except SQLAlchemyError as error:
@@ -68,8 +84,8 @@ class TrainingController(Controller):
         return Response(report, media_type="application/json")  # type: ignore[arg-type]
 
 
-async def run_in_child(settings: Settings, children: set[Process]) -> bytes:
-    """Run `zap train --json` and return what it printed: the report.
+async def run_in_child(settings: Settings, children: set[Process], options: Sequence[str]) -> bytes:
+    """Run `zap train --json` with more options and return what it printed: the report.
 
     A process, so that neither its threads nor its memory disturb this one's predictions; spawned, never forked, because
     LightGBM's threads do not survive a fork. While it runs it is in `children`, for `end_children`.
@@ -78,7 +94,7 @@ async def run_in_child(settings: Settings, children: set[Process]) -> bytes:
         ZapError: what the training reported.
     """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "zap", "train", "--json", "--no-upgrade",
+        sys.executable, "-m", "zap", "train", "--json", "--no-upgrade", *options,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **settings.environment()},
@@ -106,18 +122,27 @@ async def end_children(children: set[Process]) -> None:
             child.kill()
 
 
-def _check_body(request: Request[Any, Any, State], body: bytes) -> None:
+def train_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the body."""
+    properties = {
+        name: {"type": "boolean", "default": False, "description": description}
+        for name, description in _OPTIONS.items()
+    }
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _options(request: Request[Any, Any, State], body: bytes) -> list[str]:
+    """The options of `zap train` that a body asks for."""
     if not body.strip():
-        return
+        return []
     if request.content_type[0] != "application/json":
-        raise UnsupportedMediaType("send no body, or {} with the header Content-Type: application/json")
+        raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
     try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedJson(str(error)) from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest([{"pointer": "#", "detail": "send no body, or {}"}])
-    if fields:
-        raise InvalidRequest(
-            [{"pointer": pointer(name), "detail": "is not a field; send no body, or {}"} for name in fields]
-        )
+        fields = load_json(body.decode(), _BODY.words)
+    except UnicodeDecodeError as error:
+        raise malformed(body, error, _BODY.words) from None
+    errors: list[dict[str, str]] = []
+    values = read_fields(fields, _BODY, errors)
+    if errors:
+        raise InvalidRequest(errors)
+    return [f"--{name}" for name, value in values.items() if value]

@@ -61,10 +61,10 @@ _IMPORT_LOCK_KEY = 0x7A61_7002
 
 _TIMES = frozenset(column.name for column in SESSIONS.columns if isinstance(column.type, WallTime))
 _WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
-_ROW_ID = "id of the stored row"
+ROW_ID = "id of the stored row"
 
-_Row = dict[str, Any]
-_Key = tuple[Any, ...]
+Row = dict[str, Any]
+Key = tuple[Any, ...]
 
 
 @dataclass
@@ -138,15 +138,24 @@ def upsert_history(
     """
     with write_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
-            # Two imports at a time would both miss what the other is about to add. The second waits for the first,
-            # however long that takes.
+            # An import waits for the one before it, however long that takes.
             connection.execute(select(func.set_config("lock_timeout", "0", True)))
-            connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
+        take_turn(connection)
         return HistoryCounts(
             users=_upsert(connection, USERS, ("user_id",), users, progress),
             vehicles=_upsert(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
             sessions=_upsert_sessions(connection, sessions, progress),
         )
+
+
+def take_turn(connection: Connection) -> None:
+    """Keep all others from adding to the history until this transaction ends; wait for whoever does so now.
+
+    Two that look for what is stored at the same time would both miss what the other is about to add.
+    """
+    # SQLite has one writer at a time anyway.
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
 
 
 def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
@@ -158,7 +167,7 @@ def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: P
     has_id = sessions["session_id"].notna()
     named = _upsert(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
     if named.added and connection.dialect.name == "postgresql":
-        _continue_ids(connection, SESSIONS)
+        continue_ids(connection, SESSIONS)
     # In order of time the rows of a chunk lie close together in the table, and new ids do not depend on the
     # order in which the rows came.
     others = sessions[~has_id].drop(columns="session_id")
@@ -178,12 +187,8 @@ def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.
     count = Count(repeated=len(frame) - len(rows))
     for start in range(0, len(rows), _CHUNK):
         chunk = _records(rows.iloc[start : start + _CHUNK])
-        added, changes = _compare(chunk, key, _stored(connection, table, key, chunk))
-        if added:
-            connection.execute(insert(table), added)
-        (row_id,) = table.primary_key.columns
-        for rows_to_change in changes.values():
-            connection.execute(update(table).where(row_id == bindparam(_ROW_ID)), rows_to_change)
+        added, changes = compare_rows(chunk, key, stored_rows(connection, table, key, chunk))
+        write_rows(connection, table, added, changes)
         updated = sum(map(len, changes.values()))
         count.added += len(added)
         count.updated += updated
@@ -192,9 +197,9 @@ def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.
     return count
 
 
-def _compare(
-    rows: Iterable[_Row], key: Sequence[str], stored: dict[_Key, _Row]
-) -> tuple[list[_Row], dict[_Key, list[_Row]]]:
+def compare_rows(
+    rows: Iterable[Row], key: Sequence[str], stored: dict[Key, Row]
+) -> tuple[list[Row], dict[Key, list[Row]]]:
     """The rows to add, and for each set of columns the new values of the rows in which these have changed."""
     added = []
     changes = defaultdict(list)
@@ -205,15 +210,24 @@ def _compare(
             continue
         changed = {name: value for name, value in row.items() if value is not None and value != found[name]}
         if changed:
-            changes[tuple(changed)].append({**changed, _ROW_ID: found[_ROW_ID]})
+            changes[tuple(changed)].append({**changed, ROW_ID: found[ROW_ID]})
     return added, changes
 
 
-def _stored(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[_Row]) -> dict[_Key, _Row]:
+def write_rows(connection: Connection, table: Table, added: list[Row], changes: dict[Key, list[Row]]) -> None:
+    """Write what `compare_rows` found."""
+    if added:
+        connection.execute(insert(table), added)
+    (row_id,) = table.primary_key.columns
+    for rows_to_change in changes.values():
+        connection.execute(update(table).where(row_id == bindparam(ROW_ID)), rows_to_change)
+
+
+def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> dict[Key, Row]:
     """What the table holds under the keys of these rows, and possibly under a few more."""
     (row_id,) = table.primary_key.columns
     names = list(rows[0])
-    statement = select(row_id, *_raw(connection, table, names))
+    statement = select(row_id, *raw_columns(connection, table, names))
     first = {row[key[0]] for row in rows}
     touched: ColumnElement[bool] = table.c[key[0]].in_(sorted(first - {None}))
     if None in first:
@@ -226,7 +240,7 @@ def _stored(connection: Connection, table: Table, key: Sequence[str], rows: Sequ
         row = dict(zip(names, values, strict=True))
         for name in _TIMES.intersection(names):
             row[name] = _moment(row[name])
-        row[_ROW_ID] = found
+        row[ROW_ID] = found
         stored[_key(row, key)] = row
     return stored
 
@@ -236,7 +250,7 @@ def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
     owners = _values(sessions["user_id"])
     users = sorted({owner for owner in owners if owner is not None})
     row = (VEHICLES.c.user_id, VEHICLES.c.vehicle_model, VEHICLES.c.vehicle_id)
-    known: dict[_Key, int] = {}
+    known: dict[Key, int] = {}
     for touched in [
         VEHICLES.c.user_id.is_(None),
         *(VEHICLES.c.user_id.in_(users[start : start + _CHUNK]) for start in range(0, len(users), _CHUNK)),
@@ -247,7 +261,7 @@ def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
     return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
 
 
-def _continue_ids(connection: Connection, table: Table) -> None:
+def continue_ids(connection: Connection, table: Table) -> None:
     """Let PostgreSQL's own ids go on above the highest; ids that are given do not move its sequence."""
     (row_id,) = table.primary_key.columns
     sequence = cast(func.pg_get_serial_sequence(f'"{table.name}"', row_id.name), REGCLASS)
@@ -261,12 +275,12 @@ def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.Data
     columns = (
         # A number beside a missing one would become a float, which large ids do not survive.
         cast(column, String).label("vehicle_id") if column.name == "vehicle_id" else column
-        for column in _raw(connection, table, names)
+        for column in raw_columns(connection, table, names)
     )
     return pd.read_sql_query(select(*columns), connection)
 
 
-def _raw(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:
+def raw_columns(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:
     """The columns as they are stored, wall times as text: a legacy table may hold what is no time."""
     for name in names:
         column = table.c[name]
@@ -294,7 +308,7 @@ def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return pd.concat([rows[~repeated], merged], ignore_index=True)
 
 
-def _records(rows: pd.DataFrame) -> list[_Row]:
+def _records(rows: pd.DataFrame) -> list[Row]:
     columns = [_values(rows[name]) for name in rows]
     return [dict(zip(rows.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -307,5 +321,5 @@ def _values(column: pd.Series) -> list[Any]:
     return column.astype(object).where(column.notna(), None).tolist()
 
 
-def _key(row: _Row, key: Sequence[str]) -> _Key:
+def _key(row: Row, key: Sequence[str]) -> Key:
     return tuple(row[name] for name in key)

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, utc_now
-from zap.errors import DamagedModel, TrainingFailed
+from zap.errors import DamagedModel, NotFound, TrainingFailed
 from zap.ml.model import ChargerTypeModel, sha256
 
 log = structlog.get_logger(__name__)
@@ -71,6 +71,19 @@ def production_version(engine: Engine) -> Version | None:
             )
         ).one_or_none()
     return None if row is None else Version(row[0], row[1])
+
+
+def version(engine: Engine, number: int) -> Version:
+    """The version with a number, whatever its status.
+
+    Raises:
+        NotFound: there is none.
+    """
+    with engine.connect() as connection:
+        digest = connection.scalar(select(col(ModelVersion.sha256)).where(col(ModelVersion.model_version) == number))
+    if digest is None:
+        raise NotFound(f"there is no model version {number}")
+    return Version(number, digest)
 
 
 def load_version(engine: Engine, version: Version) -> ChargerTypeModel:

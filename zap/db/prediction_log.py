@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -63,6 +63,7 @@ class PredictionLog:
                         "predicted_class": answer.predicted_class,
                         "model_version": answer.model_version,
                         "probabilities": answer.probabilities,
+                        "features": answer.features,
                     },
                 ).scalar_one()
         except SQLAlchemyError as error:
@@ -108,6 +109,32 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
     if row is None:
         raise NotFound(f"there is no prediction {prediction_id}")
     return dict(row)
+
+
+class Scored(NamedTuple):
+    """The row that was scored for a prediction, by which version, and what it answered."""
+
+    features: bytes
+    model_version: int
+    probabilities: dict[str, float]
+
+
+def read_features(engine: Engine, prediction_id: int) -> Scored:
+    """What a prediction was made from.
+
+    Raises:
+        NotFound: there is no such prediction, or its row was not stored.
+    """
+    columns = (col(Prediction.features), col(Prediction.model_version), col(Prediction.probabilities))
+    with engine.connect() as connection:
+        row = connection.execute(select(*columns).where(col(Prediction.prediction_id) == prediction_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no prediction {prediction_id}")
+    if row.features is None:
+        raise NotFound(
+            f"prediction {prediction_id} has no stored features: it is a training's own, or older than they are"
+        )
+    return Scored(bytes(row.features), row.model_version, row.probabilities)
 
 
 def check_writable(engine: Engine) -> None:

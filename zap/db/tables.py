@@ -170,6 +170,8 @@ class Prediction(SQLModel, table=True):
     # NULL on rows that are older than zap.
     model_version: int | None = Field(default=None, sa_type=Id)
     probabilities: dict[str, float] | None = Field(default=None, sa_type=Json)
+    # The float64 row that was scored, for inference only: little-endian, in the order of the version's columns.
+    features: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
 # zap's own.
@@ -190,6 +192,20 @@ class TrainingRun(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=Stamp)
     # The reply of /train-model when it finished, the problem details when it failed.
     report: dict[str, Any] | None = Field(default=None, sa_type=Json)
+
+
+class Tuning(SQLModel, table=True):
+    """One search for hyper-parameters; the newest is what trainings use. Rows are only added."""
+
+    __tablename__ = "tunings"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    tuning_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    created_at: datetime = Field(sa_type=Stamp)
+    # NULL: from here on the defaults again.
+    hyper_parameters: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    # Every candidate with its log loss on each fold.
+    evidence: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
 
 _IN_PRODUCTION = text("status = 'production'")

@@ -1,14 +1,15 @@
 """How good a model is, beside what guessing scores on the same sessions.
 
-Guessing is not one thing: always the usual mix (the prior), or the driver's own usual mix. Intervals resample drivers,
-not sessions: the sessions of one driver are alike, and resampling them singly would make every interval too narrow.
+Guessing is not one thing: always the usual mix of types (the prior), or the driver's own usual mix, overall, by time of
+day, or with the recent counting more. Intervals resample drivers, not sessions: the sessions of one driver are alike,
+and resampling them singly would make every interval too narrow.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -16,50 +17,90 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from zap.ml.user_history import driver_column, type_columns
+
 RESAMPLES = 1000
 # Resamples of fewer drivers say too often that all is well: of models no better than guessing, they let 15 % of those
 # tested on three drivers through, and 8 % of those on six, where 2.5 % are meant to pass.
 FEWEST_DRIVERS = 10
-# How many sessions of the driver's own the usual mix weighs as much as.
-PRIOR_WEIGHT = 1.0
+# The driver's smoothed shares, and the columns of the history that hold them.
+SHARES = {
+    "driver_share": "share",
+    "driver_share_time_of_day": "share_time_of_day",
+    "driver_share_recent": "share_recent",
+}
+BASELINES = ("prior", *SHARES)
+# By how many earlier sessions the driver had.
+_SLICES = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20+": (20, np.inf)}
+_BINS = 10
 # The least probability that a log loss charges for: a type that training never saw has probability 0.
 _FLOOR = 1e-15
 
 
 @dataclass(frozen=True)
-class TestRows:
-    """The sessions that a score is about.
+class ScoredRows:
+    """The sessions that a score is about, and what the model and each way of guessing say of them.
 
     Attributes:
         classes: charger types, those of the model first, then any that only the test sessions have.
         labels: n codes into `classes`.
-        drivers: n codes; sessions without a driver have one of their own each.
+        drivers: n codes.
+        earlier: how many earlier sessions each driver had.
+        several_types: whether the driver of each has used more than one type in the whole history.
+        probabilities: the model's, of shape (n, classes).
+        guesses: for each of BASELINES the same.
     """
 
     classes: list[str]
     labels: np.ndarray
     drivers: np.ndarray
+    earlier: np.ndarray
+    several_types: np.ndarray
+    probabilities: np.ndarray
+    guesses: dict[str, np.ndarray]
 
 
-def evaluate(history: pd.DataFrame, n_train: int, classes: list[str], probabilities: np.ndarray) -> dict[str, Any]:
-    """Scores of `probabilities` on the sessions after the first `n_train`, and of guessing on the same.
+def rows_to_score(  # noqa: PLR0913
+    classes: list[str],
+    used: Sequence[str],
+    drivers: np.ndarray,
+    *,
+    several_types: np.ndarray,
+    past: np.ndarray,
+    mix: np.ndarray,
+    probabilities: np.ndarray,
+) -> ScoredRows:
+    """Test rows with what guessing says of them.
 
     Args:
-        history: cleaned sessions in time order.
-        n_train: how many of them the model was trained on.
-        classes: the model's charger types, the columns of `probabilities`.
-        probabilities: of shape (len(history) - n_train, len(classes)).
+        classes: the k charger types of the model.
+        used: the n types that were used.
+        drivers: n codes.
+        several_types: n, whether the driver has used more than one type.
+        past: the history columns of each, as `training.past_features` gives them.
+        mix: the share of each of the k types among the training sessions.
+        probabilities: the model's, of shape (n, k).
     """
-    rows = _test_rows(history, n_train, classes)
-    model = _widen(probabilities, rows)
-    guesses = {
-        "prior": prior(history, n_train, rows.classes),
-        "driver_share": driver_share(history, n_train, rows.classes),
-    }
+    k = len(classes)
+    every = [*classes, *sorted(set(used) - set(classes))]
+    codes = {name: code for code, name in enumerate(every)}
+    guesses = {name: past[:, type_columns(column, k)] for name, column in SHARES.items()}
+    guesses["prior"] = np.tile(mix, (len(used), 1))
+    return ScoredRows(
+        every,
+        np.array([codes[name] for name in used], dtype=np.int64),
+        drivers,
+        past[:, driver_column("sessions", k)],
+        several_types,
+        _widened(probabilities, every),
+        {name: _widened(guesses[name], every) for name in BASELINES},
+    )
+
+
+def evaluate(rows: ScoredRows) -> dict[str, Any]:
+    """Scores of the model, and of guessing, on the same sessions."""
+    model = rows.probabilities
     scores = _scores(rows, model)
-    baselines = {name: _scores(rows, guess) for name, guess in guesses.items()}
-    best = min(baselines, key=lambda name: baselines[name]["log_loss"])
-    interval = difference_interval(rows, model, guesses[best])
     return {
         "test_f1_score": scores["weighted_f1"],
         "test_f1_interval": f1_interval(rows, model),
@@ -69,45 +110,56 @@ def evaluate(history: pd.DataFrame, n_train: int, classes: list[str], probabilit
         "per_class": _per_class(rows, model),
         "confusion_matrix": _confusion(rows, model).tolist(),
         "classes": rows.classes,
-        "baselines": baselines,
-        "best_baseline": best,
-        "log_loss_difference": scores["log_loss"] - baselines[best]["log_loss"],
-        "log_loss_difference_interval": interval,
-        "beats_baseline": interval is not None and interval[1] < 0,
+        **_comparison(rows, scores),
+        "calibration": calibration(rows, model),
+        "by_earlier_sessions": {
+            name: _slice(rows, (rows.earlier >= fewest) & (rows.earlier <= most))
+            for name, (fewest, most) in _SLICES.items()
+        },
+        "by_types_used": {
+            "one": _slice(rows, ~rows.several_types),
+            "several": _slice(rows, rows.several_types),
+        },
+        "windows": None,
     }
 
 
-def prior(history: pd.DataFrame, n_train: int, classes: list[str]) -> np.ndarray:
-    """The share of each type among the training sessions, for each test session: shape (n_test, len(classes))."""
-    shares = history["charger_type"].iloc[:n_train].value_counts(normalize=True)
-    return np.tile(shares.reindex(classes, fill_value=0.0).to_numpy(), (len(history) - n_train, 1))
+def over_windows(windows: Sequence[tuple[int, ScoredRows]]) -> dict[str, Any]:
+    """Scores over rolling windows: of each, and of all their sessions together.
 
-
-def driver_share(history: pd.DataFrame, n_train: int, classes: list[str]) -> np.ndarray:
-    """The driver's smoothed share of past types: (count_k + w * prior_k) / (n + w), w = PRIOR_WEIGHT.
-
-    Point in time: the past of a session are the driver's sessions that started strictly earlier, also those in the
-    test period. A driver without a past gets the prior.
+    Args:
+        windows: for each how many sessions its model was trained on, and what it was tested on.
     """
-    used = pd.DataFrame(
-        {name: (history["charger_type"] == name).to_numpy(dtype=np.float64) for name in classes},
-        index=history.index,
-    )
-    drivers = history["user_id"]
-    before = used.groupby(drivers).cumsum() - used
-    # Sessions with equal starts do not see each other: each of them has the past of the first.
-    past = before.groupby([drivers, history["charging_start_time"]]).transform("first").fillna(0.0).to_numpy()[n_train:]
-    weighted = PRIOR_WEIGHT * prior(history, n_train, classes)
-    shares: np.ndarray = (past + weighted) / (past.sum(axis=1, keepdims=True) + PRIOR_WEIGHT)
-    return shares
+    pooled = _pool([rows for _, rows in windows])
+    scores = _scores(pooled, pooled.probabilities)
+    return {
+        "each": [
+            {
+                "trained_samples": n_train,
+                "test_samples": len(rows.labels),
+                **_scores(rows, rows.probabilities),
+                "baselines": _baselines(rows),
+            }
+            for n_train, rows in windows
+        ],
+        **scores,
+        "test_samples": len(pooled.labels),
+        **_comparison(pooled, scores),
+    }
 
 
-def f1_interval(rows: TestRows, probabilities: np.ndarray) -> list[float] | None:
+def with_windows(scores: Mapping[str, Any], windows: dict[str, Any]) -> dict[str, Any]:
+    """The scores of `evaluate`, judged over rolling windows: those of one part can be luck."""
+    return {**scores, "windows": windows, "beats_baseline": windows["beats_baseline"]}
+
+
+def f1_interval(rows: ScoredRows, probabilities: np.ndarray) -> list[float] | None:
     """95 % of the weighted F1 over resampled drivers; None with fewer than FEWEST_DRIVERS."""
     k = len(rows.classes)
     cells = rows.labels * k + probabilities.argmax(axis=1)
-    counts = np.zeros((rows.drivers.max() + 1, k * k))
-    np.add.at(counts, (rows.drivers, cells), 1)
+    places, n_drivers = _places(rows)
+    counts = np.zeros((n_drivers, k * k))
+    np.add.at(counts, (places, cells), 1)
     resampled = _resample(counts)
     if resampled is None:
         return None
@@ -118,12 +170,97 @@ def f1_interval(rows: TestRows, probabilities: np.ndarray) -> list[float] | None
     return _percentiles((f1 * support).sum(axis=1) / support.sum(axis=1))
 
 
-def difference_interval(rows: TestRows, model: np.ndarray, guess: np.ndarray) -> list[float] | None:
+def difference_interval(rows: ScoredRows, model: np.ndarray, guess: np.ndarray) -> list[float] | None:
     """95 % of the model's log loss less the guess's over resampled drivers; None with fewer than FEWEST_DRIVERS."""
     losses = _losses(rows, model) - _losses(rows, guess)
-    sums = np.column_stack([np.bincount(rows.drivers, weights=losses), np.bincount(rows.drivers)])
+    places, _ = _places(rows)
+    sums = np.column_stack([np.bincount(places, weights=losses), np.bincount(places)])
     resampled = _resample(sums)
     return None if resampled is None else _percentiles(resampled[:, 0] / resampled[:, 1])
+
+
+def calibration(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, Any]:
+    """How far the probability of the predicted type can be taken at its word.
+
+    The expected calibration error (Naeini et al., 2015) is the mean over sessions of |accuracy - mean confidence| of
+    their bin, of ten equally wide bins of confidence. Bins without sessions are left out.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == rows.labels
+    places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    bins = [
+        {
+            "from": place / _BINS,
+            "to": (place + 1) / _BINS,
+            "sessions": int(inside.sum()),
+            "mean_confidence": float(confidence[inside].mean()),
+            "accuracy": float(right[inside].mean()),
+        }
+        for place in range(_BINS)
+        if (inside := places == place).any()
+    ]
+    gaps = [one["sessions"] * abs(one["accuracy"] - one["mean_confidence"]) for one in bins]
+    return {"expected_calibration_error": float(sum(gaps) / len(rows.labels)), "bins": bins}
+
+
+def _comparison(rows: ScoredRows, scores: Mapping[str, float]) -> dict[str, Any]:
+    """The model beside the best way of guessing."""
+    baselines = _baselines(rows)
+    best = min(baselines, key=lambda name: baselines[name]["log_loss"])
+    interval = difference_interval(rows, rows.probabilities, rows.guesses[best])
+    return {
+        "baselines": baselines,
+        "best_baseline": best,
+        "log_loss_difference": scores["log_loss"] - baselines[best]["log_loss"],
+        "log_loss_difference_interval": interval,
+        "beats_baseline": interval is not None and interval[1] < 0,
+    }
+
+
+def _baselines(rows: ScoredRows) -> dict[str, dict[str, float]]:
+    return {name: _scores(rows, guess) for name, guess in rows.guesses.items()}
+
+
+def _slice(rows: ScoredRows, inside: np.ndarray) -> dict[str, Any] | None:
+    """The scores on some of the sessions; None where there is none."""
+    if not inside.any():
+        return None
+    some = ScoredRows(
+        rows.classes,
+        rows.labels[inside],
+        rows.drivers[inside],
+        rows.earlier[inside],
+        rows.several_types[inside],
+        rows.probabilities[inside],
+        {name: guess[inside] for name, guess in rows.guesses.items()},
+    )
+    return {"sessions": len(some.labels), **_scores(some, some.probabilities), "baselines": _baselines(some)}
+
+
+def _pool(windows: Sequence[ScoredRows]) -> ScoredRows:
+    """The sessions of several windows as if they were of one."""
+    every = list(dict.fromkeys(name for rows in windows for name in rows.classes))
+
+    def placed(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
+        wide = np.zeros((len(probabilities), len(every)))
+        wide[:, [every.index(name) for name in rows.classes]] = probabilities
+        return wide
+
+    return ScoredRows(
+        every,
+        np.concatenate([np.array([every.index(name) for name in rows.classes])[rows.labels] for rows in windows]),
+        np.concatenate([rows.drivers for rows in windows]),
+        np.concatenate([rows.earlier for rows in windows]),
+        np.concatenate([rows.several_types for rows in windows]),
+        np.concatenate([placed(rows, rows.probabilities) for rows in windows]),
+        {name: np.concatenate([placed(rows, rows.guesses[name]) for rows in windows]) for name in BASELINES},
+    )
+
+
+def _places(rows: ScoredRows) -> tuple[np.ndarray, int]:
+    """The drivers of the rows numbered from 0 without gaps, and how many there are."""
+    different, places = np.unique(rows.drivers, return_inverse=True)
+    return places, len(different)
 
 
 def _resample(per_driver: np.ndarray) -> np.ndarray | None:
@@ -140,29 +277,18 @@ def _percentiles(values: np.ndarray) -> list[float]:
     return [float(value) for value in np.percentile(values, [2.5, 97.5])]
 
 
-def _test_rows(history: pd.DataFrame, n_train: int, classes: list[str]) -> TestRows:
-    test = history.iloc[n_train:]
-    every = [*classes, *sorted(set(test["charger_type"]) - set(classes))]
-    drivers, _ = pd.factorize(test["user_id"])
-    alone = drivers < 0
-    drivers[alone] = drivers.max() + 1 + np.arange(alone.sum())
-    labels = pd.Categorical(test["charger_type"], categories=every).codes.astype(np.int64)
-    return TestRows(every, labels, drivers)
-
-
-def _widen(probabilities: np.ndarray, rows: TestRows) -> np.ndarray:
+def _widened(probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Columns of zeros for the types that training never saw."""
-    extra = len(rows.classes) - probabilities.shape[1]
-    return np.pad(probabilities, ((0, 0), (0, extra)))
+    return np.pad(probabilities, ((0, 0), (0, len(classes) - probabilities.shape[1])))
 
 
-def _losses(rows: TestRows, probabilities: np.ndarray) -> np.ndarray:
+def _losses(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
     chosen = probabilities[np.arange(len(rows.labels)), rows.labels]
     losses: np.ndarray = -np.log(np.clip(chosen, _FLOOR, 1.0))
     return losses
 
 
-def _scores(rows: TestRows, probabilities: np.ndarray) -> dict[str, float]:
+def _scores(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, float]:
     guessed = probabilities.argmax(axis=1)
     # Every type counts in every mean, so that the scores of a model and of a guess are about the same types.
     codes = np.arange(len(rows.classes))
@@ -177,12 +303,12 @@ def _scores(rows: TestRows, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def _confusion(rows: TestRows, probabilities: np.ndarray) -> np.ndarray:
+def _confusion(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
     codes = np.arange(len(rows.classes))
     return np.asarray(confusion_matrix(rows.labels, probabilities.argmax(axis=1), labels=codes))
 
 
-def _per_class(rows: TestRows, probabilities: np.ndarray) -> dict[str, dict[str, float]]:
+def _per_class(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, dict[str, float]]:
     columns = precision_recall_fscore_support(
         rows.labels, probabilities.argmax(axis=1), labels=np.arange(len(rows.classes)), zero_division=0
     )

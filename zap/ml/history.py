@@ -5,19 +5,45 @@ and counted.
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zap.ml.features import CATEGORIES, NUMBERS
+from zap.ml.features import CATEGORIES, FEATURES, NUMBERS, Feature
 from zap.ml.sample import SAMPLE_USER_PREFIX
+from zap.ml.user_history import PastSession, PopulationHistory
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
+# Known when a session has ended: never features of the session itself, but of the driver's later ones.
+PAST_NUMBERS = (
+    Feature("energy_consumed_kwh", "number", "energy charged", 24.5, "kWh", 0, 1000),
+    Feature("charging_duration_hours", "number", "time plugged in", 1.5, "hours", 0, 8784),
+)
+# What `read_past_session` reads of a driver's rows.
+PAST_COLUMNS = (
+    "charger_type",
+    "charging_start_time",
+    "charging_end_time",
+    "energy_consumed_kwh",
+    "charging_duration_hours",
+    "state_of_charge_start",
+    "distance_driven_km",
+)
 _SESSION_NUMBERS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
 _VEHICLE_COLUMNS = ("vehicle_model", "battery_capacity_kwh", "vehicle_age_years")
+_PAST_FEATURES = (
+    *PAST_NUMBERS,
+    *(feature for feature in FEATURES if feature.name in {"state_of_charge_start", "distance_driven_km"}),
+)
+_WALL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time
+# What a missing datetime64 is as a whole number.
+_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -58,7 +84,8 @@ class History:
     """The cleaned history.
 
     Attributes:
-        frame: one row a session, ordered by start and then session_id: SESSION_COLUMNS and the columns of FEATURES.
+        frame: one row a session, ordered by start and then session_id: SESSION_COLUMNS, the columns of FEATURES, and
+            what is known after it: charging_end_time and PAST_NUMBERS.
         dropped: what cleaning could not use.
         synthetic_sessions: how many rows were made by `zap sample-history`.
     """
@@ -74,13 +101,15 @@ def clean_history(raw: RawHistory) -> History:
     sessions = _usable_sessions(raw.sessions, dropped)
     frame = sessions[list(SESSION_COLUMNS)].copy()
     vehicles = _vehicles_of(frame, raw.vehicles, dropped)
-    frame["user_id"] = frame["user_id"].where(frame["user_id"].notna(), vehicles["user_id"])
-    frame["user_type"] = _user_types(frame, raw.users, dropped)
-    for name in _SESSION_NUMBERS:
+    # A past belongs to the user that a session names. The owner of the vehicle says only what kind of driver it is.
+    drivers = frame["user_id"].where(frame["user_id"].notna(), vehicles["user_id"])
+    frame["user_type"] = _user_types(drivers, raw.users, dropped)
+    for name in (*_SESSION_NUMBERS, *(feature.name for feature in PAST_NUMBERS)):
         frame[name] = sessions[name]
     for name in _VEHICLE_COLUMNS:
         frame[name] = vehicles[name]
-    for feature in NUMBERS:
+    frame["charging_end_time"] = _ends(sessions, dropped)
+    for feature in (*NUMBERS, *PAST_NUMBERS):
         there = frame[feature.name].notna().to_numpy()
         numbers = _numbers(frame[feature.name])
         kept = feature.masked(numbers)
@@ -109,10 +138,77 @@ def read_number(value: object) -> float:
         return math.nan
 
 
+def read_wall_time(value: object) -> datetime | None:
+    """What a stored wall time means, to the second; None where it has another form, or an offset."""
+    if not isinstance(value, str) or not _WALL_TIME.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value).replace(microsecond=0)
+    except ValueError:
+        return None
+
+
 def read_id(value: object) -> str | None:
     """What a stored user_id means: itself, to the letter, as whoever looks it up by SQL finds it; None where blank."""
     text = None if value is None else str(value)
     return text if text and not text.isspace() else None
+
+
+def to_seconds(time: datetime) -> int:
+    """Seconds on the wall clock since 1970-01-01."""
+    return int((time - _EPOCH).total_seconds())
+
+
+def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession]:
+    """The rows of a cleaned frame as they are remembered; `types` are the charger types that are learned from."""
+    kinds = {name: kind for kind, name in enumerate(types)}
+    numbers = [feature.name for feature in _PAST_FEATURES]
+    return [
+        _past_session(kinds.get(name, -1), start, None if end == _NEVER else end, values)
+        for name, start, end, values in zip(
+            frame["charger_type"].tolist(),
+            _seconds(frame["charging_start_time"]),
+            _seconds(frame["charging_end_time"]),
+            zip(*(frame[name].tolist() for name in numbers), strict=True),
+            strict=True,
+        )
+    ]
+
+
+def population_history(starts: np.ndarray, used: Sequence[str], types: Sequence[str]) -> PopulationHistory:
+    """The daily mixes of n sessions with these naive starts and charger types, of those that `types` has."""
+    places_of = {name: kind for kind, name in enumerate(types)}
+    kinds = np.array([places_of.get(name, -1) for name in used], dtype=np.int64)
+    days = np.asarray(starts, dtype="datetime64[D]").astype(np.int64)
+    known = kinds >= 0
+    different, places = np.unique(days[known], return_inverse=True)
+    counts = np.zeros((len(different), len(types)), dtype=np.int64)
+    np.add.at(counts, (places, kinds[known]), 1)
+    return PopulationHistory(dict(zip(different.tolist(), counts.tolist(), strict=True)), len(types))
+
+
+def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSession | None:
+    """The same for one raw row (PAST_COLUMNS); None where `clean_history` drops it."""
+    name, start = read_text(row["charger_type"]), read_wall_time(row["charging_start_time"])
+    if name is None or start is None:
+        return None
+    end = read_wall_time(row["charging_end_time"])
+    return _past_session(
+        types.index(name) if name in types else -1,
+        to_seconds(start),
+        None if end is None or end < start else to_seconds(end),
+        [_masked(feature, read_number(row[feature.name])) for feature in _PAST_FEATURES],
+    )
+
+
+def _past_session(kind: int, start: int, end: int | None, values: Iterable[float]) -> PastSession:
+    """`values` are those of _PAST_FEATURES. An end or a duration that is missing follows from the other."""
+    energy, duration, charge, distance = values
+    if end is None and not math.isnan(duration):
+        end = start + round(duration * 3600)
+    elif end is not None and math.isnan(duration):
+        duration = (end - start) / 3600
+    return PastSession(start, kind, end, energy, duration, charge, distance)
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
@@ -121,6 +217,7 @@ def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
         charger_type=_texts(raw["charger_type"]),
         user_id=_texts(raw["user_id"], read_id),
         charging_start_time=_wall_times(raw["charging_start_time"]),
+        **{name: None for name in (*PAST_COLUMNS, *SESSION_COLUMNS) if name not in raw},
     )
     no_type = sessions["charger_type"].isna()
     no_start = sessions["charging_start_time"].isna() & ~no_type
@@ -130,13 +227,22 @@ def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
     return kept.sort_values(["charging_start_time", "session_id"], kind="stable", ignore_index=True)
 
 
-def _user_types(frame: pd.DataFrame, users: pd.DataFrame, dropped: Dropped) -> pd.Series:
+def _ends(sessions: pd.DataFrame, dropped: Dropped) -> pd.Series:
+    raw = sessions["charging_end_time"]
+    ends = _wall_times(raw)
+    reversed_ = ends < sessions["charging_start_time"]
+    dropped.value("charging_end_time", "not readable", int((raw.notna() & ends.isna()).sum()))
+    dropped.value("charging_end_time", "before the start", int(reversed_.sum()))
+    return ends.mask(reversed_)
+
+
+def _user_types(drivers: pd.Series, users: pd.DataFrame, dropped: Dropped) -> pd.Series:
     types = users.set_index(_texts(users["user_id"], read_id))["user_type"]
     types = types[types.index.notna()]
-    known = frame["user_id"].isin(types.index)
-    dropped.stranger("sessions without a user", int(frame["user_id"].isna().sum()))
-    dropped.stranger("sessions of a user that Users lacks", int((frame["user_id"].notna() & ~known).sum()))
-    return frame["user_id"].map(types)
+    known = drivers.isin(types.index)
+    dropped.stranger("sessions without a user", int(drivers.isna().sum()))
+    dropped.stranger("sessions of a user that Users lacks", int((drivers.notna() & ~known).sum()))
+    return drivers.map(types)
 
 
 def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
@@ -164,10 +270,18 @@ def _wall_times(values: pd.Series) -> pd.Series:
     """Naive times to the second; texts in another form, or with an offset, are missing."""
     if pd.api.types.is_datetime64_dtype(values):
         return values.astype("datetime64[s]")
-    text = values.astype("str")
-    readable = text.str.fullmatch(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?").fillna(value=False)
-    times = pd.to_datetime(text.where(readable), format="ISO8601", errors="coerce")
-    return times.astype("datetime64[s]")
+    times = np.array([read_wall_time(value) for value in values], dtype="datetime64[s]")
+    return pd.Series(times, index=values.index)
+
+
+def _seconds(times: pd.Series) -> list[int]:
+    """Seconds since 1970-01-01, _NEVER where missing."""
+    seconds: list[int] = times.to_numpy(dtype="datetime64[s]").astype(np.int64).tolist()
+    return seconds
+
+
+def _masked(feature: Feature, number: float) -> float:
+    return number if feature.inside(number) else math.nan  # type: ignore[arg-type]
 
 
 def _numbers(values: pd.Series) -> np.ndarray:

@@ -14,23 +14,37 @@ from sklearn.utils.validation import check_is_fitted
 
 from zap.errors import DamagedModel
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build_features, check_features
+from zap.ml.history import population_history
+from zap.ml.user_history import DAY, UserHistory, driver_column, history_columns, type_columns
 
 # Called with the boosting round that ended and the number of rounds.
 Rounds = Callable[[int, int], None]
 # The known values of each category feature.
 Categories = Mapping[str, Sequence[str]]
 
+# The weight for drivers without a past is learned on this share of the rows, the last, from at most so many before.
+_COLD_SHARE = 0.2
+_COLD_ROWS = 20_000
+# With fewer of them than this, nothing is learned about them: half the model, half the mix.
+_FEWEST_COLD = 20
+
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
-    """A LightGBM classifier over raw natural-unit columns (FEATURES), scikit-learn style.
+    """A LightGBM classifier over raw natural-unit columns (FEATURES) and drivers' pasts, scikit-learn style.
 
     The parameters are LightGBM's; the defaults were found by an earlier search on ZapApp's history.
+
+    For drivers without a past the booster's probabilities are drawn towards the mix of types of the days before, by a
+    weight that is learned on the later of the training rows from the earlier ones.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
         feature_names_in_: the columns that a frame must have.
         contract_: what a request must carry: for each field `required`, `nullable` or `ignored`, and the known
             values of each category.
+        columns_: the names of the columns that the booster sees: MATRIX_COLUMNS and `history_columns(classes_)`.
+        population_: the mixes of types on the days of the training rows, for drivers of whom nothing is known.
+        cold_weight_: the booster's weight for drivers without a past, 0 to 1; the rest is the mix's.
         booster_: the fitted LightGBM booster.
     """
 
@@ -43,6 +57,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         max_depth: int = -1,
         colsample_bytree: float = 0.8,
         subsample: float = 1.0,
+        min_child_samples: int = 20,
         reg_alpha: float = 1.0,
         reg_lambda: float = 0.0,
         random_state: int = 42,
@@ -54,6 +69,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.max_depth = max_depth
         self.colsample_bytree = colsample_bytree
         self.subsample = subsample
+        self.min_child_samples = min_child_samples
         self.reg_alpha = reg_alpha
         self.reg_lambda = reg_lambda
         self.random_state = random_state
@@ -64,14 +80,17 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         X: pd.DataFrame,  # noqa: N803
         y: Sequence[str] | pd.Series,
         *,
+        past: np.ndarray | None = None,
         categories: Categories | None = None,
         progress: Rounds | None = None,
     ) -> Self:
         """Fit on n cleaned sessions and the charger types that their drivers used.
 
         Args:
-            X: n rows of FEATURES.
+            X: n rows of FEATURES, in order of their start.
             y: n charger types.
+            past: what was known of each driver, `training.past_features(frame, sorted types)`: float64 of shape
+                (n, len(history_columns(types))). By default nothing is known of any driver.
             categories: the known values of each category feature; by default those in X. A value that no row of X
                 has is accepted later and counts as missing.
             progress: called after each boosting round.
@@ -79,6 +98,20 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         Raises:
             ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
         """
+        matrix, codes = self.prepare(X, y, past=past, categories=categories)
+        self.cold_weight_ = self._learn_cold_weight(matrix, codes)
+        self.booster_ = train_booster(self.get_params(), matrix, codes, len(self.classes_), progress)
+        return self
+
+    def prepare(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: Sequence[str] | pd.Series,
+        *,
+        past: np.ndarray | None = None,
+        categories: Categories | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All of `fit` but the boosting: the matrix that would be boosted on, and the codes of the types."""
         self.classes_, codes = np.unique(np.asarray(y, dtype=object).astype(str), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"two or more charger types are needed; the sessions have only {self.classes_.tolist()}")
@@ -86,49 +119,39 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         check_features(names)
         self.feature_names_in_ = np.array(names, dtype=object)
         self.contract_: dict[str, Any] = {"fields": _fields(X), "categories": dict(categories or known_categories(X))}
-        binary = len(self.classes_) == 2
-        booster = lightgbm.train(
-            {
-                "objective": "binary" if binary else "multiclass",
-                **({} if binary else {"num_class": len(self.classes_)}),
-                **self.get_params(),
-                # The same rows, seed, versions and machine type give the same trees.
-                "deterministic": True,
-                "force_row_wise": True,
-                "verbosity": -1,
-            },
-            lightgbm.Dataset(
-                self._matrix(X),
-                codes,
-                feature_name=list(MATRIX_COLUMNS),
-                categorical_feature=[feature.name for feature in CATEGORIES],
-            ),
-            callbacks=[lambda env: progress(env.iteration + 1, env.end_iteration)] if progress else [],
+        self.columns_ = [*MATRIX_COLUMNS, *history_columns(self.classes_.tolist())]
+        self.population_ = population_history(
+            X["charging_start_time"].to_numpy(), self.classes_[codes].tolist(), self.classes_.tolist()
         )
-        # What answers now must be what answers after a load, to the bit.
-        self.booster_ = lightgbm.Booster(model_str=booster.model_to_string())
-        return self
+        return self.matrix(X, past), codes
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
+    def predict_proba(self, X: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:  # noqa: N803
         """Probabilities of shape (n, len(classes_)) for n rows of natural-unit columns.
 
         A value outside the range of its column counts as missing, as in a training; so does a `vehicle_model` column
         that is not there.
 
+        Args:
+            X: n rows.
+            past: what was known of each driver, as in `fit`; by default the drivers are new.
+
         Raises:
             ValueError: other columns are not there, or a row has no start.
         """
         check_is_fitted(self)
-        return self.probabilities(self._matrix(X))
+        return self.probabilities(self.matrix(X, past))
 
-    def predict(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
+    def predict(self, X: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:  # noqa: N803
         """The most probable charger type of each of n rows."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        return np.asarray(self.classes_[self.predict_proba(X, past).argmax(axis=1)])
 
     def probabilities(self, matrix: np.ndarray, *, threads: int | None = None) -> np.ndarray:
-        """Probabilities of shape (n, len(classes_)) for a matrix made by `build_features`."""
-        raw = np.asarray(self.booster_.predict(matrix, num_threads=threads or self.n_jobs))
-        return np.column_stack([1.0 - raw, raw]) if raw.ndim == 1 else raw
+        """Probabilities of shape (n, len(classes_)) for a matrix of the columns `columns_`."""
+        k = len(self.classes_)
+        found = booster_probabilities(self.booster_, matrix, threads or self.n_jobs)
+        cold = _is_cold(matrix, k)
+        found[cold] = self.cold_weight_ * found[cold] + (1.0 - self.cold_weight_) * _mixes(matrix, k)[cold]
+        return found
 
     def codes(self) -> dict[str, dict[str, int]]:
         """For each category feature the code of every known value."""
@@ -157,13 +180,48 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             model: ChargerTypeModel = joblib.load(io.BytesIO(artefact))
         except Exception as error:  # unpickling for other packages than it was pickled for may raise anything
             raise DamagedModel(f"the artefact does not load with these packages ({error}); train again") from error
-        expected = [feature.name for feature in FEATURES]
-        if list(model.feature_names_in_) != expected or model.booster_.feature_name() != list(MATRIX_COLUMNS):
-            differing = sorted(set(expected).symmetric_difference(model.feature_names_in_))
-            raise DamagedModel(f"the artefact was trained on other features ({differing}); train again with this code")
+        expected = [*(feature.name for feature in FEATURES), *_booster_columns(len(model.classes_))]
+        found = [*model.feature_names_in_, *model.booster_.feature_name()]
+        if found != expected:
+            differing = sorted(set(expected).symmetric_difference(found)) or ["in another order"]
+            raise DamagedModel(
+                f"the artefact was trained on other features ({', '.join(differing)}); train again with this code"
+            )
         return model
 
-    def _matrix(self, frame: pd.DataFrame) -> np.ndarray:
+    def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
+        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns)."""
+        natural = self._natural(frame)
+        return np.column_stack([natural, self._no_past(frame) if past is None else past])
+
+    def _no_past(self, frame: pd.DataFrame) -> np.ndarray:
+        """What is known of new drivers: the mix of the days before."""
+        new = UserHistory(len(self.classes_))
+        days, places = np.unique(frame["charging_start_time"].to_numpy(dtype="datetime64[D]"), return_inverse=True)
+        starts = (days.astype(np.int64) * DAY).tolist()
+        columns = len(self.columns_) - len(MATRIX_COLUMNS)
+        known = [new.features(start, self.population_.mix(start)) for start in starts]
+        return np.array(known, dtype=np.float64).reshape(-1, columns)[places]
+
+    def _learn_cold_weight(self, matrix: np.ndarray, codes: np.ndarray) -> float:
+        """The weight that would have served the later drivers without a past best, of a booster of the rows before."""
+        k = len(self.classes_)
+        cut = round(len(codes) * (1 - _COLD_SHARE))
+        earlier = slice(max(0, cut - _COLD_ROWS), cut)
+        cold = cut + np.flatnonzero(_is_cold(matrix[cut:], k))
+        if len(cold) < _FEWEST_COLD or len(np.unique(codes[earlier])) < 2:
+            return 0.5
+        booster = train_booster(self.get_params(), matrix[earlier], codes[earlier], k)
+        truth = codes[cold, None]
+        found, mix = (
+            np.take_along_axis(one, truth, axis=1)
+            for one in (booster_probabilities(booster, matrix[cold], self.n_jobs), _mixes(matrix[cold], k))
+        )
+        weights = np.linspace(0, 1, 21)
+        losses = [-np.log(np.maximum(w * found + (1 - w) * mix, 1e-15)).mean() for w in weights]
+        return float(weights[int(np.argmin(losses))])
+
+    def _natural(self, frame: pd.DataFrame) -> np.ndarray:
         absent = [feature.name for feature in FEATURES if feature.name not in frame]
         frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
         if needed := [name for name in absent if name not in frame]:
@@ -172,6 +230,58 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         for feature in NUMBERS:
             columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
         return build_features(columns, self.codes())
+
+
+def train_booster(
+    params: Mapping[str, Any], matrix: np.ndarray, codes: np.ndarray, n_classes: int, progress: Rounds | None = None
+) -> lightgbm.Booster:
+    """A booster for n codes of classes, fitted to a matrix of n rows."""
+    binary = n_classes == 2
+    booster = lightgbm.train(
+        {
+            "objective": "binary" if binary else "multiclass",
+            **({} if binary else {"num_class": n_classes}),
+            **params,
+            # The same rows, seed, versions and machine type give the same trees.
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        },
+        lightgbm.Dataset(
+            matrix,
+            codes,
+            feature_name=_booster_columns(n_classes),
+            categorical_feature=[feature.name for feature in CATEGORIES],
+        ),
+        callbacks=[lambda env: progress(env.iteration + 1, env.end_iteration)] if progress else [],
+    )
+    # What answers now must be what answers after a load, to the bit.
+    return lightgbm.Booster(model_str=booster.model_to_string())
+
+
+def booster_probabilities(booster: lightgbm.Booster, matrix: np.ndarray, threads: int) -> np.ndarray:
+    """Probabilities of shape (n, classes) for a matrix of n rows, before anything is said about new drivers."""
+    if not len(matrix):
+        return np.empty((0, max(2, booster.num_model_per_iteration())))
+    raw = np.asarray(booster.predict(matrix, num_threads=threads))
+    return np.column_stack([1.0 - raw, raw]) if raw.ndim == 1 else raw
+
+
+def _booster_columns(n_classes: int) -> list[str]:
+    # LightGBM refuses brackets and other characters in names, and charger types are data: here they are numbered.
+    past = history_columns([str(kind) for kind in range(n_classes)])
+    return [*MATRIX_COLUMNS, *(name.replace("[", "_").replace("]", "") for name in past)]
+
+
+def _is_cold(matrix: np.ndarray, n_classes: int) -> np.ndarray:
+    """For each row whether its driver has no past."""
+    cold: np.ndarray = matrix[:, len(MATRIX_COLUMNS) + driver_column("sessions", n_classes)] == 0
+    return cold
+
+
+def _mixes(matrix: np.ndarray, n_classes: int) -> np.ndarray:
+    """The shares of types in each row: for a driver without a past the mix of the days before."""
+    return matrix[:, len(MATRIX_COLUMNS) :][:, type_columns("share", n_classes)]
 
 
 def sha256(data: bytes) -> str:

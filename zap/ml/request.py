@@ -5,25 +5,38 @@ contract). Between the two the database may fill in what it knows about a driver
 """
 
 import json
-import math
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from zap.errors import InvalidRequest, MalformedJson
+from zap.errors import InvalidRequest
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
+from zap.ml.json_body import (
+    LARGEST_ID,
+    LONGEST_TEXT,
+    Expected,
+    error_at,
+    in_range,
+    load_json,
+    malformed,
+    number_schema,
+    plain_name,
+    pointer,
+    read_fields,
+    read_time,
+    unknown_field,
+    wrong_id,
+    wrong_number,
+    wrong_text,
+    wrong_time,
+)
 
-_LARGEST_ID = 2**63 - 1
-_LONGEST_TEXT = 200
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_TEXT = Annotated[str, Meta(max_length=_LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_WANTED = "one flat JSON object"
+_TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
 USER_ID = "user_id"
@@ -47,7 +60,7 @@ _Body = msgspec.defstruct(
     [
         *((feature.name, _wire_type(feature) | None | UnsetType, UNSET) for feature in FEATURES),
         (USER_ID, _TEXT | None | UnsetType, UNSET),
-        (VEHICLE_ID, Annotated[int, Meta(ge=0, le=_LARGEST_ID)] | None | UnsetType, UNSET),
+        (VEHICLE_ID, Annotated[int, Meta(ge=0, le=LARGEST_ID)] | None | UnsetType, UNSET),
     ],
     forbid_unknown_fields=True,
 )
@@ -86,7 +99,7 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime]) -> Req
     except msgspec.ValidationError:
         values, errors = _collect(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(body, error) from None
+        raise malformed(body, error, _WANTED) from None
     else:
         values = {name: value for name in FIELDS if (value := getattr(fields, name)) is not UNSET}
         # The decoder takes the last of two fields with one name.
@@ -119,12 +132,12 @@ def complete_request(request: Request, facts: Mapping[str, Any], contract: Mappi
         if feature.context or need == "ignored" or pointer(name) in bad:
             continue
         if value is None and not sent and name not in facts:
-            errors.append(_error(name, f"is required: {feature.description}{_in_range(feature)}"))
+            errors.append(error_at((name,), f"is required: {feature.description}{in_range(feature)}"))
         elif value is None and need == "required":
             why = "null is not accepted" if sent else "is required, and the database has no usable value of it"
-            errors.append(_error(name, f"{why}: the history that this model learned from has no missing ones"))
+            errors.append(error_at((name,), f"{why}: the history that this model learned from has no missing ones"))
         elif feature.kind == "category" and value is not None and value not in known:
-            errors.append(_error(name, f"is {value!r}, not one of those in the history: {', '.join(known)}"))
+            errors.append(error_at((name,), f"is {value!r}, not one of those in the history: {', '.join(known)}"))
     if errors:
         raise InvalidRequest(errors)
     return complete
@@ -145,14 +158,14 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
         properties[feature.name] = schema
     properties[USER_ID] = {
         "type": ["string", "null"],
-        "maxLength": _LONGEST_TEXT,
+        "maxLength": LONGEST_TEXT,
         "description": "the driver; one that the database knows fills in fields that are left out",
         "examples": ["User_1"],
     }
     properties[VEHICLE_ID] = {
         "type": ["integer", "null"],
         "minimum": 0,
-        "maximum": _LARGEST_ID,
+        "maximum": LARGEST_ID,
         "description": "the vehicle; one that the database knows fills in fields that are left out",
         "examples": [1],
     }
@@ -175,14 +188,13 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     note = "; the production model learned nothing from it: accepted, logged and ignored" if ignored else ""
     schema: dict[str, Any] = {
         "type": "number" if feature.kind == "number" else "string",
-        "description": f"{feature.description}{_in_range(feature)}{note}",
+        "description": f"{feature.description}{in_range(feature)}{note}",
         "examples": [feature.example],
     }
     if feature.kind == "number":
-        schema["exclusiveMinimum" if feature.minimum_excluded else "minimum"] = feature.minimum
-        schema["maximum"] = feature.maximum
+        schema |= number_schema(feature)
     elif feature.kind == "category":
-        schema["maxLength"] = _LONGEST_TEXT
+        schema["maxLength"] = LONGEST_TEXT
     known = contract["categories"].get(feature.name) if contract else None
     if known and not feature.context:
         schema["enum"] = [*known, None] if contract and contract["fields"][feature.name] == "nullable" else known
@@ -190,113 +202,30 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     return schema
 
 
-def _malformed(body: bytes, error: Exception) -> MalformedJson:
-    if not body.strip():
-        return MalformedJson("the body is empty; send one JSON object")
-    if isinstance(error, RecursionError):
-        return MalformedJson("the body is nested too deeply; send one flat JSON object")
-    if isinstance(error, UnicodeDecodeError):
-        return MalformedJson(f"the body is not UTF-8 at byte {error.start}")
-    return MalformedJson(str(error))
-
-
 def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Field by field what is usable and what is not, for a body that the strict decoder refused."""
-    try:
-        # Python's own int() refuses thousands of digits; such a number is out of every range here anyway.
-        fields = json.loads(
-            text,
-            parse_int=lambda digits: int(digits) if len(digits) < 30 else math.inf,
-            object_pairs_hook=_object,
-        )
-    except (RecursionError, ValueError) as error:
-        raise _malformed(text.encode(), error) from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest([{"pointer": "#", "detail": f"is {_kind(fields)}; send one flat JSON object"}])
-    if not _is_unicode("".join(fields)):
-        raise MalformedJson("the name of a field holds half of a surrogate pair")
-    values, errors = {}, []
-    repeated = fields.names if isinstance(fields, Repeated) else ()
-    for name, value in fields.items():
-        wrong = "is there more than once" if name in repeated else _wrong_value(name, value)
-        if wrong:
-            errors.append(_error(name, wrong))
-        else:
-            values[name] = value
-    return values, errors
-
-
-class Repeated(dict[str, Any]):
-    """An object that holds some names more than once; which of the values is meant nobody can tell."""
-
-    names: frozenset[str]
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Repeated:
-    fields = dict(pairs)
-    if len(fields) == len(pairs):
-        return fields
-    times = Counter(name for name, _ in pairs)
-    repeated = Repeated(fields)
-    repeated.names = frozenset(name for name in fields if times[name] > 1)
-    return repeated
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    errors: list[dict[str, str]] = []
+    expected = Expected(_WANTED, FIELDS, _wrong_value, _unknown_field)
+    return read_fields(load_json(text, _WANTED), expected, errors), errors
 
 
 def _wrong_value(name: str, value: Any) -> str | None:
     """What is wrong with a field, or None."""
-    if name not in FIELDS:
-        return _unknown_field(name)
     if value is None:
         return None
     feature = _BY_NAME.get(name)
     if feature in NUMBERS:
-        return _wrong_number(feature, value)
-    if name != VEHICLE_ID:
-        return _wrong_text(value)
-    if type(value) is not int:
-        return f"must be a whole number, not {value if isinstance(value, float) else _kind(value)}"
-    return None if 0 <= value <= _LARGEST_ID else f"must be 0 to {_LARGEST_ID}"
-
-
-def _wrong_number(feature: Feature, value: Any) -> str | None:
-    if type(value) not in {int, float}:
-        return f"must be a number{_in_range(feature)}, not {_kind(value)}"
-    return None if feature.inside(value) else f"is {value}; must be {feature.range}"
-
-
-def _wrong_text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return f"must be a string, not {_kind(value)}"
-    if len(value) > _LONGEST_TEXT:
-        return f"has {len(value)} characters; at most {_LONGEST_TEXT} are accepted"
-    if not _is_unicode(value):
-        return "holds half of a surrogate pair"
-    return "holds a control character" if _CONTROL.search(value) else None
+        return wrong_number(feature, value)
+    return wrong_id(value) if name == VEHICLE_ID else wrong_text(value)
 
 
 def _unknown_field(name: str) -> str:
-    plain = _plain(name)
-    if plain in FIELDS:
-        return f"is not a field; it is called {plain} now"
+    plain = plain_name(name)
     if plain in KNOWN_ONLY_AFTER or plain in NOT_YET_CHOSEN:
         return "is not a field: nobody knows it yet when the driver asks"
     if plain.startswith(_OLD_USER_TYPE):
         return 'is not a field; it is called user_type now and holds the type itself, e.g. "Commuter"'
-    # Histories put remarks and units in brackets behind their names.
-    close = get_close_matches(_plain(re.sub(r"\([^)]*\)", "", name)), FIELDS, n=1, cutoff=0.7)
-    return f"is not a field; did you mean {close[0]}?" if close else "is not a field; /docs lists those that are"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+    return unknown_field(name, FIELDS)
 
 
 def _read_time(values: dict[str, Any], errors: list[dict[str, str]], wall_time: Callable[[datetime], datetime]) -> None:
@@ -304,37 +233,16 @@ def _read_time(values: dict[str, Any], errors: list[dict[str, str]], wall_time: 
     text = values.get(name)
     if text is None:
         return
-    try:
-        if len(text) < len("2026-03-02T18:30"):
-            raise ValueError
-        values[name] = wall_time(datetime.fromisoformat(text)).replace(microsecond=0)
-    except (ValueError, OverflowError, OSError):
+    time = read_time(text, wall_time)
+    if time is None:
         del values[name]
-        errors.append(_error(name, f"is {text!r}; must be an ISO 8601 date and time such as 2026-03-02T18:30:00"))
+        errors.append(error_at((name,), wrong_time(text)))
+    else:
+        values[name] = time[1]
 
 
 def _usable(feature: Feature, value: Any, known: Any) -> Any:
     """What the database holds, under the rules of the cleaned history: out of range or unknown is missing."""
     if value is None or (feature.kind == "category" and value not in known):
         return None
-    return None if feature.kind == "number" and _wrong_number(feature, value) else value
-
-
-def _in_range(feature: Feature) -> str:
-    return f", {feature.range}" if feature.kind == "number" else ""
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "an object"
-    return {bool: "true or false", str: "a string", list: "a list"}.get(type(value), "a number")
-
-
-def pointer(name: str) -> str:
-    return "#/" + name.replace("~", "~0").replace("/", "~1")
-
-
-def _error(name: str, detail: str) -> dict[str, str]:
-    return {"pointer": pointer(name), "detail": detail}
+    return None if feature.kind == "number" and wrong_number(feature, value) else value

@@ -1,0 +1,36 @@
+"""The row that was scored beside each prediction, and the searches for hyper-parameters.
+
+This file is history: it imports nothing of zap, so that it does the same for ever.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+STAMP = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
+
+
+def upgrade() -> None:
+    op.add_column("predictions", sa.Column("features", sa.LargeBinary()))
+    op.create_table(
+        "tunings",
+        sa.Column("tuning_id", ID, nullable=False),
+        sa.Column("created_at", STAMP, nullable=False),
+        sa.Column("hyper_parameters", sa.JSON(none_as_null=True)),
+        sa.Column("evidence", sa.JSON(none_as_null=True)),
+        sa.PrimaryKeyConstraint("tuning_id", name="pk_tunings"),
+        sqlite_autoincrement=True,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("tunings")
+    op.drop_column("predictions", "features")

@@ -1,0 +1,47 @@
+"""The searches for hyper-parameters: the newest says what trainings use."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, insert, select
+from sqlmodel import col
+
+from zap.db.engine import write_transaction
+from zap.db.tables import Tuning, utc_now
+
+DEFAULTS = "defaults"
+
+
+class HyperParameters(NamedTuple):
+    """What a training sets, the rest being the defaults, and where it comes from: `defaults` or `tuning N`."""
+
+    values: dict[str, Any]
+    source: str
+
+
+def add_tuning(engine: Engine, hyper_parameters: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None) -> int:
+    """Store what a search found; later trainings use it. None: from now on the defaults again.
+
+    Returns:
+        Its number.
+    """
+    with write_transaction(engine) as connection:
+        return connection.execute(
+            insert(Tuning).returning(col(Tuning.tuning_id)),
+            {
+                "created_at": utc_now(),
+                "hyper_parameters": None if hyper_parameters is None else dict(hyper_parameters),
+                "evidence": None if evidence is None else dict(evidence),
+            },
+        ).scalar_one()
+
+
+def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
+    """What the next training uses."""
+    newest = select(col(Tuning.tuning_id), col(Tuning.hyper_parameters)).order_by(col(Tuning.tuning_id).desc()).limit(1)
+    with engine.connect() as connection:
+        row = connection.execute(newest).one_or_none()
+    if row is None or row.hyper_parameters is None:
+        return HyperParameters({}, DEFAULTS)
+    # Where the search found nothing better than the defaults, it sets nothing.
+    return HyperParameters(dict(row.hyper_parameters), f"tuning {row.tuning_id}")
