@@ -1,16 +1,17 @@
-# make setup | serve | test | fix: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup serve test fix lock
+.PHONY: help setup serve test fix bench lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
 	@echo "make serve   set up, load a sample history and train where there is none, serve on http://127.0.0.1:8000"
 	@echo "make test    set up, then lint, types and all tests (changes nothing)"
 	@echo "make fix     format and mend what ruff can mend"
+	@echo "make bench   measure: the drivers' pasts beside LightGBM's fit, a million sessions (minutes)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -35,11 +36,14 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	GOMP_SPINCOUNT=30000 $(BIN)/python -m pytest
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest
 
 fix: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python tests/benchmarks/driver_history.py
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }

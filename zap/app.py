@@ -80,5 +80,6 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
+        app.state.driver_histories.close()
         app.state.prediction_log.close()
         engine.dispose()

@@ -1,6 +1,7 @@
 """The command line. Heavy packages are imported by the commands that need them, so that `zap --help` is quick."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zap import __version__
-from zap.errors import DatabaseUnavailable, TrainingFailed, TrainingRunning, UnusableHistory, ZapError
+from zap.errors import (
+    DamagedModel,
+    DatabaseUnavailable,
+    NotReproduced,
+    TrainingFailed,
+    TrainingRunning,
+    UnusableHistory,
+    ZapError,
+)
 from zap.progress import Progress, shown_progress
 
 if TYPE_CHECKING:
@@ -50,7 +59,7 @@ def main() -> None:
 @click.option("--host", help="Default: ZAP_HOST, else 127.0.0.1.")
 @click.option("--port", type=int, help="Default: ZAP_PORT, else 8000.")
 @click.option("--workers", type=int, help="Server processes. Default: ZAP_WORKERS, else 1.")
-@click.option("--bootstrap", is_flag=True, help="Load the sample history if there is none, train if there is no model.")
+@click.option("--bootstrap", is_flag=True, help="Load the sample history if there is none, train if no model serves.")
 @_DATABASE
 def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bool, database_url: str | None) -> None:
     """Upgrade the database and serve predictions over HTTP."""
@@ -118,6 +127,8 @@ def train(tuned: bool, windows: bool, no_upgrade: bool, database_url: str | None
 def tune(trials: int | None, minutes: float | None, forget: bool, database_url: str | None, as_json: bool) -> None:
     """Search hyper-parameters on the first 90 % of this history; later trainings use what is found."""
     _spin_briefly()
+    if minutes is not None and not math.isfinite(minutes):
+        raise click.BadParameter(f"{minutes} is no number of minutes", param_hint="--minutes")
     settings = _settings(database_url=database_url)
     signal.signal(signal.SIGTERM, _stop_training)
     with _engine(settings, upgraded=True) as engine:
@@ -165,11 +176,11 @@ def predict(file: Any, database_url: str | None) -> None:
         predictor = production.predictor
         request = parse_request(body, settings.wall_time)
         facts = driver_facts(engine, request.values)
-        values = complete_request(request, facts, predictor.contract)
-        now = settings.wall_time(received_at)
-        at = to_seconds(values["charging_start_time"] or now)
-        history = DriverHistories(engine).read(request.values.get(USER_ID), at, predictor.types)
-        answer = predictor.answer(values, now, history)
+        values = complete_request(request, facts, predictor.contract, now=settings.wall_time(received_at))
+        history = DriverHistories(engine).read(
+            request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types
+        )
+        answer = predictor.answer(values, history)
         logged = PredictionLog(engine).write(request.text, received_at, answer)
     _print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
 
@@ -199,7 +210,7 @@ def explain_prediction(prediction_id: int, database_url: str | None, as_json: bo
 
         print_explained(explained)
     if not explained["equal"]:
-        sys.exit(1)
+        _fail(NotReproduced("another version of a library or another kind of machine may be why"), as_json=False)
 
 
 @main.command("import-history")
@@ -269,10 +280,10 @@ def upgrade_command(database_url: str | None) -> None:
 def _spin_briefly() -> None:
     """Let LightGBM's threads wait for each other awake, but not for long; read by OpenMP when LightGBM is loaded.
 
-    On two cores with two busy processes a fit took 12.7 s as GNU's OpenMP is set, 4.6 s so, and 5.6 s where they sleep
-    at once; on idle cores 2.0 s, 1.4 s and 6.1 s.
+    Threads that sleep at once take four times as long on idle cores, and those that wait as long as GNU's OpenMP lets
+    them many times as long beside busy processes.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _stop_training(_signal: int, _frame: object) -> NoReturn:
@@ -312,13 +323,19 @@ def _engine(settings: "Settings", *, upgraded: bool) -> Iterator["Engine"]:
 
 def _bootstrap(engine: "Engine", settings: "Settings") -> None:
     from zap.db.history_store import has_history
-    from zap.db.model_registry import production_version
+    from zap.db.model_registry import load_version, production_version
 
     if not has_history(engine):
         with shown_progress() as progress:
             report = _add_sample_history(engine, progress)
         click.echo(report["message"], err=True)
-    if production_version(engine) is None:
+    version = production_version(engine)
+    try:
+        serves = version is not None and bool(load_version(engine, version))
+    except DamagedModel as error:
+        click.echo(f"warning: the version in production cannot serve: {error.message}", err=True)
+        serves = False
+    if not serves:
         exit_code = _train_in_child(settings)
         if exit_code in {TrainingRunning.exit_code, UnusableHistory.exit_code}:
             click.echo("warning: there is no model yet; serving without one until there is", err=True)

@@ -72,6 +72,7 @@ class Unauthorized(ZapError):
 class NotFound(ZapError):
     title = "Not found"
     status_code = 404
+    exit_code = 20
 
 
 class TrainingRunning(ZapError):
@@ -140,6 +141,13 @@ class AdoptionRefused(ZapError):
 
     title = "The database cannot be adopted as it is"
     exit_code = 18
+
+
+class NotReproduced(ZapError):
+    """A stored answer is not what its version says of the stored row now."""
+
+    title = "The stored answer is not what its version says now"
+    exit_code = 21
 
 
 class BadHistoryFile(ZapError):

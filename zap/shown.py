@@ -26,7 +26,7 @@ def print_report(report: dict[str, Any]) -> None:
         "drivers with", "sessions", "weighted F1", "log loss", "guess", title="log loss, and the best guess's"
     )
     for group, unit in (("by_earlier_sessions", "earlier"), ("by_types_used", "type(s)")):
-        for name, some in report[group].items():
+        for name, some in (report["windows"] or report)[group].items():
             if some is not None:
                 best = min(baseline["log_loss"] for baseline in some["baselines"].values())
                 row = (f"{some['weighted_f1']:.3f}", f"{some['log_loss']:.3f}", f"{best:.3f}")
@@ -82,7 +82,7 @@ def print_explained(explained: dict[str, Any]) -> None:
     for name, probability in explained["probabilities"].items():
         answer.add_row(name, f"{probability:.6f}", f"{explained['computed_again'][name]:.6f}")
     console.print(answer)
-    console.print("Equal to the bit." if explained["equal"] else "Not equal: another library version or machine type?")
+    console.print("Equal to the bit." if explained["equal"] else "Not equal.")
 
 
 def _console() -> Console:

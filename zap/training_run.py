@@ -12,7 +12,7 @@ from zap.db.engine import training_lock
 from zap.db.history_store import read_history
 from zap.db.model_registry import Version, add_candidate, export
 from zap.db.training_runs import clear_unfinished_runs, fail_run, finish_run, log_train_predictions, start_run
-from zap.db.tunings import add_tuning, tuned_hyper_parameters
+from zap.db.tunings import DEFAULTS, add_tuning, tuned_hyper_parameters
 from zap.errors import TrainingFailed, ZapError
 from zap.ml import training
 from zap.ml.evaluation import FEWEST_DRIVERS, with_windows
@@ -149,7 +149,7 @@ def _train(  # noqa: PLR0913
             rows(done, split.n_train)
     report = {
         "status": "success",
-        "message": _message(version.model_version, split, history, scores),
+        "message": _message(version.model_version, split, history, scores, tuned=tuned.source != DEFAULTS),
         "model_path": str(settings.model_file),
         "test_f1_score": scores["test_f1_score"],
         "trained_samples": split.n_train,
@@ -168,7 +168,7 @@ def _train(  # noqa: PLR0913
     return report, version
 
 
-def _message(model_version: int, split: Split, history: History, scores: dict[str, Any]) -> str:
+def _message(model_version: int, split: Split, history: History, scores: dict[str, Any], *, tuned: bool) -> str:
     best = scores["best_baseline"]
     guess = _GUESSES[best]
     lines = [
@@ -187,6 +187,8 @@ def _message(model_version: int, split: Split, history: History, scores: dict[st
             f" {judged['weighted_f1']:.3f} and {judged['log_loss']:.3f}; guessing by {_GUESSES[best]} has"
             f" {judged['baselines'][best]['weighted_f1']:.3f} and {judged['baselines'][best]['log_loss']:.3f}."
         )
+        if tuned:
+            lines.append("All windows but the last lie inside what the search for hyper-parameters has seen.")
     if scores["beats_baseline"]:
         lines.append("The model beats guessing.")
     elif judged["log_loss_difference_interval"] is None:

@@ -7,7 +7,7 @@ Revises: 0001
 """
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 revision = "0002"
 down_revision = "0001"
@@ -29,6 +29,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tuning_id", name="pk_tunings"),
         sqlite_autoincrement=True,
     )
+    if op.get_bind().scalar(sa.text("SELECT count(*) FROM model_versions")):
+        report = context.config.attributes.get("report", context.config.print_stdout)
+        report("the models that are there know nothing of drivers' histories and cannot serve any more: train once")
 
 
 def downgrade() -> None:

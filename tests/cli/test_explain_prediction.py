@@ -68,7 +68,7 @@ def test_a_row_that_somebody_changed_is_told(zap_command, trained_sqlite, good_r
 
     done = zap_command("explain-prediction", reply["prediction_id"], settings=trained_sqlite)
 
-    assert done.returncode == 1
+    assert done.returncode == 21
     assert "Not equal" in done.stdout
 
 
@@ -79,7 +79,7 @@ def test_a_row_that_somebody_changed_is_told(zap_command, trained_sqlite, good_r
 def test_what_cannot_be_explained_is_said(zap_command, trained_sqlite, prediction_id, says):
     done = zap_command("explain-prediction", prediction_id, "--json", settings=trained_sqlite)
 
-    assert done.returncode == 1
+    assert done.returncode == 20
     assert says in done.stderr
     assert json.loads(done.stdout)["type"] == "urn:zap:problem:not-found"
     assert "Traceback" not in done.stderr

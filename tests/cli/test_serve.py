@@ -12,10 +12,14 @@ import time
 from pathlib import Path
 
 import httpx
+import lightgbm
+import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, text, update
 
+from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
+from zap.db.tables import ModelVersion
 from zap.settings import Settings
 
 
@@ -51,6 +55,25 @@ def test_every_worker_serves_a_new_model_within_two_seconds(serve, trained, good
     time.sleep(2)
 
     assert {version() for _ in range(40)} == {2}
+
+
+def test_every_worker_knows_a_reported_session_within_two_seconds(serve, trained, good_request):
+    server = serve(trained, "--workers", "2").wait()
+    request = good_request | {"user_id": "sample-1-00003"}
+
+    def known():
+        # A connection of its own each time, so that both workers are asked.
+        return httpx.post(f"{server.url}/predict", json=request).json()["history_sessions"]
+
+    (before,) = {known() for _ in range(20)}
+    session = {
+        "session_id": 900001, "user_id": "sample-1-00003", "charger_type": "Level 1",
+        "charging_start_time": "2024-06-01T12:00:00",
+    }  # fmt: skip
+    assert httpx.post(f"{server.url}/charging-sessions", json=session).status_code == 200
+    time.sleep(2)
+
+    assert {known() for _ in range(40)} == {before + 1}
 
 
 def test_one_training_at_a_time_over_all_workers(serve, trained):
@@ -231,6 +254,23 @@ def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sql
             "failed",
         ]
     engine.dispose()
+
+
+def test_bootstrap_trains_where_the_model_in_production_is_of_other_code(serve, trained_sqlite, good_request):
+    """As after an upgrade of zap to one with other features."""
+    engine = create_engine(trained_sqlite.database_url)
+    model = load_version(engine, production_version(engine))
+    matrix = np.random.default_rng(1).random((100, 3))
+    model.booster_ = lightgbm.train({"verbosity": -1}, lightgbm.Dataset(matrix, matrix[:, 0]), 2)
+    artefact, digest = model.to_bytes()
+    with engine.begin() as connection:
+        connection.execute(update(ModelVersion.__table__).values(artefact=artefact, sha256=digest))
+    engine.dispose()
+
+    server = serve(trained_sqlite, "--bootstrap").wait(120)
+
+    assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 2
+    assert "trained on other features" in server.log()
 
 
 def test_bootstrap_serves_a_history_that_is_too_little_to_train_on(serve, tmp_path, good_request):

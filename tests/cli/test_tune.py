@@ -60,3 +60,4 @@ def test_too_little_history_stores_nothing(zap_command, empty_settings):
 def test_wrong_bounds_are_refused(zap_command, trained_sqlite):
     assert zap_command("tune", "--trials", "0", settings=trained_sqlite).returncode == 2
     assert zap_command("tune", "--minutes", "-1", settings=trained_sqlite).returncode == 2
+    assert zap_command("tune", "--minutes", "nan", settings=trained_sqlite).returncode == 2

@@ -2,15 +2,17 @@
 
 import json
 import threading
+import time
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import event, text
+from sqlalchemy import event, insert, select, text
 
 from zap.app import create_app
-from zap.db.tables import InferenceInput, Prediction
+from zap.db.tables import ChargingSession, InferenceInput, Prediction
 
 
 def counts(app, rows):
@@ -153,6 +155,115 @@ def test_answers_are_the_estimators_to_the_bit(client, good_request):
 
     model = client.app.state.production.predictor._model
     assert np.array(list(answer["probabilities"].values())).tobytes() == model.predict_proba(frame)[0].tobytes()
+
+
+# The driver's past.
+
+DRIVER = "sample-1-00003"
+
+
+@pytest.fixture
+def add_session(client):
+    """Adds a session as somebody with SQL would."""
+
+    def add(start, kind="Level 1", driver=DRIVER):
+        with client.app.state.engine.begin() as connection:
+            connection.execute(
+                insert(ChargingSession.__table__),
+                {"user_id": driver, "charger_type": kind, "charging_start_time": datetime.fromisoformat(start)},
+            )
+
+    return add
+
+
+def ask(client, body, **more):
+    reply = client.post("/predict", json=body | more)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_what_a_driver_used_before_counts(client, good_request):
+    known, nobody = (ask(client, good_request, user_id=user) for user in (DRIVER, "nobody"))
+
+    assert known["history_sessions"] > 5
+    assert known["confidence"] == "normal"
+    assert nobody["history_sessions"] == 0
+    assert nobody["confidence"] == "low"
+    assert known["probabilities"] != nobody["probabilities"]
+    # A driver of whom nothing is known is as one who is not named.
+    assert nobody["probabilities"] == ask(client, good_request)["probabilities"]
+
+
+def test_confidence_is_normal_from_five_earlier_sessions_on(client, good_request, add_session):
+    for number in range(6):
+        answer = ask(client, good_request, user_id="new", charging_start_time=f"2030-01-0{number + 1}T12:00:00")
+        assert answer["history_sessions"] == number
+        assert answer["confidence"] == ("low" if number < 5 else "normal")
+        add_session(f"2030-01-0{number + 1}T12:00:00", driver="new")
+        client.app.state.driver_histories.forget(["new"])
+
+
+def test_a_session_that_anybody_adds_counts_within_two_seconds(client, good_request, add_session):
+    before = ask(client, good_request, user_id=DRIVER)
+    add_session("2024-06-01T12:00:00")
+    added = time.monotonic()
+
+    while (after := ask(client, good_request, user_id=DRIVER))["history_sessions"] == before["history_sessions"]:
+        assert time.monotonic() - added < 2
+        time.sleep(0.02)
+
+    assert after["history_sessions"] == before["history_sessions"] + 1
+    assert after["probabilities"] != before["probabilities"]
+
+
+def test_a_session_that_is_reported_counts_at_once(client, good_request):
+    before = ask(client, good_request, user_id=DRIVER)
+    session = {
+        "session_id": 900001, "user_id": DRIVER, "charger_type": "Level 1", "charging_start_time": "2024-06-01T12:00:00"
+    }  # fmt: skip
+
+    assert client.post("/charging-sessions", json=session).status_code == 200
+    started = ask(client, good_request, user_id=DRIVER)
+    end = {"session_id": 900001, "charging_end_time": "2024-06-01T14:00:00", "energy_consumed_kwh": 500}
+    assert client.post("/charging-sessions", json=end).status_code == 200
+    ended = ask(client, good_request, user_id=DRIVER)
+
+    assert started["history_sessions"] == ended["history_sessions"] == before["history_sessions"] + 1
+    assert len({json.dumps(one["probabilities"]) for one in (before, started, ended)}) == 3
+
+
+def test_an_earlier_start_is_answered_from_the_sessions_before_it(client, good_request):
+    now = ask(client, good_request, user_id=DRIVER)
+    with client.app.state.engine.connect() as connection:
+        sessions = ChargingSession.__table__.c
+        mine = select(sessions.charging_start_time).where(sessions.user_id == DRIVER)
+        starts = sorted(connection.scalars(mine))
+    assert now["history_sessions"] == len(starts)
+
+    for place in (0, 1, len(starts) // 2, len(starts) - 1):
+        at = starts[place].isoformat()
+        assert ask(client, good_request, user_id=DRIVER, charging_start_time=at)["history_sessions"] == place
+    # And the newest are not forgotten over it.
+    assert ask(client, good_request, user_id=DRIVER)["history_sessions"] == len(starts)
+
+
+def test_the_row_that_was_scored_is_stored(client, good_request, rows):
+    answer = ask(client, good_request, user_id=DRIVER)
+
+    stored = rows(client.app, Prediction)[-1]
+    row = np.frombuffer(stored["features"], dtype="<f8")
+    model = client.app.state.production.predictor._model
+    assert len(row) == len(model.columns_)
+    assert row[model.columns_.index("temperature_c")] == good_request["temperature_c"]
+    assert row[model.columns_.index("sessions")] == answer["history_sessions"]
+    assert model.probabilities(row[None])[0].tolist() == list(answer["probabilities"].values())
+    # A training's own rows have none.
+    assert {one["features"] for one in rows(client.app, Prediction) if one["source"] == "train"} == {None}
+
+
+@pytest.mark.parametrize("user_id", ["", " ", "ü" * 200, "'; DROP TABLE Users; --", "%", "0", DRIVER + " "])
+def test_a_strange_user_id_is_a_driver_without_a_past(client, good_request, user_id):
+    assert ask(client, good_request, user_id=user_id)["history_sessions"] == 0
 
 
 # Bad bodies: every one is refused with problem details, none is logged, none is a 500.

@@ -1,11 +1,14 @@
 """DriverHistories: a driver's past as serving knows it, fresh and bounded, and equal to the one that was trained on."""
 
+import asyncio
 import threading
+import time
 from datetime import datetime
 
 import numpy as np
 import pytest
 from sqlalchemy import delete, event, insert, text, update
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
 from zap.db import driver_histories
@@ -13,6 +16,7 @@ from zap.db.driver_histories import DriverHistories
 from zap.db.engine import write_transaction
 from zap.db.history_store import read_history
 from zap.db.tables import ChargingSession
+from zap.errors import DatabaseUnavailable
 from zap.ml.history import clean_history, population_history, to_seconds
 from zap.ml.training import past_features
 from zap.ml.user_history import history_columns
@@ -213,6 +217,34 @@ def test_the_sessions_that_a_training_uses_are_those_of_the_past(sqlite_engine):
 
     assert len(clean_history(read_history(sqlite_engine)).frame) == len(READABLE)
     assert DriverHistories(sqlite_engine).read("u", NOW, TYPES).sessions == len(READABLE)
+
+
+def test_those_behind_others_that_wait_in_vain_are_refused(engine, monkeypatch):
+    monkeypatch.setattr(driver_histories, "PATIENCE_SECONDS", 0.2)
+    histories = DriverHistories(engine)
+
+    async def ask():
+        waiting = [asyncio.create_task(histories.apart(time.sleep, 0.5)) for _ in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(DatabaseUnavailable):
+            await histories.apart(histories.read, "u", NOW, TYPES)
+        await asyncio.gather(*waiting)
+        return await histories.apart(histories.read, "u", NOW, TYPES)
+
+    assert asyncio.run(ask()).sessions == 0
+    histories.close()
+
+
+def test_a_reading_that_fails_leaves_nothing_behind(sqlite_engine):
+    histories = DriverHistories(sqlite_engine)
+    with sqlite_engine.begin() as connection:
+        connection.execute(text('ALTER TABLE "ChargingSessions" RENAME TO gone'))
+
+    with pytest.raises(OperationalError):
+        histories.read("u", NOW, TYPES)
+
+    assert histories._readings == {}
+    assert histories.known("u", NOW, TYPES) is None
 
 
 def test_no_more_states_are_kept_than_it_says(engine, patient, monkeypatch):

@@ -327,6 +327,29 @@ def test_downgrade_of_an_adopted_database_keeps_all_rows(real_url):
     assert len([line for line in lines if line.startswith("kept ")]) == 5
 
 
+# What a revision says.
+
+
+def test_who_has_models_of_before_the_drivers_histories_is_told_to_train(database_url):
+    command.downgrade(config_for(database_url), "0001")
+    engine = create_engine(database_url)
+    run(
+        engine,
+        "INSERT INTO training_runs (status, started_at) VALUES ('finished', '2026-01-01T00:00:00+00:00')",
+        "INSERT INTO model_versions (run_id, status, created_at, artefact, sha256, hyper_parameters, contract)"
+        " VALUES (1, 'production', '2026-01-01T00:00:00+00:00', '', '', '{}', '{}')",
+    )
+    engine.dispose()
+    lines = []
+
+    upgrade(database_url, lines.append)
+
+    assert lines == [
+        "the models that are there know nothing of drivers' histories and cannot serve any more: train once",
+        "upgraded to 0002",
+    ]
+
+
 # The wheel.
 
 

@@ -13,7 +13,9 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
-ANSWER = Answer("Level 2", {"Level 1": 0.25, "Level 2": 0.75}, model_version=3)
+ANSWER = Answer(
+    "Level 2", {"Level 1": 0.25, "Level 2": 0.75}, model_version=3, features=b"12345678", history_sessions=2
+)
 
 
 @pytest.fixture
@@ -46,14 +48,14 @@ def test_it_works(log, engine):
 def test_probabilities_keep_every_bit(log, engine):
     shares = {"a": 0.1 + 0.2, "b": 1e-300, "c": 1 / 3}
 
-    logged = log.write("{}", utc_now(), Answer("a", shares, 1))
+    logged = log.write("{}", utc_now(), Answer("a", shares, 1, b"", 0))
 
     assert read_prediction(engine, logged.prediction_id)["probabilities"] == shares
 
 
 def test_when_the_prediction_is_refused_the_request_is_not_there_either(log, engine):
     with pytest.raises(LogUnavailable):
-        log.write("{}", utc_now(), Answer(None, {}, 1))
+        log.write("{}", utc_now(), Answer(None, {}, 1, b"", 0))
 
     assert count(engine) == (0, 0)
 

@@ -14,7 +14,9 @@ from zap.ml.model import ChargerTypeModel
 from zap.ml.training import past_features
 from zap.ml.user_history import PastSession, UserHistory, driver_column
 
-NOW = datetime.fromisoformat("2024-03-02T18:30:00")
+NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {
+    "charging_start_time": datetime.fromisoformat("2024-03-02T18:30:00")
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
     matrix = model.matrix(sessions, past)
 
     for place, row in enumerate(sessions.to_dict("records")):
-        answer = predictor.answer(request_of(row), NOW, history_before(sessions, place, model))
+        answer = predictor.answer(request_of(row), history_before(sessions, place, model))
         assert np.array(list(answer.probabilities.values())).tobytes() == expected[place].tobytes()
         assert answer.predicted_class == predicted[place]
         assert list(answer.probabilities) == model.classes_.tolist()
@@ -93,29 +95,19 @@ def test_the_past_of_the_driver_counts(model, known):
     sessions, _ = known
     values = request_of(sessions.iloc[-1])
 
-    with_past = Predictor(model, 1).answer(values, NOW, history_before(sessions, -1, model))
-    without = Predictor(model, 1).answer(values, NOW, no_past(model))
+    with_past = Predictor(model, 1).answer(values, history_before(sessions, -1, model))
+    without = Predictor(model, 1).answer(values, no_past(model))
 
     assert with_past.history_sessions > 50
     assert without.history_sessions == 0
     assert with_past.probabilities != without.probabilities
 
 
-def test_a_missing_start_is_now(model, frame):
-    values = request_of(frame.iloc[0])
-
-    without = Predictor(model, 1).answer(values | {"charging_start_time": None}, NOW, no_past(model))
-
-    assert without == Predictor(model, 1).answer(
-        values | {"charging_start_time": NOW}, datetime.fromisoformat("1999-01-01T00:00:00"), no_past(model)
-    )
-
-
 def test_everything_may_be_missing(model):
     history = no_past(model)
     history.observe(PastSession(0, -1))
 
-    answer = Predictor(model, 1).answer({feature.name: None for feature in FEATURES}, NOW, history)
+    answer = Predictor(model, 1).answer(NOTHING, history)
 
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
@@ -123,7 +115,7 @@ def test_everything_may_be_missing(model):
 def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, known):
     sessions, _ = known
     values = request_of(sessions.iloc[-1])
-    answer = Predictor(model, 1).answer(values, NOW, history_before(sessions, -1, model))
+    answer = Predictor(model, 1).answer(values, history_before(sessions, -1, model))
 
     told = explain(model, answer.features, answer.probabilities)
 
@@ -142,7 +134,7 @@ def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, 
 
 
 def test_another_answer_than_the_row_gives_is_noticed(model, frame):
-    answer = Predictor(model, 1).answer(request_of(frame.iloc[0]), NOW, no_past(model))
+    answer = Predictor(model, 1).answer(request_of(frame.iloc[0]), no_past(model))
     other = answer.probabilities | {"A": np.nextafter(answer.probabilities["A"], 2)}
 
     assert not explain(model, answer.features, other)["equal"]
@@ -151,7 +143,7 @@ def test_another_answer_than_the_row_gives_is_noticed(model, frame):
 def test_what_is_missing_or_of_another_type_is_told_so(model):
     history = no_past(model)
     history.observe(PastSession(0, -1))
-    answer = Predictor(model, 1).answer({feature.name: None for feature in FEATURES}, NOW, history)
+    answer = Predictor(model, 1).answer(NOTHING, history)
 
     features = explain(model, answer.features, answer.probabilities)["features"]
 

@@ -114,7 +114,9 @@ def test_one_charger_type_is_refused(history):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_same_rows_give_the_same_trees_with_any_number_of_threads(model, history, past, threads):
+def test_the_same_rows_give_the_same_trees_with_any_number_of_threads(model, history, past, threads, monkeypatch):
+    # Even of a fit as small as this one.
+    monkeypatch.setattr(model_module, "_ROWS_PER_THREAD", 1)
     again = ChargerTypeModel(n_estimators=20, n_jobs=threads).fit(history, history["charger_type"], past=past)
 
     # The text ends with the parameters, of which the number of threads is one.

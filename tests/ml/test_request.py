@@ -33,8 +33,11 @@ def parse(fields):
     return parse_request(body, Settings(timezone="Europe/London").wall_time)
 
 
+NOW = datetime.fromisoformat("2026-03-02T18:30:00")
+
+
 def complete(fields, facts=None, **needs):
-    return complete_request(parse(fields), facts or {}, contract(**needs))
+    return complete_request(parse(fields), facts or {}, contract(**needs), NOW)
 
 
 def errors(fields, facts=None, **needs):
@@ -46,7 +49,7 @@ def errors(fields, facts=None, **needs):
 def test_it_works():
     values = complete(GOOD)
 
-    assert values == GOOD | {"vehicle_model": None, "charging_start_time": None}
+    assert values == GOOD | {"vehicle_model": None, "charging_start_time": NOW}
 
 
 def test_the_text_is_kept_as_it_was_sent():
@@ -187,7 +190,7 @@ def test_what_the_database_knows_fills_in_what_is_left_out():
     }
     sent = {name: GOOD[name] for name in ("state_of_charge_start", "distance_driven_km", "temperature_c")}
 
-    assert complete(sent, facts) == sent | facts | {"charging_start_time": None}
+    assert complete(sent, facts) == sent | facts | {"charging_start_time": NOW}
     assert complete(GOOD, facts)["user_type"] == "Commuter"
 
 
@@ -245,3 +248,8 @@ def test_the_default_time_zone_is_the_machines():
     moment = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
     assert Settings().wall_time(moment) == moment.astimezone().replace(tzinfo=None)
+
+
+@pytest.mark.parametrize("user_id", ["D1\n", "\nD1", "D\x001", "D1\x7f"])
+def test_a_text_with_a_control_character_is_refused_wherever_it_stands(user_id):
+    assert errors(GOOD | {"user_id": user_id}) == {"#/user_id": "holds a control character"}

@@ -158,13 +158,13 @@ def test_a_vehicle_id_is_a_whole_number(value):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("time_of_day", "follows from charging_start_time"),
-        ("Day of Week", "follows from charging_start_time"),
+        ("time_of_day", "is not taken"),
+        ("Day of Week", "is not taken"),
         ("user_type", "belongs to the driver or the vehicle"),
         ("Battery Capacity (kWh)", "belongs to the driver or the vehicle"),
         ("Charging Rate (kW)", "charging_rate_kw"),
         ("energy_consumed_kw", "energy_consumed_kwh"),
-        ("timestamp", "is not a field"),
+        ("timestamp", "is not taken"),
         ("colour", "is not a field; /docs lists those that are"),
     ],
 )
@@ -300,3 +300,15 @@ def test_the_schema_tells_the_same():
         assert (field["type"], field["minimum"], field["maximum"]) == (["number", "null"], lowest, highest)
     for name in TEXTS[:2] + TIMES[:1]:
         assert "needed when the session is not known yet" in session["properties"][name]["description"]
+
+
+def test_where_clocks_change_meanwhile_the_duration_is_what_passed():
+    night = {"charging_start_time": "2026-10-25T01:30:00+01:00", "charging_end_time": "2026-10-25T01:10:00+00:00"}
+
+    session = one(START | night)
+
+    assert session.values["charging_end_time"] < session.values["charging_start_time"]
+    assert session.values["charging_duration_hours"] == pytest.approx(40 / 60)
+    # What is reported goes first, and between naive times nobody knows.
+    assert one(START | night | {"charging_duration_hours": 0.5}).values["charging_duration_hours"] == 0.5
+    assert "charging_duration_hours" not in one(START | {"charging_end_time": "2026-03-02T20:00:00"}).values

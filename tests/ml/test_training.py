@@ -179,6 +179,18 @@ def test_sessions_without_a_user_are_each_of_somebody_else():
     assert len(set(codes.tolist())) == 5
 
 
+def test_a_driver_has_one_code_in_all_windows():
+    """And nobody else has it: intervals over windows resample drivers."""
+    users = ["a", None, "b", None, "c", "d", None, "e"]
+    frame = history(["A", "B"] * 4, users=users).frame
+
+    codes = driver_codes(frame)
+
+    for n in range(1, 9):
+        assert driver_codes(frame[:n]).tolist() == codes[:n].tolist()
+    assert len(set(codes.tolist())) == 8
+
+
 def test_sessions_without_a_user_have_no_past():
     users = [None if row % 2 else "a" for row in range(60)]
 

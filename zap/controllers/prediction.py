@@ -11,6 +11,7 @@ from litestar.params import FromPath, RawBody
 
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import PredictionRecord, PredictReply
+from zap.db.driver_histories import DriverHistories
 from zap.db.drivers import driver_facts, has_gaps
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
@@ -43,12 +44,12 @@ class PredictionController(Controller):
         settings: Settings = state.settings
         parsed = parse_request(body, settings.wall_time)
         # The hop to another thread costs more than all the rest of a request without gaps.
-        facts = await asyncio.to_thread(driver_facts, state.engine, parsed.values) if has_gaps(parsed.values) else {}
-        values = complete_request(parsed, facts, predictor.contract)
-        now = settings.wall_time(received_at)
-        driver = (parsed.values.get(USER_ID), to_seconds(values["charging_start_time"] or now), predictor.types)
-        history = state.driver_histories.known(*driver) or await asyncio.to_thread(state.driver_histories.read, *driver)
-        answer = predictor.answer(values, now, history)
+        histories: DriverHistories = state.driver_histories
+        facts = await histories.apart(driver_facts, state.engine, parsed.values) if has_gaps(parsed.values) else {}
+        values = complete_request(parsed, facts, predictor.contract, now=settings.wall_time(received_at))
+        driver = (parsed.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types)
+        history = histories.known(*driver) or await histories.apart(histories.read, *driver)
+        answer = predictor.answer(values, history)
         logged = await state.prediction_log.record(parsed.text, received_at, answer)
         return PredictReply.of(answer, logged)
 

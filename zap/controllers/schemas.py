@@ -1,4 +1,4 @@
-"""What the API gives. (What it takes is in zap/ml/request.py: it follows from the features and the model.)"""
+"""What the API gives. (What it takes is in zap/ml/request.py and zap/ml/session_report.py.)"""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -8,7 +8,7 @@ from zap.db.prediction_log import Logged
 from zap.ml.inference import Answer
 
 # Of a driver with fewer earlier sessions little is known.
-FEWEST_SESSIONS = 5
+NORMAL_FROM = 5
 
 
 class PredictReply(Struct):
@@ -21,7 +21,7 @@ class PredictReply(Struct):
     model_version: Annotated[int, Meta(description="the version that answered")]
     history_sessions: Annotated[int, Meta(description="earlier sessions of the driver that were known")]
     confidence: Annotated[
-        Literal["low", "normal"], Meta(description=f"low with fewer than {FEWEST_SESSIONS} earlier sessions")
+        Literal["low", "normal"], Meta(description=f"low with fewer than {NORMAL_FROM} earlier sessions")
     ]
 
     @classmethod
@@ -33,7 +33,7 @@ class PredictReply(Struct):
             prediction_id=logged.prediction_id,
             model_version=answer.model_version,
             history_sessions=answer.history_sessions,
-            confidence="normal" if answer.history_sessions >= FEWEST_SESSIONS else "low",
+            confidence="normal" if answer.history_sessions >= NORMAL_FROM else "low",
         )
 
 
@@ -85,14 +85,18 @@ class Calibration(Struct):
     bins: Annotated[list[ReliabilityBin], Meta(description="by the probability of the predicted type")]
 
 
+class SliceScores(Struct):
+    weighted_f1: float
+    log_loss: float
+
+
 class Slice(Struct):
     """Scores on some of the test sessions."""
 
     sessions: int
     weighted_f1: float
-    macro_f1: float
     log_loss: float
-    baselines: dict[str, Scores]
+    baselines: dict[str, SliceScores]
 
 
 class Window(Struct):
@@ -105,7 +109,10 @@ class Window(Struct):
 
 
 class Windows(Struct):
-    """Rolling windows: each a model of the first 50, 60, ... 90 %, tested on the next 10 %; then all of them pooled."""
+    """Rolling windows: each a model of the first 50, 60, ... 90 %, tested on the next 10 %; then all of them pooled.
+
+    With hyper-parameters from a tuning, all windows but the last lie inside what the search has seen.
+    """
 
     each: list[Window]
     test_samples: int
@@ -117,6 +124,8 @@ class Windows(Struct):
     log_loss_difference: float
     log_loss_difference_interval: list[float] | None
     beats_baseline: bool
+    by_earlier_sessions: dict[str, Slice | None]
+    by_types_used: dict[str, Slice | None]
 
 
 class Dropped(Struct):

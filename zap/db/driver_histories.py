@@ -1,15 +1,20 @@
 """DriverHistories: what serving knows of each driver's past, bounded in memory and never older than it says."""
 
+import asyncio
 import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, select
 
+from zap.db.engine import PATIENCE_SECONDS
 from zap.db.history_store import SESSIONS, raw_columns
+from zap.errors import DatabaseUnavailable
 from zap.ml.history import PAST_COLUMNS, read_id, read_past_session
 from zap.ml.user_history import UserHistory
 
@@ -20,6 +25,7 @@ MOST_STATES = 20_000
 
 # The charger types of a model version, in its order.
 Types = tuple[str, ...]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,30 @@ class DriverHistories:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._states: OrderedDict[str, _State] = OrderedDict()
-        # What was forgotten while it was being read must not be remembered again.
-        self._forgotten = 0
+        # Who is being read, and by which reading: what is forgotten meanwhile must not be remembered again.
+        self._readings: dict[str, object] = {}
         self._lock = threading.Lock()
+        # Threads of their own: a database that does not answer keeps nobody else waiting.
+        self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="driver-histories")
+
+    async def apart(self, ask: Callable[..., _Found], *arguments: Any) -> _Found:
+        """Ask the database something in a thread, off the event loop.
+
+        Raises:
+            DatabaseUnavailable: those in front have waited for the database for too long.
+        """
+        accepted = time.monotonic()
+
+        def in_time() -> _Found:
+            if time.monotonic() - accepted > PATIENCE_SECONDS:
+                raise DatabaseUnavailable("the questions in front of this one take too long")
+            return ask(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, in_time)
+
+    def close(self) -> None:
+        """Stop the threads, within PATIENCE_SECONDS."""
+        self._readers.shutdown(wait=True, cancel_futures=True)
 
     def known(self, user_id: str | None, at: int, types: Types) -> UserHistory | None:
         """What `read` gives, from memory alone; None where the database has to be asked."""
@@ -75,25 +102,38 @@ class DriverHistories:
         user_id = read_id(user_id)
         if user_id is None:
             return UserHistory(len(types))
-        asked_at, forgotten = time.monotonic(), self._forgotten
-        rows = self._rows(user_id)
-        digest = hashlib.blake2b(repr(rows).encode(errors="surrogatepass"), digest_size=16).digest()
-        state = self._state(user_id, types)
-        history = state.history if state is not None and state.digest == digest else _replay(rows, types)
+        asked_at, reading = time.monotonic(), object()
         with self._lock:
-            if forgotten == self._forgotten:
-                self._states[user_id] = _State(digest, types, history, asked_at)
-                self._states.move_to_end(user_id)
-                if len(self._states) > MOST_STATES:
-                    self._states.popitem(last=False)
+            self._readings[user_id] = reading
+        found: _State | None = None
+        try:
+            rows = self._rows(user_id)
+            digest = hashlib.blake2b(repr(rows).encode(errors="surrogatepass"), digest_size=16).digest()
+            state = self._state(user_id, types)
+            history = state.history if state is not None and state.digest == digest else _replay(rows, types)
+            found = _State(digest, types, history, asked_at)
+        finally:
+            self._end_reading(user_id, reading, found)
         return history if _is_before(history, at) else _replay(rows, types, before=at)
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """The rows of these drivers have changed."""
         with self._lock:
-            self._forgotten += 1
             for user_id in user_ids:
+                self._readings.pop(user_id, None)
                 self._states.pop(user_id, None)
+
+    def _end_reading(self, user_id: str, reading: object, found: _State | None) -> None:
+        """Remember what was found, unless it was forgotten meanwhile or a later reading is under way."""
+        with self._lock:
+            if self._readings.get(user_id) is not reading:
+                return
+            del self._readings[user_id]
+            if found is not None:
+                self._states[user_id] = found
+                self._states.move_to_end(user_id)
+                if len(self._states) > MOST_STATES:
+                    self._states.popitem(last=False)
 
     def _state(self, user_id: str, types: Types) -> _State | None:
         with self._lock:

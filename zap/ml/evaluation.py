@@ -112,14 +112,7 @@ def evaluate(rows: ScoredRows) -> dict[str, Any]:
         "classes": rows.classes,
         **_comparison(rows, scores),
         "calibration": calibration(rows, model),
-        "by_earlier_sessions": {
-            name: _slice(rows, (rows.earlier >= fewest) & (rows.earlier <= most))
-            for name, (fewest, most) in _SLICES.items()
-        },
-        "by_types_used": {
-            "one": _slice(rows, ~rows.several_types),
-            "several": _slice(rows, rows.several_types),
-        },
+        **_slices(rows),
         "windows": None,
     }
 
@@ -145,6 +138,7 @@ def over_windows(windows: Sequence[tuple[int, ScoredRows]]) -> dict[str, Any]:
         **scores,
         "test_samples": len(pooled.labels),
         **_comparison(pooled, scores),
+        **_slices(pooled),
     }
 
 
@@ -221,6 +215,17 @@ def _baselines(rows: ScoredRows) -> dict[str, dict[str, float]]:
     return {name: _scores(rows, guess) for name, guess in rows.guesses.items()}
 
 
+def _slices(rows: ScoredRows) -> dict[str, Any]:
+    """The scores by what was known of the drivers, and by what they are like."""
+    return {
+        "by_earlier_sessions": {
+            name: _slice(rows, (rows.earlier >= fewest) & (rows.earlier <= most))
+            for name, (fewest, most) in _SLICES.items()
+        },
+        "by_types_used": {"one": _slice(rows, ~rows.several_types), "several": _slice(rows, rows.several_types)},
+    }
+
+
 def _slice(rows: ScoredRows, inside: np.ndarray) -> dict[str, Any] | None:
     """The scores on some of the sessions; None where there is none."""
     if not inside.any():
@@ -234,7 +239,10 @@ def _slice(rows: ScoredRows, inside: np.ndarray) -> dict[str, Any] | None:
         rows.probabilities[inside],
         {name: guess[inside] for name, guess in rows.guesses.items()},
     )
-    return {"sessions": len(some.labels), **_scores(some, some.probabilities), "baselines": _baselines(some)}
+    # No macro F1: types that none of these drivers uses would count as missed.
+    scores = {name: _scores(some, one) for name, one in {"model": some.probabilities, **some.guesses}.items()}
+    shown = {name: {score: one[score] for score in ("weighted_f1", "log_loss")} for name, one in scores.items()}
+    return {"sessions": len(some.labels), **shown.pop("model"), "baselines": shown}
 
 
 def _pool(windows: Sequence[ScoredRows]) -> ScoredRows:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -81,15 +80,14 @@ class Predictor:
         self.types = tuple(str(name) for name in model.classes_)
         self._codes = model.codes()
 
-    def answer(self, values: Mapping[str, Any], now: datetime, history: UserHistory) -> Answer:
+    def answer(self, values: Mapping[str, Any], history: UserHistory) -> Answer:
         """Answer for one driver's next session.
 
         Args:
-            values: one for each of FEATURES, None where missing.
-            now: stands in for a missing start.
+            values: one for each of FEATURES, None where missing; the start is there.
             history: the driver's sessions that started earlier, of `types`.
         """
-        at = to_seconds(values["charging_start_time"] or now)
+        at = to_seconds(values["charging_start_time"])
         past = history.features(at, self._model.population_.mix(at))
         columns: dict[str, np.ndarray] = {}
         for feature in FEATURES:
@@ -97,7 +95,7 @@ class Predictor:
             if feature.kind == "number":
                 columns[feature.name] = np.array([np.nan if value is None else value], dtype=np.float64)
             elif feature.kind == "time":
-                columns[feature.name] = np.array([value or now], dtype="datetime64[s]")
+                columns[feature.name] = np.array([value], dtype="datetime64[s]")
             else:
                 columns[feature.name] = np.array([value], dtype=object)
         row = np.column_stack([build_features(columns, self._codes), np.array([past], dtype=np.float64)])

@@ -25,8 +25,13 @@ Categories = Mapping[str, Sequence[str]]
 # The weight for drivers without a past is learned on this share of the rows, the last, from at most so many before.
 _COLD_SHARE = 0.2
 _COLD_ROWS = 20_000
+# A fit has one thread more for each of so many rows: with few, threads wait for each other longer than they compute,
+# beside a busy server many times longer. The trees do not depend on it.
+_ROWS_PER_THREAD = 20_000
 # With fewer of them than this, nothing is learned about them: half the model, half the mix.
 _FEWEST_COLD = 20
+# Differing features that an error names.
+_SHOWN = 5
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
@@ -149,7 +154,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         """Probabilities of shape (n, len(classes_)) for a matrix of the columns `columns_`."""
         k = len(self.classes_)
         found = booster_probabilities(self.booster_, matrix, threads or self.n_jobs)
-        cold = _is_cold(matrix, k)
+        cold = is_cold(matrix, k)
         found[cold] = self.cold_weight_ * found[cold] + (1.0 - self.cold_weight_) * _mixes(matrix, k)[cold]
         return found
 
@@ -184,8 +189,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         found = [*model.feature_names_in_, *model.booster_.feature_name()]
         if found != expected:
             differing = sorted(set(expected).symmetric_difference(found)) or ["in another order"]
+            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             raise DamagedModel(
-                f"the artefact was trained on other features ({', '.join(differing)}); train again with this code"
+                f"the artefact was trained on other features ({', '.join(differing[:_SHOWN])}{more});"
+                " train again with this code"
             )
         return model
 
@@ -208,7 +215,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         k = len(self.classes_)
         cut = round(len(codes) * (1 - _COLD_SHARE))
         earlier = slice(max(0, cut - _COLD_ROWS), cut)
-        cold = cut + np.flatnonzero(_is_cold(matrix[cut:], k))
+        cold = cut + np.flatnonzero(is_cold(matrix[cut:], k))
         if len(cold) < _FEWEST_COLD or len(np.unique(codes[earlier])) < 2:
             return 0.5
         booster = train_booster(self.get_params(), matrix[earlier], codes[earlier], k)
@@ -242,6 +249,7 @@ def train_booster(
             "objective": "binary" if binary else "multiclass",
             **({} if binary else {"num_class": n_classes}),
             **params,
+            "n_jobs": min(params["n_jobs"], 1 + len(matrix) // _ROWS_PER_THREAD),
             # The same rows, seed, versions and machine type give the same trees.
             "deterministic": True,
             "force_row_wise": True,
@@ -273,7 +281,7 @@ def _booster_columns(n_classes: int) -> list[str]:
     return [*MATRIX_COLUMNS, *(name.replace("[", "_").replace("]", "") for name in past)]
 
 
-def _is_cold(matrix: np.ndarray, n_classes: int) -> np.ndarray:
+def is_cold(matrix: np.ndarray, n_classes: int) -> np.ndarray:
     """For each row whether its driver has no past."""
     cold: np.ndarray = matrix[:, len(MATRIX_COLUMNS) + driver_column("sessions", n_classes)] == 0
     return cold

@@ -36,9 +36,10 @@ from zap.ml.json_body import (
 )
 
 _WANTED = "one flat JSON object"
-_TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
+START = "charging_start_time"
 USER_ID = "user_id"
 VEHICLE_ID = "vehicle_id"
 FIELDS = (*_BY_NAME, USER_ID, VEHICLE_ID)
@@ -109,13 +110,16 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime]) -> Req
     return Request(text, values, errors)
 
 
-def complete_request(request: Request, facts: Mapping[str, Any], contract: Mapping[str, Any]) -> dict[str, Any]:
+def complete_request(
+    request: Request, facts: Mapping[str, Any], contract: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
     """A value for each of FEATURES, None where missing: from the request, else from what the database knows.
 
     Args:
         request: what the client sent.
         facts: what the database knows of the driver and the vehicle; used only for fields that were left out.
         contract: `ChargerTypeModel.contract_` of the version that serves.
+        now: the wall time that stands in for a missing start.
 
     Raises:
         InvalidRequest: all errors of the request, those of type and range and those of this contract.
@@ -140,7 +144,7 @@ def complete_request(request: Request, facts: Mapping[str, Any], contract: Mappi
             errors.append(error_at((name,), f"is {value!r}, not one of those in the history: {', '.join(known)}"))
     if errors:
         raise InvalidRequest(errors)
-    return complete
+    return complete | {START: complete[START] or now}
 
 
 def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -159,7 +163,8 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
     properties[USER_ID] = {
         "type": ["string", "null"],
         "maxLength": LONGEST_TEXT,
-        "description": "the driver; one that the database knows fills in fields that are left out",
+        "description": "the driver: the answer follows from the earlier sessions, and the database fills in what is"
+        " left out",
         "examples": ["User_1"],
     }
     properties[VEHICLE_ID] = {

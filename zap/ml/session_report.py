@@ -67,9 +67,10 @@ _NUMBERS = {
         Feature("state_of_charge_end", "number", "charge of the battery at the end", 68.5, "%", 0, 100),
     )
 }
+_DURATION = "charging_duration_hours"
 FIELDS = (SESSION_ID, VEHICLE_ID, *_TEXTS, *_TIMES, *_NUMBERS)
 
-_FOLLOWS = frozenset({"time_of_day", "day_of_week"})
+_NOT_TAKEN = frozenset({"time_of_day", "day_of_week", "timestamp"})
 _OF_THE_DRIVER = frozenset({"user_type", "vehicle_model", "battery_capacity_kwh", "vehicle_age_years"})
 _WANTED = f"a session as a JSON object, or a list of 1 to {MOST_SESSIONS:,} of them"
 _WANTED_IN_LIST = "a session as a JSON object"
@@ -231,6 +232,9 @@ def _read_session(
     start, end = moments.get(START), moments.get(END)
     if start is not None and end is not None and _is_reversed(start, end, known):
         errors.append(error_at((*place, END), f"is {known[END]}, before the start of the session, {known[START]}"))
+    if start is not None and end is not None and start.tzinfo is not None and end.tzinfo is not None:
+        # Clocks that are put back or forward make another duration than the one that passed.
+        known.setdefault(_DURATION, (end - start).total_seconds() / 3600)
     session_id = known.pop(SESSION_ID, None)
     if session_id is None:
         return None
@@ -284,8 +288,8 @@ def _wrong_value(name: str, value: Any) -> str | None:
 
 def _unknown_field(name: str) -> str:
     plain = plain_name(name)
-    if plain in _FOLLOWS:
-        return f"is not taken: it follows from {START}"
+    if plain in _NOT_TAKEN:
+        return f"is not taken: {START} says it"
     if plain in _OF_THE_DRIVER:
         return "is not taken: it belongs to the driver or the vehicle, not to a session"
     return unknown_field(name, FIELDS)

@@ -133,10 +133,13 @@ def past_features(
 
 
 def driver_codes(frame: pd.DataFrame) -> np.ndarray:
-    """For each session the code of its user; a session without a user has a code of its own."""
-    codes, users = pd.factorize(frame["user_id"])
+    """For each session the code of its user; a session without a user has a code of its own, below zero.
+
+    The codes of the first rows do not depend on the rows that follow: the same driver has one code in all windows.
+    """
+    codes, _ = pd.factorize(frame["user_id"])
     alone = codes < 0
-    codes[alone] = len(users) + np.arange(alone.sum())
+    codes[alone] = -1 - np.arange(alone.sum())
     return codes
 
 
@@ -160,14 +163,14 @@ def score(split: Split, model: ChargerTypeModel) -> dict[str, Any]:
 
 def score_windows(split: Split, model: ChargerTypeModel, progress: Rounds | None = None) -> dict[str, Any]:
     """The evaluation over the rolling windows, each with a model of its own, as `model` was made on the last."""
-    windows = list(rolling_windows(split))
+    params = {name: value for name, value in model.get_params().items() if name != "n_jobs"}
     tried = []
-    for done, window in enumerate(windows):
-        params = {name: value for name, value in model.get_params().items() if name != "n_jobs"}
+    # One after the other: each window has a matrix of its own.
+    for window in rolling_windows(split):
         fitted = model if window is split else fit(window, params, n_jobs=model.n_jobs)
         tried.append((window.n_train, _scored(window, fitted)))
         if progress:
-            progress(done + 1, len(windows))
+            progress(len(tried), len(WINDOW_STARTS))
     return over_windows(tried)
 
 

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from sklearn.model_selection import ParameterSampler, TimeSeriesSplit
 
 from zap.errors import UnusableHistory
-from zap.ml.model import ChargerTypeModel, Rounds, booster_probabilities, known_categories, train_booster
+from zap.ml.model import ChargerTypeModel, Rounds, booster_probabilities, is_cold, known_categories, train_booster
 from zap.ml.training import Split
 
 # Each fold tests on an eighth of the sessions, trained on all before it.
@@ -133,9 +133,8 @@ def search(split: Split, budget: Budget, *, n_jobs: int, progress: Rounds | None
         split.train, split.train["charger_type"], past=split.train_past, categories=known_categories(split.frame)
     )
     matrix, codes = matrix[-_MOST_SESSIONS:], codes[-_MOST_SESSIONS:]
-    folds = TimeSeriesSplit(n_splits=_FOLDS, test_size=max(1, int(len(codes) * _FOLD_SHARE)))
-    usable = [(train, test) for train, test in folds.split(matrix) if len(np.unique(codes[train])) > 1]
-    if not usable:
+    folds = _folds(matrix, codes, len(model.classes_))
+    if not folds:
         raise UnusableHistory(
             "no fold of the training part has two charger types to train on; there is nothing to tune"
         )
@@ -151,17 +150,31 @@ def search(split: Split, budget: Budget, *, n_jobs: int, progress: Rounds | None
             break
         params = ChargerTypeModel(**candidate, n_jobs=1).get_params()
         losses: list[float] = []
-        while len(losses) < len(usable) and sum(losses) <= _HOPELESS * sum(best[: len(losses)] or losses):
+        while len(losses) < len(folds) and sum(losses) <= _HOPELESS * sum(best[: len(losses)] or losses):
             losses += side_by_side(
                 delayed(_log_loss)(params, matrix, codes, train, test, len(model.classes_))
-                for train, test in usable[len(losses) : len(losses) + n_jobs]
+                for train, test in folds[len(losses) : len(losses) + n_jobs]
             )
-        if len(losses) == len(usable) and (not best or sum(losses) < sum(best)):
+        if len(losses) == len(folds) and (not best or sum(losses) < sum(best)):
             best = losses
         tried.append(Trial(dict(candidate), losses))
         if progress:
             progress(len(tried), budget.trials)
-    return Search(tried, len(usable), len(codes), time.monotonic() - begin, ended_by)
+    return Search(tried, len(folds), len(codes), time.monotonic() - begin, ended_by)
+
+
+def _folds(matrix: np.ndarray, codes: np.ndarray, n_classes: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to train on and rows to test on, in time order.
+
+    Drivers without a past are not tested on, as long as there are others: their answers are drawn towards the mix.
+    """
+    splits = TimeSeriesSplit(n_splits=_FOLDS, test_size=max(1, int(len(codes) * _FOLD_SHARE))).split(matrix)
+    warm = ~is_cold(matrix, n_classes)
+    return [
+        (train, test[warm[test]] if warm[test].any() else test)
+        for train, test in splits
+        if len(np.unique(codes[train])) > 1
+    ]
 
 
 def _log_loss(  # noqa: PLR0913, PLR0917

@@ -93,7 +93,7 @@ class _Energy(NamedTuple):
     last_duration: float = _MISSING
     largest_power: float = _MISSING
 
-    def and_(self, session: PastSession) -> "_Energy":
+    def with_session(self, session: PastSession) -> "_Energy":
         energies, energy, last_energy, largest_energy, durations, duration, last_duration, largest_power = self
         kwh, hours = session.energy_kwh, session.duration_hours
         if kwh == kwh:  # noqa: PLR0124 - the quickest test for NaN
@@ -207,7 +207,7 @@ class UserHistory:
         self._kinds = (float(kind), self._kinds[0], self._kinds[1])
         self._week.append(start)
         for place, ended in self._ended_by(start):
-            self._ended = self._ended.and_(ended)
+            self._ended = self._ended.with_session(ended)
             self._last[place] = ended._replace(end=None)
         self._last.append(session)
 
@@ -234,7 +234,7 @@ class UserHistory:
         week_ago = at - _WEEK
         energy = self._ended
         for _, session in self._ended_by(at):
-            energy = energy.and_(session)
+            energy = energy.with_session(session)
         several = self.sessions > 1
         return [
             *share,
