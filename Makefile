@@ -36,7 +36,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 fix: setup
 	$(BIN)/ruff format .
