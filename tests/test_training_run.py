@@ -126,15 +126,19 @@ def test_sigterm_after_the_promotion_changes_nothing(trained):
     engine.dispose()
 
 
-@pytest.fixture
-def dundee(empty_database_url, dundee_file, tmp_path):
-    """Settings of a database with the real sessions of Dundee, on each engine."""
-    settings = Settings(database_url=empty_database_url, models_dir=tmp_path / "models")
+def filled(settings, history_file):
+    """The settings of a database that holds the sessions of a file now."""
     upgrade(settings.database_url)
     engine = create_engine(settings.database_url)
-    import_history(engine, dundee_file, wall_time=settings.wall_time)
+    import_history(engine, history_file, wall_time=settings.wall_time)
     engine.dispose()
     return settings
+
+
+@pytest.fixture
+def dundee(empty_settings, dundee_file):
+    """Settings of a database with the real sessions of Dundee, on each engine."""
+    return filled(empty_settings, dundee_file)
 
 
 def test_dundee_trains_and_predicts_without_charge_distance_or_user_type(dundee, capsys):
@@ -173,11 +177,7 @@ def shown(title, scores):
 def dundee_on_sqlite(dundee_file, tmp_path):
     """Settings of a SQLite database with the real sessions of Dundee."""
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'dundee.sqlite'}", models_dir=tmp_path / "models")
-    upgrade(settings.database_url)
-    engine = create_engine(settings.database_url)
-    import_history(engine, dundee_file, wall_time=settings.wall_time)
-    engine.dispose()
-    return settings
+    return filled(settings, dundee_file)
 
 
 def test_on_dundee_a_search_finds_what_holds_up_over_rolling_windows(dundee_on_sqlite, capsys):

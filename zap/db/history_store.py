@@ -29,7 +29,7 @@ from sqlmodel import SQLModel
 from zap.db.engine import write_transaction
 from zap.db.tables import WallTime
 from zap.errors import UnusableHistory
-from zap.ml.history import RawHistory
+from zap.ml.history import PAST_COLUMNS, RawHistory
 from zap.progress import Progress, no_progress
 
 USERS = SQLModel.metadata.tables["Users"]
@@ -39,21 +39,8 @@ VEHICLE_KEY = ("user_id", "vehicle_model")
 # What names a session that has no session_id.
 SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 
-# What a training reads. The rest of ChargingSessions is known only after a session, or says nothing.
-_TRAINING_COLUMNS = (
-    "session_id",
-    "user_id",
-    "vehicle_id",
-    "charger_type",
-    "charging_start_time",
-    "charging_end_time",
-    "energy_consumed_kwh",
-    "charging_duration_hours",
-    "state_of_charge_start",
-    "distance_driven_km",
-    "temperature_c",
-    "charging_station_id",
-)
+# What a training reads. The rest of ChargingSessions says nothing more.
+_TRAINING_COLUMNS = ("session_id", "user_id", "vehicle_id", *PAST_COLUMNS, "temperature_c")
 # Rows that are looked up and written together: small enough for SQLite's 32,766 parameters a statement.
 _CHUNK = 10_000
 # Any constant will do, as long as every zap on one PostgreSQL database uses the same.
