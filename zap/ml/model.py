@@ -211,7 +211,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return np.array(known, dtype=np.float64).reshape(-1, columns)[places]
 
     def _learn_cold_weight(self, matrix: np.ndarray, codes: np.ndarray) -> float:
-        """The weight that would have served the later drivers without a past best, of a booster of the rows before."""
+        """The weight that would have served the later drivers without a past, of a booster of the rows before.
+
+        The smallest whose mean log loss is within a standard error of the best one's (Breiman et al., 1984): it takes
+        evidence to say something else than the mix.
+        """
         k = len(self.classes_)
         cut = round(len(codes) * (1 - _COLD_SHARE))
         earlier = slice(max(0, cut - _COLD_ROWS), cut)
@@ -225,8 +229,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             for one in (booster_probabilities(booster, matrix[cold], self.n_jobs), _mixes(matrix[cold], k))
         )
         weights = np.linspace(0, 1, 21)
-        losses = [-np.log(np.maximum(w * found + (1 - w) * mix, 1e-15)).mean() for w in weights]
-        return float(weights[int(np.argmin(losses))])
+        losses = -np.log(np.maximum(weights * found + (1 - weights) * mix, 1e-15))
+        worse = losses - losses[:, [losses.mean(axis=0).argmin()]]
+        close = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(len(cold))
+        return float(weights[close.argmax()])
 
     def _natural(self, frame: pd.DataFrame) -> np.ndarray:
         absent = [feature.name for feature in FEATURES if feature.name not in frame]
