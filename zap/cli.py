@@ -280,8 +280,8 @@ def upgrade_command(database_url: str | None) -> None:
 def _spin_briefly() -> None:
     """Let LightGBM's threads wait for each other awake, but not for long; read by OpenMP when LightGBM is loaded.
 
-    Threads that sleep at once take four times as long on idle cores, and those that wait as long as GNU's OpenMP lets
-    them many times as long beside busy processes.
+    Threads that sleep at once take more than three times as long on idle cores, and those that wait as long as GNU's
+    OpenMP lets them many times as long beside busy processes.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
