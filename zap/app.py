@@ -24,6 +24,10 @@ from zap.db.schema import check_at_head
 from zap.db.training_runs import clear_unfinished_runs_if_idle
 from zap.logs import configure_logs
 from zap.settings import Settings, read_settings
+from zap.watch import watch
+
+# A change anywhere is noticed within two of these.
+WATCH_SECONDS = 0.5
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -72,14 +76,14 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     app.state.prediction_log = PredictionLog(engine)
     app.state.production = Production(engine, settings.model_file)
     app.state.production.refresh()
-    watch = asyncio.create_task(app.state.production.watch())
+    watching = asyncio.create_task(watch(app.state.production.refresh, WATCH_SECONDS))
     try:
         yield
     finally:
         await end_children(app.state.children)
-        watch.cancel()
+        watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await watch
+            await watching
         app.state.driver_histories.close()
         app.state.prediction_log.close()
         engine.dispose()

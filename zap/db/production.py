@@ -1,13 +1,11 @@
-"""Production: the version that serves in this process, and the watch that keeps it the one that the database names."""
+"""Production: the version that serves in this process, kept the one that the database names."""
 
-import asyncio
 import threading
 import time
 from pathlib import Path
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.model_registry import Version, export, load_version, production_version
 from zap.errors import NoModel, ZapError
@@ -15,8 +13,6 @@ from zap.ml.inference import Predictor
 
 log = structlog.get_logger(__name__)
 
-# A change anywhere is noticed within two of these.
-WATCH_SECONDS = 0.5
 # A file that was put back is put back again no sooner: two servers of different databases that were given one folder
 # would take turns without end.
 RESTORE_SECONDS = 30
@@ -80,18 +76,6 @@ class Production:
             elif self._file_state() != self._file_seen and time.monotonic() >= self._restore_after:
                 self._restore_after = time.monotonic() + RESTORE_SECONDS
                 self._export(version)
-
-    async def watch(self) -> None:
-        """Refresh forever."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                await asyncio.to_thread(self.refresh)
-            except SQLAlchemyError as error:
-                log.warning("the database did not say which version serves", error=type(error).__name__)
-            except Exception:
-                # Whatever it is, the next look may go well; without the watch this process would never change again.
-                log.exception("looking for a new version failed")
 
     def _export(self, version: Version) -> None:
         try:

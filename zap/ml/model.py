@@ -28,7 +28,7 @@ _COLD_ROWS = 20_000
 # A fit has one thread more for each of so many rows: with few, threads wait for each other longer than they compute,
 # beside a busy server many times longer. The trees do not depend on it.
 _ROWS_PER_THREAD = 20_000
-# With fewer of them than this, nothing is learned about them: half the model, half the mix.
+# With fewer of them than this, all later drivers are taken for new ones: what is said of them when nobody knows them.
 _FEWEST_COLD = 20
 # Differing features that an error names.
 _SHOWN = 5
@@ -104,7 +104,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
         """
         matrix, codes = self.prepare(X, y, past=past, categories=categories)
-        self.cold_weight_ = self._learn_cold_weight(matrix, codes)
+        self.cold_weight_ = self._learn_cold_weight(X, matrix, codes)
         self.booster_ = train_booster(self.get_params(), matrix, codes, len(self.classes_), progress)
         return self
 
@@ -210,7 +210,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         known = [new.features(start, self.population_.mix(start)) for start in starts]
         return np.array(known, dtype=np.float64).reshape(-1, columns)[places]
 
-    def _learn_cold_weight(self, matrix: np.ndarray, codes: np.ndarray) -> float:
+    def _learn_cold_weight(self, X: pd.DataFrame, matrix: np.ndarray, codes: np.ndarray) -> float:  # noqa: N803
         """The weight that would have served the later drivers without a past, of a booster of the rows before.
 
         The smallest whose mean log loss is within a standard error of the best one's (Breiman et al., 1984): it takes
@@ -219,14 +219,18 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         k = len(self.classes_)
         cut = round(len(codes) * (1 - _COLD_SHARE))
         earlier = slice(max(0, cut - _COLD_ROWS), cut)
+        if len(np.unique(codes[earlier])) < 2:
+            return 0.0
         cold = cut + np.flatnonzero(is_cold(matrix[cut:], k))
-        if len(cold) < _FEWEST_COLD or len(np.unique(codes[earlier])) < 2:
-            return 0.5
+        asked = matrix[cold]
+        if len(cold) < _FEWEST_COLD:
+            cold = np.arange(cut, len(codes))
+            asked = self.matrix(X.iloc[cut:])
         booster = train_booster(self.get_params(), matrix[earlier], codes[earlier], k)
         truth = codes[cold, None]
         found, mix = (
             np.take_along_axis(one, truth, axis=1)
-            for one in (booster_probabilities(booster, matrix[cold], self.n_jobs), _mixes(matrix[cold], k))
+            for one in (booster_probabilities(booster, asked, self.n_jobs), _mixes(asked, k))
         )
         weights = np.linspace(0, 1, 21)
         losses = -np.log(np.maximum(weights * found + (1 - weights) * mix, 1e-15))
