@@ -107,6 +107,21 @@ def engine(database_url):
 
 
 @pytest.fixture
+def at_head():
+    """Brings a database to head and gives an engine on it."""
+    engines = []
+
+    def engine_on(url):
+        upgrade(url)
+        engines.append(create_engine(url))
+        return engines[-1]
+
+    yield engine_on
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
 def sqlite_engine(tmp_path):
     """On SQLite, where times are texts, and other tools may have written any."""
     url = f"sqlite:///{tmp_path / 'zap.sqlite'}"

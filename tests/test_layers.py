@@ -13,11 +13,11 @@ PACKAGE = Path(zap.__file__).parent
 # Lowest first; a module may import its own layer and those before it.
 LAYERS = [
     ("zap.errors",),
-    ("zap.settings", "zap.progress", "zap.watch"),
+    ("zap.settings", "zap.progress", "zap.watch", "zap.stopping"),
     ("zap.logs",),
     ("zap.ml",),
     ("zap.db",),
-    ("zap.training_run", "zap.history_import", "zap.shown"),
+    ("zap.training_run", "zap.training_process", "zap.reproduction", "zap.history_import", "zap.shown"),
     ("zap.controllers",),
     ("zap.app",),
     ("zap.cli",),

@@ -9,7 +9,7 @@ CODE = """
 from zap.progress import shown_progress
 with shown_progress() as progress:
     progress("fit", 0, 200)
-    progress("fit", 120, 200)
+    progress("fit", 120, 200, 0.31415)
     progress("log", 0, 5000)
     progress("log", 5000, 5000)
 """
@@ -37,4 +37,5 @@ def test_on_a_terminal_there_are_bars():
 
     assert b"200/200" in shown
     assert b"5000/5000" in shown
+    assert b"log loss 0.314" in shown
     assert "━".encode() in shown

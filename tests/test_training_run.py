@@ -1,4 +1,4 @@
-"""One training, from the lock to the logged predictions, on the real histories; and parity with what is served."""
+"""One training, from the history to the version that serves, on the real histories; and parity with what is served."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from datetime import datetime
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,11 +24,12 @@ from zap.db.history_store import read_history
 from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
 from zap.db.tables import ChargingSession
-from zap.db.training_runs import running_runs
+from zap.db.training_runs import running_run
 from zap.history_import import import_history
 from zap.ml.features import FEATURES
 from zap.ml.history import clean_history
 from zap.ml.training import fit, score, split_by_time
+from zap.ml.training_options import TrainingOptions
 from zap.ml.user_history import driver_column
 from zap.settings import Settings
 from zap.training_run import run_training
@@ -37,7 +39,7 @@ KNOWN_AT_THE_START = {"session_id", "user_id", "vehicle_id", "charger_type", "ch
 
 def train(settings, **options):
     engine = create_engine(settings.database_url)
-    report = run_training(engine, settings, lambda *_: None, **options)
+    report = run_training(engine, settings, options=TrainingOptions(**options))
     version = production_version(engine)
     model = load_version(engine, version)
     split = split_by_time(clean_history(read_history(engine)))
@@ -123,7 +125,7 @@ def test_sigterm_after_the_promotion_changes_nothing(trained):
 
     assert production_version(engine).model_version == 2
     assert load_version(engine, production_version(engine)).classes_.size == 3
-    assert running_runs(engine) == []
+    assert running_run(engine) is None
     engine.dispose()
 
 
@@ -184,7 +186,7 @@ def dundee_on_sqlite(dundee_file, tmp_path):
 def test_on_dundee_a_search_finds_what_holds_up_over_rolling_windows(dundee_on_sqlite, capsys):
     engine = create_engine(dundee_on_sqlite.database_url)
 
-    report = run_training(engine, dundee_on_sqlite, lambda *_: None, tune=True, windows=True)
+    report = run_training(engine, dundee_on_sqlite, options=TrainingOptions(tune=True, windows=True))
 
     engine.dispose()
     windows = report["windows"]
@@ -220,7 +222,10 @@ def test_on_reshuffled_labels_nothing_beats_guessing(dundee_on_sqlite):
 
 
 def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dundee):
-    """The last 500: each is asked about, then reported when it starts and again when it ends."""
+    """The last 500: each is asked about, then reported when it starts and again when it ends.
+
+    The model that answers was restored from the database; so was the file, which gives the same to the bit.
+    """
     _, model, split = train(dundee)
     expected = model.predict_proba(split.test, split.test_past)[-500:]
     last = split.test.tail(500)
@@ -233,6 +238,7 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
         }
         connection.execute(delete(ChargingSession).where(col(ChargingSession.session_id).in_(stored)))
     engine.dispose()
+    dundee.model_file.write_bytes(b"")
     answers, known = [], []
     with TestClient(create_app(dundee)) as client:
         for row in last[["session_id", "user_id", *(feature.name for feature in FEATURES)]].to_dict("records"):
@@ -249,6 +255,8 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
                 assert client.post("/charging-sessions", json=report).status_code == 200
 
     assert np.array(answers).tobytes() == expected.tobytes()
+    restored = joblib.load(dundee.model_file)
+    assert restored.predict_proba(last, split.test_past[-500:]).tobytes() == expected.tobytes()
     assert known == split.test_past[-500:, driver_column("sessions", len(split.types))].tolist()
 
 

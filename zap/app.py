@@ -1,9 +1,9 @@
 """The application: wiring and nothing else."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -13,21 +13,27 @@ from zap.controllers.access import identify_requests, require_api_key
 from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.docs import docs_handlers, openapi_config
 from zap.controllers.health import HealthController
+from zap.controllers.models import ModelController
 from zap.controllers.prediction import PredictionController
 from zap.controllers.problems import EXCEPTION_HANDLERS
-from zap.controllers.training import TrainingController, end_children
+from zap.controllers.training import TrainingController
+from zap.controllers.training_runs import TrainingRunController
 from zap.db.driver_histories import DriverHistories
 from zap.db.engine import create_engine
 from zap.db.prediction_log import PredictionLog
 from zap.db.production import Production
 from zap.db.schema import check_at_head
-from zap.db.training_runs import clear_unfinished_runs_if_idle
+from zap.db.training_runs import fail_lapsed_runs
 from zap.logs import configure_logs
 from zap.settings import Settings, read_settings
+from zap.stopping import told_to_stop
+from zap.training_process import TrainingProcesses
 from zap.watch import watch
 
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
+# How often somebody looks for a training that died.
+LAPSE_SECONDS = 2.0
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -42,6 +48,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             PredictionController,
             ChargingSessionController,
             TrainingController,
+            TrainingRunController,
+            ModelController,
             HealthController,
             *docs_handlers(),
         ],
@@ -51,7 +59,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 "settings": settings,
                 "api_key": settings.api_key and settings.api_key.get_secret_value(),
                 "refused_requests": 0,
-                "children": set(),
             }
         ),
         guards=[require_api_key],
@@ -70,20 +77,35 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     settings: Settings = app.state.settings
     engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
     check_at_head(engine)
-    clear_unfinished_runs_if_idle(engine)
+    fail_lapsed_runs(engine)
+    production = Production(engine, settings.model_file)
     app.state.engine = engine
     app.state.driver_histories = DriverHistories(engine)
     app.state.prediction_log = PredictionLog(engine)
-    app.state.production = Production(engine, settings.model_file)
-    app.state.production.refresh()
-    watching = asyncio.create_task(watch(app.state.production.refresh, WATCH_SECONDS))
+    app.state.production = production
+    app.state.training_processes = TrainingProcesses(engine, settings, production)
+    app.state.stopping = asyncio.Event()
+    production.refresh()
+    tasks = [
+        asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
+        asyncio.create_task(watch(partial(fail_lapsed_runs, engine), LAPSE_SECONDS)),
+        asyncio.create_task(_end_trainings(app.state)),
+    ]
     try:
-        yield
+        with told_to_stop(app.state.stopping):
+            yield
     finally:
-        await end_children(app.state.children)
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        app.state.stopping.set()
+        await app.state.training_processes.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         app.state.driver_histories.close()
         app.state.prediction_log.close()
         engine.dispose()
+
+
+async def _end_trainings(state: State) -> None:
+    """At once when the server is told to stop, so that whoever waits for one is still answered."""
+    await state.stopping.wait()
+    await state.training_processes.end()

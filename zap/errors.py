@@ -81,6 +81,28 @@ class TrainingRunning(ZapError):
     exit_code = 9
 
 
+class TrainingCancelled(ZapError):
+    """Somebody ended the training from outside; the version that served still does."""
+
+    title = "The training was cancelled"
+    status_code = 409
+    exit_code = 22
+
+
+class RunEnded(ZapError):
+    title = "The training has ended already"
+    status_code = 409
+    exit_code = 23
+
+
+class NotPromotable(ZapError):
+    """A version that cannot serve, or none to go back to; what serves still does."""
+
+    title = "The version cannot be put into production"
+    status_code = 409
+    exit_code = 24
+
+
 class TrainingFailed(ZapError):
     """The training ended without a report: its process was stopped or crashed."""
 

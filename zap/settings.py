@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
     # Threads of one training; part of what makes a training repeatable.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
+    # Versions that never served keep their bytes while so few newer ones are there; versions that served always do.
+    keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
     # "console" for people, "json" for machines, "auto": console on a terminal, else json.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,25 +1,42 @@
 """One training, from the lock to the logged predictions."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from sqlalchemy import Engine
 
-from zap.db.engine import training_lock
+from zap.db.engine import write_transaction
 from zap.db.history_store import read_history
-from zap.db.model_registry import Version, add_candidate, export
-from zap.db.training_runs import clear_unfinished_runs, fail_run, finish_run, log_train_predictions, start_run
-from zap.db.tunings import DEFAULTS, add_tuning, tuned_hyper_parameters
-from zap.errors import TrainingFailed, ZapError
+from zap.db.model_file import export
+from zap.db.model_registry import (
+    Version,
+    add_candidate,
+    load_version,
+    production_version,
+    prune_candidates,
+    read_version,
+)
+from zap.db.promotions import Reason, promote, serving_version
+from zap.db.train_predictions import log_train_predictions
+from zap.db.training_lease import Lease, run_lease
+from zap.db.training_runs import claim_run, finish_run, prune_events
+from zap.db.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
+from zap.errors import DamagedModel, ZapError
 from zap.ml import training
+from zap.ml.artefact import describe_features, golden_rows
 from zap.ml.evaluation import FEWEST_DRIVERS, with_windows
+from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_sha256
+from zap.ml.gate import Decision, decide_if_better
 from zap.ml.history import History, clean_history
+from zap.ml.model import ChargerTypeModel, Rounds
 from zap.ml.training import Split
+from zap.ml.training_options import TrainingOptions
 from zap.ml.tuning import Budget, Search, search
-from zap.progress import Progress
+from zap.progress import Progress, no_progress
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -36,77 +53,107 @@ _GUESSES = {
 }
 
 
+PLAIN = TrainingOptions()
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a report is about."""
+
+    history: History
+    split: Split
+    model: ChargerTypeModel
+    chosen: HyperParameters
+    scores: dict[str, Any]
+    model_version: int
+    run_id: int
+
+
 class Phases:
     """Seconds spent in each phase, and whom to tell."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, *progress: Progress) -> None:
         self.seconds: dict[str, float] = {}
         self._progress = progress
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        self._progress(name, 0, 1)
+    def __call__(self, name: str) -> Iterator[Rounds]:
+        def tell(done: int, total: int, log_loss: float | None = None, /) -> None:
+            for progress in self._progress:
+                progress(name, done, total, log_loss)
+
+        tell(0, 1)
         begin = time.perf_counter()
-        yield lambda done, total: self._progress(name, done, total)
+        yield tell
         self.seconds[name] = round(time.perf_counter() - begin, 4)
 
 
 def run_training(
-    engine: Engine, settings: Settings, progress: Progress, *, tune: bool = False, windows: bool = False
+    engine: Engine,
+    settings: Settings,
+    progress: Progress = no_progress,
+    options: TrainingOptions = PLAIN,
+    *,
+    lease: Lease | None = None,
 ) -> dict[str, Any]:
-    """Train on the whole history and put the new version into production.
+    """Train on the history, store the new version, and let it serve if that is wanted.
 
     Args:
         engine: a database at head.
-        settings: where the model file is, and the threads.
+        settings: where the model file is, the threads, and how many candidates are kept.
         progress: told of each phase.
-        tune: search the hyper-parameters first; this training and later ones use what was found.
-        windows: evaluate over five rolling windows too.
+        options: what is asked for.
+        lease: of a run that was claimed; by default a run of its own.
 
     Returns:
         The report: what `POST /train-model` answers with.
 
     Raises:
-        TrainingRunning: another process is training on this database.
+        TrainingRunning: another training is running on this database.
+        TrainingCancelled: somebody ended it.
         UnusableHistory: there is too little to learn from; the version that was serving keeps serving.
     """
-    with training_lock(engine):
-        clear_unfinished_runs(engine)
-        run_id = start_run(engine)
-        try:
-            report, version = _train(engine, settings, run_id, Phases(progress), tune=tune, windows=windows)
-        except ZapError as error:
-            fail_run(engine, run_id, error.problem())
-            raise
-        except BaseException as error:
-            fail_run(engine, run_id, TrainingFailed(f"it was ended by {type(error).__name__}").problem())
-            raise
+    if lease is None:
+        with run_lease(engine, claim_run(engine, "train", options.as_dict())) as own:
+            return run_training(engine, settings, progress, options, lease=own)
+    report, promoted = _train(engine, settings, lease, Phases(progress, lease.tell), options)
+    prune_events(engine)
+    if promoted is not None:
         # The version serves already, from the database; the file is for data scientists.
         try:
-            export(engine, version, settings.model_file)
+            export(engine, promoted, settings.model_file)
         except (OSError, ZapError) as error:
             log.error("the model file cannot be written", file=str(settings.model_file), error=str(error))
-        return report
+    return report
 
 
-def run_tuning(engine: Engine, settings: Settings, progress: Progress, budget: Budget) -> dict[str, Any]:
+def run_tuning(
+    engine: Engine, settings: Settings, progress: Progress, budget: Budget, *, lease: Lease | None = None
+) -> dict[str, Any]:
     """Search hyper-parameters on this history and store what was found, for later trainings.
 
     Returns:
         The number of the tuning, the hyper-parameters and the evidence.
 
     Raises:
-        TrainingRunning: another process is training on this database.
+        TrainingRunning: another training is running on this database.
+        TrainingCancelled: somebody ended it.
         UnusableHistory: there is too little to learn from.
     """
-    with training_lock(engine):
-        phase = Phases(progress)
-        _, split = _read(engine, phase)
-        number, found = _tune(engine, settings, split, phase, budget)
-    return {"tuning": number, "hyper_parameters": found.best.hyper_parameters, **found.evidence()}
+    if lease is None:
+        with run_lease(engine, claim_run(engine, "tune", budget._asdict())) as own:
+            return run_tuning(engine, settings, progress, budget, lease=own)
+    phase = Phases(progress, lease.tell)
+    _, split = _read(engine, phase, PLAIN)
+    found = _search(settings, split, phase, budget)
+    with lease.last_transaction() as connection:
+        number = add_tuning(connection, found.best.hyper_parameters, found.evidence())
+        report = {"tuning": number, "hyper_parameters": found.best.hyper_parameters, **found.evidence()}
+        finish_run(connection, lease.run_id, report)
+    return report
 
 
-def _read(engine: Engine, phase: Phases) -> tuple[History, Split]:
+def _read(engine: Engine, phase: Phases, options: TrainingOptions) -> tuple[History, Split]:
     """The cleaned history, and what was known of each driver at each session."""
     with phase("read"):
         raw = read_history(engine)
@@ -115,66 +162,154 @@ def _read(engine: Engine, phase: Phases) -> tuple[History, Split]:
     if history.synthetic_sessions:
         log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
     with phase("features") as walked:
-        return history, training.split_by_time(history, walked)
+        return history, training.split_by_time(
+            history,
+            walked,
+            since=options.history_from,
+            until=options.history_to,
+            test_share=options.test_share,
+        )
 
 
-def _tune(engine: Engine, settings: Settings, split: Split, phase: Phases, budget: Budget) -> tuple[int, Search]:
+def _search(settings: Settings, split: Split, phase: Phases, budget: Budget) -> Search:
     with phase("tune") as tried:
-        found = search(split, budget, n_jobs=settings.training_threads, progress=tried)
-    return add_tuning(engine, found.best.hyper_parameters, found.evidence()), found
+        return search(split, budget, n_jobs=settings.training_threads, progress=tried)
 
 
-def _train(  # noqa: PLR0913
-    engine: Engine, settings: Settings, run_id: int, phase: Phases, *, tune: bool, windows: bool
-) -> tuple[dict[str, Any], Version]:
-    """From the tables to a version in production: its report, and the version."""
-    history, split = _read(engine, phase)
-    if tune:
-        _tune(engine, settings, split, phase, Budget())
+def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParameters:
+    """What this training sets: the request's word goes before what a search found."""
     tuned = tuned_hyper_parameters(engine)
+    if not options.hyper_parameters:
+        return tuned
+    source = f"{tuned.source}, and the request: {', '.join(options.hyper_parameters)}"
+    return HyperParameters({**tuned.values, **options.hyper_parameters}, source)
+
+
+def _train(
+    engine: Engine, settings: Settings, lease: Lease, phase: Phases, options: TrainingOptions
+) -> tuple[dict[str, Any], Version | None]:
+    """From the tables to a finished run: its report, and the version where it serves now."""
+    history, split = _read(engine, phase, options)
+    if options.tune:
+        found = _search(settings, split, phase, Budget())
+        with write_transaction(engine) as connection:
+            lease.check(connection)
+            add_tuning(connection, found.best.hyper_parameters, found.evidence())
+    chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
-        model = training.fit(split, tuned.values, n_jobs=settings.training_threads, progress=rounds)
+        model = training.fit(split, chosen.values, n_jobs=settings.training_threads, progress=rounds)
     with phase("evaluate"):
         scores = training.score(split, model)
-    if windows:
+    if options.windows:
         with phase("windows") as tested:
             scores = with_windows(scores, training.score_windows(split, model, tested))
+    decision = _decide(engine, split, model, phase, options)
     with phase("save"):
-        version = add_candidate(engine, run_id, model)
-    with phase("log") as rows:
+        known = _known(split, model, options) | {"hyper_parameters_from": chosen.source, "evaluation": scores}
+        with write_transaction(engine) as connection:
+            lease.check(connection)
+            version = add_candidate(connection, lease.run_id, model, known)
+    with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
         actual = split.train["charger_type"].tolist()
         probabilities = training.train_predictions(split, model)
-        for done in log_train_predictions(engine, version.model_version, classes, actual, probabilities):
-            rows(done, split.n_train)
-    report = {
+        rows = log_train_predictions(engine, lease.check, version.model_version, classes, actual, probabilities)
+        for done in rows:
+            logged(done, split.n_train)
+    with lease.last_transaction() as connection:
+        decision = _still(decision, serving_version(connection))
+        if decision.promoted:
+            promote(connection, version.model_version, Reason(why=f"training run {lease.run_id}: {decision.reason}"))
+        trained = _Trained(history, split, model, chosen, scores, version.model_version, lease.run_id)
+        report = _report(trained, decision, options) | {"phases": phase.seconds, "model_path": str(settings.model_file)}
+        finish_run(connection, lease.run_id, report)
+        prune_candidates(connection, settings.keep_candidates)
+    return report, version if decision.promoted else None
+
+
+def _decide(engine: Engine, split: Split, model: ChargerTypeModel, phase: Phases, options: TrainingOptions) -> Decision:
+    """Whether the new version is to serve."""
+    if options.promote == "always":
+        return Decision(promoted=True, reason="every training is promoted unless it is asked otherwise")
+    if options.promote == "never":
+        return Decision(promoted=False, reason="it was asked to stay a candidate")
+    serving = production_version(engine)
+    if serving is None:
+        return Decision(promoted=True, reason="nothing served before it")
+    with phase("compare"):
+        try:
+            production = load_version(engine, serving)
+        except DamagedModel as error:
+            reason = f"version {serving.model_version}, which served, cannot: {error.message}"
+            return Decision(promoted=True, reason=reason, compared_with=serving.model_version)
+        trained_until = read_version(engine, serving.model_version)["trained_until"]
+        return decide_if_better(split, model, production, serving.model_version, trained_until)
+
+
+def _still(decision: Decision, serving: int | None) -> Decision:
+    """The decision, unless it was about another version than the one that serves by now."""
+    if decision.compared_with is None or decision.compared_with == serving or not decision.promoted:
+        return decision
+    reason = f"version {serving} was put into production while version {decision.compared_with} was compared with"
+    return Decision(promoted=False, reason=reason, compared_with=decision.compared_with, comparison=decision.comparison)
+
+
+def _known(split: Split, model: ChargerTypeModel, options: TrainingOptions) -> dict[str, Any]:
+    """What is stored of a version beside its bytes: what it was made of, and how to tell that it is read rightly."""
+    rows = rows_fingerprint(split.frame.iloc[: split.trained.stop])
+    starts = split.train["charging_start_time"]
+    return {
+        "features": describe_features(model),
+        "columns": model.columns_,
+        "classes": [str(name) for name in model.classes_],
+        "trained_from": starts.iloc[0].to_pydatetime(),
+        "trained_until": starts.iloc[-1].to_pydatetime(),
+        "trained_samples": split.n_train,
+        "test_samples": split.n_test,
+        "rows_sha256": rows.sha256,
+        "rows_by_month": rows.months,
+        "trees_sha256": trees_sha256(model.booster_),
+        "seed": model.random_state,
+        "libraries": libraries(),
+        "code_version": code_version(),
+        "golden": golden_rows(model, split),
+        "note": options.note,
+    }
+
+
+def _report(trained: _Trained, decision: Decision, options: TrainingOptions) -> dict[str, Any]:
+    scores, split = trained.scores, trained.split
+    return {
         "status": "success",
-        "message": _message(version.model_version, split, history, scores, tuned=tuned.source != DEFAULTS),
-        "model_path": str(settings.model_file),
+        "message": _message(trained, decision),
         "test_f1_score": scores["test_f1_score"],
         "trained_samples": split.n_train,
-        "test_samples": len(split.test),
-        "model_version": version.model_version,
+        "test_samples": split.n_test,
+        "model_version": trained.model_version,
+        "training_run": trained.run_id,
+        "promotion": decision.as_dict(),
         **scores,
         "label_meaning": LABEL_MEANING,
-        "dropped": history.dropped.as_dict(),
-        "synthetic_sessions": history.synthetic_sessions,
-        "hyper_parameters": model.get_params(),
-        "hyper_parameters_from": tuned.source,
-        "new_driver_weight": model.cold_weight_,
-        "phases": phase.seconds,
+        "dropped": trained.history.dropped.as_dict(),
+        "synthetic_sessions": trained.history.synthetic_sessions,
+        "hyper_parameters": trained.model.get_params(),
+        "hyper_parameters_from": trained.chosen.source,
+        "new_driver_weight": trained.model.cold_weight_,
+        "note": options.note,
     }
-    finish_run(engine, run_id, report, version.model_version, scores)
-    return report, version
 
 
-def _message(model_version: int, split: Split, history: History, scores: dict[str, Any], *, tuned: bool) -> str:
+def _message(trained: _Trained, decision: Decision) -> str:
+    scores, split, history = trained.scores, trained.split, trained.history
     best = scores["best_baseline"]
     guess = _GUESSES[best]
     lines = [
-        f"Version {model_version} was trained on {split.n_train:,} sessions and serves now.",
         (
-            f"On the last {len(split.test):,} its weighted F1 is {scores['test_f1_score']:.3f} and its log loss"
+            f"Version {trained.model_version} was trained on {split.n_train:,} sessions and"
+            f" {'serves now' if decision.promoted else f'stays a candidate: {decision.reason}'}."
+        ),
+        (
+            f"On the last {split.n_test:,} its weighted F1 is {scores['test_f1_score']:.3f} and its log loss"
             f" {scores['log_loss']:.3f}; guessing by {guess} has {scores['baselines'][best]['weighted_f1']:.3f} and"
             f" {scores['baselines'][best]['log_loss']:.3f}."
         ),
@@ -187,7 +322,7 @@ def _message(model_version: int, split: Split, history: History, scores: dict[st
             f" {judged['weighted_f1']:.3f} and {judged['log_loss']:.3f}; guessing by {_GUESSES[best]} has"
             f" {judged['baselines'][best]['weighted_f1']:.3f} and {judged['baselines'][best]['log_loss']:.3f}."
         )
-        if tuned:
+        if trained.chosen.source != DEFAULTS:
             lines.append("All windows but the last lie inside what the search for hyper-parameters has seen.")
     if scores["beats_baseline"]:
         lines.append("The model beats guessing.")

@@ -23,7 +23,7 @@ async def watch(look: Callable[[], object], seconds: float) -> None:
             await asyncio.wait([looking])
             raise
         except SQLAlchemyError as error:
-            log.warning("the database did not answer a watch", look=look.__name__, error=type(error).__name__)
+            log.warning("the database did not answer a watch", look=str(look), error=type(error).__name__)
         except Exception:
             # Whatever it is, the next look may go well; without the watch this process would never change again.
-            log.exception("a watch failed", look=look.__name__)
+            log.exception("a watch failed", look=str(look))

@@ -27,7 +27,7 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.history_store import SESSIONS
 from zap.db.schema import upgrade
 from zap.ml.model import ChargerTypeModel, train_booster
-from zap.ml.training import past_features
+from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import DAY, PopulationHistory
 
 TYPES = ("DC Fast Charger", "Level 1", "Level 2")
@@ -64,7 +64,7 @@ def made_up(sessions, drivers):
 def in_training(frame, rounds):
     """Seconds of one pass over the history, and of LightGBM's fit on the ready matrix with as many threads as cores."""
     begin = time.perf_counter()
-    past = past_features(frame, TYPES, len(frame))
+    past = past_features(frame, TYPES, mix_of(frame, TYPES))
     walked = time.perf_counter() - begin
     model = ChargerTypeModel(n_estimators=rounds, n_jobs=os.cpu_count() or 1)
     matrix, codes = model.prepare(frame, frame["charger_type"], past=past)

@@ -1,6 +1,10 @@
 """zap train."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 import joblib
 import msgspec
@@ -9,6 +13,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from zap.controllers.schemas import TrainReply
+from zap.db.engine import create_engine as zap_engine
+from zap.db.training_runs import cancel_run, claim_run, read_run, running_run
 
 
 def test_it_works(zap_command, trained):
@@ -143,3 +149,78 @@ def test_a_strange_model_file_is_moved_aside(zap_command, trained_sqlite):
         "Level 1",
         "Level 2",
     ]
+
+
+def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, trained_sqlite):
+    done = zap_command(
+        "train", "--from", "2024-01-15", "--to", "2024-04-01", "--test-share", "0.2", "--set", "num_leaves=7",
+        "--set", "n_estimators=5", "--promote", "never", "--note", "a trial", "--json", settings=trained_sqlite,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["hyper_parameters_from"] == "defaults, and the request: num_leaves, n_estimators"
+    assert report["note"] == "a trial"
+    assert report["promotion"]["promoted"] is False
+    assert report["test_samples"] / (report["trained_samples"] + report["test_samples"]) == pytest.approx(0.2, abs=0.01)
+    engine = create_engine(trained_sqlite.database_url)
+    with engine.connect() as connection:
+        options = connection.scalar(text("SELECT options FROM training_runs WHERE run_id = 2"))
+    engine.dispose()
+    assert json.loads(options) == {
+        "history_from": "2024-01-15T00:00:00", "history_to": "2024-04-01T00:00:00", "test_share": 0.2,
+        "hyper_parameters": {"num_leaves": 7, "n_estimators": 5}, "promote": "never", "note": "a trial",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--set", "num_leaves=1"], "#/hyper_parameters/num_leaves is 1; must be 2 to 4,096 leaves"),
+        (["--set", "leaves=7"], "#/hyper_parameters/leaves is not a field"),
+        (["--set", "num_leaves"], "'num_leaves' is not NAME=VALUE"),
+        (["--from", "yesterday"], "#/history_from is 'yesterday'"),
+        (["--from", "2024-02-01", "--to", "2024-02-01"], "#/history_to"),
+        (["--test-share", "0"], "#/test_share is 0.0"),
+        (["--promote", "maybe"], "'maybe' is not one of"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told_before_anything_runs(zap_command, trained_sqlite, options, says):
+    done = zap_command("train", *options, settings=trained_sqlite)
+
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_training_is_told_which_one_runs(zap_command, trained):
+    engine = zap_engine(trained.database_url)
+    run = claim_run(engine, "train", {})
+
+    done = zap_command("train", settings=trained)
+
+    engine.dispose()
+    assert done.returncode == 9
+    assert f"training run {run} has not ended" in done.stderr
+
+
+def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
+    """Also in the middle of a computation."""
+    engine = zap_engine(trained.database_url)
+    options = ["--set", "n_estimators=10000", "--set", "num_leaves=200"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "zap", "train", *options],
+        env=os.environ | trained.environment(), stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        end = time.monotonic() + 60
+        while (running_run(engine) is None) or (read_run(engine, 2)["progress"] or {}).get("phase") != "fit":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+        cancel_run(engine, 2)
+
+        cancelled = time.monotonic()
+        assert child.wait(20) == 22
+        assert time.monotonic() - cancelled < 2
+        assert "The training was cancelled" in child.stderr.read()
+    engine.dispose()

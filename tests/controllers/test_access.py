@@ -1,4 +1,4 @@
-"""The API key: with ZAP_API_KEY set, every POST needs it."""
+"""The API key: with ZAP_API_KEY set, whatever changes something needs it."""
 
 import pytest
 from litestar.testing import TestClient
@@ -20,7 +20,9 @@ def test_it_works(guarded, good_request):
     assert guarded.post("/predict", json=good_request, headers={"X-API-Key": KEY}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/predict", "/train-model", "/charging-sessions"])
+@pytest.mark.parametrize(
+    "path", ["/predict", "/train-model", "/charging-sessions", "/models/1/promote", "/models/rollback"]
+)
 @pytest.mark.parametrize("headers", [{}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": KEY.upper()}])
 def test_a_post_without_the_key_is_refused(guarded, good_request, path, headers):
     reply = guarded.post(path, json=good_request, headers=headers)
@@ -30,7 +32,14 @@ def test_a_post_without_the_key_is_refused(guarded, good_request, path, headers)
     assert KEY not in reply.text
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/openapi.json", "/predictions/1"])
+def test_a_delete_without_the_key_is_refused(guarded):
+    assert guarded.delete("/training-runs/1").status_code == 401
+    assert guarded.delete("/training-runs/1", headers={"X-API-Key": KEY}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/docs", "/openapi.json", "/predictions/1", "/models", "/training-runs"]
+)
 def test_reading_needs_no_key(guarded, path):
     assert guarded.get(path).status_code == 200
 
@@ -39,12 +48,18 @@ def test_the_key_is_asked_for_before_the_body_is_read(guarded):
     assert guarded.post("/predict", content=b"nonsense").status_code == 401
 
 
-def test_every_post_shows_the_lock_in_the_docs(guarded, sqlite_client):
+def test_whatever_changes_something_shows_the_lock_in_the_docs(guarded, sqlite_client):
     document = guarded.get("/openapi.json").json()
 
-    posts = [methods["post"] for methods in document["paths"].values() if "post" in methods]
-    assert len(posts) == 3
-    assert all(post["security"] == [{"ApiKey": []}] for post in posts)
+    locked = {
+        (method, path)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if operation.get("security") == [{"ApiKey": []}]
+    }
+    changing = {(method, path) for path, methods in document["paths"].items() for method in methods if method != "get"}
+    assert locked == changing
+    assert len(locked) == 6
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     assert "securitySchemes" not in sqlite_client.get("/openapi.json").json().get("components", {})
 

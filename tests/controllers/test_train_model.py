@@ -6,12 +6,15 @@ import time
 
 import msgspec
 import pytest
+from litestar.testing import TestClient
 from sqlalchemy import delete, text, update
 from sqlmodel import col
 
-from zap.controllers.schemas import TrainReply
-from zap.db.engine import training_lock, write_transaction
-from zap.db.tables import ChargingSession, ModelVersion, Prediction, TrainingRun, Tuning
+from zap.app import create_app
+from zap.controllers.schemas import RunDetail, TrainReply
+from zap.db.engine import write_transaction
+from zap.db.tables import ChargingSession, ModelVersion, Prediction, Promotion, TrainingRun, Tuning
+from zap.db.training_runs import claim_run
 from zap.ml.model import ChargerTypeModel, sha256
 
 
@@ -51,7 +54,9 @@ def test_it_works(client, good_request, rows):
     assert (version["status"], version["sha256"]) == ("production", sha256(exported))
     assert [row["status"] for row in rows(client.app, ModelVersion)] == ["archived", "production"]
     assert ChargerTypeModel.from_bytes(exported, version["sha256"]).classes_.tolist() == report["classes"]
-    assert rows(client.app, TrainingRun)[-1]["report"] == report
+    run = rows(client.app, TrainingRun)[-1]
+    assert (run["run_id"], run["status"], run["report"]) == (report["training_run"], "finished", report)
+    assert report["promotion"]["promoted"] is True
 
 
 def test_the_same_history_gives_the_same_trees(sqlite_client, rows):
@@ -82,15 +87,14 @@ def test_a_second_training_is_refused_while_one_runs(client):
 
 
 def test_a_training_of_another_process_is_noticed_at_once(client, good_request):
-    engine = client.app.state.engine
-    with write_transaction(engine) as connection:
-        connection.execute(update(TrainingRun).values(status="running"))
+    running = claim_run(client.app.state.engine, "train", {})
 
-    with training_lock(engine):
-        start = time.perf_counter()
-        assert client.post("/train-model").status_code == 409
-        quick = time.perf_counter() - start
+    start = time.perf_counter()
+    refused = client.post("/train-model")
+    quick = time.perf_counter() - start
 
+    assert refused.status_code == 409
+    assert refused.json()["training_run"] == f"/training-runs/{running}"
     # Without a process of its own: that takes longer than this by far.
     assert quick < 1
     assert client.post("/predict", json=good_request).status_code == 200
@@ -206,6 +210,10 @@ def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
 
 
 def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
+    # A search over little history is soon over.
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        connection.execute(delete(ChargingSession).where(col(ChargingSession.session_id) > 300))
+
     reply = sqlite_client.post("/train-model", json={"tune": True})
 
     assert reply.status_code == 200
@@ -223,3 +231,112 @@ def test_the_report_is_json_that_any_client_reads(sqlite_client):
     text = sqlite_client.post("/train-model").text
 
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_everything_that_is_known_of_a_version_is_stored(client, rows):
+    report = client.post("/train-model", json={"note": "for the record"}).json()
+
+    version = rows(client.app, ModelVersion)[-1]
+    assert [name for name, value in version.items() if value is None] == []
+    assert version["note"] == "for the record"
+    assert version["classes"] == report["classes"]
+    assert (version["trained_samples"], version["test_samples"]) == (report["trained_samples"], report["test_samples"])
+    assert version["evaluation"]["log_loss"] == report["log_loss"]
+    assert version["features"][0]["name"] == "state_of_charge_start"
+    assert sum(count for count, _ in version["rows_by_month"].values()) == report["trained_samples"]
+
+
+def test_a_window_of_the_history_and_other_hyper_parameters_can_be_asked_for(sqlite_client, rows):
+    asked = {
+        "history_from": "2024-01-15", "history_to": "2024-04-01T00:00:00", "test_share": 0.2,
+        "hyper_parameters": {"num_leaves": 7, "n_estimators": 20},
+    }  # fmt: skip
+
+    report = sqlite_client.post("/train-model", json=asked).json()
+
+    starts = [row["charging_start_time"].isoformat() for row in rows(sqlite_client.app, ChargingSession)]
+    inside = sorted(start for start in starts if "2024-01-15" <= start < "2024-04-01")
+    assert report["trained_samples"] + report["test_samples"] == len(inside)
+    assert report["test_samples"] == pytest.approx(len(inside) * 0.2, abs=1)
+    assert report["hyper_parameters"].items() >= asked["hyper_parameters"].items()
+    assert report["hyper_parameters_from"] == "defaults, and the request: num_leaves, n_estimators"
+    version = rows(sqlite_client.app, ModelVersion)[-1]
+    assert version["trained_from"].isoformat() == inside[0]
+    assert version["trained_until"].isoformat() == inside[report["trained_samples"] - 1]
+    run = rows(sqlite_client.app, TrainingRun)[-1]
+    assert run["options"] == asked | {"history_from": "2024-01-15T00:00:00"}
+
+
+def test_a_version_that_is_not_to_serve_stays_a_candidate(client, good_request, rows):
+    file = client.app.state.settings.model_file.read_bytes()
+
+    report = client.post("/train-model", json={"promote": "never", "hyper_parameters": {"n_estimators": 5}}).json()
+
+    assert report["promotion"] == {
+        "promoted": False, "reason": "it was asked to stay a candidate", "comparison": None
+    }  # fmt: skip
+    assert "stays a candidate" in report["message"]
+    assert [row["status"] for row in rows(client.app, ModelVersion)] == ["production", "candidate"]
+    assert client.post("/predict", json=good_request).json()["model_version"] == 1
+    assert client.app.state.settings.model_file.read_bytes() == file
+    assert len(rows(client.app, Promotion)) == 1
+
+
+def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_from(client, rows):
+    """The test part of this history has fewer than 200 sessions; with three tenths there are enough."""
+    few = client.post("/train-model", json={"promote": "if_better"}).json()
+    assert few["promotion"]["promoted"] is False
+    assert "at least 200 are needed" in few["promotion"]["reason"]
+
+    # What serves now has learned next to nothing, and from the first seven tenths only.
+    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
+    assert client.post("/train-model", json=weak).json()["model_version"] == 3
+    worse = client.post("/train-model", json=weak | {"promote": "if_better"}).json()
+    better = client.post("/train-model", json={"test_share": 0.3, "promote": "if_better"}).json()
+
+    assert worse["promotion"]["promoted"] is False
+    assert worse["promotion"]["comparison"]["difference"] == 0
+    comparison = better["promotion"]["comparison"]
+    assert comparison["with_version"] == 3
+    assert comparison["sessions"] == better["test_samples"]
+    assert comparison["candidate_log_loss"] == pytest.approx(better["log_loss"])
+    assert comparison["interval"][1] < 0
+    assert better["promotion"]["promoted"] is True
+    statuses = [row["status"] for row in rows(client.app, ModelVersion)]
+    assert statuses == ["archived", "candidate", "archived", "candidate", "production"]
+    (*_, last) = rows(client.app, Promotion)
+    assert (last["from_version"], last["to_version"]) == (3, 5)
+    assert "log loss" in last["why"]
+
+
+def test_candidates_that_newer_ones_replaced_are_pruned(trained_sqlite, rows):
+    settings = trained_sqlite.model_copy(update={"keep_candidates": 1})
+    with TestClient(create_app(settings)) as client:
+        for promote in ("always", "never", "never"):
+            quick = {"promote": promote, "hyper_parameters": {"n_estimators": 3}}
+            assert client.post("/train-model", json=quick).status_code == 200
+
+        versions = rows(client.app, ModelVersion)
+
+    kept = [(row["model_version"], row["status"]) for row in versions if row["artefact"] is not None]
+    assert kept == [(1, "archived"), (2, "production"), (4, "candidate")]
+    assert versions[2]["evaluation"] is not None
+
+
+def test_who_prefers_not_to_wait_is_told_where_to_look(client):
+    reply = client.post("/train-model", headers={"Prefer": "wait=5, Respond-Async"})
+
+    assert reply.status_code == 202
+    assert reply.headers["preference-applied"] == "respond-async"
+    run = msgspec.json.decode(reply.content, type=RunDetail)
+    assert (run.status, run.options) == ("running", {})
+    assert reply.headers["location"] == f"/training-runs/{run.run_id}"
+    end = time.monotonic() + 60
+    while (found := client.get(reply.headers["location"]).json())["status"] == "running":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert found["status"] == "finished"
+    msgspec.convert(found["report"], TrainReply, strict=True)
+    while client.get("/health/ready").json()["model_version"] != found["report"]["model_version"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)

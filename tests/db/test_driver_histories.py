@@ -18,7 +18,7 @@ from zap.db.history_store import read_history
 from zap.db.tables import ChargingSession
 from zap.errors import DatabaseUnavailable
 from zap.ml.history import clean_history, population_history, to_seconds
-from zap.ml.training import past_features
+from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import history_columns
 
 TYPES = ("A", "B")
@@ -88,7 +88,7 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
         )
     add(engine, *rows)
     frame = clean_history(read_history(engine)).frame
-    trained = past_features(frame, TYPES, len(frame))
+    trained = past_features(frame, TYPES, mix_of(frame, TYPES))
     kinds = (frame["charging_start_time"].to_numpy(), frame["charger_type"].tolist(), TYPES)
     population = population_history(*kinds)
 

@@ -1,45 +1,21 @@
-"""Transactions that are whole, and the lock that keeps trainings one at a time."""
+"""Transactions that are whole, the clock that all see, and locks of processes."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
+from filelock import Timeout
 from sqlalchemy import func, insert, inspect, select, text
 from sqlmodel import col
 
-from zap.db.engine import create_engine, training_lock, write_transaction
+from zap.db.engine import create_engine, database_now, process_lock, write_transaction
 from zap.db.schema import upgrade
-from zap.db.tables import User
-from zap.errors import TrainingRunning
-
-HOLD_THE_LOCK = """
-import sys
-from zap.db.engine import create_engine, training_lock
-with training_lock(create_engine(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+from zap.db.tables import User, utc_now
 
 
 def users(engine):
     with engine.connect() as connection:
         return list(connection.scalars(select(col(User.user_id)).order_by(col(User.user_id))))
-
-
-@pytest.fixture
-def holder(database_url):
-    """Another process, which holds the training lock until it is told to end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD_THE_LOCK, database_url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
 
 
 def test_making_an_engine_makes_no_file(tmp_path):
@@ -102,53 +78,29 @@ def test_write_transactions_that_read_first_wait_for_each_other(tmp_path):
     engine.dispose()
 
 
-@pytest.mark.usefixtures("holder")
-def test_training_lock_refuses_a_second_process(engine):
-    with pytest.raises(TrainingRunning), training_lock(engine):
+def test_a_process_lock_is_held_by_one_and_of_one_database(tmp_path):
+    engine, other = (create_engine(f"sqlite:///{tmp_path / name}.sqlite") for name in ("one", "other"))
+
+    with process_lock(engine, "training", timeout=0):
+        with pytest.raises(Timeout):
+            process_lock(engine, "training", timeout=0).acquire()
+        with process_lock(other, "training", timeout=0):
+            pass
+    with process_lock(engine, "training", timeout=0):
         pass
 
 
-def test_training_lock_is_free_when_its_holder_ends(engine, holder):
-    holder.communicate(timeout=30)
-    with training_lock(engine):
-        pass
+def test_postgresql_has_no_process_lock(empty_postgresql_url):
+    """Its processes are on several machines."""
+    assert process_lock(create_engine(empty_postgresql_url), "training", timeout=0) is None
 
 
-def test_training_lock_is_free_when_its_holder_is_killed(engine, holder):
-    holder.kill()
-    holder.wait()
-    if engine.dialect.name == "postgresql":
-        wait_until_the_server_noticed(engine)
-    with training_lock(engine):
-        pass
-
-
-def test_training_lock_is_free_after_a_training_that_failed(engine):
-    with pytest.raises(ZeroDivisionError), training_lock(engine):
-        1 / 0  # noqa: B018
-    with training_lock(engine):
-        pass
-
-
-@pytest.mark.usefixtures("holder")
-def test_training_lock_of_another_database_is_another(tmp_path):
-    other = create_engine(f"sqlite:///{tmp_path / 'other.sqlite'}")
-    with training_lock(other):
-        pass
-
-
-def wait_until_the_server_noticed(engine):
-    """The server ends a session a moment after its client's socket has closed."""
-    locks = text(
-        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database "
-        "WHERE locktype = 'advisory' AND datname = current_database()"
-    )
+def test_the_clock_of_the_database_is_utc(engine):
     with engine.connect() as connection:
-        for _ in range(500):
-            if not connection.scalar(locks):
-                return
-            connection.execute(text("SELECT pg_sleep(0.01)"))
-    pytest.fail("the server still holds the lock of a process that is gone")
+        now = database_now(connection)
+
+    assert now.utcoffset() == timedelta(0)
+    assert abs(now - utc_now()) < timedelta(seconds=60)
 
 
 @pytest.mark.parametrize(("options", "shown"), [("", "5s"), ("?options=-c%20lock_timeout%3D2s", "2s")])

@@ -16,8 +16,11 @@ from sqlalchemy import inspect, text
 from sqlmodel import Session, SQLModel
 
 from zap.db.engine import create_engine
+from zap.db.promotions import list_promotions
 from zap.db.schema import check_at_head, migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
+from zap.db.training_runs import claim_run, read_run
+from zap.errors import AdoptionRefused
 
 ROOT = Path(__file__).parents[2]
 FIXED = {"Users", "Vehicles", "ChargingSessions", "inference_inputs", "predictions"}
@@ -28,8 +31,8 @@ FAILING = '''"""A migration that fails after it has changed something."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade():
@@ -61,10 +64,10 @@ def check(url):
     command.check(config_for(url))
 
 
-def downgrade(url):
+def downgrade(url, to="base"):
     """The lines that it reports."""
     lines = []
-    command.downgrade(config_for(url, report=lines.append), "base")
+    command.downgrade(config_for(url, report=lines.append), to)
     return lines
 
 
@@ -107,11 +110,13 @@ def real_url(zapapp_database, tmp_path):
 def test_it_works(empty_database_url):
     """Up, check, down and up again from the command line."""
     up = alembic(empty_database_url, "upgrade", "head")
-    assert (up.returncode, up.stdout) == (0, "upgraded to 0001\nupgraded to 0002\n"), up.stderr
+    assert (up.returncode, up.stdout) == (0, "upgraded to 0001\nupgraded to 0002\nupgraded to 0003\n"), up.stderr
     checked = alembic(empty_database_url, "check")
     assert (checked.returncode, checked.stdout) == (0, "No new upgrade operations detected.\n"), checked.stderr
     down = alembic(empty_database_url, "downgrade", "base")
-    assert (down.returncode, down.stdout) == (0, "downgraded to 0001\ndowngraded to base\n"), down.stderr
+    assert (down.returncode, down.stdout) == (0, "downgraded to 0002\ndowngraded to 0001\ndowngraded to base\n"), (
+        down.stderr
+    )
     assert alembic(empty_database_url, "upgrade", "head").returncode == 0
 
 
@@ -242,7 +247,7 @@ def test_a_generated_migration_needs_nothing_of_zap_and_is_complete(empty_databa
 def test_a_failing_migration_changes_nothing(database_url, tmp_path):
     folder = tmp_path / "migrations"
     shutil.copytree(migrations_folder(), folder)
-    (folder / "versions" / "0003_failing.py").write_text(FAILING, encoding="utf-8")
+    (folder / "versions" / "0004_failing.py").write_text(FAILING, encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
         command.upgrade(config_for(database_url, folder), "head")
     engine = create_engine(database_url)
@@ -256,7 +261,7 @@ def test_a_failing_migration_changes_nothing(database_url, tmp_path):
 
 
 def test_downgrade_of_an_empty_database_leaves_nothing(database_url):
-    assert downgrade(database_url) == ["downgraded to 0001", "downgraded to base"]
+    assert downgrade(database_url) == ["downgraded to 0002", "downgraded to 0001", "downgraded to base"]
     engine = create_engine(database_url)
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
@@ -268,6 +273,7 @@ def test_downgrade_keeps_every_table_that_holds_a_row_and_says_so(database_url):
     lines = downgrade(database_url)
     assert sorted(lines) == [
         "downgraded to 0001",
+        "downgraded to 0002",
         "downgraded to base",
         *sorted(f"kept {table}: it holds 1 row" for table in FIXED),
     ]
@@ -347,7 +353,179 @@ def test_who_has_models_of_before_the_drivers_histories_is_told_to_train(databas
     assert lines == [
         "the models that are there know nothing of drivers' histories and cannot serve any more: train once",
         "upgraded to 0002",
+        "upgraded to 0003",
     ]
+
+
+# Runs and versions of before anybody could say what serves.
+
+STAMP = "2026-01-0{}T00:00:00.000000+00:00"
+JSON_OF_VERSION = ("hyper_parameters", "contract", "evaluation")
+OLD_RUN = ("run_id", "status", "started_at", "finished_at", "report")
+OLD_VERSION = ("model_version", "run_id", "status", "created_at", "artefact", "sha256", *JSON_OF_VERSION)
+
+
+@pytest.fixture
+def old(empty_database_url):
+    """A database of the revision before, on each engine.
+
+    Runs 1 and 3 made versions 1 and 3, which served one after the other; run 4 is making the candidate 4. Runs 2 and 5
+    failed, and their versions went.
+    """
+    command.upgrade(config_for(empty_database_url), "0002")
+    engine = create_engine(empty_database_url)
+    runs = {1: "finished", 2: "failed", 3: "finished", 4: "running", 5: "failed"}
+    versions = {1: "archived", 2: "candidate", 3: "production", 4: "candidate", 5: "candidate"}
+    with engine.begin() as connection:
+        for number, status in runs.items():
+            row = {
+                "status": status,
+                "started_at": STAMP.format(number),
+                "finished_at": None if status == "running" else STAMP.format(number + 1),
+                "report": None if status == "running" else f'{{"run":  {number}}}',
+            }
+            insert_row(connection, "training_runs", row)
+            row = {
+                "run_id": number,
+                "status": versions[number],
+                "created_at": STAMP.format(number),
+                "artefact": bytes([0, number, 255]),
+                "sha256": f"digest {number}",
+                "hyper_parameters": '{"num_leaves":  40}',
+                "contract": "{}",
+                "evaluation": None if number == 1 else '{"log_loss":  0.5}',
+            }
+            insert_row(connection, "model_versions", row)
+        connection.execute(text("DELETE FROM model_versions WHERE model_version IN (2, 5)"))
+    yield engine
+    engine.dispose()
+
+
+def insert_row(connection, table, row):
+    names = ", ".join(row)
+    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES (:{', :'.join(row)})"), row)
+
+
+def url_of(engine):
+    return engine.url.render_as_string(hide_password=False)
+
+
+def test_upgraded_runs_and_versions_are_what_they_were(old):
+    runs, versions = contents(old, "training_runs", OLD_RUN), contents(old, "model_versions", OLD_VERSION)
+
+    upgrade(url_of(old))
+
+    assert contents(old, "model_versions", OLD_VERSION) == versions
+    ended = [run for run in runs if run[1] != "running"]
+    assert [run for run in contents(old, "training_runs", OLD_RUN) if run in ended] == ended
+    assert set(contents(old, "training_runs", ["kind", "heartbeat_at", "options"])) == {("train", None, None)}
+    assert set(contents(old, "model_versions", ["note", "features", "trained_until", "golden"])) == {(None,) * 4}
+    check(url_of(old))
+
+
+def test_a_run_that_was_running_has_failed_and_says_why(old):
+    upgrade(url_of(old))
+
+    run = read_run(old, 4)
+    assert run["status"] == "failed"
+    assert run["report"] == {
+        "type": "urn:zap:problem:training-failed",
+        "title": "The training did not finish",
+        "status": 500,
+        "detail": "the database was upgraded while it ran",
+    }
+    # Nothing keeps the next one out, and it removes what the old one left.
+    claim_run(old, "train", {})
+    assert [row[0] for row in contents(old, "model_versions", ["model_version"])] == [1, 3]
+
+
+def add_version(engine):
+    """A version without its bytes, as none could be before; its number."""
+    row = {"run_id": 5, "status": "candidate", "created_at": STAMP.format(7), "artefact": None, "sha256": "x"}
+    with engine.begin() as connection:
+        insert_row(connection, "model_versions", row | {"hyper_parameters": "{}", "contract": "{}"})
+        return connection.scalar(text("SELECT max(model_version) FROM model_versions"))
+
+
+def test_numbers_go_on_and_none_is_given_twice(old):
+    upgrade(url_of(old))
+
+    first = add_version(old)
+    run(old, f"DELETE FROM model_versions WHERE model_version = {first}")
+
+    assert 4 < first < add_version(old)
+
+
+def test_not_even_the_number_of_a_version_that_went_before_is_given_twice(old):
+    upgrade(url_of(old))
+
+    assert add_version(old) == 6
+
+
+def test_what_served_is_recorded_in_order(old):
+    upgrade(url_of(old))
+
+    newest, first = list_promotions(old, limit=10)
+    assert [(one["action"], one["from_version"], one["to_version"]) for one in (first, newest)] == [
+        ("promote", None, 1),
+        ("promote", 1, 3),
+    ]
+    assert [one["promoted_at"].isoformat()[:10] for one in (first, newest)] == ["2026-01-02", "2026-01-04"]
+    assert "before changes were recorded" in newest["why"]
+
+
+def test_where_nothing_was_trained_nothing_is_recorded(empty_database_url):
+    command.upgrade(config_for(empty_database_url), "0002")
+    upgrade(empty_database_url)
+
+    engine = create_engine(empty_database_url)
+    assert list_promotions(engine, limit=10) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["promotions", "training_events"])
+def test_a_table_of_somebody_else_that_is_in_the_way_is_named_and_nothing_changes(old, name):
+    run(old, f"CREATE TABLE {name} (theirs INTEGER)", f"INSERT INTO {name} VALUES (7)")
+    before = contents(old, "training_runs", OLD_RUN), contents(old, "model_versions", OLD_VERSION)
+
+    with pytest.raises(AdoptionRefused, match=f"something called {name} already"):
+        upgrade(url_of(old))
+
+    assert (contents(old, "training_runs", OLD_RUN), contents(old, "model_versions", OLD_VERSION)) == before
+    assert contents(old, name, ["theirs"]) == [(7,)]
+    assert contents(old, "alembic_version", ["version_num"]) == [("0002",)]
+    columns = {column["name"] for column in inspect(old).get_columns("training_runs")}
+    assert columns == set(OLD_RUN)
+
+    run(old, f"ALTER TABLE {name} RENAME TO theirs")
+    upgrade(url_of(old))
+    assert contents(old, "theirs", ["theirs"]) == [(7,)]
+    check(url_of(old))
+
+
+def test_down_and_up_again_keeps_every_version_that_can_serve(old):
+    upgrade(url_of(old))
+    with old.begin() as connection:
+        connection.execute(text("UPDATE training_runs SET status = 'cancelled' WHERE run_id = 2"))
+        connection.execute(text("UPDATE model_versions SET artefact = NULL WHERE model_version = 4"))
+        connection.execute(text("UPDATE model_versions SET note = 'a note', seed = 42 WHERE model_version = 3"))
+    runs, versions = contents(old, "training_runs", OLD_RUN), contents(old, "model_versions", OLD_VERSION)
+
+    assert downgrade(url_of(old), "0002") == ["downgraded to 0002"]
+
+    # The revision before knows neither runs that were cancelled nor versions without bytes.
+    runs[1] = (2, "failed", *runs[1][2:])
+    assert contents(old, "training_runs", OLD_RUN) == runs
+    assert contents(old, "model_versions", OLD_VERSION) == versions[:2]
+    assert {"promotions", "training_events"}.isdisjoint(inspect(old).get_table_names())
+    assert {column["name"] for column in inspect(old).get_columns("model_versions")} == set(OLD_VERSION)
+
+    upgrade(url_of(old))
+
+    assert contents(old, "training_runs", OLD_RUN) == runs
+    assert contents(old, "model_versions", OLD_VERSION) == versions[:2]
+    assert [one["to_version"] for one in list_promotions(old, limit=10)] == [3, 1]
+    check(url_of(old))
 
 
 # The wheel.
@@ -382,5 +560,6 @@ def test_the_wheel_carries_the_migrations(tmp_path):
     assert done.stdout.splitlines() == [
         "upgraded to 0001",
         "upgraded to 0002",
+        "upgraded to 0003",
         str(tmp_path / "installed" / "zap" / "migrations"),
     ]

@@ -1,15 +1,30 @@
-"""Model versions: their bytes are the truth, the file is an export of them."""
+"""Model versions: their bytes are the truth, and what is known of each is checked before it is loaded."""
 
-import threading
+import hashlib
+import json
+import pickle
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.model_registry import Version, export, load_version, production_version
+from zap.db.model_registry import (
+    Version,
+    add_candidate,
+    artefact_of,
+    is_known,
+    list_versions,
+    load_version,
+    production_version,
+    prune_candidates,
+    read_version,
+    version,
+)
 from zap.db.tables import ModelVersion
-from zap.errors import DamagedModel
+from zap.errors import DamagedModel, NotFound
 from zap.ml.model import sha256
 
 
@@ -20,7 +35,43 @@ def registry(trained):
     engine.dispose()
 
 
-def test_it_works(registry, trained):
+@pytest.fixture
+def sqlite_registry(trained_sqlite):
+    """For what does not depend on the engine."""
+    engine = create_engine(trained_sqlite.database_url)
+    yield engine
+    engine.dispose()
+
+
+class Canary:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def add_copies(engine, *statuses):
+    """Versions like the first one."""
+    with write_transaction(engine) as connection:
+        first = select(ModelVersion.__table__).order_by(col(ModelVersion.model_version)).limit(1)
+        row = dict(connection.execute(first).mappings().one())
+        del row["model_version"]
+        connection.execute(insert(ModelVersion), [row | {"status": status} for status in statuses])
+
+
+def change(engine, **values):
+    with write_transaction(engine) as connection:
+        connection.execute(update(ModelVersion).values(values))
+
+
+def pruned(engine):
+    return [one["model_version"] for one in list_versions(engine, 100) if one["artefact_bytes"] is None][::-1]
+
+
+def test_it_works(registry):
     version = production_version(registry)
 
     model = load_version(registry, version)
@@ -31,69 +82,225 @@ def test_it_works(registry, trained):
 
 def test_before_the_first_training_there_is_none(engine):
     assert production_version(engine) is None
+    assert list_versions(engine, 10) == []
+
+
+def test_two_versions_are_never_in_production(registry):
+    with pytest.raises(IntegrityError):
+        add_copies(registry, "production")
+
+
+# Adding and reading.
+
+
+def test_a_new_candidate_does_not_serve_and_loads_as_it_was(registry):
+    first = production_version(registry)
+    model = load_version(registry, first)
+
+    with write_transaction(registry) as connection:
+        added = add_candidate(connection, 1, model, {"note": "by hand", "trained_samples": 1488})
+
+    assert added.model_version == 2
+    assert production_version(registry) == first
+    assert version(registry, 2) == added
+    assert load_version(registry, added).booster_.model_to_string() == model.booster_.model_to_string()
+    stored = read_version(registry, 2)
+    assert (stored["status"], stored["run_id"], stored["note"], stored["trained_samples"]) == (
+        "candidate",
+        1,
+        "by hand",
+        1488,
+    )
+    assert stored["hyper_parameters"] == model.get_params()
+    assert stored["contract"] == model.contract_
+    assert stored["created_at"].tzinfo is not None
+
+
+def test_all_is_known_of_a_trained_version_but_its_bytes(registry):
+    stored = read_version(registry, 1)
+
+    assert [name for name, value in stored.items() if value is None] == ["note"]
+    assert stored.keys() == {*ModelVersion.__table__.columns.keys(), "artefact_bytes"} - {"artefact"}
+    artefact = artefact_of(registry, production_version(registry))
+    assert stored["artefact_bytes"] == len(artefact)
+    assert stored["sha256"] == hashlib.sha256(artefact).hexdigest()
+    assert stored["trained_from"] < stored["trained_until"]
+    assert sum(sessions for sessions, _ in stored["rows_by_month"].values()) == stored["trained_samples"]
+    assert len(stored["columns"]) > len(stored["features"])
+    assert stored["classes"] == ["DC Fast Charger", "Level 1", "Level 2"]
+    assert len(stored["golden"]) == 8
+    assert json.dumps(stored["evaluation"])
+
+
+def test_versions_are_listed_newest_first_and_further_back_from_any(registry):
+    add_copies(registry, "candidate", "archived", "candidate")
+
+    newest = list_versions(registry, 2)
+    older = list_versions(registry, 2, before=3)
+
+    assert [(one["model_version"], one["status"]) for one in (*newest, *older)] == [
+        (4, "candidate"),
+        (3, "archived"),
+        (2, "candidate"),
+        (1, "production"),
+    ]
+    assert list_versions(registry, 2, before=1) == []
+    assert "artefact" not in older[-1]
+    assert "golden" not in older[-1]
+
+
+def test_a_list_has_the_headline_of_each_evaluation(registry):
+    add_copies(registry, "candidate")
+    with write_transaction(registry) as connection:
+        this = col(ModelVersion.model_version) == 2
+        connection.execute(update(ModelVersion).where(this).values(evaluation=None))
+
+    second, first = list_versions(registry, 2)
+
+    evaluation = read_version(registry, 1)["evaluation"]
+    best = evaluation["best_baseline"]
+    assert second["scores"] is None
+    assert first["scores"] == {
+        "test_f1_score": evaluation["test_f1_score"],
+        "log_loss": evaluation["log_loss"],
+        "best_baseline": best,
+        "best_baseline_log_loss": evaluation["baselines"][best]["log_loss"],
+        "beats_baseline": evaluation["beats_baseline"],
+    }
+
+
+@pytest.mark.parametrize("read", [version, read_version])
+def test_a_version_that_is_not_there_is_not_found(sqlite_registry, read):
+    with pytest.raises(NotFound, match="no model version 99"):
+        read(sqlite_registry, 99)
+
+
+def test_bytes_are_known_by_their_digest(sqlite_registry):
+    assert is_known(sqlite_registry, production_version(sqlite_registry).sha256)
+    assert not is_known(sqlite_registry, sha256(b"strange"))
+
+
+# Loading.
 
 
 def test_a_version_that_is_not_there_is_damaged(registry):
+    assert artefact_of(registry, Version(99, "0" * 64)) == b""
     with pytest.raises(DamagedModel):
         load_version(registry, Version(99, "0" * 64))
 
 
 def test_bytes_that_were_changed_in_the_database_do_not_load(registry):
     version = production_version(registry)
-    with write_transaction(registry) as connection:
-        connection.execute(update(ModelVersion).values(artefact=b"changed"))
+    change(registry, artefact=b"changed")
 
     with pytest.raises(DamagedModel, match="SHA-256"):
         load_version(registry, version)
 
 
-def test_export_leaves_a_good_file_alone(registry, trained):
-    before = trained.model_file.stat().st_mtime_ns
+def test_bytes_that_were_changed_in_the_database_are_never_unpickled(sqlite_registry, tmp_path):
+    canary = pickle.dumps(Canary(tmp_path / "unpickled"))
+    version = production_version(sqlite_registry)
+    change(sqlite_registry, artefact=canary)
 
-    export(registry, production_version(registry), trained.model_file)
+    with pytest.raises(DamagedModel, match="SHA-256"):
+        load_version(sqlite_registry, version)
 
-    assert trained.model_file.stat().st_mtime_ns == before
-
-
-def test_export_writes_what_is_missing(registry, trained, tmp_path):
-    good = trained.model_file.read_bytes()
-
-    export(registry, production_version(registry), tmp_path / "new" / "folder" / "model.joblib")
-
-    assert (tmp_path / "new" / "folder" / "model.joblib").read_bytes() == good
+    assert not (tmp_path / "unpickled").exists()
+    pickle.loads(canary)
+    assert (tmp_path / "unpickled").exists()
 
 
-def test_export_moves_a_strange_file_aside_once_however_many_do_it(registry, trained):
-    good = trained.model_file.read_bytes()
-    trained.model_file.write_bytes(b"strange")
+def renamed(stored, old, new):
+    return json.loads(json.dumps(stored).replace(f'"{old}"', f'"{new}"'))
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new"),
+    [
+        ("features", "temperature_c", "temperature_f"),
+        ("columns", "share[Level 1]", "share[Level 3]"),
+        ("classes", "Level 1", "Level 3"),
+    ],
+)
+def test_a_model_that_is_not_what_was_stored_beside_it_is_refused_by_name(sqlite_registry, what, old, new):
+    version = production_version(sqlite_registry)
+    change(sqlite_registry, **{what: renamed(read_version(sqlite_registry, 1)[what], old, new)})
+
+    with pytest.raises(DamagedModel) as refused:
+        load_version(sqlite_registry, version)
+
+    assert f"the {what} of the artefact" in refused.value.message
+    assert f"without {new} and with {old}" in refused.value.message
+
+
+@pytest.mark.parametrize("what", ["features", "columns", "classes"])
+def test_another_order_is_refused_too(sqlite_registry, what):
+    version = production_version(sqlite_registry)
+    change(sqlite_registry, **{what: read_version(sqlite_registry, 1)[what][::-1]})
+
+    with pytest.raises(DamagedModel, match=f"the {what} of the artefact .* in another order"):
+        load_version(sqlite_registry, version)
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "says"),
+    [
+        ("features", "temperature_c", "the feature temperature_c of golden row 3"),
+        ("probabilities", "Level 2", "the probability of 'Level 2' of golden row 3"),
+    ],
+)
+def test_a_model_that_answers_otherwise_than_when_it_was_trained_is_refused_by_name(sqlite_registry, what, name, says):
+    stored = read_version(sqlite_registry, 1)
+    golden = stored["golden"]
+    place = stored["columns"].index(name) if what == "features" else name
+    golden[2][what][place] += 0.001
+    version = production_version(sqlite_registry)
+    change(sqlite_registry, golden=golden)
+
+    with pytest.raises(DamagedModel, match=says):
+        load_version(sqlite_registry, version)
+
+
+def test_a_version_that_is_older_than_what_is_checked_loads(registry):
     version = production_version(registry)
+    change(registry, features=None, columns=None, classes=None, golden=None)
 
-    threads = [threading.Thread(target=export, args=[registry, version, trained.model_file]) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert trained.model_file.read_bytes() == good
-    assert [file.read_bytes() for file in trained.models_dir.glob("*.not-zap-*")] == [b"strange"]
+    assert load_version(registry, version).classes_.size == 3
 
 
-def test_a_file_of_another_version_is_replaced_without_a_copy(registry, trained):
-    """zap wrote it, and its bytes are in the database."""
+# Pruning.
+
+
+def test_candidates_but_the_newest_lose_their_bytes_and_nothing_else(registry):
+    add_copies(registry, *["candidate"] * 4)
+    before = read_version(registry, 2)
+
     with write_transaction(registry) as connection:
-        row = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
-        second = {"model_version": 2, "status": "archived", "artefact": b"second", "sha256": sha256(b"second")}
-        connection.execute(insert(ModelVersion), row | second)
+        assert prune_candidates(connection, keep=2) == [2, 3]
 
-    export(registry, Version(2, second["sha256"]), trained.model_file)
+    assert pruned(registry) == [2, 3]
+    assert read_version(registry, 2) == before | {"artefact_bytes": None}
+    with pytest.raises(DamagedModel, match=r"the artefact of version 2 was pruned: it never served"):
+        load_version(registry, version(registry, 2))
+    assert load_version(registry, version(registry, 4)).classes_.size == 3
 
-    assert trained.model_file.read_bytes() == b"second"
-    assert list(trained.models_dir.glob("*.not-zap-*")) == []
+
+def test_a_version_that_served_is_never_pruned(registry):
+    add_copies(registry, "archived", "candidate", "archived")
+
+    with write_transaction(registry) as connection:
+        assert prune_candidates(connection, keep=0) == [3]
+
+    assert pruned(registry) == [3]
 
 
-def test_two_versions_are_never_in_production(registry):
-    with registry.connect() as connection:
-        row = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
+def test_what_was_pruned_is_not_pruned_again_and_counts_as_a_candidate(registry):
+    add_copies(registry, *["candidate"] * 2)
+    with write_transaction(registry) as connection:
+        assert prune_candidates(connection, keep=1) == [2]
+        assert prune_candidates(connection, keep=1) == []
+    add_copies(registry, "candidate")
 
-    with pytest.raises(IntegrityError), write_transaction(registry) as connection:
-        connection.execute(insert(ModelVersion), row | {"model_version": 2})
+    with write_transaction(registry) as connection:
+        assert prune_candidates(connection, keep=2) == []
+        assert prune_candidates(connection, keep=1) == [3]

@@ -1,14 +1,21 @@
 """Production: the version that serves in one process follows the one that the database names."""
 
+import io
+
+import joblib
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlmodel import col
 
 from zap.db import production as production_module
 from zap.db.engine import create_engine, write_transaction
+from zap.db.model_file import last_restored
+from zap.db.model_registry import artefact_of, production_version
 from zap.db.production import Production
+from zap.db.promotions import Reason, promote, roll_back
 from zap.db.tables import ModelVersion
 from zap.errors import NoModel
+from zap.ml.model import sha256
 
 
 @pytest.fixture
@@ -28,16 +35,19 @@ def production(registry, trained):
 def promote_copy(registry, **changes):
     """A second version in production, with the first one's bytes unless `changes` says otherwise."""
     with write_transaction(registry) as connection:
-        row = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
-        connection.execute(update(ModelVersion).values(status="archived"))
+        first = select(ModelVersion.__table__).where(col(ModelVersion.model_version) == 1)
+        row = dict(connection.execute(first).mappings().one())
         row.pop("model_version")
-        return connection.execute(
-            insert(ModelVersion).returning(col(ModelVersion.model_version)), row | {"status": "production"} | changes
-        ).scalar_one()
+        added = insert(ModelVersion).returning(col(ModelVersion.model_version))
+        number = connection.execute(added, row | {"status": "candidate"} | changes).scalar_one()
+        promote(connection, number, Reason())
+        return number
 
 
-def test_it_works(production):
+def test_it_works(production, trained):
     assert production.predictor.model_version == 1
+    assert production.refused is None
+    assert last_restored(trained.model_file) is None
 
 
 def test_nothing_serves_before_the_first_training(engine, tmp_path):
@@ -46,6 +56,7 @@ def test_nothing_serves_before_the_first_training(engine, tmp_path):
 
     with pytest.raises(NoModel, match="zap train"):
         _ = production.predictor
+    assert production.refused is None
     assert not (tmp_path / "model.joblib").exists()
 
 
@@ -55,6 +66,17 @@ def test_a_promotion_is_followed(production, registry):
     production.refresh()
 
     assert production.predictor.model_version == number
+
+
+def test_a_rollback_is_followed(production, registry):
+    promote_copy(registry)
+    production.refresh()
+
+    roll_back(registry, Reason())
+    production.refresh()
+
+    assert production.predictor.model_version == 1
+    assert production.refused is None
 
 
 def test_the_same_version_is_not_loaded_again(production):
@@ -72,7 +94,17 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(production, 
         production.refresh()
 
     assert production.predictor.model_version == 1
+    assert "version 2: the artefact's SHA-256 is" in production.refused
     assert list(trained.models_dir.glob("*.not-zap-*")) == []
+
+
+def test_a_version_that_this_code_reads_otherwise_leaves_the_old_one_serving(production, registry):
+    promote_copy(registry, classes=["Level 1", "Level 2", "Level 3"])
+
+    production.refresh()
+
+    assert production.predictor.model_version == 1
+    assert "version 2: the classes of the artefact are not those" in production.refused
 
 
 def test_a_version_that_cannot_be_loaded_at_start_is_told(registry, trained):
@@ -86,19 +118,34 @@ def test_a_version_that_cannot_be_loaded_at_start_is_told(registry, trained):
 
 
 def test_after_a_damaged_version_a_good_one_serves(production, registry):
+    good = artefact_of(registry, production_version(registry))
     promote_copy(registry, artefact=b"damaged")
     production.refresh()
-    with write_transaction(registry) as connection:
-        connection.execute(update(ModelVersion).values(status="archived"))
-        connection.execute(update(ModelVersion).where(col(ModelVersion.model_version) == 1).values(status="production"))
+    number = promote_copy(registry, artefact=good)
 
     production.refresh()
 
-    assert production.predictor.model_version == 1
+    assert production.predictor.model_version == number == 3
+    assert production.refused is None
 
 
-@pytest.mark.parametrize("change", ["deleted", "emptied", "swapped"])
-def test_the_file_is_restored_from_the_database(production, trained, change):
+def test_after_a_damaged_version_the_one_that_served_serves_again(production, registry):
+    promote_copy(registry, artefact=b"damaged")
+    production.refresh()
+    before = production.predictor
+    roll_back(registry, Reason())
+
+    production.refresh()
+
+    assert production.predictor is before
+    assert production.refused is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("deleted", "it was missing"), ("emptied", "it was empty"), ("swapped", "it held bytes that zap did not write")],
+)
+def test_the_file_is_restored_from_the_database(production, trained, change, reason):
     good = trained.model_file.read_bytes()
     trained.model_file.unlink()
     if change != "deleted":
@@ -107,6 +154,31 @@ def test_the_file_is_restored_from_the_database(production, trained, change):
     production.refresh()
 
     assert trained.model_file.read_bytes() == good
+    assert last_restored(trained.model_file)["reason"].startswith(reason)
+
+
+def test_a_file_that_is_not_there_yet_is_no_surprise(registry, tmp_path):
+    production = Production(registry, tmp_path / "new" / "model.joblib")
+
+    production.refresh()
+
+    assert (tmp_path / "new" / "model.joblib").exists()
+    assert last_restored(tmp_path / "new" / "model.joblib") is None
+
+
+def test_a_promoted_version_is_exported_and_what_was_said_of_the_one_before_is_gone(production, registry, trained):
+    trained.model_file.unlink()
+    production.refresh()
+    assert last_restored(trained.model_file)["model_version"] == 1
+    buffer = io.BytesIO()
+    joblib.dump(joblib.load(trained.model_file), buffer, compress=1)
+    promote_copy(registry, artefact=buffer.getvalue(), sha256=sha256(buffer.getvalue()))
+
+    production.refresh()
+
+    assert production.predictor.model_version == 2
+    assert trained.model_file.read_bytes() == buffer.getvalue()
+    assert last_restored(trained.model_file) is None
 
 
 def test_two_servers_that_share_a_folder_do_not_take_turns_for_ever(production, trained):

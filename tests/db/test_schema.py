@@ -46,7 +46,7 @@ def test_it_works(empty_database_url, engine_on):
     """From nothing to all the tables, and it says so."""
     lines = []
     upgrade(empty_database_url, lines.append)
-    assert lines == ["upgraded to 0001", "upgraded to 0002"]
+    assert lines == ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003"]
     assert set(inspect(engine_on(empty_database_url)).get_table_names()) == TABLES
 
 
@@ -111,13 +111,13 @@ def test_two_processes_upgrade_at_once(empty_database_url):
         process.stdin.flush()
     said = sorted(process.communicate(timeout=60)[0] for process in pair)
     assert [process.returncode for process in pair] == [0, 0]
-    assert said == ["", "upgraded to 0001\nupgraded to 0002\n"]
+    assert said == ["", "upgraded to 0001\nupgraded to 0002\nupgraded to 0003\n"]
 
 
 def test_a_newer_database_is_refused(database_url, engine_on):
     engine = engine_on(database_url)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DatabaseAhead, match=r"revision 9999, .*newest is 0002.*install that zap"):
+    with pytest.raises(DatabaseAhead, match=r"revision 9999, .*newest is 0003.*install that zap"):
         upgrade(database_url)
     with pytest.raises(DatabaseAhead):
         check_at_head(engine)

@@ -1,74 +1,139 @@
-"""Training runs: finished whole, or nothing of them stays."""
+"""Training runs: one at a time, finished whole, or nothing of them stays."""
+
+import threading
+from datetime import timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlmodel import col
 
-from zap.db.engine import training_lock, write_transaction
-from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
+from zap.db.engine import create_engine, process_lock, write_transaction
+from zap.db.tables import ModelVersion, Prediction, TrainingEvent, TrainingRun, utc_now
+from zap.db.train_predictions import log_train_predictions
 from zap.db.training_runs import (
-    clear_unfinished_runs_if_idle,
+    PROCESS_LOCK,
+    add_events,
+    beat,
+    cancel_run,
+    claim_run,
+    events_after,
+    fail_lapsed_runs,
     fail_run,
     finish_run,
-    log_train_predictions,
-    refuse_if_running,
-    running_runs,
-    start_run,
+    list_runs,
+    prune_events,
+    read_run,
+    remove_leftovers,
+    running_run,
 )
-from zap.errors import NoModel, TrainingFailed, TrainingRunning
+from zap.errors import NoModel, NotFound, RunEnded, TrainingCancelled, TrainingFailed, TrainingRunning
 
 CLASSES = ["A", "B"]
 
 
-def add_version(engine, run_id):
+def add_version(engine, run_id, status="candidate"):
     """A version row; what its bytes are does not matter here."""
     with write_transaction(engine) as connection:
         return connection.execute(
             insert(ModelVersion).returning(col(ModelVersion.model_version)),
             {
-                "run_id": run_id, "status": "candidate", "created_at": utc_now(), "artefact": b"x", "sha256": "x",
+                "run_id": run_id, "status": status, "created_at": utc_now(), "artefact": b"x", "sha256": "x",
                 "hyper_parameters": {}, "contract": {},
             },
         ).scalar_one()  # fmt: skip
 
 
-def log_rows(engine, version, n=4500):
+def log_rows(engine, run_id, version, n=10):
     probabilities = np.tile([0.25, 0.75], (n, 1))
-    return list(log_train_predictions(engine, version, CLASSES, ["A"] * n, probabilities))
+    return list(
+        log_train_predictions(
+            engine, lambda connection: beat(connection, run_id), version, CLASSES, ["A"] * n, probabilities
+        )
+    )
+
+
+def heard(engine, run_id, seconds_ago):
+    """As if the process of a run was last heard of so long ago."""
+    with write_transaction(engine) as connection:
+        heard_at = utc_now() - timedelta(seconds=seconds_ago)
+        connection.execute(update(TrainingRun).where(col(TrainingRun.run_id) == run_id).values(heartbeat_at=heard_at))
+
+
+def finish(engine, run_id, report):
+    with write_transaction(engine) as connection:
+        finish_run(connection, run_id, report)
 
 
 def column(engine, which):
     with engine.connect() as connection:
-        return list(connection.scalars(select(col(which))))
+        return list(connection.scalars(select(col(which)).order_by(*which.class_.__table__.primary_key)))
 
 
 def test_it_works(engine):
-    run = start_run(engine)
+    run = claim_run(engine, "train", {"windows": True})
     version = add_version(engine, run)
-    assert log_rows(engine, version) == [2000, 4000, 4500]
-    assert running_runs(engine) == [run]
+    assert log_rows(engine, run, version, 4500) == [2000, 4000, 4500]
+    assert running_run(engine) == run
 
-    finish_run(engine, run, {"test_f1_score": 0.5}, version, {"log_loss": 1.0})
+    finish(engine, run, {"test_f1_score": 0.5})
 
-    assert running_runs(engine) == []
-    assert column(engine, TrainingRun.status) == ["finished"]
-    assert column(engine, TrainingRun.report) == [{"test_f1_score": 0.5}]
-    assert column(engine, ModelVersion.status) == ["production"]
+    assert running_run(engine) is None
+    found = read_run(engine, run)
+    assert (found["kind"], found["status"], found["options"]) == ("train", "finished", {"windows": True})
+    assert found["report"] == {"test_f1_score": 0.5}
+    assert found["started_at"] <= found["heartbeat_at"] <= found["finished_at"]
     assert column(engine, Prediction.predicted_class) == ["B"] * 4500
     assert column(engine, Prediction.actual_class) == ["A"] * 4500
     assert column(engine, Prediction.probabilities)[0] == {"A": 0.25, "B": 0.75}
 
 
-def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
-    first = start_run(engine)
-    kept = add_version(engine, first)
-    log_rows(engine, kept, 10)
-    finish_run(engine, first, {}, kept, {})
-    second = start_run(engine)
-    log_rows(engine, add_version(engine, second))
+# One at a time.
 
-    fail_run(engine, second, NoModel("why").problem())
+
+def test_a_second_run_is_refused_with_a_link_to_the_first(engine):
+    first = claim_run(engine, "tune", {})
+
+    with pytest.raises(TrainingRunning, match=f"training run {first} has not ended") as refused:
+        claim_run(engine, "train", {})
+
+    assert refused.value.problem()["training_run"] == f"/training-runs/{first}"
+    assert len(column(engine, TrainingRun.run_id)) == 1
+
+
+def test_of_many_that_claim_at_once_one_runs(engine, database_url):
+    claimed, refused = [], []
+
+    def claim():
+        own = create_engine(database_url)
+        try:
+            claimed.append(claim_run(own, "train", {}))
+        except TrainingRunning as error:
+            refused.append(error)
+        own.dispose()
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(claimed), len(refused)) == (1, 7)
+    assert column(engine, TrainingRun.status) == ["running"]
+
+
+# Ends without a version.
+
+
+def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
+    first = claim_run(engine, "train", {})
+    kept = add_version(engine, first)
+    log_rows(engine, first, kept)
+    finish(engine, first, {})
+    second = claim_run(engine, "train", {})
+    log_rows(engine, second, add_version(engine, second), 4500)
+
+    assert fail_run(engine, second, NoModel("why"))
 
     assert column(engine, TrainingRun.status) == ["finished", "failed"]
     assert column(engine, TrainingRun.report)[1]["detail"] == "why"
@@ -76,63 +141,168 @@ def test_a_run_that_failed_leaves_its_reason_and_nothing_else(engine):
     assert column(engine, Prediction.model_version) == [kept] * 10
 
 
-def test_what_fails_after_the_promotion_changes_nothing(engine):
-    run = start_run(engine)
+def test_what_fails_after_the_end_changes_nothing(engine):
+    run = claim_run(engine, "train", {})
     version = add_version(engine, run)
-    log_rows(engine, version)
-    finish_run(engine, run, {"test_f1_score": 0.5}, version, {})
+    log_rows(engine, run, version)
+    finish(engine, run, {"test_f1_score": 0.5})
 
-    fail_run(engine, run, {"detail": "told to stop a moment too late"})
+    assert not fail_run(engine, run, TrainingFailed("told to stop a moment too late"))
 
     assert column(engine, TrainingRun.status) == ["finished"]
-    assert column(engine, ModelVersion.status) == ["production"]
-    assert len(column(engine, Prediction.prediction_id)) == 4500
-
-
-def test_a_new_version_archives_the_one_that_served(engine):
-    for _ in range(3):
-        run = start_run(engine)
-        finish_run(engine, run, {}, add_version(engine, run), {})
-
-    assert sorted(column(engine, ModelVersion.status)) == ["archived", "archived", "production"]
-
-
-def test_at_start_a_run_whose_process_died_is_cleared(engine):
-    run = start_run(engine)
-    log_rows(engine, add_version(engine, run))
-
-    clear_unfinished_runs_if_idle(engine)
-
-    assert column(engine, TrainingRun.status) == ["failed"]
-    assert column(engine, Prediction.prediction_id) == []
-
-
-def test_at_start_a_run_that_is_alive_is_left_alone(engine):
-    run = start_run(engine)
-    log_rows(engine, add_version(engine, run), 10)
-
-    with training_lock(engine):
-        clear_unfinished_runs_if_idle(engine)
-
-    assert column(engine, TrainingRun.status) == ["running"]
+    assert column(engine, ModelVersion.model_version) == [version]
     assert len(column(engine, Prediction.prediction_id)) == 10
 
 
-def test_only_a_run_that_is_alive_is_in_the_way(engine):
-    refuse_if_running(engine)
-    start_run(engine)
-    refuse_if_running(engine)
+def test_a_cancelled_run_can_change_nothing_any_more_and_the_next_can_begin(engine):
+    run = claim_run(engine, "train", {})
+    version = add_version(engine, run)
+    log_rows(engine, run, version)
 
-    with training_lock(engine), pytest.raises(TrainingRunning):
-        refuse_if_running(engine)
+    cancel_run(engine, run)
+
+    for write in (lambda: log_rows(engine, run, version), lambda: finish(engine, run, {})):
+        with pytest.raises(TrainingCancelled):
+            write()
+    assert len(column(engine, Prediction.prediction_id)) == 10
+    second = claim_run(engine, "train", {})
+    # Whoever comes next removes what is left of it, should nobody else have come to it.
+    assert column(engine, Prediction.prediction_id) == []
+    assert column(engine, ModelVersion.model_version) == []
+    assert (read_run(engine, run)["status"], read_run(engine, second)["status"]) == ("cancelled", "running")
 
 
-def test_a_version_that_is_gone_is_not_promoted_and_the_old_one_serves_on(engine):
-    first = start_run(engine)
-    kept = add_version(engine, first)
-    finish_run(engine, first, {}, kept, {})
+def test_a_run_is_cancelled_once_and_only_while_it_runs(engine):
+    run = claim_run(engine, "train", {})
+    cancel_run(engine, run)
 
-    with pytest.raises(TrainingFailed):
-        finish_run(engine, start_run(engine), {}, 999, {})
+    with pytest.raises(RunEnded, match="it is cancelled"):
+        cancel_run(engine, run)
+    finished = claim_run(engine, "train", {})
+    finish(engine, finished, {})
+    with pytest.raises(RunEnded, match="it is finished"):
+        cancel_run(engine, finished)
+    with pytest.raises(NotFound):
+        cancel_run(engine, 99)
 
-    assert column(engine, ModelVersion.status) == ["production"]
+
+def test_leftovers_are_those_of_runs_that_ended_without_a_version(engine):
+    finished = claim_run(engine, "train", {})
+    kept = add_version(engine, finished)
+    log_rows(engine, finished, kept)
+    finish(engine, finished, {})
+    cancelled = claim_run(engine, "train", {})
+    log_rows(engine, cancelled, add_version(engine, cancelled))
+    cancel_run(engine, cancelled)
+
+    remove_leftovers(engine)
+
+    assert column(engine, ModelVersion.model_version) == [kept]
+    assert column(engine, Prediction.model_version) == [kept] * 10
+
+
+# Deaths.
+
+
+@pytest.mark.parametrize(("seconds", "dead"), [(0, False), (6, False), (9, True)])
+def test_a_run_that_is_not_heard_of_has_died(empty_postgresql_url, at_head, seconds, dead):
+    """On PostgreSQL, where the process may be on any machine."""
+    engine = at_head(empty_postgresql_url)
+    run = claim_run(engine, "train", {})
+    log_rows(engine, run, add_version(engine, run))
+    heard(engine, run, seconds)
+
+    assert fail_lapsed_runs(engine) == [run] * dead
+
+    assert read_run(engine, run)["status"] == ("failed" if dead else "running")
+    assert len(column(engine, Prediction.prediction_id)) == (0 if dead else 10)
+    if dead:
+        assert "its process or machine died" in read_run(engine, run)["report"]["detail"]
+        with pytest.raises(TrainingFailed, match="taken for dead"):
+            log_rows(engine, run, 1)
+
+
+def test_a_run_whose_process_holds_its_lock_is_alive_however_long_it_cannot_write(sqlite_engine):
+    """On SQLite, where a long import keeps everybody else from writing."""
+    run = claim_run(sqlite_engine, "train", {})
+    heard(sqlite_engine, run, 3600)
+
+    with process_lock(sqlite_engine, PROCESS_LOCK, timeout=0):
+        assert fail_lapsed_runs(sqlite_engine) == []
+    assert fail_lapsed_runs(sqlite_engine) == [run]
+
+
+def test_on_sqlite_the_death_of_a_process_is_known_at_once(sqlite_engine):
+    run = claim_run(sqlite_engine, "train", {})
+    assert fail_lapsed_runs(sqlite_engine) == []
+    heard(sqlite_engine, run, 0)
+
+    assert fail_lapsed_runs(sqlite_engine) == [run]
+
+
+def test_a_run_whose_process_never_began_has_died_too(engine):
+    run = claim_run(engine, "train", {})
+    with write_transaction(engine) as connection:
+        connection.execute(update(TrainingRun).values(started_at=utc_now() - timedelta(seconds=15)))
+
+    assert fail_lapsed_runs(engine) == [run]
+
+
+def test_a_new_run_does_not_wait_for_one_that_died(engine):
+    run = claim_run(engine, "train", {})
+    heard(engine, run, 11)
+
+    second = claim_run(engine, "train", {})
+
+    assert column(engine, TrainingRun.status) == ["failed", "running"]
+    assert second == run + 1
+
+
+# What runs tell.
+
+
+def test_events_are_read_from_where_somebody_was(engine):
+    run = claim_run(engine, "train", {})
+    told = [{"phase": "fit", "done": done, "total": 3} for done in range(4)]
+    with write_transaction(engine) as connection:
+        add_events(connection, run, told)
+
+    every = events_after(engine, run, 0)
+
+    assert [data for _, data in every] == told
+    assert events_after(engine, run, every[1][0]) == every[2:]
+    assert events_after(engine, run, every[-1][0]) == []
+    assert read_run(engine, run)["progress"] == told[-1]
+
+
+def test_events_of_old_runs_are_forgotten(engine, monkeypatch):
+    monkeypatch.setattr("zap.db.training_runs._RUNS_WITH_EVENTS", 2)
+    runs = []
+    for _ in range(3):
+        runs.append(claim_run(engine, "train", {}))
+        with write_transaction(engine) as connection:
+            add_events(connection, runs[-1], [{"phase": "fit", "done": 0, "total": 1}])
+        finish(engine, runs[-1], {})
+
+    prune_events(engine)
+
+    assert column(engine, TrainingEvent.run_id) == runs[1:]
+    assert len(column(engine, TrainingRun.run_id)) == 3
+
+
+def test_runs_are_listed_newest_first_and_page_by_page(engine):
+    runs = []
+    for _ in range(5):
+        runs.append(claim_run(engine, "train", {}))
+        finish(engine, runs[-1], {"large": "x"})
+
+    page = list_runs(engine, 2)
+
+    assert [run["run_id"] for run in page] == runs[:-3:-1]
+    assert [run["run_id"] for run in list_runs(engine, 9, before=runs[3])] == runs[2::-1]
+    assert "report" not in page[0]
+
+
+def test_a_run_that_is_not_there_is_not_found(engine):
+    with pytest.raises(NotFound, match="no training run 7"):
+        read_run(engine, 7)

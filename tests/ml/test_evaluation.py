@@ -21,7 +21,7 @@ from zap.ml.evaluation import (
     rows_to_score,
     with_windows,
 )
-from zap.ml.training import driver_codes, past_features
+from zap.ml.training import driver_codes, mix_of, past_features
 from zap.ml.user_history import PRIOR_WEIGHT
 
 TYPES = ["AC", "DC"]
@@ -46,7 +46,7 @@ def scored(frame, n_train, probabilities=None, types=TYPES):
         test["charger_type"].tolist(),
         drivers[n_train:],
         several_types=frame["charger_type"].groupby(drivers).transform("nunique").to_numpy()[n_train:] > 1,
-        past=past_features(frame, types, n_train)[n_train:],
+        past=past_features(frame, types, mix_of(train, types))[n_train:],
         mix=np.array([(train["charger_type"] == name).mean() for name in types]),
         probabilities=even if probabilities is None else probabilities,
     )

@@ -11,7 +11,7 @@ from zap.ml.features import FEATURES
 from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor, explain
 from zap.ml.model import ChargerTypeModel
-from zap.ml.training import past_features
+from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import PastSession, UserHistory, driver_column
 
 NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {
@@ -48,7 +48,7 @@ def known(request, frame):
     names = np.array(["A", "B", "C"])[: request.param]
     used = names[(frame["state_of_charge_start"] // (100 / request.param)).astype(int).clip(upper=request.param - 1)]
     sessions = frame.assign(charger_type=used)
-    return sessions, past_features(sessions, names.tolist(), len(sessions))
+    return sessions, past_features(sessions, names.tolist(), mix_of(sessions, names.tolist()))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """ChargerTypeModel: a scikit-learn style estimator of natural-unit columns that survives saving to the bit."""
 
 import pickle
+import time
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,13 @@ from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import RawHistory, clean_history
 from zap.ml.model import ChargerTypeModel, booster_probabilities, sha256
 from zap.ml.sample import sample_history
-from zap.ml.training import past_features
+from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import driver_column, history_columns, type_columns
+
+
+def past_of(frame, types):
+    """What was known of each driver; all sessions are trained on."""
+    return past_features(frame, types, mix_of(frame, types))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def history():
 
 @pytest.fixture(scope="module")
 def past(history):
-    return past_features(history, sorted(history["charger_type"].unique()), len(history))
+    return past_of(history, sorted(history["charger_type"].unique()))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def test_the_booster_has_the_parameters(model):
 
 def test_two_charger_types_are_enough(history):
     two = history[history["charger_type"] != "Level 1"]
-    past = past_features(two, ["DC Fast Charger", "Level 2"], len(two))
+    past = past_of(two, ["DC Fast Charger", "Level 2"])
 
     fitted = ChargerTypeModel(n_estimators=20, n_jobs=1).fit(two, two["charger_type"], past=past)
 
@@ -171,7 +177,7 @@ def strangers(n=1500, *, matters, drivers=None, seed=1):
             "vehicle_model": "Leaf",
         }
     )
-    return frame, past_features(frame, ["A", "B"], len(frame))
+    return frame, past_of(frame, ["A", "B"])
 
 
 def fitted_to(frame, past, **params):
@@ -222,16 +228,14 @@ def test_where_the_earlier_sessions_have_a_single_type_new_drivers_get_the_mix()
     frame, _ = strangers(matters=1)
     frame["charger_type"] = ["A"] * 1200 + ["A", "B"] * 150
 
-    assert fitted_to(frame, past_features(frame, ["A", "B"], len(frame))).cold_weight_ == 0
+    assert fitted_to(frame, past_of(frame, ["A", "B"])).cold_weight_ == 0
 
 
 def test_only_drivers_without_a_past_are_drawn_towards_the_mix(history, past):
     random = np.random.default_rng(3)
     mixed = past.copy()
     nobody = random.random(len(mixed)) < 0.3
-    mixed[nobody] = past_features(history.assign(user_id=None), sorted(history["charger_type"].unique()), len(history))[
-        nobody
-    ]
+    mixed[nobody] = past_of(history.assign(user_id=None), sorted(history["charger_type"].unique()))[nobody]
     fitted = ChargerTypeModel(n_estimators=20, n_jobs=1).fit(history, history["charger_type"], past=mixed)
     fitted.cold_weight_ = w = 0.4
     cold = mixed[:, driver_column("sessions", 3)] == 0
@@ -252,7 +256,7 @@ def test_without_pasts_everybody_is_new(model, history):
 
     found = model.predict_proba(history)
 
-    nobody = past_features(history.assign(user_id=None), types, len(history))
+    nobody = past_of(history.assign(user_id=None), types)
     assert found.tobytes() == model.predict_proba(history, nobody).tobytes()
 
 
@@ -394,11 +398,85 @@ def test_a_known_value_that_no_row_has_counts_as_missing(history):
     assert strange.tobytes() == fitted.predict_proba(history.assign(user_type=None)).tobytes()
 
 
-def test_progress_is_told_round_by_round(history):
+# What is told of the boosting, and how it draws rows.
+
+
+@pytest.mark.parametrize("types", [2, 3])
+def test_progress_is_told_round_by_round_with_the_log_loss_so_far(history, monkeypatch, types):
+    monkeypatch.setattr(model_module, "_TOLD_SECONDS", 0)
+    some = history[history["charger_type"].isin(sorted(history["charger_type"].unique())[:types])]
+    told = []
+
+    fitted = ChargerTypeModel(n_estimators=5, n_jobs=1).fit(
+        some, some["charger_type"], progress=lambda *step: told.append(step)
+    )
+
+    assert [step[:2] for step in told] == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    losses = [step[2] for step in told]
+    assert losses == sorted(losses, reverse=True)
+    found = booster_probabilities(fitted.booster_, fitted.matrix(some), 1)
+    chosen = found[np.arange(len(some)), np.searchsorted(fitted.classes_, some["charger_type"])]
+    assert losses[-1] == pytest.approx(-np.log(chosen).mean())
+
+
+def test_progress_is_told_a_few_times_a_second(history):
+    told = []
+    begin = time.monotonic()
+
+    ChargerTypeModel(n_estimators=60, n_jobs=1).fit(
+        history, history["charger_type"], progress=lambda done, *_: told.append(done)
+    )
+
+    assert told[0] == 1
+    assert told[-1] == 60
+    assert len(told) <= 2 + (time.monotonic() - begin) / 0.2
+
+
+def test_the_end_is_told_in_any_case(history, monkeypatch):
+    monkeypatch.setattr(model_module, "_TOLD_SECONDS", np.inf)
     told = []
 
     ChargerTypeModel(n_estimators=5, n_jobs=1).fit(
-        history, history["charger_type"], progress=lambda *step: told.append(step)
+        history, history["charger_type"], progress=lambda done, *_: told.append(done)
     )
 
-    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert told == [5]
+
+
+@pytest.mark.parametrize("subsample", [1.0, 0.5])
+def test_telling_progress_changes_no_tree(history, past, monkeypatch, subsample):
+    monkeypatch.setattr(model_module, "_TOLD_SECONDS", 0)
+    silent, telling = (ChargerTypeModel(n_estimators=8, subsample=subsample, n_jobs=1) for _ in range(2))
+
+    silent.fit(history, history["charger_type"], past=past)
+    telling.fit(history, history["charger_type"], past=past, progress=lambda *_: None)
+
+    assert telling.booster_.model_to_string() == silent.booster_.model_to_string()
+    assert telling.cold_weight_ == silent.cold_weight_
+
+
+@pytest.mark.parametrize("subsample", [1.0, 0.5, 0.25])
+def test_a_tree_sees_the_share_of_the_rows_that_is_asked_for(history, past, subsample):
+    fitted = ChargerTypeModel(n_estimators=3, subsample=subsample, n_jobs=1)
+
+    fitted.fit(history, history["charger_type"], past=past)
+
+    nodes = fitted.booster_.trees_to_dataframe()
+    roots = nodes[nodes["node_depth"] == 1]
+    # LightGBM counts the rows of a sample by their weights.
+    assert roots["count"].tolist() == pytest.approx([subsample * len(history)] * 9, rel=0.15)
+
+
+def test_each_tree_draws_rows_of_its_own(history, past):
+    """With a rate of next to nothing, all trees of a type would be the same on the same rows."""
+    slow = {"n_estimators": 2, "learning_rate": 1e-9, "colsample_bytree": 1.0, "n_jobs": 1}
+
+    def first_splits(subsample):
+        fitted = ChargerTypeModel(**slow, subsample=subsample).fit(history, history["charger_type"], past=past)
+        nodes = fitted.booster_.trees_to_dataframe()
+        return nodes[nodes["node_depth"] == 1]["split_gain"].round(3).tolist()
+
+    every, drawn = first_splits(1.0), first_splits(0.5)
+
+    assert every[:3] == every[3:]
+    assert drawn[:3] != drawn[3:]

@@ -1,8 +1,12 @@
 """Split, fit, score and try over rolling windows."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zap.errors import UnusableHistory
 from zap.ml import training
@@ -12,9 +16,9 @@ from zap.ml.sample import sample_history
 from zap.ml.training import (
     FEWEST_SESSIONS,
     TEST_SHARE,
-    WINDOW_STARTS,
     driver_codes,
     fit,
+    mix_of,
     past_features,
     rolling_windows,
     score,
@@ -22,6 +26,7 @@ from zap.ml.training import (
     split_by_time,
     train_predictions,
 )
+from zap.ml.training_options import HYPER_PARAMETERS
 from zap.ml.user_history import driver_column, history_columns, type_columns
 
 QUICK = {"n_estimators": 10, "num_leaves": 5}
@@ -104,9 +109,23 @@ def test_the_first_ninety_percent_are_trained_on(n, n_train):
 
 def test_every_tenth_row_count_splits_exactly():
     for n in (*range(FEWEST_SESSIONS, 3000), 1_000_000):
-        frame = pd.DataFrame(index=range(n))
-        assert training._rows(frame, 1 - TEST_SHARE) == n * 9 // 10
-        assert [training._rows(frame, start) for start in WINDOW_STARTS] == [n * tenth // 10 for tenth in range(5, 10)]
+        assert training._rows(n, 1 - TEST_SHARE) == n * 9 // 10
+        starts = [1 - TEST_SHARE * parts for parts in range(5, 0, -1)]
+        assert [training._rows(n, start) for start in starts] == [n * tenth // 10 for tenth in range(5, 10)]
+
+
+@pytest.mark.parametrize(("share", "n_train"), [(0.01, 132), (0.05, 127), (0.3, 93), (0.5, 67)])
+def test_another_share_can_be_tested_on(share, n_train):
+    split = split_by_time(alternating(134), test_share=share)
+
+    assert (split.n_train, split.n_test) == (n_train, 134 - n_train)
+
+
+def test_all_sessions_are_learned_from_unless_a_window_of_history_is_asked_for():
+    split = split_by_time(alternating(100))
+
+    assert (split.first, split.n_train, split.n_test) == (0, 90, 10)
+    assert (split.trained, split.tested) == (slice(0, 90), slice(90, 100))
 
 
 def test_too_few_sessions_are_refused_with_what_was_dropped():
@@ -156,6 +175,141 @@ def test_a_user_type_that_only_the_last_sessions_have_can_be_asked_about():
     assert "Astronaut" in model.contract_["categories"]["user_type"]
 
 
+# A window of history.
+
+
+def at(hours):
+    """When so many of the sessions of `history` have started before."""
+    return (pd.Timestamp("2024-01-01") + pd.Timedelta(hours=hours)).to_pydatetime()
+
+
+def test_the_window_of_history_begins_with_its_first_moment_and_ends_before_its_last():
+    whole = alternating(200)
+
+    split = split_by_time(whole, since=at(40), until=at(160))
+
+    assert split.frame.equals(whole.frame[:160])
+    assert (split.first, split.n_train, split.n_test) == (40, 108, 12)
+    assert split.train.index.tolist() == list(range(40, 148))
+    assert split.test.index.tolist() == list(range(148, 160))
+    assert split.train_past.tobytes() == split.past[40:148].tobytes()
+    assert split.test_past.tobytes() == split.past[148:160].tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 90), min_size=1, max_size=150),
+    st.none() | st.integers(0, 90),
+    st.none() | st.integers(0, 91),
+    st.sampled_from([0.01, 0.1, 0.25, 0.5]),
+)
+def test_whatever_the_window_its_sessions_are_trained_on_and_then_tested_on(hours, since, until, share):
+    whole = alternating(len(hours))
+    whole.frame["charging_start_time"] = [at(hour) for hour in sorted(hours)]
+    inside = [since is None or hour >= since for hour in sorted(hours) if until is None or hour < until]
+    window = {"since": None if since is None else at(since), "until": None if until is None else at(until)}
+
+    if sum(inside) < FEWEST_SESSIONS:
+        with pytest.raises(UnusableHistory, match=f"{sum(inside)} usable sessions"):
+            split_by_time(whole, **window, test_share=share)
+        return
+    split = split_by_time(whole, **window, test_share=share)
+
+    assert len(split.frame) == len(split.past) == len(inside)
+    assert [*split.train.index, *split.test.index] == np.flatnonzero(inside).tolist()
+    assert split.n_train == int(sum(inside) * (1 - Fraction(str(share))))
+
+
+def test_earlier_sessions_stay_in_the_past_of_their_drivers():
+    """What is known of a driver is the same as without the window; its own shares lean on the window's mix."""
+    whole = history([("A", "B")[row % 3 == 0] for row in range(200)])
+
+    windowed, plain = split_by_time(whole, since=at(80)), split_by_time(whole)
+
+    assert windowed.past.shape == plain.past.shape
+    # All but the shares, which are smoothed towards the mix.
+    own = type_columns("mean_state_of_charge", 2).start
+    assert windowed.past[:, own:].tobytes() == plain.past[:, own:].tobytes()
+    earlier = windowed.train_past[:, driver_column("sessions", 2)]
+    assert earlier.tolist() == [(80 + row) // 7 for row in range(windowed.n_train)]
+    expected = past_features(whole.frame, ("A", "B"), mix_of(whole.frame[80:188], ("A", "B")))
+    assert windowed.past.tobytes() == expected.tobytes()
+    assert windowed.past.tobytes() != plain.past.tobytes()
+
+
+def test_earlier_sessions_are_not_in_the_mix():
+    """A new driver is told by the sessions of the window: before its first day by nothing."""
+    used = ["A"] * 96 + ["A", "B", "B"] * 40
+    split = split_by_time(history(used, users=[None] * 216), since=at(96))
+
+    shares = split.past[:, type_columns("share", 2)]
+    assert shares[:120].tolist() == [[0.5, 0.5]] * 120
+    # One session of each type, and those of the window's first day.
+    assert shares[120].tolist() == [(1 + 8) / (2 + 24), (1 + 16) / (2 + 24)]
+    # The model tells new drivers the same as it learned from.
+    model = fit(split, QUICK, n_jobs=1)
+    assert model.matrix(split.train).tobytes() == model.matrix(split.train, split.train_past).tobytes()
+
+
+def test_earlier_sessions_are_not_trained_on():
+    """The booster counts its rows, and the contract knows nothing of their holes."""
+    whole = alternating(200)
+    whole.frame.loc[:79, "temperature_c"] = np.nan
+    whole.frame.loc[:79, "vehicle_model"] = "e-Golf"
+    split = split_by_time(whole, since=at(80))
+
+    model = fit(split, QUICK, n_jobs=1)
+
+    nodes = model.booster_.trees_to_dataframe()
+    assert set(nodes[nodes["node_depth"] == 1]["count"]) == {split.n_train} == {108}
+    assert model.contract_["fields"]["temperature_c"] == "required"
+    assert train_predictions(split, model).shape == (108, 2)
+    scores = score(split, model)
+    assert sum(map(sum, scores["confusion_matrix"])) == split.n_test == 12
+    # What may be asked about are the categories of all that is known.
+    assert model.contract_["categories"]["vehicle_model"] == ["Leaf", "e-Golf"]
+
+
+def test_a_type_of_earlier_sessions_alone_is_not_learned():
+    split = split_by_time(history(["C"] * 50 + ["A", "B"] * 50, users=["u"] * 150), since=at(50))
+
+    assert split.types == ("A", "B")
+    assert fit(split, QUICK, n_jobs=1).classes_.tolist() == ["A", "B"]
+    # The driver is known to have used something else.
+    assert split.past[50, driver_column("sessions", 2)] == 50
+    assert split.past[50, driver_column("last_type", 2)] == -1
+
+
+def test_nothing_is_known_of_sessions_after_the_window():
+    whole, other = alternating(200), alternating(200)
+    other.frame.loc[150:, "charger_type"] = "C"
+    other.frame.loc[150:, "user_type"] = "Astronaut"
+    other.frame.loc[150:, "user_id"] = "u0"
+
+    split, same = (split_by_time(one, until=at(150)) for one in (whole, other))
+
+    assert same.frame.equals(split.frame)
+    assert same.past.tobytes() == split.past.tobytes()
+    models = [fit(one, QUICK, n_jobs=1) for one in (split, same)]
+    assert models[0].contract_ == models[1].contract_
+    assert models[0].booster_.model_to_string() == models[1].booster_.model_to_string()
+    assert score(split, models[0]) == score(same, models[1])
+
+
+def test_too_few_sessions_in_the_window_are_told_from_too_few_at_all():
+    with pytest.raises(UnusableHistory, match="49 usable sessions of 200 lie in the window of history"):
+        split_by_time(alternating(200), since=at(151))
+    with pytest.raises(UnusableHistory, match="0 usable sessions of 200"):
+        split_by_time(alternating(200), since=at(900))
+    with pytest.raises(UnusableHistory, match="0 usable sessions of 200"):
+        split_by_time(alternating(200), until=at(0))
+
+
+def test_a_single_type_in_the_window_is_refused_by_its_name():
+    with pytest.raises(UnusableHistory, match="54 sessions to train on have only one charger type, 'B'"):
+        split_by_time(history(["A", "B"] * 50 + ["B"] * 60), since=at(100))
+
+
 # What was known of the drivers.
 
 
@@ -201,6 +355,17 @@ def test_sessions_without_a_user_have_no_past():
     assert earlier[::2].tolist() == list(range(30))
     scores = score(split, fit(split, QUICK, n_jobs=1))
     assert scores["by_earlier_sessions"]["0"]["sessions"] == 3
+
+
+def test_intervals_are_of_the_drivers_who_are_tested_on():
+    """Here nine; of those trained on there are more."""
+    users = [f"u{row % (30 if row < 90 else 9)}" for row in range(180)]
+    whole = history([("A", "B")[row % 3 == 0] for row in range(180)], users=users)
+
+    nine, thirty = (split_by_time(whole, until=end, test_share=0.4) for end in (None, at(100)))
+
+    assert score(nine, fit(nine, QUICK, n_jobs=1))["test_f1_interval"] is None
+    assert score(thirty, fit(thirty, QUICK, n_jobs=1))["test_f1_interval"] is not None
 
 
 def test_whether_a_driver_uses_several_types_is_told_by_the_whole_history():
@@ -257,6 +422,20 @@ def test_the_training_predictions_are_the_models_own(split, model):
     assert probabilities.tobytes() == model.predict_proba(split.train, split.train_past).tobytes()
 
 
+@pytest.mark.parametrize("edge", ["minimum", "maximum"])
+@pytest.mark.parametrize("parameter", HYPER_PARAMETERS, ids=lambda parameter: parameter.name)
+def test_whatever_hyper_parameter_may_be_asked_for_can_be_trained_with(parameter, edge):
+    """With as few sessions as there may be."""
+    split = split_by_time(alternating(FEWEST_SESSIONS), test_share=0.5)
+    value = getattr(parameter, edge)
+    if edge == "minimum" and parameter.minimum_excluded:
+        value = 1e-9
+
+    model = fit(split, {"n_estimators": 2, parameter.name: value}, n_jobs=1)
+
+    assert np.isfinite(model.predict_proba(split.test, split.test_past)).all()
+
+
 # Rolling windows.
 
 
@@ -279,6 +458,38 @@ def test_there_are_five_windows_one_after_the_other(split):
         assert window.past[:, counts:].tobytes() == split.past[: len(window.past), counts:].tobytes()
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(FEWEST_SESSIONS, 200),
+    share=st.sampled_from(["0.01", "0.05", "0.1", "0.12", "0.15", "0.2", "0.25", "0.3", "0.5"]),
+    before=st.sampled_from([0, 20]),
+    after=st.sampled_from([0, 20]),
+)
+def test_windows_test_on_as_much_each_and_none_on_the_first_half(n, share, before, after):
+    """At most five, of whatever share and in whatever window of history; those with nothing to test on are left out."""
+    whole = alternating(before + n + after)
+    split = split_by_time(whole, since=at(before), until=at(before + n), test_share=float(share))
+
+    windows = list(rolling_windows(split))
+
+    starts = [1 - Fraction(share) * parts for parts in range(5, 0, -1)]
+    expected = sorted({int(n * start) for start in starts if start >= Fraction(1, 2)})
+    assert [window.n_train for window in windows] == expected
+    assert [window.n_train + window.n_test for window in windows] == [*expected[1:], n]
+    for window in windows:
+        assert window.first == before
+        assert window.train.index.tolist() == list(range(before, before + window.n_train))
+        assert window.test.index.tolist() == list(range(before + window.n_train, len(window.frame)))
+        mix = mix_of(window.train, window.types)
+        assert window.past.tobytes() == past_features(window.frame, window.types, mix).tobytes()
+
+
+def test_a_window_of_half_the_sessions_is_the_only_one():
+    split = split_by_time(alternating(101), test_share=0.5)
+
+    assert list(rolling_windows(split)) == [split]
+
+
 def test_a_window_with_a_single_type_to_train_on_is_left_out():
     split = split_by_time(history(["A"] * 65 + ["A", "B"] * 17 + ["A"]))
 
@@ -294,7 +505,7 @@ def test_a_window_knows_only_the_types_of_its_own_training():
 
     assert [window.types for window in windows] == [("A", "B")] * 3 + [("A", "B", "C")] * 2
     for window in windows:
-        expected = past_features(window.frame, window.types, window.n_train)
+        expected = past_features(window.frame, window.types, mix_of(window.train, window.types))
         assert window.past.tobytes() == expected.tobytes()
         assert window.past.shape[1] == len(history_columns(window.types))
 

@@ -1,5 +1,7 @@
 """The search for hyper-parameters: in the training part, over folds in time order, the defaults among the tried."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,8 +50,8 @@ def test_the_test_part_is_never_looked_at(split):
     """With other charger types in the last 10 %, nothing changes."""
     frame = split.frame.copy()
     frame.loc[split.n_train :, "charger_type"] = "Level 1"
-    other = type(split)(frame, split.past.copy(), split.types, split.n_train, split.n_test)
-    other.past[split.n_train :] = np.nan
+    other = replace(split, frame=frame, past=split.past.copy())
+    other.past[split.tested] = np.nan
 
     assert search(other, Budget(trials=2), n_jobs=1).trials == search(split, Budget(trials=2), n_jobs=1).trials
 
@@ -86,14 +88,13 @@ def test_folds_whose_training_part_has_one_type_are_left_out(split):
     frame = split.frame.copy()
     frame["charger_type"] = "Level 1"
     frame.loc[split.n_train * 7 // 10 :, "charger_type"] = "Level 2"
-    types = ("Level 1", "Level 2")
-    past = np.full((len(frame), 2 * 6 + 17), 1.0)
+    two = replace(split, frame=frame, past=np.full((len(frame), 2 * 6 + 17), 1.0), types=("Level 1", "Level 2"))
 
-    found = search(type(split)(frame, past, types, split.n_train, split.n_test), Budget(trials=1), n_jobs=1)
+    found = search(two, Budget(trials=1), n_jobs=1)
 
     assert found.folds == 2
     frame["charger_type"] = pd.Series(
         ["Level 1"] * (split.n_train - 1) + ["Level 2"] * (len(frame) - split.n_train + 1)
     )
     with pytest.raises(UnusableHistory, match="nothing to tune"):
-        search(type(split)(frame, past, types, split.n_train, split.n_test), Budget(trials=1), n_jobs=1)
+        search(two, Budget(trials=1), n_jobs=1)

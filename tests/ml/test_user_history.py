@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zap.ml.history import RawHistory, clean_history, past_sessions
-from zap.ml.training import past_features
+from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import (
     HALF_LIFE_DAYS,
     PRIOR_WEIGHT,
@@ -507,7 +507,7 @@ def from_rows(rows, types=("A", "B")):
     columns = [*ROW, "session_id"]
     sessions = pd.DataFrame(rows, columns=columns, dtype=object)
     frame = clean_history(RawHistory(users, vehicles, sessions)).frame
-    return Past(frame, past_features(frame, types, len(frame)), types)
+    return Past(frame, past_features(frame, types, mix_of(frame, types)), types)
 
 
 def written(moment):

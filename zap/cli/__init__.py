@@ -6,13 +6,25 @@ from zap import __version__
 from zap.cli.command import Group
 from zap.cli.database import db
 from zap.cli.history import import_history_command, sample_history_command
+from zap.cli.models import models, predictions
 from zap.cli.serving import explain_prediction, predict, serve
 from zap.cli.training import train, tune
 
 
 @click.group(
     cls=Group,
-    commands=[serve, train, tune, predict, explain_prediction, import_history_command, sample_history_command, db],
+    commands=[
+        serve,
+        train,
+        tune,
+        predict,
+        explain_prediction,
+        models,
+        predictions,
+        import_history_command,
+        sample_history_command,
+        db,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="zap")

@@ -66,7 +66,10 @@ def engine_at_head(settings: "Settings", *, upgraded: bool) -> Iterator["Engine"
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+    from msgspec import to_builtins
+
+    # Stamps and wall times are as HTTP has them.
+    click.echo(json.dumps(value, ensure_ascii=False, default=to_builtins))
 
 
 def fail(error: ZapError, *, as_json: bool) -> NoReturn:

@@ -1,37 +1,71 @@
 """train and tune: a new model, and the hyper-parameters of later ones."""
 
+import json
 import math
 import os
 import signal
-from typing import Any, NoReturn
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
-from zap.errors import TrainingFailed
+from zap.errors import TrainingFailed, ZapError
 from zap.progress import shown_progress
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from zap.db.training_lease import Lease
+    from zap.ml.training_options import TrainingOptions
+    from zap.settings import Settings
+
+# How long a training that was cancelled has to come to its own end.
+_GRACE_SECONDS = 1.0
+# Predictions go first.
+_NICENESS = 10
 
 
 @click.command(cls=Command)
-@click.option("--tune", "tuned", is_flag=True, help="Search the hyper-parameters first, as `zap tune` does.")
+@click.option("--tune", is_flag=True, help="Search the hyper-parameters first, as `zap tune` does.")
 @click.option("--windows", is_flag=True, help="Evaluate over five rolling windows of the history too.")
-@click.option("--no-upgrade", is_flag=True, hidden=True, help="The server that asks has upgraded already.")
+@click.option("--from", "history_from", metavar="TIME", help="Learn from no session that started before.")
+@click.option("--to", "history_to", metavar="TIME", help="Know nothing of sessions that started then or later.")
+@click.option("--test-share", type=float, help="The share of the sessions to test on, the last. Default: 0.1.")
+@click.option("--set", "settings_", metavar="NAME=VALUE", multiple=True, help="Set a hyper-parameter; may be repeated.")
+@click.option("--promote", type=click.Choice(["always", "if_better", "never"]), help="Default: always.")
+@click.option("--note", help="Kept with the version.")
+@click.option("--no-upgrade", is_flag=True, hidden=True, help="Who asks has upgraded already.")
+@click.option("--run-id", type=int, hidden=True, help="The run that a server has claimed, with its options.")
 @DATABASE
 @JSON
-def train(tuned: bool, windows: bool, no_upgrade: bool, database_url: str | None, as_json: bool) -> None:
-    """Train on the whole history and put the new model into production."""
+def train(
+    no_upgrade: bool,
+    run_id: int | None,
+    database_url: str | None,
+    as_json: bool,
+    settings_: tuple[str, ...],
+    **asked: Any,
+) -> None:
+    """Train on the history and put the new model into production, unless it is asked otherwise."""
     _spin_briefly()
     settings = read_settings(database_url=database_url)
     # A training that is told to stop cleans up behind itself.
     signal.signal(signal.SIGTERM, _stop_training)
-    with engine_at_head(settings, upgraded=not no_upgrade) as engine:
+    with (
+        engine_at_head(settings, upgraded=not no_upgrade and run_id is None) as engine,
+        _claimed(engine, settings, run_id, _fields(asked, settings_)) as (lease, options),
+    ):
         from zap.training_run import run_training
 
         with shown_progress() as progress:
-            report = run_training(engine, settings, progress, tune=tuned, windows=windows)
+            report = run_training(engine, settings, progress, options, lease=lease)
     if as_json:
         print_json(report)
-    else:
+    elif run_id is None:
         from zap.shown import print_report
 
         print_report(report)
@@ -52,22 +86,86 @@ def tune(trials: int | None, minutes: float | None, forget: bool, database_url: 
     signal.signal(signal.SIGTERM, _stop_training)
     with engine_at_head(settings, upgraded=True) as engine:
         if forget:
+            from zap.db.engine import write_transaction
             from zap.db.tunings import add_tuning
 
-            found: dict[str, Any] = {"tuning": add_tuning(engine, None, None), "hyper_parameters": {}}
+            with write_transaction(engine) as connection:
+                found: dict[str, Any] = {"tuning": add_tuning(connection, None, None), "hyper_parameters": {}}
         else:
+            from zap.db.training_lease import run_lease
+            from zap.db.training_runs import claim_run
             from zap.ml.tuning import Budget
             from zap.training_run import run_tuning
 
             bounds = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
-            with shown_progress() as progress:
-                found = run_tuning(engine, settings, progress, Budget(**bounds))  # type: ignore[arg-type]
+            budget = Budget(**bounds)  # type: ignore[arg-type]
+            with (
+                run_lease(engine, claim_run(engine, "tune", budget._asdict()), _end_soon) as lease,
+                shown_progress() as progress,
+            ):
+                found = run_tuning(engine, settings, progress, budget, lease=lease)
     if as_json:
         print_json(found)
     else:
         from zap.shown import print_tuning
 
         print_tuning(found)
+
+
+@contextmanager
+def _claimed(
+    engine: "Engine", settings: "Settings", run_id: int | None, fields: dict[str, Any]
+) -> Iterator[tuple["Lease", "TrainingOptions"]]:
+    """The lease of this training, and what it is asked for: by the command, or by whoever claimed the run."""
+    from zap.db.training_lease import run_lease
+    from zap.db.training_runs import claim_run, read_run
+
+    if run_id is not None:
+        # Heard of before anything heavy is imported.
+        with run_lease(engine, run_id, _end_soon) as lease:
+            if hasattr(os, "nice"):
+                os.nice(_NICENESS)
+            from zap.ml.training_options import read_options
+
+            yield lease, read_options(read_run(engine, run_id)["options"] or {}, settings.wall_time)
+        return
+    from zap.ml.training_options import read_options
+
+    options = read_options(fields, settings.wall_time)
+    with run_lease(engine, claim_run(engine, "train", options.as_dict()), _end_soon) as lease:
+        yield lease, options
+
+
+def _fields(asked: dict[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
+    """What the command asks for, as the body of /train-model has it."""
+    fields = {name: value for name, value in asked.items() if value is not None and value is not False}
+    if settings:
+        fields["hyper_parameters"] = dict(_setting(text) for text in settings)
+    return fields
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        # What is no number is told with the range of its parameter.
+        return name, value
+
+
+def _end_soon(error: ZapError) -> None:
+    """End this process although it may be deep in a computation: its run was ended by somebody else."""
+
+    def end() -> None:
+        click.echo(f"Error: {error.title}: {error.message}", err=True)
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+    timer = threading.Timer(_GRACE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _spin_briefly() -> None:

@@ -60,13 +60,13 @@ def _note_refusal(scope: HTTPScope, status: int) -> None:
 
 
 async def require_api_key(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """Guard: with ZAP_API_KEY set, every POST must carry it.
+    """Guard: with ZAP_API_KEY set, every POST and DELETE must carry it.
 
     Raises:
         Unauthorized: it does not.
     """
     expected: str | None = connection.app.state.api_key
-    if expected is None or connection.scope.get("method") != "POST":
+    if expected is None or connection.scope.get("method") not in {"POST", "DELETE"}:
         return
     # Headers are bytes, which arrive decoded as Latin-1: encoded so, they are what the client sent.
     given = connection.headers.get("X-API-Key", "")

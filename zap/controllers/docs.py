@@ -16,11 +16,12 @@ from litestar.status_codes import HTTP_404_NOT_FOUND
 from swagger_ui_bundle import swagger_ui_path
 
 from zap import __version__
+from zap.controllers.models import reason_schema
 from zap.controllers.problems import MEDIA_TYPE
-from zap.controllers.training import train_schema
 from zap.errors import NoModel
 from zap.ml.request import example_request, request_schema
 from zap.ml.session_report import example_reports, session_schema
+from zap.ml.training_options import options_schema
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # No inline script and nothing from elsewhere; Swagger UI sets styles inline and draws its icons from data: URLs.
@@ -29,6 +30,21 @@ _POLICY = (
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_TRAININGS = {
+    "as it is": {},
+    "with rolling windows": {"windows": True},
+    "serve it only if it is better": {"promote": "if_better", "note": "weekly training"},
+}
+# Headers that handlers read themselves.
+_HEADERS = {
+    ("post", "/train-model"): (
+        "Prefer",
+        "respond-async: answer at once, with the place of the training",
+        "respond-async",
+    ),
+    ("get", "/training-runs/{run_id}/events"): ("Last-Event-ID", "go on after this event", "1"),
+}
+_REASONS = {"without words": {}, "with words": {"who": "ann", "why": "the new one asks for too much"}}
 
 
 class _Page(OpenAPIRenderPlugin):
@@ -95,13 +111,19 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
     for path, required, body_schema, examples in (
         ("/predict", True, request_schema(contract), {"a session": example_request(contract)}),
         ("/charging-sessions", True, session_schema(), example_reports()),
-        ("/train-model", False, train_schema(), {"as it is": {}, "with rolling windows": {"windows": True}}),
+        ("/train-model", False, options_schema(), _TRAININGS),
+        ("/models/{model_version}/promote", False, reason_schema(), _REASONS),
+        ("/models/rollback", False, reason_schema(), _REASONS),
     ):
         content = {"schema": body_schema, "examples": {name: {"value": value} for name, value in examples.items()}}
         document["paths"][path]["post"]["requestBody"] = {
             "required": required,
             "content": {"application/json": content},
         }
+    for (method, path), (name, description, example) in _HEADERS.items():
+        header = {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+        parameters = document["paths"][path][method].setdefault("parameters", [])
+        parameters.append({**header, "examples": {"so": {"value": example}}})
     for methods in document["paths"].values():
         for method, operation in methods.items():
             for status, response in operation["responses"].items():
@@ -109,7 +131,7 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
                 content = response.get("content", {})
                 if int(status) >= 400 and "$ref" not in content.get("application/json", {}).get("schema", {"$ref": ""}):
                     response["content"] = _PROBLEM
-            if method == "post" and state.api_key is not None:
+            if method in {"post", "delete"} and state.api_key is not None:
                 operation["security"] = [{"ApiKey": []}]
     if state.api_key is not None:
         key = {"type": "apiKey", "name": "X-API-Key", "in": "header"}

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zap import __version__
 from zap.controllers.problems import DOES_NOT_ANSWER
 from zap.controllers.schemas import Live, Ready
+from zap.db.model_file import last_restored
 from zap.db.prediction_log import check_writable
 from zap.db.schema import check_at_head
 from zap.errors import DatabaseUnavailable, ZapError
@@ -42,7 +43,14 @@ class HealthController(Controller):
         ready = all(result == "ok" for result in checks.values())
         version = state.production.predictor.model_version if checks["model"] == "ok" else None
         return Response(
-            Ready("ready" if ready else "not ready", checks, version, state.refused_requests),
+            Ready(
+                "ready" if ready else "not ready",
+                checks,
+                version,
+                state.production.refused,
+                last_restored(state.settings.model_file),
+                state.refused_requests,
+            ),
             status_code=200 if ready else 503,
         )
 

@@ -9,18 +9,17 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, RawBody
 
+from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import PredictionRecord, PredictReply
 from zap.db.driver_histories import DriverHistories
 from zap.db.drivers import driver_facts, has_gaps
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
-from zap.errors import NotFound, UnsupportedMediaType
+from zap.errors import UnsupportedMediaType
 from zap.ml.history import to_seconds
 from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import Settings
-
-_LARGEST_ID = 2**63 - 1
 
 
 class PredictionController(Controller):
@@ -62,10 +61,7 @@ class PredictionController(Controller):
     async def read(
         self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
     ) -> PredictionRecord:
-        # Python's int, by which the path is read, takes 1_0, +10 and the digits of other scripts for 10 too.
-        sent = request.scope["path"].rstrip("/").rpartition("/")[2]
-        if sent != str(prediction_id) or not 0 <= prediction_id <= _LARGEST_ID:
-            raise NotFound(f"there is no prediction {sent[:50]}")
+        check_number(request, prediction_id, "prediction")
         row = dict(await asyncio.to_thread(read_prediction, state.engine, prediction_id))
         text = row.pop("input_data_json")
         return PredictionRecord(

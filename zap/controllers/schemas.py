@@ -1,5 +1,6 @@
 """What the API gives. (What it takes is in zap/ml/request.py and zap/ml/session_report.py.)"""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct
@@ -134,6 +135,17 @@ class Dropped(Struct):
     strangers: Annotated[dict[str, int], Meta(description="sessions whose user or vehicle the history does not know")]
 
 
+class Decision(Struct):
+    """Whether the new version serves, and why."""
+
+    promoted: bool
+    reason: str
+    comparison: Annotated[
+        dict[str, Any] | None,
+        Meta(description="with if_better: the log losses of both on sessions that neither learned from"),
+    ]
+
+
 class TrainReply(Struct):
     """What a training did and what its model is worth, beside what guessing scores on the same sessions."""
 
@@ -144,6 +156,8 @@ class TrainReply(Struct):
     trained_samples: int
     test_samples: int
     model_version: int
+    training_run: Annotated[int, Meta(description="the run, at /training-runs/{run_id}")]
+    promotion: Decision
     test_f1_interval: Annotated[
         list[float] | None, Meta(description="95 %, drivers resampled; null with fewer than ten drivers")
     ]
@@ -181,12 +195,141 @@ class TrainReply(Struct):
     synthetic_sessions: Annotated[int, Meta(description="sessions made by zap sample-history")]
     hyper_parameters: dict[str, Any]
     hyper_parameters_from: Annotated[
-        str, Meta(description="defaults, or the number of a tuning", examples=["tuning 1"])
+        str,
+        Meta(description="defaults, or the number of a tuning; and what the request set", examples=["tuning 1"]),
     ]
     new_driver_weight: Annotated[
         float, Meta(description="the model's weight for a driver without a past; the rest is the usual mix's")
     ]
+    note: str | None
     phases: Annotated[dict[str, float], Meta(description="seconds in each phase")]
+
+
+class VersionScores(Struct):
+    """What a version scored in its training, beside the best guess."""
+
+    test_f1_score: float
+    log_loss: float
+    best_baseline: str
+    best_baseline_log_loss: float
+    beats_baseline: bool
+
+
+class ModelSummary(Struct):
+    """A model version in a list."""
+
+    model_version: int
+    status: Annotated[
+        Literal["candidate", "production", "archived"],
+        Meta(description="candidate: never served; production: serves; archived: served before"),
+    ]
+    created_at: datetime
+    run_id: Annotated[int, Meta(description="its training run")]
+    trained_samples: int | None
+    test_samples: int | None
+    note: str | None
+    artefact_bytes: Annotated[int | None, Meta(description="null once they were pruned; then it cannot serve")]
+    scores: VersionScores | None
+
+
+class Models(Struct):
+    models: Annotated[list[ModelSummary], Meta(description="newest first")]
+
+
+class ModelDetail(Struct):
+    """All that is known of a model version. Versions of an older zap lack much of it."""
+
+    model_version: int
+    status: Literal["candidate", "production", "archived"]
+    created_at: datetime
+    run_id: int
+    trained_samples: int | None
+    test_samples: int | None
+    note: str | None
+    artefact_bytes: int | None
+    evaluation: Annotated[dict[str, Any] | None, Meta(description="the scores of its training, and those of guessing")]
+    sha256: Annotated[str, Meta(description="of its artefact")]
+    hyper_parameters: dict[str, Any]
+    hyper_parameters_from: str | None
+    contract: Annotated[dict[str, Any], Meta(description="what a request must carry")]
+    features: Annotated[
+        list[dict[str, Any]] | None, Meta(description="in order, with dtype, and unit and range or known values")
+    ]
+    columns: Annotated[list[str] | None, Meta(description="what the booster sees, in order")]
+    classes: Annotated[list[str] | None, Meta(description="the charger types, in order")]
+    trained_from: Annotated[datetime | None, Meta(description="start of the first session trained on, wall time")]
+    trained_until: Annotated[datetime | None, Meta(description="start of the last session trained on, wall time")]
+    rows_sha256: Annotated[str | None, Meta(description="of the sessions trained on and those before them")]
+    rows_by_month: Annotated[
+        dict[str, list[int | str]] | None, Meta(description="of each month the number of sessions, and their hash")
+    ]
+    trees_sha256: str | None
+    seed: int | None
+    libraries: dict[str, str] | None
+    code_version: str | None
+    golden: Annotated[
+        list[dict[str, Any]] | None, Meta(description="requests and what it answered when it was trained")
+    ]
+
+
+class Changed(Struct):
+    """What serves now."""
+
+    status: Literal["success"]
+    from_version: Annotated[int | None, Meta(description="what served before; null if nothing did")]
+    to_version: int
+    changed: Annotated[bool, Meta(description="false where the version served already: then nothing is recorded")]
+
+
+class PromotionRecord(Struct):
+    """One change of what serves."""
+
+    promotion_id: int
+    promoted_at: datetime
+    action: Literal["promote", "rollback"]
+    from_version: int | None
+    to_version: int
+    who: str | None
+    why: str | None
+
+
+class Promotions(Struct):
+    promotions: Annotated[list[PromotionRecord], Meta(description="newest first")]
+
+
+class RunProgress(Struct, omit_defaults=True):
+    """How far a run has come."""
+
+    phase: str
+    done: int
+    total: int
+    log_loss: Annotated[float | None, Meta(description="of boosting: mean, on the training rows so far")] = None
+
+
+class RunSummary(Struct):
+    """A training run in a list."""
+
+    run_id: int
+    kind: Annotated[Literal["train", "tune"], Meta(description="tune: a search for hyper-parameters alone")]
+    status: Literal["running", "finished", "failed", "cancelled"]
+    started_at: datetime
+    heartbeat_at: Annotated[datetime | None, Meta(description="when its process was last heard of")]
+    finished_at: datetime | None
+    options: Annotated[dict[str, Any] | None, Meta(description="what was asked for")]
+
+
+class Runs(Struct):
+    training_runs: Annotated[list[RunSummary], Meta(description="newest first")]
+
+
+class RunDetail(RunSummary, kw_only=True):
+    """A training run, with how far it has come or what came of it."""
+
+    progress: RunProgress | None
+    report: Annotated[
+        dict[str, Any] | None,
+        Meta(description="of a finished one the reply of /train-model, of one that failed the problem"),
+    ]
 
 
 class Live(Struct):
@@ -200,6 +343,12 @@ class Ready(Struct):
     status: Literal["ready", "not ready"]
     checks: Annotated[dict[str, str], Meta(description="ok, or what is wrong")]
     model_version: int | None
+    refused_version: Annotated[
+        str | None, Meta(description="the version that should serve but cannot be loaded here, and why")
+    ]
+    model_file_restored: Annotated[
+        dict[str, Any] | None, Meta(description="when and why the model file was restored from the database, if it was")
+    ]
     refused_requests: Annotated[int, Meta(description="4xx replies of this process since its start")]
 
 

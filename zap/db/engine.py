@@ -1,20 +1,16 @@
-"""The engine, its transactions, and the lock that keeps trainings one at a time."""
+"""The engine, its transactions, its clock, and locks of processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool
 
-from zap.errors import TrainingRunning
-
-# Any constant will do, as long as every zap on one PostgreSQL database uses the same.
-_TRAINING_LOCK_KEY = 0x7A61_7001
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
 
@@ -69,28 +65,17 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def training_lock(engine: Engine) -> Iterator[None]:
-    """Held by the one process that trains on this database. The operating system or the server frees it when it dies.
+def database_now(connection: Connection) -> datetime:
+    """Now, on the one clock that all who share the database can see."""
+    # Whoever shares a SQLite file is on one machine.
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)
 
-    Raises:
-        TrainingRunning: when another process holds it.
-    """
-    refused = TrainingRunning("another training on this database has not ended; try again when it has")
-    if engine.dialect.name == "sqlite":
-        lock = FileLock(f"{Path(str(engine.url.database)).resolve()}.training.lock", timeout=0)
-        try:
-            with lock:
-                yield
-        except Timeout:
-            raise refused from None
-        return
-    # A connection of its own: the lock lives as long as this session on the server does.
-    locker = sqlalchemy.create_engine(engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with locker.connect() as connection:
-        if not connection.scalar(select(func.pg_try_advisory_lock(_TRAINING_LOCK_KEY))):
-            raise refused
-        try:
-            yield
-        finally:
-            connection.execute(select(func.pg_advisory_unlock(_TRAINING_LOCK_KEY)))
+
+def process_lock(engine: Engine, name: str, *, timeout: float) -> FileLock | None:
+    """On SQLite a lock beside the file, which the operating system frees when the process dies; on PostgreSQL none."""
+    if engine.dialect.name != "sqlite":
+        return None
+    return FileLock(f"{Path(str(engine.url.database)).resolve()}.{name}.lock", timeout=timeout)

@@ -1,24 +1,20 @@
-"""The model versions: their bytes, which one is in production, and the file that is an export of it."""
+"""The model versions: their bytes, what is known about each, and the check before one is loaded."""
 
-import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import structlog
-from filelock import FileLock
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, utc_now
-from zap.errors import DamagedModel, NotFound, TrainingFailed
-from zap.ml.model import ChargerTypeModel, sha256
+from zap.errors import DamagedModel, NotFound
+from zap.ml.artefact import check_artefact
+from zap.ml.model import ChargerTypeModel
 
-log = structlog.get_logger(__name__)
+_COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
+# What a list of versions shows, and of the evaluation only the scores; one version shows all but the bytes.
+_LISTED = ("model_version", "status", "created_at", "run_id", "trained_samples", "test_samples", "note", "evaluation")
+_DESCRIBED = ("features", "columns", "classes", "golden")
 
 
 class Version(NamedTuple):
@@ -28,47 +24,36 @@ class Version(NamedTuple):
     sha256: str
 
 
-def add_candidate(engine: Engine, run_id: int, model: ChargerTypeModel) -> Version:
-    """Store a fitted model's bytes as a new version that does not serve yet."""
-    artefact, digest = model.to_bytes()
-    with write_transaction(engine) as connection:
-        number = connection.execute(
-            insert(ModelVersion).returning(col(ModelVersion.model_version)),
-            {
-                "run_id": run_id,
-                "status": "candidate",
-                "created_at": utc_now(),
-                "artefact": artefact,
-                "sha256": digest,
-                "hyper_parameters": model.get_params(),
-                "contract": model.contract_,
-            },
-        ).scalar_one()
-    return Version(number, digest)
+def add_candidate(connection: Connection, run_id: int, model: ChargerTypeModel, known: Mapping[str, Any]) -> Version:
+    """Store a fitted model as a new version that does not serve yet.
 
-
-def promote(connection: Connection, model_version: int, evaluation: Mapping[str, Any]) -> None:
-    """Make a candidate the version that serves; the one that served is archived.
-
-    Raises:
-        TrainingFailed: it is no candidate any more.
+    Args:
+        connection: a transaction that writes.
+        run_id: its training run.
+        model: the model.
+        known: the other columns of its row.
     """
-    candidate = (col(ModelVersion.model_version) == model_version) & (col(ModelVersion.status) == "candidate")
-    connection.execute(update(ModelVersion).where(col(ModelVersion.status) == "production").values(status="archived"))
-    promoted = connection.execute(
-        update(ModelVersion).where(candidate).values(status="production", evaluation=dict(evaluation))
-    )
-    if promoted.rowcount != 1:
-        raise TrainingFailed(f"version {model_version} is no candidate any more; nothing was promoted")
+    artefact, digest = model.to_bytes()
+    row = {
+        "run_id": run_id,
+        "status": "candidate",
+        "created_at": utc_now(),
+        "artefact": artefact,
+        "sha256": digest,
+        "hyper_parameters": model.get_params(),
+        "contract": model.contract_,
+        **known,
+    }
+    number = connection.execute(insert(ModelVersion).returning(col(ModelVersion.model_version)), row).scalar_one()
+    return Version(number, digest)
 
 
 def production_version(engine: Engine) -> Version | None:
     """The version that serves, or None before the first training."""
+    serves = col(ModelVersion.status) == "production"
     with engine.connect() as connection:
         row = connection.execute(
-            select(col(ModelVersion.model_version), col(ModelVersion.sha256)).where(
-                col(ModelVersion.status) == "production"
-            )
+            select(col(ModelVersion.model_version), col(ModelVersion.sha256)).where(serves)
         ).one_or_none()
     return None if row is None else Version(row[0], row[1])
 
@@ -86,51 +71,85 @@ def version(engine: Engine, number: int) -> Version:
     return Version(number, digest)
 
 
-def load_version(engine: Engine, version: Version) -> ChargerTypeModel:
-    """The model of a version, unpickled only if its bytes are those that were stored.
+def read_version(engine: Engine, number: int) -> dict[str, Any]:
+    """All that is known of one version, its bytes as their number: `artefact_bytes`, None where they were pruned.
 
     Raises:
-        DamagedModel: they are not, or they do not fit this code.
+        NotFound: there is none.
     """
-    return ChargerTypeModel.from_bytes(_artefact(engine, version), version.sha256)
+    names = [column.name for column in _COLUMNS if column.name != "artefact"]
+    rows = _read(engine, names, [col(ModelVersion.model_version) == number], limit=1)
+    if not rows:
+        raise NotFound(f"there is no model version {number}")
+    return rows[0]
 
 
-def export(engine: Engine, version: Version, model_file: Path) -> None:
-    """Make the model file hold the bytes of `version`. It is never read but for its digest.
+def list_versions(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """The newest versions, newest first; `before` a number, where it is given."""
+    older = [] if before is None else [col(ModelVersion.model_version) < before]
+    rows = _read(engine, _LISTED, older, limit)
+    return [{"scores": _scores(row.pop("evaluation")), **row} for row in rows]
 
-    A file that zap did not write is moved aside, not overwritten: it may be all that somebody has of an older service.
+
+def _scores(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The headline of an evaluation."""
+    if not evaluation:
+        return None
+    best = evaluation["best_baseline"]
+    return {
+        "test_f1_score": evaluation["test_f1_score"],
+        "log_loss": evaluation["log_loss"],
+        "best_baseline": best,
+        "best_baseline_log_loss": evaluation["baselines"][best]["log_loss"],
+        "beats_baseline": evaluation["beats_baseline"],
+    }
+
+
+def load_version(engine: Engine, version: Version) -> ChargerTypeModel:
+    """The model of a version, unpickled only if its bytes are those that were stored, and checked against this code.
+
+    Raises:
+        DamagedModel: they are not, or the model is not what this code takes it for; says what differs.
     """
-    model_file.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes that both find a strange file must not take turns moving each other's export aside.
-    with FileLock(f"{model_file}.lock"):
-        found = sha256(model_file.read_bytes()) if model_file.exists() else None
-        if found == version.sha256:
-            return
-        if found is not None and not _is_known(engine, found):
-            # Named by what it holds: the same file is kept once, however often somebody puts it there.
-            aside = model_file.with_name(f"{model_file.name}.not-zap-{found[:12]}")
-            if not aside.exists():
-                # Copied, not renamed: whoever reads the file meanwhile finds one.
-                shutil.copy2(model_file, aside)
-            log.error("a model file that zap did not write was moved aside", moved_to=str(aside))
-        artefact = _artefact(engine, version)
-        if sha256(artefact) != version.sha256:
-            raise DamagedModel(f"the stored bytes of version {version.model_version} are damaged; nothing was exported")
-        _write_atomically(model_file, artefact)
-        log.info("exported the model", model_version=version.model_version, file=str(model_file))
-
-
-def _artefact(engine: Engine, version: Version) -> bytes:
+    this = col(ModelVersion.model_version) == version.model_version
+    described = select(*(_COLUMNS[name] for name in _DESCRIBED)).where(this)
     with engine.connect() as connection:
-        return bytes(
-            connection.scalar(
-                select(col(ModelVersion.artefact)).where(col(ModelVersion.model_version) == version.model_version)
-            )
-            or b""
+        row = connection.execute(described).mappings().one_or_none()
+    model = ChargerTypeModel.from_bytes(artefact_of(engine, version), version.sha256)
+    check_artefact(model, dict(row) if row else dict.fromkeys(_DESCRIBED))
+    return model
+
+
+def artefact_of(engine: Engine, version: Version) -> bytes:
+    """The stored bytes of a version, not checked yet; none where there is no such version.
+
+    Raises:
+        DamagedModel: they were pruned.
+    """
+    this = col(ModelVersion.model_version) == version.model_version
+    with engine.connect() as connection:
+        row = connection.execute(select(col(ModelVersion.artefact)).where(this)).one_or_none()
+    if row is None:
+        return b""
+    if row[0] is None:
+        raise DamagedModel(
+            f"the artefact of version {version.model_version} was pruned: it never served, and newer candidates came"
         )
+    return bytes(row[0])
 
 
-def _is_known(engine: Engine, digest: str) -> bool:
+def prune_candidates(connection: Connection, keep: int) -> list[int]:
+    """Remove the bytes of all candidates but the newest so many; what is known of them stays. Their numbers."""
+    candidates = col(ModelVersion.status) == "candidate"
+    newest = select(col(ModelVersion.model_version)).where(candidates)
+    newest = newest.order_by(col(ModelVersion.model_version).desc()).limit(keep)
+    old = candidates & col(ModelVersion.artefact).is_not(None) & col(ModelVersion.model_version).not_in(newest)
+    pruned = update(ModelVersion).where(old).values(artefact=None).returning(col(ModelVersion.model_version))
+    return sorted(connection.scalars(pruned))
+
+
+def is_known(engine: Engine, digest: str) -> bool:
+    """Whether these are the bytes of some version."""
     with engine.connect() as connection:
         found = connection.scalar(
             select(col(ModelVersion.model_version)).where(col(ModelVersion.sha256) == digest).limit(1)
@@ -138,16 +157,9 @@ def _is_known(engine: Engine, digest: str) -> bool:
     return found is not None
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+def _read(engine: Engine, names: Any, conditions: list[Any], limit: int) -> list[dict[str, Any]]:
+    size = func.length(col(ModelVersion.artefact)).label("artefact_bytes")
+    rows = select(*(_COLUMNS[name] for name in names), size).where(*conditions)
+    rows = rows.order_by(col(ModelVersion.model_version).desc()).limit(limit)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(rows).mappings()]

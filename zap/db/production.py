@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine
 
-from zap.db.model_registry import Version, export, load_version, production_version
+from zap.db.model_file import export
+from zap.db.model_registry import Version, load_version, production_version
 from zap.errors import NoModel, ZapError
 from zap.ml.inference import Predictor
 
@@ -27,9 +28,14 @@ class Production:
         self._predictor: Predictor | None = None
         # A version that could not be loaded is reported once, not twice a second.
         self._refused: tuple[Version, str] | None = None
-        self._file_seen: tuple[int, int, int] | None = None
+        self._file_seen: tuple[int, ...] | None = None
         self._restore_after = 0.0
         self._refreshing = threading.Lock()
+
+    @property
+    def refused(self) -> str | None:
+        """Why the version that the database names does not serve here; None where it does."""
+        return f"version {self._refused[0].model_version}: {self._refused[1]}" if self._refused else None
 
     @property
     def predictor(self) -> Predictor:
@@ -56,7 +62,10 @@ class Production:
                 return
             serving = self._predictor
             new = serving is None or serving.model_version != version.model_version
-            if new and self._refused and self._refused[0] == version:
+            if not new:
+                # What was refused is not what the database names any more.
+                self._refused = None
+            elif self._refused and self._refused[0] == version:
                 return
             if new:
                 try:
@@ -75,19 +84,20 @@ class Production:
                 self._export(version)
             elif self._file_state() != self._file_seen and time.monotonic() >= self._restore_after:
                 self._restore_after = time.monotonic() + RESTORE_SECONDS
-                self._export(version)
+                self._export(version, was_exported=True)
 
-    def _export(self, version: Version) -> None:
+    def _export(self, version: Version, *, was_exported: bool = False) -> None:
         try:
-            export(self._engine, version, self._model_file)
-        except OSError as error:
+            export(self._engine, version, self._model_file, was_exported=was_exported)
+        except (OSError, ZapError) as error:
             # The file is for data scientists; serving does not need it.
-            log.error("the model file cannot be written", file=str(self._model_file), error=error.strerror)
+            log.error("the model file cannot be written", file=str(self._model_file), error=str(error))
         self._file_seen = self._file_state()
 
-    def _file_state(self) -> tuple[int, int, int] | None:
+    def _file_state(self) -> tuple[int, ...] | None:
         try:
             found = self._model_file.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        # Who sets the time of a change cannot set that of this one.
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

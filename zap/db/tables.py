@@ -177,21 +177,46 @@ class Prediction(SQLModel, table=True):
 # zap's own.
 
 
+_RUNNING = text("status = 'running'")
+
+
 class TrainingRun(SQLModel, table=True):
-    """One training, from its start to its report or its error."""
+    """One training, or one search for hyper-parameters, from its start to its report or its error.
+
+    At most one is running: the row is what keeps a second one out, for as long as its heartbeat goes on.
+    """
 
     __tablename__ = "training_runs"
     __table_args__ = (
-        CheckConstraint("status IN ('running', 'finished', 'failed')", name="status"),
+        CheckConstraint("status IN ('running', 'finished', 'failed', 'cancelled')", name="known_status"),
+        CheckConstraint("kind IN ('train', 'tune')", name="kind"),
+        Index(None, "status", unique=True, sqlite_where=_RUNNING, postgresql_where=_RUNNING),
         {"sqlite_autoincrement": True},
     )
 
     run_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    kind: str = Field(sa_column_kwargs={"server_default": "train"})
     status: str
     started_at: datetime = Field(sa_type=Stamp)
+    # When its process was last heard of, on the clock of the database; NULL before it has begun.
+    heartbeat_at: datetime | None = Field(default=None, sa_type=Stamp)
     finished_at: datetime | None = Field(default=None, sa_type=Stamp)
-    # The reply of /train-model when it finished, the problem details when it failed.
+    # What was asked for.
+    options: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    # The reply of /train-model when it finished, the problem details when it did not.
     report: dict[str, Any] | None = Field(default=None, sa_type=Json)
+
+
+class TrainingEvent(SQLModel, table=True):
+    """What a run told of itself: a phase that began, how far it has come. Rows are only added, and pruned by runs."""
+
+    __tablename__ = "training_events"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    event_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
+    created_at: datetime = Field(sa_type=Stamp)
+    data: dict[str, Any] = Field(sa_type=Json)
 
 
 class Tuning(SQLModel, table=True):
@@ -223,10 +248,54 @@ class ModelVersion(SQLModel, table=True):
 
     model_version: int = Field(default=None, primary_key=True, sa_type=Id)
     run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
+    # candidate: never served. archived: served before.
     status: str
     created_at: datetime = Field(sa_type=Stamp)
-    artefact: bytes = Field(sa_type=LargeBinary)
+    # NULL once it was pruned: that of a candidate that newer ones have replaced.
+    artefact: bytes | None = Field(default=None, sa_type=LargeBinary)
     sha256: str = Field(index=True)
     hyper_parameters: dict[str, Any] = Field(sa_type=Json)
     contract: dict[str, Any] = Field(sa_type=Json)
+    # The scores, and those of guessing.
     evaluation: dict[str, Any] | None = Field(default=None, sa_type=Json)
+
+    # From here on NULL on versions that are older than these columns.
+    hyper_parameters_from: str | None = None
+    # Each feature with its dtype, unit, range and known values; then the columns that the booster sees, in order.
+    features: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
+    columns: list[str] | None = Field(default=None, sa_type=Json)
+    classes: list[str] | None = Field(default=None, sa_type=Json)
+    # The starts of the first and the last session that it was trained on.
+    trained_from: datetime | None = Field(default=None, sa_type=WallTime)
+    trained_until: datetime | None = Field(default=None, sa_type=WallTime)
+    trained_samples: int | None = None
+    test_samples: int | None = None
+    # Of the sessions that it was trained on and those before them; of each month: how many, and their hash.
+    rows_sha256: str | None = None
+    rows_by_month: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    trees_sha256: str | None = None
+    seed: int | None = None
+    libraries: dict[str, str] | None = Field(default=None, sa_type=Json)
+    code_version: str | None = None
+    # Requests with what it answered when it was trained.
+    golden: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
+    note: str | None = None
+
+
+class Promotion(SQLModel, table=True):
+    """One change of the version that serves. Rows are only added."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (
+        CheckConstraint("action IN ('promote', 'rollback')", name="action"),
+        {"sqlite_autoincrement": True},
+    )
+
+    promotion_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    promoted_at: datetime = Field(sa_type=Stamp)
+    action: str
+    # NULL: nothing served before.
+    from_version: int | None = Field(default=None, foreign_key="model_versions.model_version", sa_type=Id)
+    to_version: int = Field(foreign_key="model_versions.model_version", index=True, sa_type=Id)
+    who: str | None = None
+    why: str | None = None

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
 from zap.db.tables import Tuning, utc_now
 
 DEFAULTS = "defaults"
@@ -19,21 +18,20 @@ class HyperParameters(NamedTuple):
     source: str
 
 
-def add_tuning(engine: Engine, hyper_parameters: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None) -> int:
+def add_tuning(
+    connection: Connection, hyper_parameters: Mapping[str, Any] | None, evidence: Mapping[str, Any] | None
+) -> int:
     """Store what a search found; later trainings use it. None: from now on the defaults again.
 
     Returns:
         Its number.
     """
-    with write_transaction(engine) as connection:
-        return connection.execute(
-            insert(Tuning).returning(col(Tuning.tuning_id)),
-            {
-                "created_at": utc_now(),
-                "hyper_parameters": None if hyper_parameters is None else dict(hyper_parameters),
-                "evidence": None if evidence is None else dict(evidence),
-            },
-        ).scalar_one()
+    row = {
+        "created_at": utc_now(),
+        "hyper_parameters": None if hyper_parameters is None else dict(hyper_parameters),
+        "evidence": None if evidence is None else dict(evidence),
+    }
+    return connection.execute(insert(Tuning).returning(col(Tuning.tuning_id)), row).scalar_one()
 
 
 def tuned_hyper_parameters(engine: Engine) -> HyperParameters:

@@ -166,7 +166,7 @@ def f1_interval(rows: ScoredRows, probabilities: np.ndarray) -> list[float] | No
 
 def difference_interval(rows: ScoredRows, model: np.ndarray, guess: np.ndarray) -> list[float] | None:
     """95 % of the model's log loss less the guess's over resampled drivers; None with fewer than FEWEST_DRIVERS."""
-    losses = _losses(rows, model) - _losses(rows, guess)
+    losses = log_losses(rows, model) - log_losses(rows, guess)
     places, _ = _places(rows)
     sums = np.column_stack([np.bincount(places, weights=losses), np.bincount(places)])
     resampled = _resample(sums)
@@ -290,7 +290,7 @@ def _widened(probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return np.pad(probabilities, ((0, 0), (0, len(classes) - probabilities.shape[1])))
 
 
-def _losses(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
+def log_losses(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
     chosen = probabilities[np.arange(len(rows.labels)), rows.labels]
     losses: np.ndarray = -np.log(np.clip(chosen, _FLOOR, 1.0))
     return losses
@@ -307,7 +307,7 @@ def _scores(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, float]:
     return {
         "weighted_f1": f1["weighted"],
         "macro_f1": f1["macro"],
-        "log_loss": float(_losses(rows, probabilities).mean()),
+        "log_loss": float(log_losses(rows, probabilities).mean()),
     }
 
 

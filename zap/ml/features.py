@@ -41,7 +41,7 @@ class Feature:
     def range(self) -> str:
         """The range in words, e.g. `above 0 to 400 kWh`."""
         above = "above " if self.minimum_excluded else ""
-        return f"{above}{self.minimum:,g} to {self.maximum:,g} {self.unit}"
+        return f"{above}{self.minimum:,} to {self.maximum:,} {self.unit}".rstrip()
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """For each value whether it lies in the range; missing ones do not."""

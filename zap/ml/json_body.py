@@ -77,7 +77,7 @@ def malformed(body: bytes, error: Exception, wanted: str) -> MalformedJson:
 
 
 def read_fields(
-    fields: Any, expected: Expected, errors: list[dict[str, str]], place: tuple[int, ...] = ()
+    fields: Any, expected: Expected, errors: list[dict[str, str]], place: tuple[str | int, ...] = ()
 ) -> dict[str, Any]:
     """Field by field what is usable of an object; what is not is added to `errors`.
 

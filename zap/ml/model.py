@@ -2,8 +2,9 @@
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import joblib
 import lightgbm
@@ -17,8 +18,13 @@ from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build
 from zap.ml.history import population_history
 from zap.ml.user_history import DAY, UserHistory, driver_column, history_columns, type_columns
 
-# Called with the boosting round that ended and the number of rounds.
-Rounds = Callable[[int, int], None]
+
+class Rounds(Protocol):
+    """Called with what is done and of how much; of boosting also with the mean log loss on the training rows so far."""
+
+    def __call__(self, done: int, total: int, log_loss: float | None = None, /) -> None: ...
+
+
 # The known values of each category feature.
 Categories = Mapping[str, Sequence[str]]
 
@@ -30,6 +36,8 @@ _COLD_ROWS = 20_000
 _ROWS_PER_THREAD = 20_000
 # With fewer of them than this, all later drivers are taken for new ones: what is said of them when nobody knows them.
 _FEWEST_COLD = 20
+# How often a boosting tells of itself.
+_TOLD_SECONDS = 0.2
 # Differing features that an error names.
 _SHOWN = 5
 
@@ -94,11 +102,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         Args:
             X: n rows of FEATURES, in order of their start.
             y: n charger types.
-            past: what was known of each driver, `training.past_features(frame, sorted types)`: float64 of shape
+            past: what was known of each driver, `training.past_features(frame, ...)`: float64 of shape
                 (n, len(history_columns(types))). By default nothing is known of any driver.
             categories: the known values of each category feature; by default those in X. A value that no row of X
                 has is accepted later and counts as missing.
-            progress: called after each boosting round.
+            progress: called a few times a second with the boosting round that ended.
 
         Raises:
             ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
@@ -260,6 +268,8 @@ def train_booster(
             **({} if binary else {"num_class": n_classes}),
             **params,
             "n_jobs": min(params["n_jobs"], 1 + len(matrix) // _ROWS_PER_THREAD),
+            # LightGBM takes a share of the rows only where it is told how often to draw them.
+            **({"bagging_freq": 1} if params["subsample"] < 1 else {}),
             # The same rows, seed, versions and machine type give the same trees.
             "deterministic": True,
             "force_row_wise": True,
@@ -271,10 +281,25 @@ def train_booster(
             feature_name=_booster_columns(n_classes),
             categorical_feature=[feature.name for feature in CATEGORIES],
         ),
-        callbacks=[lambda env: progress(env.iteration + 1, env.end_iteration)] if progress else [],
+        callbacks=[_told(progress)] if progress else [],
     )
     # What answers now must be what answers after a load, to the bit.
     return lightgbm.Booster(model_str=booster.model_to_string())
+
+
+def _told(progress: Rounds) -> Callable[[Any], None]:
+    """A callback of LightGBM that tells how far the boosting has come, so seldom that it costs next to nothing."""
+    told_at = 0.0
+
+    def after_round(env: Any) -> None:
+        nonlocal told_at
+        done, total = env.iteration + 1, env.end_iteration
+        if done == total or time.monotonic() - told_at >= _TOLD_SECONDS:
+            told_at = time.monotonic()
+            ((_, _, log_loss, _),) = env.model.eval_train()
+            progress(done, total, float(log_loss))
+
+    return after_round
 
 
 def booster_probabilities(booster: lightgbm.Booster, matrix: np.ndarray, threads: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -12,111 +13,144 @@ from zap.errors import UnusableHistory
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
 from zap.ml.history import History, past_sessions, population_history
 from zap.ml.model import ChargerTypeModel, Rounds, known_categories
-from zap.ml.user_history import PastSession, history_columns, walk
+from zap.ml.user_history import PastSession, PopulationHistory, history_columns, walk
 
 TEST_SHARE = 0.1
 # Below this a test part of 10 % says nothing at all.
 FEWEST_SESSIONS = 50
-# Where the rolling windows begin: each is trained on all sessions before, and tested on the next TEST_SHARE.
-WINDOW_STARTS = (0.5, 0.6, 0.7, 0.8, 0.9)
+# Rolling windows test one after the other on as many sessions as the last test part has; none tests on the first half.
+_MOST_WINDOWS = 5
+_FIRST_TESTED = 0.5
 # Sessions that are turned into PastSession at a time.
 _CHUNK = 50_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """The cleaned sessions in time order; the first `n_train` are trained on, the next `n_test` tested on.
+    """The cleaned sessions in time order; from `first` on `n_train` are trained on, and the next `n_test` tested on.
 
     Attributes:
-        frame: all sessions.
-        past: what was known of the driver of each, `past_features(frame, types, n_train)`.
+        frame: all sessions. Those before `first` are nothing but the drivers' past.
+        past: what was known of the driver of each, `past_features(frame, types, mix of the training part)`.
         types: the charger types among those to train on, sorted.
+        test_share: the share to test on, of which `n_test` is the count.
     """
 
     frame: pd.DataFrame
     past: np.ndarray
     types: tuple[str, ...]
+    first: int
     n_train: int
     n_test: int
+    test_share: float = TEST_SHARE
+
+    @property
+    def trained(self) -> slice:
+        """The places of the sessions to train on."""
+        return slice(self.first, self.first + self.n_train)
+
+    @property
+    def tested(self) -> slice:
+        """The places of the sessions to test on."""
+        return slice(self.first + self.n_train, self.first + self.n_train + self.n_test)
 
     @property
     def train(self) -> pd.DataFrame:
-        return self.frame.iloc[: self.n_train]
+        return self.frame.iloc[self.trained]
 
     @property
     def test(self) -> pd.DataFrame:
-        return self.frame.iloc[self.n_train : self.n_train + self.n_test]
+        return self.frame.iloc[self.tested]
 
     @property
     def train_past(self) -> np.ndarray:
-        return self.past[: self.n_train]
+        return self.past[self.trained]
 
     @property
     def test_past(self) -> np.ndarray:
-        return self.past[self.n_train : self.n_train + self.n_test]
+        return self.past[self.tested]
 
 
-def split_by_time(history: History, progress: Rounds | None = None) -> Split:
+def split_by_time(
+    history: History,
+    progress: Rounds | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    test_share: float = TEST_SHARE,
+) -> Split:
     """The first 90 % to train, the last 10 % to test.
 
     Args:
         history: the cleaned sessions.
         progress: called with the sessions whose past was walked, and their number.
+        since: learn from no session that started before; it stays part of its driver's past, as it is in serving.
+        until: know nothing of sessions that started then or later.
+        test_share: the share to test on.
 
     Raises:
         UnusableHistory: too few sessions, or a single charger type among those to train on.
     """
-    frame = history.frame
-    if len(frame) < FEWEST_SESSIONS:
+    starts = history.frame["charging_start_time"].to_numpy(dtype="datetime64[s]")
+    first = 0 if since is None else int(np.searchsorted(starts, np.datetime64(since, "s")))
+    end = len(starts) if until is None else int(np.searchsorted(starts, np.datetime64(until, "s")))
+    frame, n = history.frame.iloc[:end], max(0, end - first)
+    if n < FEWEST_SESSIONS:
+        where = "in ChargingSessions" if n == len(starts) else f"of {len(starts)} lie in the window of history"
         raise UnusableHistory(
-            f"{len(frame)} usable sessions in ChargingSessions, at least {FEWEST_SESSIONS} are needed;"
+            f"{n} usable sessions {where}, at least {FEWEST_SESSIONS} are needed;"
             " zap import-history or zap sample-history adds some",
             dropped=history.dropped.as_dict(),
         )
-    n_train = _rows(frame, 1 - TEST_SHARE)
-    types = _types(frame, n_train)
+    n_train = _rows(n, 1 - test_share)
+    trained = frame.iloc[first : first + n_train]
+    types = _types(trained)
     if len(types) < 2:
         raise UnusableHistory(
             f"the {n_train} sessions to train on have only one charger type, {types[0]!r}; two or more are needed",
             dropped=history.dropped.as_dict(),
         )
-    return Split(frame, past_features(frame, types, n_train, progress), types, n_train, len(frame) - n_train)
+    past = past_features(frame, types, mix_of(trained, types), progress)
+    return Split(frame, past, types, first, n_train, n - n_train, test_share)
 
 
 def rolling_windows(split: Split) -> Iterator[Split]:
-    """The parts of a history on which a model can be tried: up to five, each testing on the 10 % after its training.
+    """The parts of a history on which a model can be tried: each tests on as much as `split`, after its training.
 
     One whose training part has a single charger type is left out. The last is `split` itself.
     """
-    frame = split.frame
-    for start in WINDOW_STARTS[:-1]:
-        n_train = _rows(frame, start)
-        types = _types(frame, n_train)
-        if len(types) > 1:
-            tested_until = _rows(frame, start + TEST_SHARE)
-            some = frame.iloc[:tested_until]
-            yield Split(some, past_features(some, types, n_train), types, n_train, tested_until - n_train)
+    frame, first, n = split.frame, split.first, split.n_train + split.n_test
+    for start in _window_starts(split)[:-1]:
+        n_train, tested_until = _rows(n, start), _rows(n, start + split.test_share)
+        trained = frame.iloc[first : first + n_train]
+        types = _types(trained)
+        if len(types) > 1 and tested_until > n_train:
+            some = frame.iloc[: first + tested_until]
+            past = past_features(some, types, mix_of(trained, types))
+            yield Split(some, past, types, first, n_train, tested_until - n_train, split.test_share)
     yield split
 
 
+def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
+    """The daily mixes of the cleaned sessions that a model is trained on: it keeps them as they were then."""
+    return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"].tolist(), types)
+
+
 def past_features(
-    frame: pd.DataFrame, types: Sequence[str], n_train: int, progress: Rounds | None = None
+    frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory, progress: Rounds | None = None
 ) -> np.ndarray:
     """What was known of the driver of each session when it started.
 
     Args:
         frame: cleaned sessions in time order.
         types: the charger types that are learned from.
-        n_train: how many are trained on. The mix of all drivers is counted on them only: a model keeps it as it was
-            when it was trained.
+        population: the mix of all drivers, `mix_of(the sessions to train on, types)`.
         progress: called with the sessions done, and their number.
 
     Returns:
         float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past.
     """
     n_types = len(types)
-    known = frame.iloc[:n_train]
-    population = population_history(known["charging_start_time"].to_numpy(), known["charger_type"].tolist(), types)
     matrix = np.empty((len(frame), len(history_columns(types))))
     drivers = driver_codes(frame)
     # Driver by driver, in time order: one state is enough.
@@ -170,7 +204,7 @@ def score_windows(split: Split, model: ChargerTypeModel, progress: Rounds | None
         fitted = model if window is split else fit(window, params, n_jobs=model.n_jobs)
         tried.append((window.n_train, _scored(window, fitted)))
         if progress:
-            progress(len(tried), len(WINDOW_STARTS))
+            progress(len(tried), len(_window_starts(split)))
     return over_windows(tried)
 
 
@@ -184,12 +218,11 @@ def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
     mix = split.train["charger_type"].value_counts(normalize=True).reindex(split.types).to_numpy()
     drivers = driver_codes(split.frame)
     types_of_driver = split.frame["charger_type"].groupby(drivers).transform("nunique").to_numpy()
-    tested = slice(split.n_train, split.n_train + split.n_test)
     return rows_to_score(
         list(split.types),
         split.test["charger_type"].tolist(),
-        drivers[tested],
-        several_types=types_of_driver[tested] > 1,
+        drivers[split.tested],
+        several_types=types_of_driver[split.tested] > 1,
         past=split.test_past,
         mix=mix,
         probabilities=probabilities,
@@ -204,9 +237,15 @@ def _in_order(
         yield from zip(drivers[some].tolist(), past_sessions(frame.iloc[some], types), strict=True)
 
 
-def _types(frame: pd.DataFrame, n_train: int) -> tuple[str, ...]:
-    return tuple(sorted(frame["charger_type"].iloc[:n_train].unique().tolist()))
+def _window_starts(split: Split) -> list[float]:
+    """Where the tested parts of the rolling windows begin, as shares of the sessions."""
+    starts = [1 - split.test_share * place for place in range(_MOST_WINDOWS, 0, -1)]
+    return [start for start in starts if start >= _FIRST_TESTED - 1e-9]
 
 
-def _rows(frame: pd.DataFrame, share: float) -> int:
-    return int(round(len(frame) * share, 6))
+def _types(frame: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(sorted(frame["charger_type"].unique().tolist()))
+
+
+def _rows(n: int, share: float) -> int:
+    return int(round(n * share, 6))

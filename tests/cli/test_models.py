@@ -1,0 +1,171 @@
+"""zap models."""
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import create_engine, text
+
+COPIED = (
+    "run_id, created_at, artefact, sha256, hyper_parameters, contract, evaluation, features, columns, classes, golden,"
+    " trained_samples, trees_sha256, rows_sha256, rows_by_month, libraries, code_version"
+)
+
+
+def run(settings, *statements):
+    engine = create_engine(settings.database_url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def add_candidates(settings, *notes):
+    """Copies of version 1 that never served."""
+    run(
+        settings,
+        *(
+            f"INSERT INTO model_versions (status, note, {COPIED})"
+            f" SELECT 'candidate', '{note}', {COPIED} FROM model_versions WHERE model_version = 1"
+            for note in notes
+        ),
+    )
+
+
+def printed(done):
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    return json.loads(done.stdout)
+
+
+def problem(done, exit_code):
+    """What --json says of an error, which a person is told too."""
+    assert done.returncode == exit_code
+    assert "Traceback" not in done.stderr
+    told = json.loads(done.stdout)
+    assert told["detail"] in done.stderr
+    return told["type"].removeprefix("urn:zap:problem:")
+
+
+def test_it_works(zap_command, trained):
+    """A version is put into production and taken back, and what was said of it is kept."""
+    add_candidates(trained, "the second")
+
+    promoted = zap_command("models", "promote", 2, "--who", "ann", "--why", "it is better", settings=trained)
+    assert (promoted.returncode, promoted.stdout) == (0, "version 2 serves now, instead of 1\n"), promoted.stderr
+    back = zap_command("models", "rollback", "--who", "bob", "--json", settings=trained)
+    assert printed(back) == {"status": "success", "from_version": 2, "to_version": 1, "changed": True}
+
+    engine = create_engine(trained.database_url)
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT action, from_version, to_version, who, why FROM promotions")).all()
+    engine.dispose()
+    assert [tuple(one) for one in kept[1:]] == [
+        ("promote", 1, 2, "ann", "it is better"),
+        ("rollback", 2, 1, "bob", None),
+    ]
+
+
+def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    add_candidates(trained_sqlite, "[red]second", "third")
+    run(trained_sqlite, "UPDATE model_versions SET artefact = NULL, evaluation = NULL WHERE model_version = 2")
+
+    listed = printed(zap_command("models", "list", "--json", "--limit", 2, settings=trained_sqlite))["models"]
+    assert [(one["model_version"], one["note"], one["artefact_bytes"] is None) for one in listed] == [
+        (3, "third", False),
+        (2, "[red]second", True),
+    ]
+    assert listed[0]["scores"]["log_loss"] > 0
+
+    table = zap_command("models", "list", settings=trained_sqlite).stdout
+    for shown in ("[red]second", "third", "production", "candidate, pruned", listed[0]["created_at"][:10]):
+        assert shown in table
+
+    known = printed(zap_command("models", "show", 1, "--json", settings=trained_sqlite))
+    assert known["status"] == "production"
+    assert datetime.fromisoformat(known["created_at"]).utcoffset() == timedelta(0)
+    # A wall time has no zone.
+    assert known["trained_from"] == "2024-01-01T08:55:36"
+    assert len(known["golden"]) == 8
+    assert known["artefact_bytes"] > 0
+    assert "artefact" not in known
+
+    shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
+    for part in ("[red]second", "candidate", "num_leaves 40", "no bytes", "DC Fast Charger", known["trees_sha256"]):
+        assert part in shown
+
+
+def test_what_is_not_there_or_cannot_serve_is_told_and_changes_nothing(zap_command, trained_sqlite):
+    add_candidates(trained_sqlite, "second")
+    run(trained_sqlite, "UPDATE model_versions SET artefact = NULL WHERE model_version = 2")
+
+    assert problem(zap_command("models", "show", 99, "--json", settings=trained_sqlite), 20) == "not-found"
+    assert problem(zap_command("models", "rollback", "--json", settings=trained_sqlite), 24) == "not-promotable"
+    pruned = zap_command("models", "promote", 2, settings=trained_sqlite)
+    assert (pruned.returncode, pruned.stdout) == (24, "")
+    assert "version 2 cannot serve: the artefact of version 2 was pruned" in pruned.stderr
+    assert "Traceback" not in pruned.stderr
+    same = zap_command("models", "promote", 1, settings=trained_sqlite)
+    assert (same.returncode, same.stdout) == (0, "version 1 serves already\n")
+
+    # Nothing changed since the training.
+    (only,) = printed(zap_command("models", "history", "--json", settings=trained_sqlite))["promotions"]
+    assert (only["action"], only["from_version"], only["to_version"], only["who"]) == ("promote", None, 1, None)
+    assert datetime.fromisoformat(only["promoted_at"]).utcoffset() == timedelta(0)
+
+
+def test_the_changes_are_shown_to_a_person(zap_command, trained_sqlite, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run(
+        trained_sqlite,
+        "INSERT INTO promotions (promoted_at, action, from_version, to_version, who, why)"
+        " VALUES ('2026-01-02T03:04:05.000000+00:00', 'rollback', 1, 1, '[red]ann', 'it was worse')",
+    )
+
+    table = zap_command("models", "history", "--limit", 1, settings=trained_sqlite).stdout
+
+    for shown in ("2026-01-02 03:04", "rollback", "[red]ann", "it was worse"):
+        assert shown in table
+    assert "promote" not in table
+
+
+def test_the_same_rows_give_the_same_trees(zap_command, trained_sqlite):
+    done = zap_command("models", "reproduce", 1, settings=trained_sqlite)
+
+    assert done.returncode == 0, done.stderr
+    assert "The same trees." in done.stdout
+    assert "read ..." in done.stderr.splitlines()
+    assert "fit ..." in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlite, as_json):
+    run(
+        trained_sqlite,
+        'DELETE FROM "ChargingSessions" WHERE session_id = (SELECT min(session_id) FROM "ChargingSessions"'
+        " WHERE charging_start_time BETWEEN '2024-02-10' AND '2024-02-20')",
+    )
+
+    done = zap_command("models", "reproduce", 1, *["--json"] * as_json, settings=trained_sqlite)
+
+    assert done.returncode == 21
+    assert "the history is another now, in 2024-02" in done.stderr
+    assert "Traceback" not in done.stderr
+    if as_json:
+        found = json.loads(done.stdout)
+        assert found["reproduced"] is False
+        change = found["changed_months"].pop("2024-02")
+        assert change["now"] == change["then"] - 1
+        assert found["changed_months"] == {}
+    else:
+        assert "sessions of 2024-02" in done.stdout
+        assert "Not the same trees." in done.stdout
+
+
+def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):
+    done = zap_command("models", "list", "--json", "--database-url", f"sqlite:///{tmp_path / 'zap.sqlite'}")
+
+    assert problem(done, 16) == "database-behind"
+    assert "zap db upgrade" in done.stderr
+    assert not (tmp_path / "zap.sqlite").exists()

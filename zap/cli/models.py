@@ -1,0 +1,170 @@
+"""models and predictions: which version serves, the way back, and keeping what is stored in hand."""
+
+from typing import Any
+
+import click
+
+from zap.cli.command import DATABASE, JSON, Group, engine_at_head, fail, print_json, read_settings
+from zap.errors import NotReproduced
+from zap.progress import shown_progress
+
+_WHO = click.option("--who", help="Who does this; kept with the change.")
+_WHY = click.option("--why", help="Why; kept with the change.")
+_LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """Look after the model versions."""
+
+
+@models.command("list")
+@_LIMIT
+@DATABASE
+@JSON
+def list_command(limit: int, database_url: str | None, as_json: bool) -> None:
+    """List the newest versions, newest first."""
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.db.model_registry import list_versions
+        from zap.shown import print_versions
+
+        versions = list_versions(engine, limit)
+        if as_json:
+            print_json({"models": versions})
+        else:
+            print_versions(versions)
+
+
+@models.command()
+@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@DATABASE
+@JSON
+def show(version: int, database_url: str | None, as_json: bool) -> None:
+    """Show all that is known of a version."""
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.db.model_registry import read_version
+        from zap.shown import print_version
+
+        known = read_version(engine, version)
+        if as_json:
+            print_json(known)
+        else:
+            print_version(known)
+
+
+@models.command()
+@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@_WHO
+@_WHY
+@DATABASE
+@JSON
+def promote(version: int, who: str | None, why: str | None, database_url: str | None, as_json: bool) -> None:
+    """Put a version into production; every server follows within two seconds."""
+    _change(database_url, who, why, version, as_json=as_json)
+
+
+@models.command()
+@_WHO
+@_WHY
+@DATABASE
+@JSON
+def rollback(who: str | None, why: str | None, database_url: str | None, as_json: bool) -> None:
+    """Put the version back into production that served before the one that serves."""
+    _change(database_url, who, why, None, as_json=as_json)
+
+
+@models.command()
+@_LIMIT
+@DATABASE
+@JSON
+def history(limit: int, database_url: str | None, as_json: bool) -> None:
+    """Show which version served when, changed by whom and why, newest first."""
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.db.promotions import list_promotions
+        from zap.shown import print_promotions
+
+        promotions = list_promotions(engine, limit)
+        if as_json:
+            print_json({"promotions": promotions})
+        else:
+            print_promotions(promotions)
+
+
+@models.command()
+@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@DATABASE
+@JSON
+def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
+    """Train a version again on the same rows and compare the trees; nothing is stored."""
+    with (
+        engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
+        shown_progress() as progress,
+    ):
+        from zap import reproduction
+
+        found = reproduction.reproduce(engine, version, progress)
+    if as_json:
+        print_json(found)
+    else:
+        from zap.shown import print_reproduction
+
+        print_reproduction(found)
+    if not found["reproduced"]:
+        fail(NotReproduced(_why_not(found)), as_json=False)
+
+
+@click.group(cls=Group)
+def predictions() -> None:
+    """Look after the logged predictions."""
+
+
+@predictions.command()
+@click.option("--source", type=click.Choice(["train"]), required=True, help="Answers to requests are never removed.")
+@click.option(
+    "--keep-versions", type=click.IntRange(0, 2**63 - 1), required=True, help="Keep those of the newest versions."
+)
+@DATABASE
+@JSON
+def prune(source: str, keep_versions: int, database_url: str | None, as_json: bool) -> None:
+    """Remove what the trainings of older versions logged; that of the version in production stays."""
+    with (
+        engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
+        shown_progress() as progress,
+    ):
+        from zap.db.train_predictions import remove_train_predictions, versions_to_prune
+
+        versions, removed = versions_to_prune(engine, keep_versions), 0
+        for number, version in enumerate(versions, start=1):
+            removed += remove_train_predictions(engine, [version])
+            progress("prune", number, len(versions))
+    pruned = {"source": source, "versions": versions, "removed": removed}
+    if as_json:
+        print_json(pruned)
+    else:
+        click.echo(f"removed {removed:,} predictions of {len(versions)} version{'s' * (len(versions) != 1)}")
+
+
+def _change(database_url: str | None, who: str | None, why: str | None, version: int | None, *, as_json: bool) -> None:
+    """Promote a version, or roll back where none is named."""
+    settings = read_settings(database_url=database_url)
+    with engine_at_head(settings, upgraded=False) as engine:
+        from zap.db.promotions import promote_version, read_reason, roll_back
+
+        said = {"who": who, "why": why}
+        reason = read_reason({name: text for name, text in said.items() if text is not None})
+        change = roll_back(engine, reason) if version is None else promote_version(engine, version, reason)
+    if as_json:
+        print_json({"status": "success", **change._asdict()})
+    elif change.changed:
+        click.echo(f"version {change.to_version} serves now, instead of {change.from_version or 'none'}")
+    else:
+        click.echo(f"version {change.to_version} serves already")
+
+
+def _why_not(found: dict[str, Any]) -> str:
+    if found["changed_months"]:
+        return f"the history is another now, in {', '.join(found['changed_months'])}"
+    differing = [*found["code_version"], *found["libraries"]]
+    return (
+        f"others are now: {', '.join(differing)}" if differing else "on the same rows, with the same code and libraries"
+    )

@@ -1,0 +1,30 @@
+"""What paths and queries of several routes have in common."""
+
+from typing import Annotated, Any
+
+from litestar import Request
+from litestar.params import QueryParameter
+
+from zap.errors import NotFound
+
+LARGEST_ID = 2**63 - 1
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many")]
+Before = Annotated[int | None, QueryParameter(name="before", ge=0, le=LARGEST_ID, description="older than this number")]
+
+
+def check_number(request: Request[Any, Any, Any], number: int, what: str, ending: str = "") -> None:
+    """Refuse a number in the path that is written otherwise than numbers are, or that no row can have.
+
+    Args:
+        request: what was sent.
+        number: as it was read from the path.
+        what: what it is the number of.
+        ending: what comes behind it in the path.
+
+    Raises:
+        NotFound: there is nothing there.
+    """
+    # Python's int, by which the path is read, takes 1_0, +10 and the digits of other scripts for 10 too.
+    sent = request.scope["path"].rstrip("/").removesuffix(ending).rpartition("/")[2]
+    if sent != str(number) or not 0 <= number <= LARGEST_ID:
+        raise NotFound(f"there is no {what} {sent[:50]}")

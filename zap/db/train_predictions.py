@@ -1,0 +1,92 @@
+"""The predictions of a training about its own rows: logged in short transactions, and removed in such."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlmodel import col
+
+from zap.db.engine import write_transaction
+from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
+
+# Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit.
+_ROWS = 2000
+# SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions.
+_PAUSE_SECONDS = 0.005
+
+
+def log_train_predictions(  # noqa: PLR0913, PLR0917
+    engine: Engine,
+    check: Callable[[Connection], None],
+    model_version: int,
+    classes: Sequence[str],
+    actual: Sequence[str],
+    probabilities: np.ndarray,
+) -> Iterator[int]:
+    """Log a prediction for each training row in short transactions; yields how many rows are in after each.
+
+    Args:
+        engine: the database.
+        check: called in each transaction; raises where nothing may be written any more.
+        model_version: the version that predicted.
+        classes: its charger types, the columns of `probabilities`.
+        actual: the types that the drivers used, one a row.
+        probabilities: of shape (len(actual), len(classes)).
+    """
+    best = probabilities.argmax(axis=1)
+    for start in range(0, len(actual), _ROWS):
+        rows = range(start, min(start + _ROWS, len(actual)))
+        now = utc_now()
+        values = [
+            {
+                "prediction_timestamp": now,
+                "source": "train",
+                "predicted_class": classes[best[row]],
+                "actual_class": actual[row],
+                "model_version": model_version,
+                "probabilities": dict(zip(classes, probabilities[row].tolist(), strict=True)),
+            }
+            for row in rows
+        ]
+        with write_transaction(engine) as connection:
+            check(connection)
+            connection.execute(insert(Prediction), values)
+        time.sleep(_PAUSE_SECONDS)
+        yield rows.stop
+
+
+def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
+    """Remove what the trainings of these versions logged; how many rows."""
+    removed = 0
+    for version in versions:
+        of_version = (col(Prediction.source) == "train") & (col(Prediction.model_version) == version)
+        some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
+        while True:
+            with write_transaction(engine) as connection:
+                found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
+            removed += found
+            if found == 0:
+                break
+            time.sleep(_PAUSE_SECONDS)
+    return removed
+
+
+def versions_to_prune(engine: Engine, keep_versions: int) -> list[int]:
+    """The versions whose training rows are logged, but for the newest so many and the one in production.
+
+    That of a training that is running is left alone too.
+    """
+    logged = select(col(Prediction.model_version)).where(col(Prediction.source) == "train").distinct()
+    running = select(col(TrainingRun.run_id)).where(col(TrainingRun.status) == "running")
+    needed = (col(ModelVersion.status) == "production") | col(ModelVersion.run_id).in_(running)
+    newest = select(col(ModelVersion.model_version)).order_by(col(ModelVersion.model_version).desc())
+    with engine.connect() as connection:
+        # In this order: what begins to be logged in between is not among them.
+        found = connection.scalars(logged).all()
+        kept = {
+            *connection.scalars(newest.limit(keep_versions)),
+            *connection.scalars(select(col(ModelVersion.model_version)).where(needed)),
+        }
+    # Those of before zap have no version, and are not a training's of zap.
+    return sorted(version for version in found if version is not None and version not in kept)

@@ -1,0 +1,104 @@
+"""Trainings of a server: each in a process of its own, whose state is in the database."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import Process
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.production import Production
+from zap.db.training_runs import claim_run, fail_run, read_run, remove_rows
+from zap.errors import TrainingFailed
+from zap.ml.training_options import TrainingOptions
+from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# How long a training that is told to stop may clean up behind itself.
+_STOP_SECONDS = 3
+
+
+class TrainingProcesses:
+    """The trainings that this server process started.
+
+    A process each, so that neither its threads nor its memory disturb predictions; spawned, never forked, because
+    LightGBM's threads do not survive a fork. What becomes of a run stands in the database: a server that is killed
+    loses nothing of it.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, production: Production) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._production = production
+        self._children: dict[int, tuple[Process, asyncio.Task[None]]] = {}
+        self._removing: set[asyncio.Task[None]] = set()
+
+    async def start(self, options: TrainingOptions) -> int:
+        """Begin a training; the number of its run.
+
+        Raises:
+            TrainingRunning: another one is running, on whatever machine.
+        """
+        run_id = await asyncio.to_thread(claim_run, self._engine, "train", options.as_dict())
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "zap", "train", "--run-id", str(run_id),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **self._settings.environment()},
+            )  # fmt: skip
+        except BaseException:
+            await asyncio.to_thread(fail_run, self._engine, run_id, TrainingFailed("its process could not be started"))
+            raise
+        self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
+        return run_id
+
+    async def ended(self, run_id: int) -> dict[str, Any]:
+        """The run, once its process has ended."""
+        if run_id in self._children:
+            await asyncio.shield(self._children[run_id][1])
+        return await asyncio.to_thread(read_run, self._engine, run_id)
+
+    def remove_rows_later(self, run_id: int) -> None:
+        """Remove what a run that was cancelled has logged: of a large history that takes a while."""
+        task = asyncio.create_task(self._remove_rows(run_id))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    async def end(self) -> None:
+        """End the trainings that run when the server stops: asked first, so that they clean up behind themselves."""
+        for child, settled in list(self._children.values()):
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+            done, _ = await asyncio.wait([settled], timeout=_STOP_SECONDS)
+            if not done:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await asyncio.wait([settled])
+        if self._removing:
+            await asyncio.wait(self._removing)
+
+    async def _remove_rows(self, run_id: int) -> None:
+        try:
+            await asyncio.to_thread(remove_rows, self._engine, run_id)
+        except SQLAlchemyError as error:
+            # The next training does.
+            log.warning("the rows of a cancelled training are left", run_id=run_id, error=type(error).__name__)
+
+    async def _settle(self, run_id: int, child: Process) -> None:
+        exit_code = await child.wait()
+        try:
+            died = TrainingFailed("its process died; the log says more, and the model that served still does")
+            if await asyncio.to_thread(fail_run, self._engine, run_id, died):
+                log.error("the training process died", run_id=run_id, exit_code=exit_code)
+            await asyncio.to_thread(self._production.refresh)
+        except SQLAlchemyError as error:
+            # Its heartbeat lapses, and the watch looks again in a moment.
+            log.warning("the end of a training is not seen to yet", run_id=run_id, error=type(error).__name__)
+        finally:
+            del self._children[run_id]
