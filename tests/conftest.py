@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,6 +30,11 @@ POSTGRESQL = os.environ.get("ZAP_TEST_POSTGRESQL", "postgresql+psycopg://postgre
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: at the end they would run alone while the other cores have nothing to do."""
+    items.sort(key=lambda item: item.path.name != "test_training_run.py")
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +79,22 @@ def postgresql_server():
         absent("PostgreSQL")
 
 
-@pytest.fixture
-def empty_postgresql_url(postgresql_server):
-    """A new, empty PostgreSQL database."""
+@contextmanager
+def postgresql_database(template="template1"):
+    """The URL of a new PostgreSQL database, a copy of another one by its name."""
     name = f"zap_test_{uuid4().hex}"
     with _admin() as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
     with _admin() as admin:
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_server):
+    """A new, empty PostgreSQL database."""
+    with postgresql_database() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -92,11 +105,32 @@ def empty_database_url(request, tmp_path):
     return request.getfixturevalue("empty_postgresql_url")
 
 
-@pytest.fixture
-def database_url(empty_database_url):
+# One database is upgraded once a session; every test works on a copy of its own.
+
+
+@pytest.fixture(scope="session")
+def _sqlite_at_head(tmp_path_factory):
+    file = tmp_path_factory.mktemp("head") / "zap.sqlite"
+    upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def _postgresql_at_head(postgresql_server):
+    with postgresql_database() as url:
+        upgrade(url)
+        yield make_url(url).database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
     """A database at head, on each engine."""
-    upgrade(empty_database_url)
-    return empty_database_url
+    if request.param == "sqlite":
+        file = shutil.copy(request.getfixturevalue("_sqlite_at_head"), tmp_path / "zap.sqlite")
+        yield f"sqlite:///{file}"
+        return
+    with postgresql_database(request.getfixturevalue("_postgresql_at_head")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -122,11 +156,9 @@ def at_head():
 
 
 @pytest.fixture
-def sqlite_engine(tmp_path):
+def sqlite_engine(_sqlite_at_head, tmp_path):
     """On SQLite, where times are texts, and other tools may have written any."""
-    url = f"sqlite:///{tmp_path / 'zap.sqlite'}"
-    upgrade(url)
-    engine = create_engine(url)
+    engine = create_engine(f"sqlite:///{shutil.copy(_sqlite_at_head, tmp_path / 'zap.sqlite')}")
     yield engine
     engine.dispose()
 
@@ -172,15 +204,10 @@ def _trained_sqlite(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _trained_postgresql(postgresql_server, tmp_path_factory):
-    name = f"zap_test_trained_{uuid4().hex}"
-    with _admin() as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
-    url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
     folder = tmp_path_factory.mktemp("trained")
-    report = _train(url, folder / "models")
-    yield name, folder, report
-    with _admin() as admin:
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with postgresql_database() as url:
+        report = _train(url, folder / "models")
+        yield make_url(url).database, folder, report
 
 
 @pytest.fixture
@@ -196,14 +223,9 @@ def trained_sqlite(_trained_sqlite, tmp_path):
 def trained_postgresql(_trained_postgresql, tmp_path):
     """Settings of a PostgreSQL database with a model in production."""
     template, folder, _ = _trained_postgresql
-    name = f"zap_test_{uuid4().hex}"
-    with _admin() as admin:
-        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     shutil.copytree(folder / "models", tmp_path / "models")
-    url = make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
-    yield Settings(database_url=url, models_dir=tmp_path / "models")
-    with _admin() as admin:
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with postgresql_database(template) as url:
+        yield Settings(database_url=url, models_dir=tmp_path / "models")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -23,7 +23,7 @@ from zap.db.engine import create_engine
 from zap.db.prediction_log import PredictionLog
 from zap.db.production import Production
 from zap.db.schema import check_at_head
-from zap.db.training_runs import fail_lapsed_runs
+from zap.db.training_runs import see_to_dead_runs
 from zap.logs import configure_logs
 from zap.settings import Settings, read_settings
 from zap.stopping import told_to_stop
@@ -33,7 +33,7 @@ from zap.watch import watch
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
 # How often somebody looks for a training that died.
-LAPSE_SECONDS = 2.0
+DEAD_RUNS_SECONDS = 2.0
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -77,7 +77,6 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     settings: Settings = app.state.settings
     engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
     check_at_head(engine)
-    fail_lapsed_runs(engine)
     production = Production(engine, settings.model_file)
     app.state.engine = engine
     app.state.driver_histories = DriverHistories(engine)
@@ -88,7 +87,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     production.refresh()
     tasks = [
         asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
-        asyncio.create_task(watch(partial(fail_lapsed_runs, engine), LAPSE_SECONDS)),
+        asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
         asyncio.create_task(_end_trainings(app.state)),
     ]
     try:

@@ -166,9 +166,9 @@ class AdoptionRefused(ZapError):
 
 
 class NotReproduced(ZapError):
-    """A stored answer is not what its version says of the stored row now."""
+    """A stored answer, or the trees of a stored version, do not come out again."""
 
-    title = "The stored answer is not what its version says now"
+    title = "What is stored does not come out again"
     exit_code = 21
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.production import Production
-from zap.db.training_runs import claim_run, fail_run, read_run, remove_rows
-from zap.errors import TrainingFailed
+from zap.db.training_runs import claim_run, fail_run, read_run
+from zap.errors import DatabaseUnavailable, TrainingFailed
 from zap.ml.training_options import TrainingOptions
 from zap.settings import Settings
 
@@ -36,7 +36,6 @@ class TrainingProcesses:
         self._settings = settings
         self._production = production
         self._children: dict[int, tuple[Process, asyncio.Task[None]]] = {}
-        self._removing: set[asyncio.Task[None]] = set()
 
     async def start(self, options: TrainingOptions) -> int:
         """Begin a training; the number of its run.
@@ -59,16 +58,17 @@ class TrainingProcesses:
         return run_id
 
     async def ended(self, run_id: int) -> dict[str, Any]:
-        """The run, once its process has ended."""
+        """The run, once its process has ended.
+
+        Raises:
+            DatabaseUnavailable: it could not be noted how it ended.
+        """
         if run_id in self._children:
             await asyncio.shield(self._children[run_id][1])
-        return await asyncio.to_thread(read_run, self._engine, run_id)
-
-    def remove_rows_later(self, run_id: int) -> None:
-        """Remove what a run that was cancelled has logged: of a large history that takes a while."""
-        task = asyncio.create_task(self._remove_rows(run_id))
-        self._removing.add(task)
-        task.add_done_callback(self._removing.discard)
+        run = await asyncio.to_thread(read_run, self._engine, run_id)
+        if run["status"] == "running":
+            raise DatabaseUnavailable(f"how training run {run_id} ended could not be noted yet")
+        return run
 
     async def end(self) -> None:
         """End the trainings that run when the server stops: asked first, so that they clean up behind themselves."""
@@ -80,15 +80,6 @@ class TrainingProcesses:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await asyncio.wait([settled])
-        if self._removing:
-            await asyncio.wait(self._removing)
-
-    async def _remove_rows(self, run_id: int) -> None:
-        try:
-            await asyncio.to_thread(remove_rows, self._engine, run_id)
-        except SQLAlchemyError as error:
-            # The next training does.
-            log.warning("the rows of a cancelled training are left", run_id=run_id, error=type(error).__name__)
 
     async def _settle(self, run_id: int, child: Process) -> None:
         exit_code = await child.wait()

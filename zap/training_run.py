@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.engine import write_transaction
 from zap.db.history_store import read_history
@@ -20,11 +21,11 @@ from zap.db.model_registry import (
     prune_candidates,
     read_version,
 )
-from zap.db.promotions import Reason, promote, serving_version
+from zap.db.promotions import promote, serving_version
 from zap.db.train_predictions import log_train_predictions
 from zap.db.training_lease import Lease, run_lease
-from zap.db.training_runs import claim_run, finish_run, prune_events
-from zap.db.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
+from zap.db.training_runs import claim_run, finish_run, prune_events, remove_leftovers
+from zap.db.tunings import HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, ZapError
 from zap.ml import training
 from zap.ml.artefact import describe_features, golden_rows
@@ -33,6 +34,7 @@ from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_
 from zap.ml.gate import Decision, decide_if_better
 from zap.ml.history import History, clean_history
 from zap.ml.model import ChargerTypeModel, Rounds
+from zap.ml.promotion_reason import Reason
 from zap.ml.training import Split
 from zap.ml.training_options import TrainingOptions
 from zap.ml.tuning import Budget, Search, search
@@ -116,13 +118,13 @@ def run_training(
     if lease is None:
         with run_lease(engine, claim_run(engine, "train", options.as_dict())) as own:
             return run_training(engine, settings, progress, options, lease=own)
+    remove_leftovers(engine)
     report, promoted = _train(engine, settings, lease, Phases(progress, lease.tell), options)
-    prune_events(engine)
     if promoted is not None:
         # The version serves already, from the database; the file is for data scientists.
         try:
             export(engine, promoted, settings.model_file)
-        except (OSError, ZapError) as error:
+        except (OSError, SQLAlchemyError, ZapError) as error:
             log.error("the model file cannot be written", file=str(settings.model_file), error=str(error))
     return report
 
@@ -144,11 +146,13 @@ def run_tuning(
         with run_lease(engine, claim_run(engine, "tune", budget._asdict())) as own:
             return run_tuning(engine, settings, progress, budget, lease=own)
     phase = Phases(progress, lease.tell)
+    remove_leftovers(engine)
     _, split = _read(engine, phase, PLAIN)
     found = _search(settings, split, phase, budget)
     with lease.last_transaction() as connection:
-        number = add_tuning(connection, found.best.hyper_parameters, found.evidence())
-        report = {"tuning": number, "hyper_parameters": found.best.hyper_parameters, **found.evidence()}
+        evidence = _evidence(found, split)
+        number = add_tuning(connection, found.best.hyper_parameters, evidence)
+        report = {"tuning": number, "hyper_parameters": found.best.hyper_parameters, **evidence}
         finish_run(connection, lease.run_id, report)
     return report
 
@@ -176,13 +180,18 @@ def _search(settings: Settings, split: Split, phase: Phases, budget: Budget) -> 
         return search(split, budget, n_jobs=settings.training_threads, progress=tried)
 
 
+def _evidence(found: Search, split: Split) -> dict[str, Any]:
+    """What a search found, and the start of the newest session that it has seen."""
+    return {**found.evidence(), "seen_until": split.train["charging_start_time"].iloc[-1].isoformat()}
+
+
 def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParameters:
     """What this training sets: the request's word goes before what a search found."""
     tuned = tuned_hyper_parameters(engine)
     if not options.hyper_parameters:
         return tuned
     source = f"{tuned.source}, and the request: {', '.join(options.hyper_parameters)}"
-    return HyperParameters({**tuned.values, **options.hyper_parameters}, source)
+    return HyperParameters({**tuned.values, **options.hyper_parameters}, source, tuned.seen_until)
 
 
 def _train(
@@ -194,7 +203,7 @@ def _train(
         found = _search(settings, split, phase, Budget())
         with write_transaction(engine) as connection:
             lease.check(connection)
-            add_tuning(connection, found.best.hyper_parameters, found.evidence())
+            add_tuning(connection, found.best.hyper_parameters, _evidence(found, split))
     chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
         model = training.fit(split, chosen.values, n_jobs=settings.training_threads, progress=rounds)
@@ -203,9 +212,13 @@ def _train(
     if options.windows:
         with phase("windows") as tested:
             scores = with_windows(scores, training.score_windows(split, model, tested))
-    decision = _decide(engine, split, model, phase, options)
+    decision = _decide(engine, split, model, chosen, phase, options)
     with phase("save"):
-        known = _known(split, model, options) | {"hyper_parameters_from": chosen.source, "evaluation": scores}
+        known = _known(split, model, options) | {
+            "hyper_parameters_from": chosen.source,
+            "tuned_until": chosen.seen_until,
+            "evaluation": scores,
+        }
         with write_transaction(engine) as connection:
             lease.check(connection)
             version = add_candidate(connection, lease.run_id, model, known)
@@ -224,10 +237,18 @@ def _train(
         report = _report(trained, decision, options) | {"phases": phase.seconds, "model_path": str(settings.model_file)}
         finish_run(connection, lease.run_id, report)
         prune_candidates(connection, settings.keep_candidates)
+        prune_events(connection)
     return report, version if decision.promoted else None
 
 
-def _decide(engine: Engine, split: Split, model: ChargerTypeModel, phase: Phases, options: TrainingOptions) -> Decision:
+def _decide(  # noqa: PLR0913, PLR0917
+    engine: Engine,
+    split: Split,
+    model: ChargerTypeModel,
+    chosen: HyperParameters,
+    phase: Phases,
+    options: TrainingOptions,
+) -> Decision:
     """Whether the new version is to serve."""
     if options.promote == "always":
         return Decision(promoted=True, reason="every training is promoted unless it is asked otherwise")
@@ -235,23 +256,26 @@ def _decide(engine: Engine, split: Split, model: ChargerTypeModel, phase: Phases
         return Decision(promoted=False, reason="it was asked to stay a candidate")
     serving = production_version(engine)
     if serving is None:
-        return Decision(promoted=True, reason="nothing served before it")
+        return Decision(promoted=True, reason="nothing served before it", depends=True)
+    number = serving.model_version
     with phase("compare"):
         try:
             production = load_version(engine, serving)
         except DamagedModel as error:
-            reason = f"version {serving.model_version}, which served, cannot: {error.message}"
-            return Decision(promoted=True, reason=reason, compared_with=serving.model_version)
-        trained_until = read_version(engine, serving.model_version)["trained_until"]
-        return decide_if_better(split, model, production, serving.model_version, trained_until)
+            reason = f"version {number} cannot be loaded here, so there is nothing to compare with: {error.message}"
+            return Decision(promoted=False, reason=reason)
+        known = read_version(engine, number)
+        seen = [known["trained_until"], known["tuned_until"], chosen.seen_until]
+        seen_until = None if known["trained_until"] is None else max(moment for moment in seen if moment)
+        return decide_if_better(split, model, production, number, seen_until)
 
 
 def _still(decision: Decision, serving: int | None) -> Decision:
-    """The decision, unless it was about another version than the one that serves by now."""
-    if decision.compared_with is None or decision.compared_with == serving or not decision.promoted:
+    """The decision, unless it was about something else than what serves by now."""
+    if not (decision.promoted and decision.depends) or decision.serving == serving:
         return decision
-    reason = f"version {serving} was put into production while version {decision.compared_with} was compared with"
-    return Decision(promoted=False, reason=reason, compared_with=decision.compared_with, comparison=decision.comparison)
+    reason = f"version {serving} was put into production meanwhile"
+    return Decision(promoted=False, reason=reason, comparison=decision.comparison)
 
 
 def _known(split: Split, model: ChargerTypeModel, options: TrainingOptions) -> dict[str, Any]:
@@ -294,9 +318,16 @@ def _report(trained: _Trained, decision: Decision, options: TrainingOptions) -> 
         "synthetic_sessions": trained.history.synthetic_sessions,
         "hyper_parameters": trained.model.get_params(),
         "hyper_parameters_from": trained.chosen.source,
+        "test_sessions_seen_by_search": _seen_by_search(trained),
         "new_driver_weight": trained.model.cold_weight_,
         "note": options.note,
     }
+
+
+def _seen_by_search(trained: _Trained) -> int:
+    """How many of the test sessions the search for the hyper-parameters has seen."""
+    seen_until = trained.chosen.seen_until
+    return 0 if seen_until is None else int((trained.split.test["charging_start_time"] <= seen_until).sum())
 
 
 def _message(trained: _Trained, decision: Decision) -> str:
@@ -322,8 +353,13 @@ def _message(trained: _Trained, decision: Decision) -> str:
             f" {judged['weighted_f1']:.3f} and {judged['log_loss']:.3f}; guessing by {_GUESSES[best]} has"
             f" {judged['baselines'][best]['weighted_f1']:.3f} and {judged['baselines'][best]['log_loss']:.3f}."
         )
-        if trained.chosen.source != DEFAULTS:
+        if trained.chosen.seen_until is not None:
             lines.append("All windows but the last lie inside what the search for hyper-parameters has seen.")
+    if seen := _seen_by_search(trained):
+        lines.append(
+            f"The search for hyper-parameters has seen {seen:,} of the {split.n_test:,} test sessions:"
+            " these scores flatter the model."
+        )
     if scores["beats_baseline"]:
         lines.append("The model beats guessing.")
     elif judged["log_loss_difference_interval"] is None:

@@ -10,12 +10,11 @@ log = structlog.get_logger(__name__)
 
 
 async def watch(look: Callable[[], object], seconds: float) -> None:
-    """Call `look` in a thread, for ever, with so many seconds in between.
+    """Call `look` in a thread, now and for ever, with so many seconds in between.
 
     Cancelled in the middle of a look it waits until that is over: what the look uses is there as long as it looks.
     """
     while True:
-        await asyncio.sleep(seconds)
         looking = asyncio.create_task(asyncio.to_thread(look))
         try:
             await asyncio.shield(looking)
@@ -27,3 +26,4 @@ async def watch(look: Callable[[], object], seconds: float) -> None:
         except Exception:
             # Whatever it is, the next look may go well; without the watch this process would never change again.
             log.exception("a watch failed", look=str(look))
+        await asyncio.sleep(seconds)

@@ -31,7 +31,7 @@ NEW_STATUS = "status IN ('running', 'finished', 'failed', 'cancelled')"
 RUNNING = sa.text("status = 'running'")
 IN_PRODUCTION = sa.text("status = 'production'")
 
-RUNS = sa.table("training_runs", sa.column("status"), sa.column("report", JSON))
+RUNS = sa.table("training_runs", *map(sa.column, ("status", "started_at", "finished_at")), sa.column("report", JSON))
 ENDED = {
     "type": "urn:zap:problem:training-failed",
     "title": "The training did not finish",
@@ -50,7 +50,11 @@ def upgrade() -> None:
             f"there is something called {' and '.join(in_the_way)} already, which zap needs for itself; "
             "nothing was changed. Rename it, then upgrade again."
         )
-    connection.execute(sa.update(RUNS).where(RUNS.c.status == "running").values(status="failed", report=ENDED))
+    connection.execute(
+        sa.update(RUNS)
+        .where(RUNS.c.status == "running")
+        .values(status="failed", report=ENDED, finished_at=RUNS.c.started_at)
+    )
     highest = _highest_ids(connection)
     with op.batch_alter_table("training_runs", copy_from=_old_runs(), table_kwargs=_KEEPS_IDS) as runs:
         runs.add_column(sa.Column("kind", sa.String(), nullable=False, server_default="train"))
@@ -232,6 +236,7 @@ def _version_columns() -> list[sa.Column]:
         sa.Column("classes", JSON),
         sa.Column("trained_from", WALL_TIME),
         sa.Column("trained_until", WALL_TIME),
+        sa.Column("tuned_until", WALL_TIME),
         sa.Column("trained_samples", sa.Integer()),
         sa.Column("test_samples", sa.Integer()),
         sa.Column("rows_sha256", sa.String()),

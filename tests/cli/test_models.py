@@ -50,9 +50,12 @@ def problem(done, exit_code):
 def test_it_works(zap_command, trained):
     """A version is put into production and taken back, and what was said of it is kept."""
     add_candidates(trained, "the second")
+    trained.model_file.unlink()
 
     promoted = zap_command("models", "promote", 2, "--who", "ann", "--why", "it is better", settings=trained)
     assert (promoted.returncode, promoted.stdout) == (0, "version 2 serves now, instead of 1\n"), promoted.stderr
+    # The file follows, also where no server runs.
+    assert trained.model_file.exists()
     back = zap_command("models", "rollback", "--who", "bob", "--json", settings=trained)
     assert printed(back) == {"status": "success", "from_version": 2, "to_version": 1, "changed": True}
 
@@ -150,7 +153,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
     done = zap_command("models", "reproduce", 1, *["--json"] * as_json, settings=trained_sqlite)
 
     assert done.returncode == 21
-    assert "the history is another now, in 2024-02" in done.stderr
+    assert "the history is another in 2024-02" in done.stderr
     assert "Traceback" not in done.stderr
     if as_json:
         found = json.loads(done.stdout)

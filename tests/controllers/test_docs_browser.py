@@ -40,7 +40,7 @@ def execute(page, operation):
 
 def test_it_renders_from_its_own_files_only(page, server):
     expect(page.locator(".info .title")).to_contain_text("zap")
-    for operation in ("predict", "trainModel", "getPrediction", "live", "ready"):
+    for operation in ("predict", "trainModel", "listTrainingRuns", "listModels", "rollBack", "getPrediction", "ready"):
         expect(page.locator(f"[id$='-{operation}']")).to_be_visible()
 
     assert page.problems == []

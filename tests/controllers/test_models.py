@@ -7,6 +7,7 @@ from sqlalchemy import insert, select, update
 from zap.controllers.schemas import Changed, ModelDetail, Models, Promotions
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, Promotion
+from zap.db.training_runs import claim_run
 
 
 @pytest.fixture
@@ -37,6 +38,8 @@ def test_it_works(versions, good_request, rows):
     ]  # fmt: skip
     detail = msgspec.json.decode(client.get("/models/2").content, type=ModelDetail)
     assert detail.note == "second"
+    # The rows themselves are sessions of drivers, and reading needs no key.
+    assert detail.golden_rows == 8
     assert detail.artefact_bytes > 1000
 
     reply = promote(client, 2, json={"who": "ann", "why": "a trial"})
@@ -82,6 +85,15 @@ def test_a_pruned_version_is_refused(versions):
 
     assert "was pruned" in promote(versions, 2).json()["detail"]
     assert versions.get("/models/2").json()["artefact_bytes"] is None
+
+
+def test_a_version_whose_training_has_not_finished_is_refused(versions):
+    engine = versions.app.state.engine
+    run = claim_run(engine, "train", {})
+    with write_transaction(engine) as connection:
+        connection.execute(update(ModelVersion).where(ModelVersion.model_version == 2).values(run_id=run))
+
+    assert "its training is running" in promote(versions, 2).json()["detail"]
 
 
 def test_there_is_nothing_to_go_back_to_before_the_first_promotion(client):

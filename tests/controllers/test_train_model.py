@@ -223,8 +223,13 @@ def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
     assert report["hyper_parameters"].items() >= tuning["hyper_parameters"].items()
     assert tuning["evidence"]["log_loss"] <= tuning["evidence"]["default_log_loss"]
     assert rows(sqlite_client.app, ModelVersion)[-1]["hyper_parameters"] == report["hyper_parameters"]
-    # The next training uses it too.
-    assert sqlite_client.post("/train-model").json()["hyper_parameters"] == report["hyper_parameters"]
+    assert report["test_sessions_seen_by_search"] == 0
+    # The next training uses it too; sessions that the search has seen flatter it, and the reply says so.
+    more = sqlite_client.post("/train-model", json={"test_share": 0.3}).json()
+    assert more["hyper_parameters"] == report["hyper_parameters"]
+    assert more["test_sessions_seen_by_search"] == pytest.approx(more["test_samples"] * 2 / 3, abs=2)
+    assert "these scores flatter the model" in more["message"]
+    assert rows(sqlite_client.app, ModelVersion)[-1]["tuned_until"].isoformat() == tuning["evidence"]["seen_until"]
 
 
 def test_the_report_is_json_that_any_client_reads(sqlite_client):
@@ -237,7 +242,7 @@ def test_everything_that_is_known_of_a_version_is_stored(client, rows):
     report = client.post("/train-model", json={"note": "for the record"}).json()
 
     version = rows(client.app, ModelVersion)[-1]
-    assert [name for name, value in version.items() if value is None] == []
+    assert [name for name, value in version.items() if value is None] == ["tuned_until"]
     assert version["note"] == "for the record"
     assert version["classes"] == report["classes"]
     assert (version["trained_samples"], version["test_samples"]) == (report["trained_samples"], report["test_samples"])
@@ -260,6 +265,7 @@ def test_a_window_of_the_history_and_other_hyper_parameters_can_be_asked_for(sql
     assert report["test_samples"] == pytest.approx(len(inside) * 0.2, abs=1)
     assert report["hyper_parameters"].items() >= asked["hyper_parameters"].items()
     assert report["hyper_parameters_from"] == "defaults, and the request: num_leaves, n_estimators"
+    assert "search" not in report["message"]
     version = rows(sqlite_client.app, ModelVersion)[-1]
     assert version["trained_from"].isoformat() == inside[0]
     assert version["trained_until"].isoformat() == inside[report["trained_samples"] - 1]
@@ -282,17 +288,17 @@ def test_a_version_that_is_not_to_serve_stays_a_candidate(client, good_request, 
     assert len(rows(client.app, Promotion)) == 1
 
 
-def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_from(client, rows):
+def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_from(sqlite_client, rows):
     """The test part of this history has fewer than 200 sessions; with three tenths there are enough."""
-    few = client.post("/train-model", json={"promote": "if_better"}).json()
+    few = sqlite_client.post("/train-model", json={"promote": "if_better"}).json()
     assert few["promotion"]["promoted"] is False
     assert "at least 200 are needed" in few["promotion"]["reason"]
 
     # What serves now has learned next to nothing, and from the first seven tenths only.
     weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
-    assert client.post("/train-model", json=weak).json()["model_version"] == 3
-    worse = client.post("/train-model", json=weak | {"promote": "if_better"}).json()
-    better = client.post("/train-model", json={"test_share": 0.3, "promote": "if_better"}).json()
+    assert sqlite_client.post("/train-model", json=weak).json()["model_version"] == 3
+    worse = sqlite_client.post("/train-model", json=weak | {"promote": "if_better"}).json()
+    better = sqlite_client.post("/train-model", json={"test_share": 0.3, "promote": "if_better"}).json()
 
     assert worse["promotion"]["promoted"] is False
     assert worse["promotion"]["comparison"]["difference"] == 0
@@ -302,9 +308,9 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
     assert comparison["candidate_log_loss"] == pytest.approx(better["log_loss"])
     assert comparison["interval"][1] < 0
     assert better["promotion"]["promoted"] is True
-    statuses = [row["status"] for row in rows(client.app, ModelVersion)]
+    statuses = [row["status"] for row in rows(sqlite_client.app, ModelVersion)]
     assert statuses == ["archived", "candidate", "archived", "candidate", "production"]
-    (*_, last) = rows(client.app, Promotion)
+    (*_, last) = rows(sqlite_client.app, Promotion)
     assert (last["from_version"], last["to_version"]) == (3, 5)
     assert "log loss" in last["why"]
 

@@ -139,6 +139,8 @@ def test_who_was_cut_off_goes_on_where_it_was(client, told):
     rest = events(client.get(f"{told}/events", headers={"Last-Event-ID": every[1]["id"]}))
 
     assert rest == every[2:]
+    # Who has heard the end is not told it again and again.
+    assert client.get(f"{told}/events", headers={"Last-Event-ID": every[-1]["id"]}).status_code == 204
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "١"])

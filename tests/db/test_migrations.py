@@ -19,7 +19,7 @@ from zap.db.engine import create_engine
 from zap.db.promotions import list_promotions
 from zap.db.schema import check_at_head, migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
-from zap.db.training_runs import claim_run, read_run
+from zap.db.training_runs import claim_run, read_run, see_to_dead_runs
 from zap.errors import AdoptionRefused
 
 ROOT = Path(__file__).parents[2]
@@ -434,8 +434,9 @@ def test_a_run_that_was_running_has_failed_and_says_why(old):
         "status": 500,
         "detail": "the database was upgraded while it ran",
     }
-    # Nothing keeps the next one out, and it removes what the old one left.
+    # Nothing keeps the next one out, and what the old one left is removed.
     claim_run(old, "train", {})
+    see_to_dead_runs(old)
     assert [row[0] for row in contents(old, "model_versions", ["model_version"])] == [1, 3]
 
 

@@ -119,7 +119,7 @@ def test_a_new_candidate_does_not_serve_and_loads_as_it_was(registry):
 def test_all_is_known_of_a_trained_version_but_its_bytes(registry):
     stored = read_version(registry, 1)
 
-    assert [name for name, value in stored.items() if value is None] == ["note"]
+    assert [name for name, value in stored.items() if value is None] == ["tuned_until", "note"]
     assert stored.keys() == {*ModelVersion.__table__.columns.keys(), "artefact_bytes"} - {"artefact"}
     artefact = artefact_of(registry, production_version(registry))
     assert stored["artefact_bytes"] == len(artefact)
@@ -280,7 +280,7 @@ def test_candidates_but_the_newest_lose_their_bytes_and_nothing_else(registry):
 
     assert pruned(registry) == [2, 3]
     assert read_version(registry, 2) == before | {"artefact_bytes": None}
-    with pytest.raises(DamagedModel, match=r"the artefact of version 2 was pruned: it never served"):
+    with pytest.raises(DamagedModel, match=r"the artefact of version 2 was pruned, as it never served"):
         load_version(registry, version(registry, 2))
     assert load_version(registry, version(registry, 4)).classes_.size == 3
 

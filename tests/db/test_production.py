@@ -12,10 +12,11 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.model_file import last_restored
 from zap.db.model_registry import artefact_of, production_version
 from zap.db.production import Production
-from zap.db.promotions import Reason, promote, roll_back
+from zap.db.promotions import promote, roll_back
 from zap.db.tables import ModelVersion
 from zap.errors import NoModel
 from zap.ml.model import sha256
+from zap.ml.promotion_reason import Reason
 
 
 @pytest.fixture

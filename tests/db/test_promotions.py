@@ -10,7 +10,6 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.model_registry import prune_candidates
 from zap.db.promotions import (
     Change,
-    Reason,
     earlier_version,
     list_promotions,
     promote,
@@ -20,6 +19,7 @@ from zap.db.promotions import (
 )
 from zap.db.tables import ModelVersion, utc_now
 from zap.errors import NotFound, NotPromotable
+from zap.ml.promotion_reason import Reason
 
 PLAIN = Reason()
 

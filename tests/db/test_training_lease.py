@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from zap.db.engine import write_transaction
 from zap.db.training_lease import Lease, run_lease
-from zap.db.training_runs import cancel_run, claim_run, events_after, fail_lapsed_runs, finish_run, read_run
+from zap.db.training_runs import cancel_run, claim_run, end_lapsed_runs, events_after, finish_run, read_run
 from zap.errors import TrainingCancelled, TrainingRunning, UnusableHistory
 
 
@@ -99,7 +99,7 @@ def test_a_heartbeat_that_cannot_be_written_is_not_the_end(sqlite_engine):
             lease.tell("fit", 0, 200)
             # Longer than a transaction waits for its turn.
             time.sleep(5.5)
-            assert fail_lapsed_runs(sqlite_engine) == []
+            assert end_lapsed_runs(sqlite_engine) == []
         until(lambda: events_after(sqlite_engine, run, 0))
         with lease.last_transaction() as connection:
             finish_run(connection, run, {})
@@ -134,12 +134,12 @@ def test_a_process_that_is_killed_is_known_dead_within_15_seconds(engine, databa
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "held\n"
         until(lambda: read_run(engine, run)["heartbeat_at"])
-        assert fail_lapsed_runs(engine) == []
+        assert end_lapsed_runs(engine) == []
         process.kill()
         process.wait()
     killed = time.monotonic()
 
-    until(lambda: fail_lapsed_runs(engine))
+    until(lambda: end_lapsed_runs(engine))
 
     assert time.monotonic() - killed < 15
     assert read_run(engine, run)["status"] == "failed"

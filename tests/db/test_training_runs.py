@@ -1,11 +1,13 @@
 """Training runs: one at a time, finished whole, or nothing of them stays."""
 
 import threading
+import time
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import col
 
 from zap.db.engine import create_engine, process_lock, write_transaction
@@ -17,8 +19,8 @@ from zap.db.training_runs import (
     beat,
     cancel_run,
     claim_run,
+    end_lapsed_runs,
     events_after,
-    fail_lapsed_runs,
     fail_run,
     finish_run,
     list_runs,
@@ -26,6 +28,7 @@ from zap.db.training_runs import (
     read_run,
     remove_leftovers,
     running_run,
+    see_to_dead_runs,
 )
 from zap.errors import NoModel, NotFound, RunEnded, TrainingCancelled, TrainingFailed, TrainingRunning
 
@@ -165,8 +168,10 @@ def test_a_cancelled_run_can_change_nothing_any_more_and_the_next_can_begin(engi
         with pytest.raises(TrainingCancelled):
             write()
     assert len(column(engine, Prediction.prediction_id)) == 10
+    # Nobody has to wait until what it left is removed.
     second = claim_run(engine, "train", {})
-    # Whoever comes next removes what is left of it, should nobody else have come to it.
+    assert len(column(engine, Prediction.prediction_id)) == 10
+    see_to_dead_runs(engine)
     assert column(engine, Prediction.prediction_id) == []
     assert column(engine, ModelVersion.model_version) == []
     assert (read_run(engine, run)["status"], read_run(engine, second)["status"]) == ("cancelled", "running")
@@ -212,8 +217,9 @@ def test_a_run_that_is_not_heard_of_has_died(empty_postgresql_url, at_head, seco
     log_rows(engine, run, add_version(engine, run))
     heard(engine, run, seconds)
 
-    assert fail_lapsed_runs(engine) == [run] * dead
+    assert end_lapsed_runs(engine) == [run] * dead
 
+    remove_leftovers(engine)
     assert read_run(engine, run)["status"] == ("failed" if dead else "running")
     assert len(column(engine, Prediction.prediction_id)) == (0 if dead else 10)
     if dead:
@@ -222,22 +228,51 @@ def test_a_run_that_is_not_heard_of_has_died(empty_postgresql_url, at_head, seco
             log_rows(engine, run, 1)
 
 
+def test_a_process_that_stands_still_inside_a_transaction_is_known_dead_within_15_seconds(
+    empty_postgresql_url, at_head
+):
+    """As on a machine that is gone: its connection is open for hours."""
+    engine, gone = at_head(empty_postgresql_url), at_head(empty_postgresql_url)
+    run = claim_run(engine, "train", {})
+    connection = gone.connect()
+    transaction = connection.begin()
+    beat(connection, run)
+    still = time.monotonic()
+
+    while not ended_by_now(engine):
+        assert time.monotonic() - still < 15
+
+    assert read_run(engine, run)["status"] == "failed"
+    with pytest.raises(DBAPIError):
+        finish_run(connection, run, {})
+    transaction.close()
+    connection.close()
+
+
+def ended_by_now(engine):
+    try:
+        return end_lapsed_runs(engine)
+    except OperationalError:
+        # It waits for the row in vain.
+        return []
+
+
 def test_a_run_whose_process_holds_its_lock_is_alive_however_long_it_cannot_write(sqlite_engine):
     """On SQLite, where a long import keeps everybody else from writing."""
     run = claim_run(sqlite_engine, "train", {})
     heard(sqlite_engine, run, 3600)
 
     with process_lock(sqlite_engine, PROCESS_LOCK, timeout=0):
-        assert fail_lapsed_runs(sqlite_engine) == []
-    assert fail_lapsed_runs(sqlite_engine) == [run]
+        assert end_lapsed_runs(sqlite_engine) == []
+    assert end_lapsed_runs(sqlite_engine) == [run]
 
 
 def test_on_sqlite_the_death_of_a_process_is_known_at_once(sqlite_engine):
     run = claim_run(sqlite_engine, "train", {})
-    assert fail_lapsed_runs(sqlite_engine) == []
+    assert end_lapsed_runs(sqlite_engine) == []
     heard(sqlite_engine, run, 0)
 
-    assert fail_lapsed_runs(sqlite_engine) == [run]
+    assert end_lapsed_runs(sqlite_engine) == [run]
 
 
 def test_a_run_whose_process_never_began_has_died_too(engine):
@@ -245,7 +280,7 @@ def test_a_run_whose_process_never_began_has_died_too(engine):
     with write_transaction(engine) as connection:
         connection.execute(update(TrainingRun).values(started_at=utc_now() - timedelta(seconds=15)))
 
-    assert fail_lapsed_runs(engine) == [run]
+    assert end_lapsed_runs(engine) == [run]
 
 
 def test_a_new_run_does_not_wait_for_one_that_died(engine):
@@ -284,7 +319,8 @@ def test_events_of_old_runs_are_forgotten(engine, monkeypatch):
             add_events(connection, runs[-1], [{"phase": "fit", "done": 0, "total": 1}])
         finish(engine, runs[-1], {})
 
-    prune_events(engine)
+    with write_transaction(engine) as connection:
+        prune_events(connection)
 
     assert column(engine, TrainingEvent.run_id) == runs[1:]
     assert len(column(engine, TrainingRun.run_id)) == 3

@@ -286,5 +286,5 @@ def test_another_order_of_known_values_is_refused(model, described, split):
     other = fit(split, {"n_estimators": 10, "num_leaves": 7}, n_jobs=1)
     other.contract_["categories"]["user_type"].reverse()
 
-    with pytest.raises(DamagedModel, match="feature user_type of golden row"):
+    with pytest.raises(DamagedModel, match="categories of the feature user_type is"):
         check_artefact(other, described)

@@ -90,19 +90,19 @@ def log_loss(rows, model, probabilities):
 
 
 def test_a_better_candidate_serves(split, old, new):
-    production, trained_until = old
+    production, seen_until = old
 
-    decision = decide_if_better(split, new, production, 7, trained_until)
+    decision = decide_if_better(split, new, production, 7, seen_until)
 
     assert decision.promoted
-    assert decision.compared_with == 7
+    assert decision.serving == 7
     found = decision.comparison
     assert (found["with_version"], found["sessions"], found["drivers"]) == (7, 320, 40)
     assert found["candidate_log_loss"] < np.log(2) < found["production_log_loss"]
     assert found["difference"] == found["candidate_log_loss"] - found["production_log_loss"]
     low, high = found["interval"]
     assert low < found["difference"] < high < 0
-    assert "on 320 sessions newer than the training of version 7" in decision.reason
+    assert "on 320 sessions that neither has learned from" in decision.reason
     assert f"{found['candidate_log_loss']:.3f}" in decision.reason
     assert decision.as_dict() == {"promoted": True, "reason": decision.reason, "comparison": found}
     json.dumps(decision.as_dict(), allow_nan=False)
@@ -181,10 +181,11 @@ def test_too_few_sessions_that_neither_learned_from_say_nothing(split, old, new)
 
         assert not decision.promoted
         assert decision.reason == (
-            f"{newer} sessions of the test part are newer than the training of version 7, and at least 200 are needed"
+            f"{newer} sessions of the test part are newer than what either version has learned from or was tuned on,"
+            " and at least 200 are needed"
         )
         assert decision.comparison is None
-        assert decision.compared_with == 7
+        assert decision.serving == 7
 
 
 def test_a_version_of_an_unknown_window_is_not_compared_with(split, old, new):
@@ -193,7 +194,7 @@ def test_a_version_of_an_unknown_window_is_not_compared_with(split, old, new):
 
     assert not decision.promoted
     assert decision.reason == "it is not known which sessions version 7 was trained on"
-    assert (decision.compared_with, decision.comparison) == (7, None)
+    assert (decision.serving, decision.comparison) == (7, None)
 
 
 def test_a_window_of_history_ends_what_is_compared_on(split, old):
@@ -275,9 +276,9 @@ def changing():
 
 
 def test_production_may_have_other_types(changing):
-    split, candidate, production, trained_until = changing
+    split, candidate, production, seen_until = changing
 
-    decision = decide_if_better(split, candidate, production, 7, trained_until)
+    decision = decide_if_better(split, candidate, production, 7, seen_until)
 
     assert candidate.classes_.tolist() == ["A", "B", "C"]
     assert production.classes_.tolist() == ["A", "B", "Z"]

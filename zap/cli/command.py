@@ -44,16 +44,23 @@ def read_settings(**overrides: object) -> "Settings":
 
 
 @contextmanager
-def engine_at_head(settings: "Settings", *, upgraded: bool) -> Iterator["Engine"]:
-    """An engine on a database at head: upgraded first, or refused when it is not."""
+def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | None = None) -> Iterator["Engine"]:
+    """An engine on a database at head: upgraded first, or refused when it is not.
+
+    With more `patience` (seconds) than usual it waits on SQLite for whoever else writes for long.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from zap.db.engine import create_engine
+    from zap.db.engine import PATIENCE_SECONDS, create_engine
     from zap.db.schema import check_at_head, upgrade
 
     if upgraded:
         upgrade(settings.database_url, report=lambda line: click.echo(line, err=True))
-    engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
+    engine = create_engine(
+        settings.database_url,
+        sqlite_synchronous=settings.sqlite_synchronous,
+        patience=patience or PATIENCE_SECONDS,
+    )
     try:
         if not upgraded:
             check_at_head(engine)

@@ -148,11 +148,17 @@ def _change(database_url: str | None, who: str | None, why: str | None, version:
     """Promote a version, or roll back where none is named."""
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine:
-        from zap.db.promotions import promote_version, read_reason, roll_back
+        from zap.db.model_file import export
+        from zap.db.model_registry import production_version
+        from zap.db.promotions import promote_version, roll_back
+        from zap.ml.promotion_reason import read_reason
 
         said = {"who": who, "why": why}
         reason = read_reason({name: text for name, text in said.items() if text is not None})
         change = roll_back(engine, reason) if version is None else promote_version(engine, version, reason)
+        serving = production_version(engine)
+        if serving is not None:
+            export(engine, serving, settings.model_file)
     if as_json:
         print_json({"status": "success", **change._asdict()})
     elif change.changed:
@@ -162,9 +168,8 @@ def _change(database_url: str | None, who: str | None, why: str | None, version:
 
 
 def _why_not(found: dict[str, Any]) -> str:
-    if found["changed_months"]:
-        return f"the history is another now, in {', '.join(found['changed_months'])}"
     differing = [*found["code_version"], *found["libraries"]]
-    return (
-        f"others are now: {', '.join(differing)}" if differing else "on the same rows, with the same code and libraries"
-    )
+    others = f"others are now: {', '.join(differing)}" if differing else "the code and the libraries are the same"
+    if found["changed_months"]:
+        return f"{others}; as this code reads it, the history is another in {', '.join(found['changed_months'])}"
+    return others if differing else f"{others}, and so are the rows"

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from zap.settings import Settings
 
 # How long a training that was cancelled has to come to its own end.
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 0.5
+# What took long to compute is not lost because an import writes for long.
+_PATIENCE_SECONDS = 900
 # Predictions go first.
 _NICENESS = 10
 
 
 @click.command(cls=Command)
 @click.option("--tune", is_flag=True, help="Search the hyper-parameters first, as `zap tune` does.")
-@click.option("--windows", is_flag=True, help="Evaluate over five rolling windows of the history too.")
+@click.option("--windows", is_flag=True, help="Evaluate over rolling windows of the history too.")
 @click.option("--from", "history_from", metavar="TIME", help="Learn from no session that started before.")
 @click.option("--to", "history_to", metavar="TIME", help="Know nothing of sessions that started then or later.")
 @click.option("--test-share", type=float, help="The share of the sessions to test on, the last. Default: 0.1.")
@@ -56,7 +58,7 @@ def train(
     # A training that is told to stop cleans up behind itself.
     signal.signal(signal.SIGTERM, _stop_training)
     with (
-        engine_at_head(settings, upgraded=not no_upgrade and run_id is None) as engine,
+        engine_at_head(settings, upgraded=not no_upgrade and run_id is None, patience=_PATIENCE_SECONDS) as engine,
         _claimed(engine, settings, run_id, _fields(asked, settings_)) as (lease, options),
     ):
         from zap.training_run import run_training
@@ -84,7 +86,7 @@ def tune(trials: int | None, minutes: float | None, forget: bool, database_url: 
         raise click.BadParameter(f"{minutes} is no number of minutes", param_hint="--minutes")
     settings = read_settings(database_url=database_url)
     signal.signal(signal.SIGTERM, _stop_training)
-    with engine_at_head(settings, upgraded=True) as engine:
+    with engine_at_head(settings, upgraded=True, patience=_PATIENCE_SECONDS) as engine:
         if forget:
             from zap.db.engine import write_transaction
             from zap.db.tunings import add_tuning
@@ -140,7 +142,10 @@ def _fields(asked: dict[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
     """What the command asks for, as the body of /train-model has it."""
     fields = {name: value for name, value in asked.items() if value is not None and value is not False}
     if settings:
-        fields["hyper_parameters"] = dict(_setting(text) for text in settings)
+        parameters = [_setting(text) for text in settings]
+        fields["hyper_parameters"] = dict(parameters)
+        if len(fields["hyper_parameters"]) < len(parameters):
+            raise click.BadParameter("a hyper-parameter is there more than once", param_hint="--set")
     return fields
 
 

@@ -16,9 +16,9 @@ from litestar.status_codes import HTTP_404_NOT_FOUND
 from swagger_ui_bundle import swagger_ui_path
 
 from zap import __version__
-from zap.controllers.models import reason_schema
 from zap.controllers.problems import MEDIA_TYPE
 from zap.errors import NoModel
+from zap.ml.promotion_reason import reason_schema
 from zap.ml.request import example_request, request_schema
 from zap.ml.session_report import example_reports, session_schema
 from zap.ml.training_options import options_schema
@@ -35,14 +35,10 @@ _TRAININGS = {
     "with rolling windows": {"windows": True},
     "serve it only if it is better": {"promote": "if_better", "note": "weekly training"},
 }
-# Headers that handlers read themselves.
+# Headers that handlers read themselves. Without examples: the page would send them unasked.
 _HEADERS = {
-    ("post", "/train-model"): (
-        "Prefer",
-        "respond-async: answer at once, with the place of the training",
-        "respond-async",
-    ),
-    ("get", "/training-runs/{run_id}/events"): ("Last-Event-ID", "go on after this event", "1"),
+    ("post", "/train-model"): ("Prefer", "respond-async: answer at once, with the place of the training"),
+    ("get", "/training-runs/{run_id}/events"): ("Last-Event-ID", "go on after this event"),
 }
 _REASONS = {"without words": {}, "with words": {"who": "ann", "why": "the new one asks for too much"}}
 
@@ -120,10 +116,9 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
             "required": required,
             "content": {"application/json": content},
         }
-    for (method, path), (name, description, example) in _HEADERS.items():
+    for (method, path), (name, description) in _HEADERS.items():
         header = {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
-        parameters = document["paths"][path][method].setdefault("parameters", [])
-        parameters.append({**header, "examples": {"so": {"value": example}}})
+        document["paths"][path][method].setdefault("parameters", []).append(header)
     for methods in document["paths"].values():
         for method, operation in methods.items():
             for status, response in operation["responses"].items():

@@ -48,7 +48,7 @@ class HealthController(Controller):
                 checks,
                 version,
                 state.production.refused,
-                last_restored(state.settings.model_file),
+                await asyncio.to_thread(last_restored, state.settings.model_file),
                 state.refused_requests,
             ),
             status_code=200 if ready else 503,

@@ -10,22 +10,12 @@ from litestar.datastructures import State
 from litestar.params import FromPath, RawBody
 from sqlalchemy.exc import SQLAlchemyError
 
-from zap.controllers.parameters import Before, Limit, check_number
+from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import Changed, ModelDetail, Models, ModelSummary, PromotionRecord, Promotions
 from zap.db.model_registry import list_versions, read_version
-from zap.db.promotions import (
-    REASON_BODY,
-    REASON_FIELDS,
-    Change,
-    Reason,
-    list_promotions,
-    promote_version,
-    read_reason,
-    roll_back,
-)
-from zap.errors import UnsupportedMediaType
-from zap.ml.json_body import LONGEST_TEXT, load_json, malformed
+from zap.db.promotions import Change, list_promotions, promote_version, roll_back
+from zap.ml.promotion_reason import parse_reason
 
 
 class ModelController(Controller):
@@ -55,7 +45,9 @@ class ModelController(Controller):
     )
     async def read(self, request: Request[Any, Any, State], model_version: FromPath[int], state: State) -> ModelDetail:
         check_number(request, model_version, "model version")
-        return ModelDetail(**await asyncio.to_thread(read_version, state.engine, model_version))
+        known = await asyncio.to_thread(read_version, state.engine, model_version)
+        # Golden rows are sessions of drivers, and reading needs no key.
+        return ModelDetail(golden_rows=len(known.pop("golden") or ()), **known)
 
     @post(
         "/{model_version:int}/promote",
@@ -73,8 +65,8 @@ class ModelController(Controller):
         A version that this code cannot serve is refused, and what serves still does.
         """
         check_number(request, model_version, "model version", ending="/promote")
-        reason = _reason(request, body)
-        return await _changed(state, promote_version, state.engine, model_version, reason)
+        check_json_or_nothing(request, body)
+        return await _changed(state, promote_version, state.engine, model_version, parse_reason(body))
 
     @post(
         "/rollback",
@@ -86,7 +78,8 @@ class ModelController(Controller):
     )
     async def roll_back(self, request: Request[Any, Any, State], body: RawBody, state: State) -> Changed:
         """Needs no body. A second rollback goes back one further."""
-        return await _changed(state, roll_back, state.engine, _reason(request, body))
+        check_json_or_nothing(request, body)
+        return await _changed(state, roll_back, state.engine, parse_reason(body))
 
 
 async def _changed(state: State, change: Callable[..., Change], *arguments: Any) -> Changed:
@@ -95,22 +88,3 @@ async def _changed(state: State, change: Callable[..., Change], *arguments: Any)
     with contextlib.suppress(SQLAlchemyError):
         await asyncio.to_thread(state.production.refresh)
     return Changed("success", *done)
-
-
-def reason_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the body."""
-    properties = {
-        name: {"type": "string", "maxLength": LONGEST_TEXT, "description": said} for name, said in REASON_FIELDS.items()
-    }
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _reason(request: Request[Any, Any, State], body: bytes) -> Reason:
-    if not body.strip():
-        return Reason()
-    if request.content_type[0] != "application/json":
-        raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
-    try:
-        return read_reason(load_json(body.decode(), REASON_BODY.words))
-    except UnicodeDecodeError as error:
-        raise malformed(body, error, REASON_BODY.words) from None

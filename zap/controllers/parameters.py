@@ -1,15 +1,25 @@
-"""What paths and queries of several routes have in common."""
+"""What paths, queries and bodies of several routes have in common."""
 
 from typing import Annotated, Any
 
 from litestar import Request
 from litestar.params import QueryParameter
 
-from zap.errors import NotFound
+from zap.errors import NotFound, UnsupportedMediaType
+from zap.ml.json_body import LARGEST_ID
 
-LARGEST_ID = 2**63 - 1
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many")]
 Before = Annotated[int | None, QueryParameter(name="before", ge=0, le=LARGEST_ID, description="older than this number")]
+
+
+def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:
+    """Refuse a body that does not say that it is JSON.
+
+    Raises:
+        UnsupportedMediaType: it does not.
+    """
+    if body.strip() and request.content_type[0] != "application/json":
+        raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
 
 
 def check_number(request: Request[Any, Any, Any], number: int, what: str, ending: str = "") -> None:

@@ -110,7 +110,7 @@ class Window(Struct):
 
 
 class Windows(Struct):
-    """Rolling windows: each a model of the first 50, 60, ... 90 %, tested on the next 10 %; then all of them pooled.
+    """Rolling windows: by default models of the first 50, 60, ... 90 %, each tested on the next 10 %; then all pooled.
 
     With hyper-parameters from a tuning, all windows but the last lie inside what the search has seen.
     """
@@ -198,6 +198,10 @@ class TrainReply(Struct):
         str,
         Meta(description="defaults, or the number of a tuning; and what the request set", examples=["tuning 1"]),
     ]
+    test_sessions_seen_by_search: Annotated[
+        int,
+        Meta(description="test sessions that the search for the hyper-parameters has seen: these flatter the scores"),
+    ]
     new_driver_weight: Annotated[
         float, Meta(description="the model's weight for a driver without a past; the rest is the usual mix's")
     ]
@@ -259,6 +263,9 @@ class ModelDetail(Struct):
     classes: Annotated[list[str] | None, Meta(description="the charger types, in order")]
     trained_from: Annotated[datetime | None, Meta(description="start of the first session trained on, wall time")]
     trained_until: Annotated[datetime | None, Meta(description="start of the last session trained on, wall time")]
+    tuned_until: Annotated[
+        datetime | None, Meta(description="start of the newest session that the search for hyper-parameters has seen")
+    ]
     rows_sha256: Annotated[str | None, Meta(description="of the sessions trained on and those before them")]
     rows_by_month: Annotated[
         dict[str, list[int | str]] | None, Meta(description="of each month the number of sessions, and their hash")
@@ -267,8 +274,8 @@ class ModelDetail(Struct):
     seed: int | None
     libraries: dict[str, str] | None
     code_version: str | None
-    golden: Annotated[
-        list[dict[str, Any]] | None, Meta(description="requests and what it answered when it was trained")
+    golden_rows: Annotated[
+        int, Meta(description="requests that it must answer as when it was trained; zap models show has them")
     ]
 
 
@@ -366,6 +373,9 @@ class Problem(Struct, omit_defaults=True):
     detail: str
     request_id: Annotated[str, Meta(description="stands in the log too")]
     errors: Annotated[list[FieldError] | None, Meta(description="every bad field of the request")] = None
+    training_run: Annotated[
+        str | None, Meta(description="where the training is that is in the way", examples=["/training-runs/7"])
+    ] = None
 
 
 class SessionsReply(Struct):

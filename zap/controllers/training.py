@@ -8,10 +8,11 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import RawBody
 
+from zap.controllers.parameters import check_json_or_nothing
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import RunDetail, TrainReply
 from zap.db.training_runs import read_run
-from zap.errors import UnsupportedMediaType, ZapError
+from zap.errors import ZapError
 from zap.ml.training_options import parse_options
 from zap.training_process import TrainingProcesses
 
@@ -62,8 +63,7 @@ class TrainingController(Controller):
         scores are those of the last 10 % of the sessions, beside what guessing scores on the same sessions. Where the
         history is the synthetic one of `zap sample-history`, the reply says so: its scores mean nothing elsewhere.
         """
-        if body.strip() and request.content_type[0] != "application/json":
-            raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
+        check_json_or_nothing(request, body)
         options = await asyncio.to_thread(parse_options, body, state.settings.wall_time)
         processes: TrainingProcesses = state.training_processes
         run_id = await processes.start(options)

@@ -15,18 +15,18 @@ from sqlalchemy.engine import make_url
 PATIENCE_SECONDS = 5
 
 
-def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
+def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float = PATIENCE_SECONDS) -> Engine:
     """An engine on `url`. It connects on first use and creates no file before that.
 
-    On SQLite: WAL, foreign keys enforced, five seconds of patience for another writer, and transactions that begin
+    On SQLite: WAL, foreign keys enforced, `patience` seconds for another writer, and transactions that begin
     when SQLAlchemy says so (`BEGIN`, or `BEGIN IMMEDIATE` inside `write_transaction`), so that DDL rolls back too.
-    On PostgreSQL the same patience for a lock and for a server that does not answer; options in the URL go first.
+    On PostgreSQL five seconds for a lock and for a server that does not answer; options in the URL go first.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        patience = {"connect_timeout": PATIENCE_SECONDS, "options": f"-c lock_timeout={PATIENCE_SECONDS}s"}
-        patience = {name: value for name, value in patience.items() if name not in parsed.query}
-        return sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=patience)
+        bounds = {"connect_timeout": PATIENCE_SECONDS, "options": f"-c lock_timeout={PATIENCE_SECONDS}s"}
+        bounds = {name: value for name, value in bounds.items() if name not in parsed.query}
+        return sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=bounds)
     engine = sqlalchemy.create_engine(url)
 
     @event.listens_for(engine, "connect")
@@ -35,7 +35,7 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL") -> Engine:
         # An old history may hold bytes that are not UTF-8; one such cell must not make its table unreadable.
         connection.text_factory = _decode
         for pragma in (
-            f"busy_timeout={PATIENCE_SECONDS * 1000}",
+            f"busy_timeout={round(patience * 1000)}",
             "journal_mode=WAL",
             f"synchronous={sqlite_synchronous}",
             "foreign_keys=ON",

@@ -31,22 +31,28 @@ def export(engine: Engine, version: Version, model_file: Path, *, was_exported: 
         engine: the database.
         version: the version in production.
         model_file: the file.
-        was_exported: whether the file held these bytes before, so that one that is missing is a surprise.
+        was_exported: whether the file held these bytes before, so that it is a surprise if it does not.
 
     Raises:
         DamagedModel: the bytes in the database are not those that were stored.
         OSError: the file cannot be written.
     """
     model_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = model_file.with_name(f"{model_file.name}.lock")
+    # Left by every export: where it is the file was too.
+    was_there = was_exported or lock.exists()
     # Two processes that both find a strange file must not take turns moving each other's export aside.
-    with FileLock(f"{model_file}.lock"):
+    with FileLock(lock):
         if production_version(engine) != version:
             # Another one serves by now, and whoever put it there sees to the file.
             return
         found = model_file.read_bytes() if model_file.exists() else None
         if found is not None and sha256(found) == version.sha256:
             return
-        surprise = _surprise(engine, model_file, found, was_exported=was_exported)
+        if found is None:
+            surprise = "it was missing" if was_there else None
+        else:
+            surprise = _surprise(engine, model_file, found, was_exported=was_exported)
         artefact = artefact_of(engine, version)
         if sha256(artefact) != version.sha256:
             raise DamagedModel(f"the stored bytes of version {version.model_version} are damaged; nothing was exported")
@@ -63,10 +69,8 @@ def last_restored(model_file: Path) -> dict[str, Any] | None:
     return noted
 
 
-def _surprise(engine: Engine, model_file: Path, found: bytes | None, *, was_exported: bool) -> str | None:
+def _surprise(engine: Engine, model_file: Path, found: bytes, *, was_exported: bool) -> str | None:
     """What is wrong with the file that is there; a strange one is kept."""
-    if found is None:
-        return "it was missing" if was_exported else None
     if not found:
         return "it was empty"
     digest = sha256(found)

@@ -132,9 +132,7 @@ def artefact_of(engine: Engine, version: Version) -> bytes:
     if row is None:
         return b""
     if row[0] is None:
-        raise DamagedModel(
-            f"the artefact of version {version.model_version} was pruned: it never served, and newer candidates came"
-        )
+        raise DamagedModel(f"the artefact of version {version.model_version} was pruned, as it never served")
     return bytes(row[0])
 
 

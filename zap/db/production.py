@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 # A file that was put back is put back again no sooner: two servers of different databases that were given one folder
 # would take turns without end.
 RESTORE_SECONDS = 30
+# Somebody may mend what could not be loaded.
+RETRY_SECONDS = 60
 
 
 class Production:
@@ -26,10 +28,10 @@ class Production:
         self._engine = engine
         self._model_file = model_file
         self._predictor: Predictor | None = None
-        # A version that could not be loaded is reported once, not twice a second.
+        # A version that could not be loaded is tried and reported now and then, not twice a second.
         self._refused: tuple[Version, str] | None = None
         self._file_seen: tuple[int, ...] | None = None
-        self._restore_after = 0.0
+        self._restore_after = self._retry_after = 0.0
         self._refreshing = threading.Lock()
 
     @property
@@ -65,13 +67,14 @@ class Production:
             if not new:
                 # What was refused is not what the database names any more.
                 self._refused = None
-            elif self._refused and self._refused[0] == version:
+            elif self._refused and self._refused[0] == version and time.monotonic() < self._retry_after:
                 return
             if new:
                 try:
                     self._predictor = Predictor(load_version(self._engine, version), version.model_version)
                 except ZapError as error:
                     self._refused = (version, error.message)
+                    self._retry_after = time.monotonic() + RETRY_SECONDS
                     log.error(
                         "the production version cannot be loaded",
                         model_version=version.model_version,

@@ -8,41 +8,12 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.model_registry import load_version, version
-from zap.db.tables import ModelVersion, Promotion, utc_now
-from zap.errors import DamagedModel, InvalidRequest, NotPromotable
-from zap.ml.json_body import Expected, read_fields, unknown_field, wrong_text
+from zap.db.tables import ModelVersion, Promotion, TrainingRun, utc_now
+from zap.errors import DamagedModel, NotPromotable
+from zap.ml.promotion_reason import Reason
 
 # Any constant will do, as long as every zap on one PostgreSQL database uses the same.
 _PROMOTION_LOCK_KEY = 0x7A61_7004
-
-
-class Reason(NamedTuple):
-    """Who changes what serves, and why, as far as they say."""
-
-    who: str | None = None
-    why: str | None = None
-
-
-REASON_FIELDS = {"who": "who does this; kept with the change", "why": "why; kept with the change"}
-REASON_BODY = Expected(
-    "no body, or one JSON object",
-    REASON_FIELDS,
-    wrong_value=lambda _, value: wrong_text(value),
-    unknown=lambda name: unknown_field(name, REASON_FIELDS),
-)
-
-
-def read_reason(fields: Any) -> Reason:
-    """What a body or a command says of a change.
-
-    Raises:
-        InvalidRequest: all its errors.
-    """
-    errors: list[dict[str, str]] = []
-    values = read_fields(fields, REASON_BODY, errors)
-    if errors:
-        raise InvalidRequest(errors)
-    return Reason(**values)
 
 
 class Change(NamedTuple):
@@ -142,6 +113,11 @@ def _earlier(connection: Connection) -> int:
 
 
 def _check_usable(engine: Engine, number: int) -> None:
+    run = select(col(TrainingRun.status)).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
+    with engine.connect() as connection:
+        status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
+    if status not in {None, "finished"}:
+        raise NotPromotable(f"version {number} cannot serve: its training is {status}, not finished")
     try:
         load_version(engine, version(engine, number))
     except DamagedModel as error:

@@ -268,6 +268,8 @@ class ModelVersion(SQLModel, table=True):
     # The starts of the first and the last session that it was trained on.
     trained_from: datetime | None = Field(default=None, sa_type=WallTime)
     trained_until: datetime | None = Field(default=None, sa_type=WallTime)
+    # The start of the newest session that the search for its hyper-parameters has seen, if there was one.
+    tuned_until: datetime | None = Field(default=None, sa_type=WallTime)
     trained_samples: int | None = None
     test_samples: int | None = None
     # Of the sessions that it was trained on and those before them; of each month: how many, and their hash.

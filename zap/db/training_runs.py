@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from filelock import Timeout
-from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 LAPSED_SECONDS = 8
 # And one whose process was never heard of, after so long.
 _START_SECONDS = 12
+# How long on PostgreSQL a run's transaction may stand still before the server ends it.
+_IDLE_SECONDS = 5
 # The lock that the process of a run holds on SQLite. There a long import keeps everybody from writing, a heartbeat too.
 PROCESS_LOCK = "training"
 # Runs whose events are kept.
@@ -43,7 +45,7 @@ def claim_run(engine: Engine, kind: str, options: Mapping[str, Any]) -> int:
     Raises:
         TrainingRunning: another one is running.
     """
-    fail_lapsed_runs(engine)
+    end_lapsed_runs(engine)
     try:
         with write_transaction(engine) as connection:
             running = connection.scalar(select(col(TrainingRun.run_id)).where(_RUNNING))
@@ -55,7 +57,6 @@ def claim_run(engine: Engine, kind: str, options: Mapping[str, Any]) -> int:
     except IntegrityError:
         # Two that saw no other one: the index lets one through.
         raise _refusal(running_run(engine)) from None
-    remove_leftovers(engine)
     return claimed
 
 
@@ -66,6 +67,10 @@ def beat(connection: Connection, run_id: int) -> None:
         TrainingCancelled: it was cancelled.
         TrainingFailed: it was taken for dead.
     """
+    if connection.dialect.name == "postgresql":
+        # A process that stands still, on a machine that is gone, must not hold the row for the hours that TCP waits.
+        timeout = ("idle_in_transaction_session_timeout", f"{_IDLE_SECONDS}s", True)
+        connection.execute(select(func.set_config(*timeout)))
     beating = update(TrainingRun).where((col(TrainingRun.run_id) == run_id) & _RUNNING)
     if connection.execute(beating.values(heartbeat_at=database_now(connection))).rowcount != 1:
         raise _end_of(connection, run_id)
@@ -98,7 +103,10 @@ def fail_run(engine: Engine, run_id: int, error: ZapError) -> bool:
     Returns:
         Whether it was running.
     """
-    return _end_run(engine, run_id, "failed", error)
+    ended = _mark_ended(engine, run_id, "failed", error)
+    if ended:
+        remove_rows(engine, run_id)
+    return ended
 
 
 def cancel_run(engine: Engine, run_id: int) -> None:
@@ -111,20 +119,22 @@ def cancel_run(engine: Engine, run_id: int) -> None:
     if not _mark_ended(engine, run_id, "cancelled", TrainingCancelled("it was cancelled")):
         status = read_run(engine, run_id)["status"]
         raise RunEnded(f"training run {run_id} has ended already: it is {status}")
-    log.warning("a training was cancelled", run_id=run_id)
 
 
-def fail_lapsed_runs(engine: Engine) -> list[int]:
-    """End the runs whose process or machine died, and remove their rows; their numbers.
+def see_to_dead_runs(engine: Engine) -> None:
+    """End the runs that died, and remove what ended runs have left; to be called now and then by whoever serves."""
+    end_lapsed_runs(engine)
+    remove_leftovers(engine)
 
-    To be called now and then by every process that serves.
-    """
+
+def end_lapsed_runs(engine: Engine) -> list[int]:
+    """End the runs whose process or machine died; their numbers. What they left is still there."""
     with engine.connect() as connection:
         lapsed = connection.scalars(select(col(TrainingRun.run_id)).where(_RUNNING & _is_lapsed(connection))).all()
     if not lapsed or _is_held(engine):
         return []
-    died = TrainingFailed(f"its process or machine died: for {LAPSED_SECONDS} seconds nothing was heard of it")
-    return [run_id for run_id in lapsed if _end_run(engine, run_id, "failed", died, only_lapsed=True)]
+    died = TrainingFailed("its process or machine died: nothing was heard of it any more")
+    return [run_id for run_id in lapsed if _mark_ended(engine, run_id, "failed", died, only_lapsed=True)]
 
 
 def remove_leftovers(engine: Engine) -> None:
@@ -152,11 +162,10 @@ def remove_rows(engine: Engine, run_id: int) -> None:
             connection.execute(delete(ModelVersion).where(never_served & (col(ModelVersion.model_version) == version)))
 
 
-def prune_events(engine: Engine) -> None:
+def prune_events(connection: Connection) -> None:
     """Forget how the oldest runs went; how they ended stays."""
     kept = select(col(TrainingRun.run_id)).order_by(col(TrainingRun.run_id).desc()).limit(_RUNS_WITH_EVENTS)
-    with write_transaction(engine) as connection:
-        connection.execute(delete(TrainingEvent).where(col(TrainingEvent.run_id).not_in(kept)))
+    connection.execute(delete(TrainingEvent).where(col(TrainingEvent.run_id).not_in(kept)))
 
 
 def running_run(engine: Engine) -> int | None:
@@ -221,21 +230,16 @@ def _end_of(connection: Connection, run_id: int) -> ZapError:
     return TrainingFailed("its heartbeat was not heard, so it was taken for dead; the model that served still does")
 
 
-def _end_run(engine: Engine, run_id: int, status: str, error: ZapError, *, only_lapsed: bool = False) -> bool:
-    ended = _mark_ended(engine, run_id, status, error, only_lapsed=only_lapsed)
-    if ended:
-        log.warning("a training ended without a version", run_id=run_id, status=status, reason=error.message)
-        remove_rows(engine, run_id)
-    return ended
-
-
 def _mark_ended(engine: Engine, run_id: int, status: str, error: ZapError, *, only_lapsed: bool = False) -> bool:
     which = (col(TrainingRun.run_id) == run_id) & _RUNNING
     with write_transaction(engine) as connection:
         if only_lapsed:
             which &= _is_lapsed(connection)
         values = {"status": status, "finished_at": utc_now(), "report": error.problem()}
-        return connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
+        ended = connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
+    if ended:
+        log.warning("a training ended without a version", run_id=run_id, status=status, reason=error.message)
+    return ended
 
 
 def _is_lapsed(connection: Connection) -> ColumnElement[bool]:

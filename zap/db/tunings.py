@@ -1,6 +1,7 @@
 """The searches for hyper-parameters: the newest says what trainings use."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, insert, select
@@ -16,6 +17,8 @@ class HyperParameters(NamedTuple):
 
     values: dict[str, Any]
     source: str
+    # The start of the newest session that the search has seen; None where nothing was searched.
+    seen_until: datetime | None = None
 
 
 def add_tuning(
@@ -36,10 +39,14 @@ def add_tuning(
 
 def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
     """What the next training uses."""
-    newest = select(col(Tuning.tuning_id), col(Tuning.hyper_parameters)).order_by(col(Tuning.tuning_id).desc()).limit(1)
+    columns = (col(Tuning.tuning_id), col(Tuning.hyper_parameters), col(Tuning.evidence))
+    newest = select(*columns).order_by(col(Tuning.tuning_id).desc()).limit(1)
     with engine.connect() as connection:
         row = connection.execute(newest).one_or_none()
     if row is None or row.hyper_parameters is None:
         return HyperParameters({}, DEFAULTS)
     # Where the search found nothing better than the defaults, it sets nothing.
-    return HyperParameters(dict(row.hyper_parameters), f"tuning {row.tuning_id}")
+    seen_until = (row.evidence or {}).get("seen_until")
+    return HyperParameters(
+        dict(row.hyper_parameters), f"tuning {row.tuning_id}", seen_until and datetime.fromisoformat(seen_until)
+    )

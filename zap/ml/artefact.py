@@ -72,18 +72,24 @@ def check_artefact(model: ChargerTypeModel, described: Mapping[str, Any]) -> Non
     Raises:
         DamagedModel: names what differs.
     """
-    for what, found in (
-        ("features", [feature["name"] for feature in describe_features(model)]),
-        ("columns", model.columns_),
-        ("classes", model.classes_.tolist()),
-    ):
-        stored = described[what]
-        if stored is not None:
-            expected = [one["name"] for one in stored] if what == "features" else stored
-            _compare_names(what, list(found), expected)
-    predictor = Predictor(model, 0)
-    for number, golden in enumerate(described["golden"] or [], start=1):
-        _check_golden(predictor, model.columns_, number, golden)
+    try:
+        features = describe_features(model)
+        for what, found in (
+            ("features", [feature["name"] for feature in features]),
+            ("columns", model.columns_),
+            ("classes", model.classes_.tolist()),
+        ):
+            stored = described[what]
+            if stored is not None:
+                expected = [one["name"] for one in stored] if what == "features" else stored
+                _compare_names(what, list(found), expected)
+        for feature, stored in zip(features, described["features"] or (), strict=False):
+            _compare_feature(feature, stored)
+        predictor = Predictor(model, 0)
+        for number, golden in enumerate(described["golden"] or [], start=1):
+            _check_golden(predictor, model.columns_, number, golden)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DamagedModel(f"the artefact and what is stored beside it do not fit together: {error!r}") from error
 
 
 def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, golden: Mapping[str, Any]) -> None:
@@ -121,6 +127,15 @@ def _compare_names(what: str, found: list[str], stored: list[str]) -> None:
         f"the {what} of the artefact are not those that were stored beside it:"
         f" {' and '.join(differing) or 'they are in another order'}; promote or train another version"
     )
+
+
+def _compare_feature(found: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    for what in sorted({*found, *stored}):
+        if found.get(what) != stored.get(what):
+            raise DamagedModel(
+                f"{what} of the feature {found['name']} is {found.get(what)!r} with this code and was"
+                f" {stored.get(what)!r} when it was stored; promote or train another version"
+            )
 
 
 def _differs(what: str, found: float, stored: float) -> DamagedModel:

@@ -78,7 +78,9 @@ def _hash(frame: pd.DataFrame) -> bytes:
         if pd.api.types.is_datetime64_dtype(column):
             rows.update(column.to_numpy(dtype="datetime64[s]").astype("<i8").tobytes())
         elif column.dtype == np.float64:
-            rows.update(column.to_numpy().astype("<f8").tobytes())
+            # SQLite knows no -0.0, and of what is missing the bits mean nothing.
+            numbers = np.where(column.isna(), np.nan, column.to_numpy() + 0.0)
+            rows.update(numbers.astype("<f8").tobytes())
         else:
             # Ids may hold any character; JSON tells where each ends, and which is missing.
             rows.update(json.dumps(column.astype(object).where(column.notna(), None).tolist()).encode())

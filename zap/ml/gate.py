@@ -21,13 +21,14 @@ class Decision:
     Attributes:
         promoted: whether it does.
         reason: in words.
-        compared_with: the version in production that it was compared with, if it was.
+        depends: whether it follows from what served when it was made: `serving`, None where nothing did.
         comparison: the figures, if there are any.
     """
 
     promoted: bool
     reason: str
-    compared_with: int | None = None
+    depends: bool = False
+    serving: int | None = None
     comparison: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class Decision:
 
 
 def decide_if_better(
-    split: Split, candidate: ChargerTypeModel, production: ChargerTypeModel, number: int, trained_until: datetime | None
+    split: Split, candidate: ChargerTypeModel, production: ChargerTypeModel, number: int, seen_until: datetime | None
 ) -> Decision:
     """Compare the log loss of both on sessions that neither learned from.
 
@@ -46,19 +47,20 @@ def decide_if_better(
         candidate: the new model.
         production: the model that serves.
         number: its version.
-        trained_until: the start of the last session that it was trained on; None where it is not known.
+        seen_until: the start of the newest session that either has learned from, the searches for their
+            hyper-parameters too, as far as the test part is concerned; None where it is not known.
     """
 
     def stays(reason: str, comparison: dict[str, Any] | None = None) -> Decision:
-        return Decision(promoted=False, reason=reason, compared_with=number, comparison=comparison)
+        return Decision(promoted=False, reason=reason, depends=True, serving=number, comparison=comparison)
 
-    if trained_until is None:
+    if seen_until is None:
         return stays(f"it is not known which sessions version {number} was trained on")
-    rows = _rows_of_both(split, candidate, production, trained_until)
+    rows = _rows_of_both(split, candidate, production, seen_until)
     n = len(rows.labels)
     if n < FEWEST_ROWS:
         return stays(
-            f"{n} sessions of the test part are newer than the training of version {number},"
+            f"{n} sessions of the test part are newer than what either version has learned from or was tuned on,"
             f" and at least {FEWEST_ROWS} are needed"
         )
     losses = {"candidate": rows.probabilities, "production": rows.guesses["production"]}
@@ -74,7 +76,7 @@ def decide_if_better(
         "interval": interval,
     }
     said = (
-        f"on {n:,} sessions newer than the training of version {number} its log loss is {means['candidate']:.3f}"
+        f"on {n:,} sessions that neither has learned from its log loss is {means['candidate']:.3f}"
         f" and that of version {number} {means['production']:.3f}"
     )
     if interval is None:
@@ -82,15 +84,15 @@ def decide_if_better(
     said = f"{said} (95 % of the difference: {interval[0]:+.4f} to {interval[1]:+.4f})"
     if interval[1] >= 0:
         return stays(f"{said}, which is not certainly better", comparison)
-    return Decision(promoted=True, reason=said, compared_with=number, comparison=comparison)
+    return Decision(promoted=True, reason=said, depends=True, serving=number, comparison=comparison)
 
 
 def _rows_of_both(
-    split: Split, candidate: ChargerTypeModel, production: ChargerTypeModel, trained_until: datetime
+    split: Split, candidate: ChargerTypeModel, production: ChargerTypeModel, seen_until: datetime
 ) -> ScoredRows:
     """The test sessions that are newer than the training of both, with what both say of them."""
     test = split.test
-    newer = (test["charging_start_time"] > trained_until).to_numpy()
+    newer = (test["charging_start_time"] > seen_until).to_numpy()
     rows = test[newer]
     # Production has types and a mix of its own: the pasts of these drivers are walked for it.
     types = [str(name) for name in production.classes_]
