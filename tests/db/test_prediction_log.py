@@ -2,14 +2,17 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from zap.db import prediction_log
-from zap.db.engine import PATIENCE_SECONDS
-from zap.db.prediction_log import PredictionLog, check_writable, read_prediction
+from zap.db.engine import PATIENCE_SECONDS, create_engine
+from zap.db.prediction_log import Logged, PredictionLog, check_writable, read_prediction
 from zap.db.tables import InferenceInput, Prediction, utc_now
+from zap.db.train_predictions import log_train_predictions
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
@@ -58,6 +61,103 @@ def test_when_the_prediction_is_refused_the_request_is_not_there_either(log, eng
         log.write("{}", utc_now(), Answer(None, {}, 1, b"", 0))
 
     assert count(engine) == (0, 0)
+
+
+def record_all(log, requests):
+    """What becomes of requests that come at once: each Logged, or its error."""
+
+    async def story():
+        return await asyncio.gather(*(log.record(*request) for request in requests), return_exceptions=True)
+
+    return asyncio.run(story())
+
+
+def test_those_that_come_at_once_are_committed_together_and_each_exactly_once(log, engine):
+    commits = []
+    event.listen(engine, "commit", lambda _: commits.append(1))
+
+    logged = record_all(log, [(f'{{"n": {number}}}', utc_now(), ANSWER) for number in range(2000)])
+
+    assert count(engine) == (2000, 2000)
+    assert len(set(logged)) == 2000
+    for number in (0, 999, 1999):
+        row = read_prediction(engine, logged[number].prediction_id)
+        assert (row["input_id"], row["input_data_json"]) == (logged[number].input_id, f'{{"n": {number}}}')
+    assert len(commits) < 100
+
+
+def test_two_processes_that_log_at_once_give_no_id_twice(engine, database_url):
+    """Each with an engine and a writer of its own; and a training logs its rows meanwhile."""
+    engines = [create_engine(database_url) for _ in range(2)]
+    logs = [PredictionLog(one) for one in engines]
+
+    async def story():
+        return await asyncio.gather(*(log.record("{}", utc_now(), ANSWER) for _ in range(300) for log in logs))
+
+    def train():
+        probabilities = np.tile([0.5, 0.5], (3000, 1))
+        return list(log_train_predictions(engine, lambda _: None, 9, ["A", "B"], ["A"] * 3000, probabilities))
+
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(train)
+        logged = asyncio.run(story())
+        training.result()
+    for one, of_engine in zip(logs, engines, strict=True):
+        one.close()
+        of_engine.dispose()
+
+    assert len({one.prediction_id for one in logged}) == len({one.input_id for one in logged}) == 600
+    assert count(engine) == (600, 3600)
+
+
+def test_a_row_that_cannot_be_stored_fails_alone(log, engine):
+    poison = Answer(None, {}, 1, b"", 0)
+    requests = [("{}", utc_now(), poison if number == 7 else ANSWER) for number in range(20)]
+
+    outcomes = record_all(log, requests)
+
+    assert [type(one) for one in outcomes] == [Logged] * 7 + [LogUnavailable] + [Logged] * 12
+    assert count(engine) == (19, 19)
+
+
+def test_a_text_that_no_driver_takes_fails_alone(log, engine):
+    outcomes = record_all(log, [("{}", utc_now(), ANSWER), ("\ud800", utc_now(), ANSWER), ("{}", utc_now(), ANSWER)])
+
+    assert [type(one) for one in outcomes] == [Logged, LogUnavailable, Logged]
+    assert count(engine) == (2, 2)
+
+
+def test_more_than_may_wait_are_refused_at_once(log, engine, monkeypatch):
+    monkeypatch.setattr(prediction_log, "MOST_WAITING", 10)
+
+    outcomes = record_all(log, [("{}", utc_now(), ANSWER)] * 2000)
+
+    refused = [one for one in outcomes if isinstance(one, LogUnavailable)]
+    assert 0 < len(refused) < 2000
+    assert "wait for the database already" in refused[0].message
+    assert count(engine) == (2000 - len(refused), 2000 - len(refused))
+
+
+def test_a_client_that_has_gone_keeps_nobody_else_waiting(log, engine):
+    async def story():
+        gone = asyncio.create_task(log.record("{}", utc_now(), ANSWER))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await log.record("{}", utc_now(), ANSWER)
+
+    assert isinstance(asyncio.run(story()), Logged)
+
+
+def test_ids_go_on_after_rows_that_are_gone(log, engine):
+    log.write("{}", utc_now(), ANSWER)
+    second = log.write("{}", utc_now(), ANSWER)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM predictions"))
+        connection.execute(text("DELETE FROM inference_inputs"))
+
+    third = log.write("{}", utc_now(), ANSWER)
+
+    assert (third.input_id, third.prediction_id) == (second.input_id + 1, second.prediction_id + 1)
 
 
 def test_what_was_accepted_is_committed_before_it_closes(engine):

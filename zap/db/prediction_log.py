@@ -1,15 +1,17 @@
 """PredictionLog: a request and its prediction are committed, together, before anybody sees the answer."""
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, delete, insert, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import text as sql
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
 from zap.db.engine import PATIENCE_SECONDS, write_transaction
@@ -17,69 +19,164 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
+# Requests that are committed together at the most, and that may wait for their turn.
+_MOST_IN_A_GROUP = 500
+MOST_WAITING = 10_000
 
-@dataclass(frozen=True)
-class Logged:
+_INPUT_IDS = "inference_inputs", "input_id"
+_PREDICTION_IDS = "predictions", "prediction_id"
+
+
+class Logged(NamedTuple):
     """Where a request and its prediction stand."""
 
     input_id: int
     prediction_id: int
 
 
+class _Waiting(NamedTuple):
+    """A request that waits for its commit, since when, and who waits for it."""
+
+    text: str
+    received_at: datetime
+    answer: Answer
+    since: float
+    future: asyncio.Future[Logged]
+
+
 class PredictionLog:
-    """The log of one process. Its one writer thread keeps commits off the event loop."""
+    """The log of one process. Its one writer thread commits all requests that wait in one transaction.
+
+    So the event loop never waits for a disk, and the more requests come at once the less each of them costs.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prediction-log")
+        self._waiting: deque[_Waiting] = deque()
+        # Guards `_waiting` and `_closed`, and wakes the writer.
+        self._changed = threading.Condition()
+        self._closed = False
+        self._writer: threading.Thread | None = None
 
     async def record(self, text: str, received_at: datetime, answer: Answer) -> Logged:
-        """Commit a request and its answer in one transaction, off the event loop.
+        """Commit a request and its answer, in one transaction with others that wait, off the event loop.
 
         Raises:
-            LogUnavailable: they could not be committed.
+            LogUnavailable: they could not be committed, or too many wait already.
         """
-        accepted = time.monotonic()
-        try:
-            written = self._writer.submit(self._write_in_time, accepted, text, received_at, answer)
-        except RuntimeError as error:
-            raise LogUnavailable("the server is stopping; send the request again") from error
-        return await asyncio.wrap_future(written)
+        future: asyncio.Future[Logged] = asyncio.get_running_loop().create_future()
+        with self._changed:
+            if self._closed:
+                raise LogUnavailable("the server is stopping; send the request again")
+            if len(self._waiting) >= MOST_WAITING:
+                raise LogUnavailable(f"{MOST_WAITING:,} requests wait for the database already; send this one later")
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
+                self._writer.start()
+            self._waiting.append(_Waiting(text, received_at, answer, time.monotonic(), future))
+            self._changed.notify()
+        return await future
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
-        """What `record` does, on the calling thread."""
-        try:
-            with write_transaction(self._engine) as connection:
-                input_id = connection.execute(
-                    insert(InferenceInput).returning(col(InferenceInput.input_id)),
-                    {"request_timestamp": received_at, "input_data_json": text},
-                ).scalar_one()
-                prediction_id = connection.execute(
-                    insert(Prediction).returning(col(Prediction.prediction_id)),
-                    {
-                        "input_id": input_id,
-                        "prediction_timestamp": utc_now(),
-                        "source": "inference",
-                        "predicted_class": answer.predicted_class,
-                        "model_version": answer.model_version,
-                        "probabilities": answer.probabilities,
-                        "features": answer.features,
-                    },
-                ).scalar_one()
-        except SQLAlchemyError as error:
-            # Where the connection broke during COMMIT nobody knows whether both rows are there or neither is.
-            raise LogUnavailable("it is not known to be committed, so it is not answered; send it again") from error
-        return Logged(input_id, prediction_id)
-
-    def _write_in_time(self, accepted: float, text: str, received_at: datetime, answer: Answer) -> Logged:
-        if time.monotonic() - accepted > PATIENCE_SECONDS:
-            # Those in front have waited for the database in vain: waiting once more each, in turn, would help nobody.
-            raise LogUnavailable("the database takes too long; nothing was written, send the request again")
-        return self.write(text, received_at, answer)
+        """What `record` does, on the calling thread and alone."""
+        (outcome,) = self._commit([(text, received_at, answer)])
+        if isinstance(outcome, LogUnavailable):
+            raise outcome
+        return outcome
 
     def close(self) -> None:
         """Commit what was accepted, then stop the writer: within two PATIENCE_SECONDS, whatever the database does."""
-        self._writer.shutdown(wait=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._writer is not None:
+            self._writer.join()
+
+    def _write_on(self) -> None:
+        while group := self._next_group():
+            oldest = time.monotonic() - PATIENCE_SECONDS
+            in_time = [one for one in group if one.since >= oldest]
+            outcomes: list[Logged | LogUnavailable] = self._commit([one[:3] for one in in_time]) if in_time else []
+            # Those in front have waited for the database in vain: waiting once more would help nobody. They come first.
+            late = group[: len(group) - len(in_time)]
+            too_late = LogUnavailable("the database takes too long; nothing was written, send the request again")
+            _answer([*((one, too_late) for one in late), *zip(in_time, outcomes, strict=True)])
+
+    def _next_group(self) -> list[_Waiting]:
+        """Those that wait, as soon as there is one; none once the log is closed and all are written."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_A_GROUP))]
+
+    def _commit(self, rows: list[tuple[str, datetime, Answer]]) -> list[Logged | LogUnavailable]:
+        """Commit requests and their answers together; where some cannot be stored, each alone."""
+        try:
+            with write_transaction(self._engine) as connection:
+                return list(_insert(connection, rows))
+        except Exception as error:  # noqa: BLE001 - what a driver raises for a value that it cannot store may be anything
+            if len(rows) == 1 or isinstance(error, OperationalError):
+                # Where the connection broke during COMMIT nobody knows whether the rows are there.
+                refused = LogUnavailable("it is not known to be committed, so it is not answered; send it again")
+                refused.__cause__ = error
+                return [refused] * len(rows)
+        return [outcome for row in rows for outcome in self._commit([row])]
+
+
+def _insert(connection: Connection, rows: list[tuple[str, datetime, Answer]]) -> Iterator[Logged]:
+    logged = list(
+        map(Logged, _new_ids(connection, *_INPUT_IDS, len(rows)), _new_ids(connection, *_PREDICTION_IDS, len(rows)))
+    )
+    requests, predictions = [], []
+    now = utc_now()
+    for (input_id, prediction_id), (text, received_at, answer) in zip(logged, rows, strict=True):
+        requests.append({"input_id": input_id, "request_timestamp": received_at, "input_data_json": text})
+        predictions.append(
+            {
+                "prediction_id": prediction_id,
+                "input_id": input_id,
+                "prediction_timestamp": now,
+                "source": "inference",
+                "predicted_class": answer.predicted_class,
+                "model_version": answer.model_version,
+                "probabilities": answer.probabilities,
+                "features": answer.features,
+            }
+        )
+    connection.execute(insert(InferenceInput), requests)
+    connection.execute(insert(Prediction), predictions)
+    return iter(logged)
+
+
+def _new_ids(connection: Connection, table: str, column: str, n: int) -> Iterable[int]:
+    """So many ids that nobody else gets: asked for once, not row by row."""
+    if connection.dialect.name == "sqlite":
+        # The transaction has the only right to write, and SQLite goes on above the ids that it is given.
+        last: int = connection.scalar(_LAST_ID, {"name": table}) or 0
+        return range(last + 1, last + 1 + n)
+    return connection.scalars(_NEXT_IDS, {"table": f'"{table}"', "column": column, "n": n}).all()
+
+
+_LAST_ID = sql("SELECT seq FROM sqlite_sequence WHERE name = :name")
+_NEXT_IDS = sql("SELECT nextval(pg_get_serial_sequence(:table, :column)) FROM generate_series(1, :n)")
+
+
+def _answer(outcomes: list[tuple[_Waiting, Logged | LogUnavailable]]) -> None:
+    """Tell those who wait, with one wake-up of their event loop."""
+
+    def tell() -> None:
+        for waiting, outcome in outcomes:
+            if waiting.future.done():
+                # Its client has gone.
+                continue
+            if isinstance(outcome, LogUnavailable):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
+
+    # A loop that was closed meanwhile has nobody who waits.
+    with contextlib.suppress(RuntimeError):
+        outcomes[0][0].future.get_loop().call_soon_threadsafe(tell)
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
