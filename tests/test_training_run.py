@@ -27,12 +27,13 @@ from zap.db.tables import ChargingSession
 from zap.db.training_runs import running_run
 from zap.history_import import import_history
 from zap.ml.features import FEATURES
+from zap.ml.gate import Decision
 from zap.ml.history import clean_history
 from zap.ml.training import fit, score, split_by_time
 from zap.ml.training_options import TrainingOptions
 from zap.ml.user_history import driver_column
 from zap.settings import Settings
-from zap.training_run import run_training
+from zap.training_run import _still, run_training
 
 KNOWN_AT_THE_START = {"session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time"}
 
@@ -267,3 +268,18 @@ def test_the_rows_of_the_sample_are_served_as_they_were_trained(trained):
     engine.dispose()
 
     assert_parity(trained, model, split, most=150)
+
+
+@pytest.mark.parametrize(
+    ("decision", "serving", "promoted"),
+    [
+        (Decision(promoted=True, reason="asked"), 7, True),
+        (Decision(promoted=True, reason="nothing served", depends=True), None, True),
+        (Decision(promoted=True, reason="nothing served", depends=True), 7, False),
+        (Decision(promoted=True, reason="better", depends=True, serving=3), 3, True),
+        (Decision(promoted=True, reason="better", depends=True, serving=3), 7, False),
+        (Decision(promoted=False, reason="worse", depends=True, serving=3), 3, False),
+    ],
+)
+def test_a_decision_about_another_version_than_the_one_that_serves_by_now_does_not_hold(decision, serving, promoted):
+    assert _still(decision, serving).promoted is promoted

@@ -317,6 +317,8 @@ def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_s
     assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200
     assert trained_sqlite.model_file.read_bytes() == good
     assert not mark.exists()
+    assert httpx.get(f"{server.url}/health/ready").json()["model_file_restored"]["model_version"] == 1
+    assert "restored the model file from the database" in server.log()
     aside = list(trained_sqlite.models_dir.glob("*.not-zap-*"))
     assert [file.read_bytes() for file in aside] == ([strange] if change == "swapped" else [])
     # The same while it serves.

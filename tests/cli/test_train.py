@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 
 from zap.controllers.schemas import TrainReply
 from zap.db.engine import create_engine as zap_engine
+from zap.db.engine import write_transaction
 from zap.db.training_runs import cancel_run, claim_run, read_run, running_run
 
 
@@ -224,4 +225,25 @@ def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
         assert child.wait(20) == 22
         assert time.monotonic() - cancelled < 2
         assert "The training was cancelled" in child.stderr.read()
+    engine.dispose()
+
+
+def test_a_training_waits_for_whoever_writes_for_long(trained_sqlite):
+    """As an import does: what was computed is not lost, and the training is not taken for dead."""
+    engine = zap_engine(trained_sqlite.database_url)
+    with subprocess.Popen(
+        [sys.executable, "-m", "zap", "train", "--set", "n_estimators=3"],
+        env=os.environ | trained_sqlite.environment(), stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        end = time.monotonic() + 60
+        while running_run(engine) is None or read_run(engine, 2)["heartbeat_at"] is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with write_transaction(engine):
+            # Longer than any other transaction waits.
+            time.sleep(7)
+            assert child.poll() is None
+
+        assert child.wait(60) == 0, child.stderr.read()
+    assert read_run(engine, 2)["status"] == "finished"
     engine.dispose()

@@ -13,27 +13,27 @@ def tunings(settings):
     return rows
 
 
-def test_it_works(zap_command, trained):
+def test_it_works(zap_command, trained_sqlite):
     """What is found is stored with its evidence, later trainings use it and say so, until it is forgotten."""
-    done = zap_command("tune", "--trials", "3", settings=trained)
+    done = zap_command("tune", "--trials", "3", settings=trained_sqlite)
 
     assert done.returncode == 0, done.stderr
     assert "the defaults" in done.stdout
     assert "Tuning 1: log loss" in " ".join(done.stdout.split())
     assert "tune ..." in done.stderr.splitlines()
-    ((_, evidence),) = tunings(trained)
+    ((_, evidence),) = tunings(trained_sqlite)
     evidence = json.loads(evidence) if isinstance(evidence, str) else evidence
     assert len(evidence["trials"]) == 3
     best = min((trial for trial in evidence["trials"] if len(trial["fold_log_losses"]) == evidence["folds"]),
                key=lambda trial: trial["log_loss"])  # fmt: skip
 
-    report = json.loads(zap_command("train", "--json", settings=trained).stdout)
+    report = json.loads(zap_command("train", "--json", settings=trained_sqlite).stdout)
     assert report["hyper_parameters_from"] == "tuning 1"
     assert report["hyper_parameters"].items() >= best["hyper_parameters"].items()
 
-    forgotten = zap_command("tune", "--forget", settings=trained)
+    forgotten = zap_command("tune", "--forget", settings=trained_sqlite)
     assert "defaults again" in forgotten.stdout
-    report = json.loads(zap_command("train", "--json", settings=trained).stdout)
+    report = json.loads(zap_command("train", "--json", settings=trained_sqlite).stdout)
     assert report["hyper_parameters_from"] == "defaults"
     assert report["hyper_parameters"]["num_leaves"] == 40
 

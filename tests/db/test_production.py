@@ -4,7 +4,7 @@ import io
 
 import joblib
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from zap.db import production as production_module
@@ -210,3 +210,21 @@ def test_a_folder_that_cannot_be_written_does_not_stop_serving(registry, tmp_pat
     production.refresh()
 
     assert production.predictor.model_version == 1
+
+
+def test_a_version_that_was_mended_serves(production, registry, monkeypatch):
+    """It is tried again now and then."""
+    good = artefact_of(registry, production_version(registry))
+    number = promote_copy(registry, artefact=b"damaged")
+    production.refresh()
+    with write_transaction(registry) as connection:
+        this = col(ModelVersion.model_version) == number
+        connection.execute(update(ModelVersion).where(this).values(artefact=good))
+    production.refresh()
+    assert production.predictor.model_version == 1
+
+    monkeypatch.setattr(production, "_retry_after", 0)
+    production.refresh()
+
+    assert production.predictor.model_version == number
+    assert production.refused is None
