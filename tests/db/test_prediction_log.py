@@ -120,6 +120,24 @@ def test_a_row_that_cannot_be_stored_fails_alone(log, engine):
     assert count(engine) == (19, 19)
 
 
+def test_what_failed_at_its_commit_is_not_written_a_second_time(log, engine):
+    """It may be there after all; and nobody was answered."""
+    commits = []
+
+    def fail_once(_connection):
+        commits.append(1)
+        if len(commits) == 1:
+            raise ConnectionResetError
+
+    event.listen(engine, "commit", fail_once)
+
+    outcomes = log._commit([("{}", utc_now(), ANSWER)] * 3)
+
+    assert [type(one) for one in outcomes] == [LogUnavailable] * 3
+    assert len(commits) == 1
+    assert count(engine) == (0, 0)
+
+
 def test_a_text_that_no_driver_takes_fails_alone(log, engine):
     outcomes = record_all(log, [("{}", utc_now(), ANSWER), ("\ud800", utc_now(), ANSWER), ("{}", utc_now(), ANSWER)])
 

@@ -112,10 +112,10 @@ def test_every_session_and_its_place_count(frame, data):
     without = rows_fingerprint(frame.drop(index=row))
     twice = rows_fingerprint(frame.loc[[*range(row + 1), *range(row, len(frame))]])
 
-    for now, n in ((without, -1), (twice, 1)):
-        assert now.sha256 != then.sha256
-        assert {name for name in then.months if then.months[name] != now.months[name]} == {month}
-        assert now.months[month][0] == then.months[month][0] + n
+    for changed, n in ((without, -1), (twice, 1)):
+        assert changed.sha256 != then.sha256
+        assert {name for name in then.months if then.months[name] != changed.months[name]} == {month}
+        assert changed.months[month][0] == then.months[month][0] + n
     together = frame.assign(charging_start_time=frame["charging_start_time"].iloc[0])
     swapped = together.loc[[*range(row - 1), row, row - 1, *range(row + 1, len(frame))]]
     assert rows_fingerprint(swapped).sha256 != rows_fingerprint(together).sha256

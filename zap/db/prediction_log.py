@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -111,19 +111,23 @@ class PredictionLog:
 
     def _commit(self, rows: list[tuple[str, datetime, Answer]]) -> list[Logged | LogUnavailable]:
         """Commit requests and their answers together; where some cannot be stored, each alone."""
+        logged: list[Logged] = []
         try:
             with write_transaction(self._engine) as connection:
-                return list(_insert(connection, rows))
+                logged += _insert(connection, rows)
         except Exception as error:  # noqa: BLE001 - what a driver raises for a value that it cannot store may be anything
-            if len(rows) == 1 or isinstance(error, OperationalError):
-                # Where the connection broke during COMMIT nobody knows whether the rows are there.
+            # Once all are inserted it was the COMMIT that failed, and nobody knows whether the rows are there: they are
+            # not written again.
+            if logged or len(rows) == 1 or isinstance(error, OperationalError):
                 refused = LogUnavailable("it is not known to be committed, so it is not answered; send it again")
                 refused.__cause__ = error
                 return [refused] * len(rows)
+        else:
+            return [*logged]
         return [outcome for row in rows for outcome in self._commit([row])]
 
 
-def _insert(connection: Connection, rows: list[tuple[str, datetime, Answer]]) -> Iterator[Logged]:
+def _insert(connection: Connection, rows: list[tuple[str, datetime, Answer]]) -> list[Logged]:
     logged = list(
         map(Logged, _new_ids(connection, *_INPUT_IDS, len(rows)), _new_ids(connection, *_PREDICTION_IDS, len(rows)))
     )
@@ -145,7 +149,7 @@ def _insert(connection: Connection, rows: list[tuple[str, datetime, Answer]]) ->
         )
     connection.execute(insert(InferenceInput), requests)
     connection.execute(insert(Prediction), predictions)
-    return iter(logged)
+    return logged
 
 
 def _new_ids(connection: Connection, table: str, column: str, n: int) -> Iterable[int]:

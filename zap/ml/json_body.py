@@ -44,25 +44,25 @@ class Repeated(dict[str, Any]):
     names: frozenset[str]
 
 
-def load_json(text: str, wanted: str) -> Any:
+def load_json(document: str | bytes, wanted: str) -> Any:
     """A document in which an object that names a field twice is told from others.
 
     Args:
-        text: the document.
+        document: its text, or that in UTF-8.
         wanted: what the body should be, in words.
 
     Raises:
-        MalformedJson: the text is no JSON document.
+        MalformedJson: it is no JSON document.
     """
     try:
         # Python's own int() refuses thousands of digits; such a number is out of every range here anyway.
         return json.loads(
-            text,
+            document if isinstance(document, str) else document.decode(),
             parse_int=lambda digits: int(digits) if len(digits) < 30 else math.inf,
             object_pairs_hook=_object,
         )
     except (RecursionError, ValueError) as error:
-        raise malformed(text.encode(), error, wanted) from None
+        raise malformed(document.encode() if isinstance(document, str) else document, error, wanted) from None
 
 
 def malformed(body: bytes, error: Exception, wanted: str) -> MalformedJson:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from zap.errors import InvalidRequest
-from zap.ml.json_body import LONGEST_TEXT, Expected, load_json, malformed, read_fields, unknown_field, wrong_text
+from zap.ml.json_body import LONGEST_TEXT, Expected, load_json, read_fields, unknown_field, wrong_text
 
 
 class Reason(NamedTuple):
@@ -44,10 +44,7 @@ def parse_reason(body: bytes) -> Reason:
     """
     if not body.strip():
         return Reason()
-    try:
-        return read_reason(load_json(body.decode(), _BODY.words))
-    except UnicodeDecodeError as error:
-        raise malformed(body, error, _BODY.words) from None
+    return read_reason(load_json(body, _BODY.words))
 
 
 def reason_schema() -> dict[str, Any]:

@@ -12,7 +12,6 @@ from zap.ml.json_body import (
     error_at,
     kind_of,
     load_json,
-    malformed,
     number_schema,
     read_fields,
     read_time,
@@ -99,11 +98,7 @@ def parse_options(body: bytes, wall_time: Callable[[datetime], datetime]) -> Tra
     """
     if not body.strip():
         return TrainingOptions()
-    try:
-        fields = load_json(body.decode(), _BODY.words)
-    except UnicodeDecodeError as error:
-        raise malformed(body, error, _BODY.words) from None
-    return read_options(fields, wall_time)
+    return read_options(load_json(body, _BODY.words), wall_time)
 
 
 def read_options(fields: Any, wall_time: Callable[[datetime], datetime]) -> TrainingOptions:
