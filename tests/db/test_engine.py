@@ -1,5 +1,7 @@
 """Transactions that are whole, the clock that all see, and locks of processes."""
 
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -39,6 +41,23 @@ def test_sqlite_synchronous_can_be_set(tmp_path):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
     engine.dispose()
+
+
+def test_a_new_file_that_somebody_else_writes_to_is_waited_for(tmp_path):
+    """As when the workers of a server start together after an upgrade; SQLite itself refuses this at once."""
+    file = tmp_path / "zap.sqlite"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE one (two)")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO one VALUES (1)")
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    engine = create_engine(f"sqlite:///{file}")
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT two FROM one").scalar() == 1
+
+    engine.dispose()
+    other.close()
 
 
 def test_write_transaction_commits(engine):

@@ -1,5 +1,7 @@
 """The engine, its transactions, its clock, and locks of processes."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,14 +38,28 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float
         connection.text_factory = _decode
         for pragma in (
             f"busy_timeout={round(patience * 1000)}",
-            "journal_mode=WAL",
             f"synchronous={sqlite_synchronous}",
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
+        _enter_wal(connection, patience)
 
     event.listen(engine, "begin", begin_sqlite_transaction)
     return engine
+
+
+def _enter_wal(connection: Any, patience: float) -> None:
+    """Of several that open a new file at once SQLite refuses some this without any patience."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _decode(text: bytes) -> str:
