@@ -8,6 +8,7 @@ Revises: 0002
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations import BatchOperations
 from alembic.util import CommandError
 
 revision = "0003"
@@ -28,6 +29,7 @@ JSON = sa.JSON(none_as_null=True)
 
 OLD_STATUS = "status IN ('running', 'finished', 'failed')"
 NEW_STATUS = "status IN ('running', 'finished', 'failed', 'cancelled')"
+KNOWN_STATUS = "status IN ('candidate', 'production', 'archived')"
 RUNNING = sa.text("status = 'running'")
 IN_PRODUCTION = sa.text("status = 'production'")
 
@@ -75,6 +77,7 @@ def upgrade() -> None:
         versions.alter_column("artefact", existing_type=sa.LargeBinary(), nullable=True)
         for column in _version_columns():
             versions.add_column(column)
+        _check_status_last(versions)
     _continue_ids(connection, highest)
     op.create_table(
         "training_events",
@@ -121,6 +124,7 @@ def downgrade() -> None:
         versions.alter_column("artefact", existing_type=sa.LargeBinary(), nullable=False)
         for column in _version_columns():
             versions.drop_column(column.name)
+        _check_status_last(versions)
     connection.execute(sa.text("UPDATE training_runs SET status = 'failed' WHERE status = 'cancelled'"))
     with op.batch_alter_table("training_runs", copy_from=_new_runs(), table_kwargs=_KEEPS_IDS) as runs:
         runs.drop_constraint(op.f("ck_training_runs_known_status"), type_="check")
@@ -132,6 +136,12 @@ def downgrade() -> None:
 
 
 _KEEPS_IDS = {"sqlite_autoincrement": True}
+
+
+def _check_status_last(versions: BatchOperations) -> None:
+    """Alembic copies the constraints of a table in no order, and the text of the table would differ from run to run."""
+    versions.drop_constraint(op.f("ck_model_versions_status"), type_="check")
+    versions.create_check_constraint(op.f("ck_model_versions_status"), KNOWN_STATUS)
 
 
 def _highest_ids(connection: sa.Connection) -> list[tuple[str, int]]:
@@ -220,7 +230,7 @@ def _versions(*more: sa.schema.SchemaItem, artefact_is_there: bool) -> sa.Table:
         sa.Column("contract", sa.JSON(), nullable=False),
         sa.Column("evaluation", sa.JSON()),
         *more,
-        sa.CheckConstraint("status IN ('candidate', 'production', 'archived')", name="status"),
+        sa.CheckConstraint(KNOWN_STATUS, name="status"),
         sa.Index(None, "run_id"),
         sa.Index(None, "sha256"),
         sa.Index(None, "status", unique=True, sqlite_where=IN_PRODUCTION, postgresql_where=IN_PRODUCTION),
