@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import func, select
 
 from zap.db.engine import create_engine
-from zap.db.history_store import SESSIONS, USERS, VEHICLES, Count, has_history
+from zap.db.history_rows import SESSIONS, USERS, VEHICLES
+from zap.db.history_store import Count, has_history
 from zap.db.schema import upgrade
 from zap.errors import BadHistoryFile
 from zap.history_import import import_history

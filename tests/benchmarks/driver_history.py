@@ -24,7 +24,7 @@ from sqlalchemy import insert
 
 from zap.db.driver_histories import DriverHistories
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_store import SESSIONS
+from zap.db.history_rows import SESSIONS
 from zap.db.schema import upgrade
 from zap.ml.model import ChargerTypeModel, train_booster
 from zap.ml.training import mix_of, past_features

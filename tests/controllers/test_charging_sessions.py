@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from zap.app import create_app
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_store import SESSIONS, take_turn
+from zap.db.history_rows import SESSIONS, take_turn
 
 at = datetime.fromisoformat
 ID = 1_000_001

@@ -17,7 +17,8 @@ from zap.db.engine import write_transaction
 from zap.db.history_store import read_history
 from zap.db.tables import ChargingSession
 from zap.errors import DatabaseUnavailable
-from zap.ml.history import clean_history, population_history, to_seconds
+from zap.ml.cells import to_seconds
+from zap.ml.history import clean_history, population_history
 from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import history_columns
 

@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, event, insert, make_url, select
 
 from zap.db.engine import create_engine
-from zap.db.history_store import (
-    SESSIONS,
-    USERS,
-    VEHICLES,
-    Count,
-    HistoryCounts,
-    has_history,
-    read_history,
-    upsert_history,
-)
+from zap.db.history_rows import SESSIONS, USERS, VEHICLES
+from zap.db.history_store import Count, HistoryCounts, has_history, read_history, upsert_history
 from zap.db.schema import upgrade
 
 at = datetime.fromisoformat

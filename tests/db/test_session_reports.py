@@ -11,7 +11,7 @@ from sqlalchemy import delete, event, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_store import SESSIONS, take_turn
+from zap.db.history_rows import SESSIONS, take_turn
 from zap.db.schema import upgrade
 from zap.db.session_reports import ReportedSessions, report_sessions
 from zap.errors import InvalidRequest

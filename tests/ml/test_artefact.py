@@ -12,8 +12,9 @@ import pytest
 from zap.errors import DamagedModel
 from zap.ml import user_history
 from zap.ml.artefact import check_artefact, describe_features, golden_rows
+from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES
-from zap.ml.history import RawHistory, clean_history, to_seconds
+from zap.ml.history import RawHistory, clean_history
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time

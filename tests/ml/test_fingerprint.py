@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from zap import __version__
 from zap.ml import fingerprint
 from zap.ml import model as model_module
+from zap.ml.cells import PAST_COLUMNS
 from zap.ml.features import FEATURES
 from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_sha256
-from zap.ml.history import PAST_COLUMNS, RawHistory, clean_history
+from zap.ml.history import RawHistory, clean_history
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import mix_of, past_features

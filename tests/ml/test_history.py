@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zap.ml.cells import PAST_COLUMNS, PAST_NUMBERS, read_past_session, read_wall_time
 from zap.ml.features import FEATURES, NUMBERS
-from zap.ml.history import (
-    PAST_COLUMNS,
-    PAST_NUMBERS,
-    RawHistory,
-    clean_history,
-    past_sessions,
-    population_history,
-    read_past_session,
-    read_wall_time,
-)
+from zap.ml.history import RawHistory, clean_history, past_sessions, population_history
 from zap.ml.user_history import PastSession
 
 SESSION = {

@@ -74,7 +74,7 @@ def predict(file: Any, database_url: str | None) -> None:
         from zap.db.prediction_log import PredictionLog
         from zap.db.production import Production
         from zap.db.tables import utc_now
-        from zap.ml.history import to_seconds
+        from zap.ml.cells import to_seconds
         from zap.ml.request import USER_ID, complete_request, parse_request
 
         received_at = utc_now()

@@ -17,7 +17,7 @@ from zap.db.drivers import driver_facts, has_gaps
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
 from zap.errors import UnsupportedMediaType
-from zap.ml.history import to_seconds
+from zap.ml.cells import to_seconds
 from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import Settings
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, select
 
 from zap.db.engine import PATIENCE_SECONDS
-from zap.db.history_store import SESSIONS, raw_columns
+from zap.db.history_rows import SESSIONS, raw_columns
 from zap.errors import DatabaseUnavailable
-from zap.ml.history import PAST_COLUMNS, read_id, read_past_session
+from zap.ml.cells import PAST_COLUMNS, read_id, read_past_session
 from zap.ml.user_history import UserHistory
 
 # A state that is older is compared with the database before it is used.

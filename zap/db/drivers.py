@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from zap.db.history_store import USERS, VEHICLES
+from zap.db.history_rows import USERS, VEHICLES
+from zap.ml.cells import read_id, read_number, read_text
 from zap.ml.features import NUMBERS
-from zap.ml.history import read_id, read_number, read_text
 from zap.ml.request import USER_ID, VEHICLE_ID
 
 # The fields that a request may leave out when the database knows them.

@@ -1,40 +1,41 @@
 """The history tables: read whole for a training, filled from files and samples, nothing added twice."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     String,
     Table,
-    bindparam,
     cast,
     exists,
     func,
-    insert,
     inspect,
     select,
-    type_coerce,
-    update,
 )
-from sqlalchemy.dialects.postgresql import REGCLASS
-from sqlmodel import SQLModel
 
 from zap.db.engine import write_transaction
-from zap.db.tables import WallTime
+from zap.db.history_rows import (
+    SESSIONS,
+    USERS,
+    VEHICLES,
+    Key,
+    Row,
+    compare_rows,
+    continue_ids,
+    raw_columns,
+    stored_rows,
+    take_turn,
+    write_rows,
+)
 from zap.errors import UnusableHistory
-from zap.ml.history import PAST_COLUMNS, RawHistory
+from zap.ml.cells import PAST_COLUMNS
+from zap.ml.history import RawHistory
 from zap.progress import Progress, no_progress
 
-USERS = SQLModel.metadata.tables["Users"]
-VEHICLES = SQLModel.metadata.tables["Vehicles"]
-SESSIONS = SQLModel.metadata.tables["ChargingSessions"]
 VEHICLE_KEY = ("user_id", "vehicle_model")
 # What names a session that has no session_id.
 SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
@@ -43,15 +44,7 @@ SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 _TRAINING_COLUMNS = ("session_id", "user_id", "vehicle_id", *PAST_COLUMNS, "temperature_c")
 # Rows that are looked up and written together: small enough for SQLite's 32,766 parameters a statement.
 _CHUNK = 10_000
-# Any constant will do, as long as every zap on one PostgreSQL database uses the same.
-_IMPORT_LOCK_KEY = 0x7A61_7002
-
-_TIMES = frozenset(column.name for column in SESSIONS.columns if isinstance(column.type, WallTime))
 _WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
-ROW_ID = "id of the stored row"
-
-Row = dict[str, Any]
-Key = tuple[Any, ...]
 
 
 @dataclass
@@ -135,16 +128,6 @@ def upsert_history(
         )
 
 
-def take_turn(connection: Connection) -> None:
-    """Keep all others from adding to the history until this transaction ends; wait for whoever does so now.
-
-    Two that look for what is stored at the same time would both miss what the other is about to add.
-    """
-    # SQLite has one writer at a time anyway.
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
-
-
 def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
     absent = {"session_id", "vehicle_model", *SESSION_KEY}.difference(sessions)
     sessions = sessions.assign(**dict.fromkeys(absent))
@@ -184,54 +167,6 @@ def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.
     return count
 
 
-def compare_rows(
-    rows: Iterable[Row], key: Sequence[str], stored: dict[Key, Row]
-) -> tuple[list[Row], dict[Key, list[Row]]]:
-    """The rows to add, and for each set of columns the new values of the rows in which these have changed."""
-    added = []
-    changes = defaultdict(list)
-    for row in rows:
-        found = stored.get(_key(row, key))
-        if found is None:
-            added.append(row)
-            continue
-        changed = {name: value for name, value in row.items() if value is not None and value != found[name]}
-        if changed:
-            changes[tuple(changed)].append({**changed, ROW_ID: found[ROW_ID]})
-    return added, changes
-
-
-def write_rows(connection: Connection, table: Table, added: list[Row], changes: dict[Key, list[Row]]) -> None:
-    """Write what `compare_rows` found."""
-    if added:
-        connection.execute(insert(table), added)
-    (row_id,) = table.primary_key.columns
-    for rows_to_change in changes.values():
-        connection.execute(update(table).where(row_id == bindparam(ROW_ID)), rows_to_change)
-
-
-def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> dict[Key, Row]:
-    """What the table holds under the keys of these rows, and possibly under a few more."""
-    (row_id,) = table.primary_key.columns
-    names = list(rows[0])
-    statement = select(row_id, *raw_columns(connection, table, names))
-    first = {row[key[0]] for row in rows}
-    touched: ColumnElement[bool] = table.c[key[0]].in_(sorted(first - {None}))
-    if None in first:
-        touched |= table.c[key[0]].is_(None)
-    if "charging_start_time" in key:
-        starts = [row["charging_start_time"] for row in rows]
-        touched &= table.c["charging_start_time"].between(min(starts), max(starts))
-    stored = {}
-    for found, *values in connection.execute(statement.where(touched).order_by(row_id.desc())):
-        row = dict(zip(names, values, strict=True))
-        for name in _TIMES.intersection(names):
-            row[name] = _moment(row[name])
-        row[ROW_ID] = found
-        stored[_key(row, key)] = row
-    return stored
-
-
 def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
     """For each session the vehicle with its user and model, if there is one."""
     owners = _values(sessions["user_id"])
@@ -248,16 +183,6 @@ def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
     return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
 
 
-def continue_ids(connection: Connection, table: Table) -> None:
-    """Let PostgreSQL's own ids go on above the highest; ids that are given do not move its sequence."""
-    (row_id,) = table.primary_key.columns
-    sequence = cast(func.pg_get_serial_sequence(f'"{table.name}"', row_id.name), REGCLASS)
-    highest = connection.scalar(select(func.max(row_id)))
-    last = connection.scalar(select(func.pg_sequence_last_value(sequence)))
-    if highest > (last or 0):
-        connection.execute(select(func.setval(sequence, highest)))
-
-
 def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
     columns = (
         # A number beside a missing one would become a float, which large ids do not survive.
@@ -265,26 +190,6 @@ def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.Data
         for column in raw_columns(connection, table, names)
     )
     return pd.read_sql_query(select(*columns), connection)
-
-
-def raw_columns(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:
-    """The columns as they are stored, wall times as text: a legacy table may hold what is no time."""
-    for name in names:
-        column = table.c[name]
-        if name not in _TIMES:
-            yield column
-        elif connection.dialect.name == "sqlite":
-            yield type_coerce(column, String).label(name)
-        else:
-            yield func.to_char(column, "YYYY-MM-DD HH24:MI:SS").label(name)
-
-
-def _moment(text: Any) -> Any:
-    """The time that a stored text means; what means none stays as it is, equal to no time."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return text
 
 
 def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
@@ -306,7 +211,3 @@ def _values(column: pd.Series) -> list[Any]:
         values: list[Any] = column.to_numpy().astype("datetime64[s]").tolist()
         return values
     return column.astype(object).where(column.notna(), None).tolist()
-
-
-def _key(row: Row, key: Sequence[str]) -> Key:
-    return tuple(row[name] for name in key)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from zap.db.engine import write_transaction
-from zap.db.history_store import (
+from zap.db.history_rows import (
     ROW_ID,
     SESSIONS,
     Key,

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from zap import __version__
+from zap.ml.cells import PAST_NUMBERS
 from zap.ml.features import FEATURES
-from zap.ml.history import PAST_NUMBERS
 
 _LIBRARIES = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "joblib")
 # What a training reads of a cleaned session. Its ids say nothing but the order, in which the rows are anyway.

@@ -4,44 +4,30 @@ The only place that knows the raw columns. Nothing is filled in with zeros or av
 and counted.
 """
 
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zap.ml.features import CATEGORIES, FEATURES, NUMBERS, Feature
+from zap.ml.cells import (
+    PAST_COLUMNS,
+    PAST_FEATURES,
+    PAST_NUMBERS,
+    past_session,
+    read_id,
+    read_number,
+    read_text,
+    read_wall_time,
+)
+from zap.ml.features import CATEGORIES, NUMBERS
 from zap.ml.sample import SAMPLE_USER_PREFIX
 from zap.ml.user_history import PastSession, PopulationHistory
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
-# Known when a session has ended: never features of the session itself, but of the driver's later ones.
-PAST_NUMBERS = (
-    Feature("energy_consumed_kwh", "number", "energy charged", 24.5, "kWh", 0, 1000),
-    Feature("charging_duration_hours", "number", "time plugged in", 1.5, "hours", 0, 8784),
-)
-# What `read_past_session` reads of a driver's rows.
-PAST_COLUMNS = (
-    "charger_type",
-    "charging_start_time",
-    "charging_end_time",
-    "energy_consumed_kwh",
-    "charging_duration_hours",
-    "state_of_charge_start",
-    "distance_driven_km",
-)
 _SESSION_NUMBERS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
 _VEHICLE_COLUMNS = ("vehicle_model", "battery_capacity_kwh", "vehicle_age_years")
-_PAST_FEATURES = (
-    *PAST_NUMBERS,
-    *(feature for feature in FEATURES if feature.name in {"state_of_charge_start", "distance_driven_km"}),
-)
-_WALL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time
 # What a missing datetime64 is as a whole number.
 _NEVER = np.iinfo(np.int64).min
 
@@ -122,49 +108,12 @@ def clean_history(raw: RawHistory) -> History:
     return History(frame, dropped, synthetic_sessions=int(synthetic.sum()))
 
 
-def read_text(value: object) -> str | None:
-    """What a stored text means: without the spaces around it; None where nothing is left."""
-    return None if value is None else str(value).strip() or None
-
-
-def read_number(value: object) -> float:
-    """What a stored number means: a float, also where it was stored as text; NaN where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        # Python would read 1_000 too, which no database does.
-        return math.nan if isinstance(value, str) and "_" in value else float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-
-
-def read_wall_time(value: object) -> datetime | None:
-    """What a stored wall time means, to the second; None where it has another form, or an offset."""
-    if not isinstance(value, str) or not _WALL_TIME.fullmatch(value):
-        return None
-    try:
-        return datetime.fromisoformat(value).replace(microsecond=0)
-    except ValueError:
-        return None
-
-
-def read_id(value: object) -> str | None:
-    """What a stored user_id means: itself, to the letter, as whoever looks it up by SQL finds it; None where blank."""
-    text = None if value is None else str(value)
-    return text if text and not text.isspace() else None
-
-
-def to_seconds(time: datetime) -> int:
-    """Seconds on the wall clock since 1970-01-01."""
-    return int((time - _EPOCH).total_seconds())
-
-
 def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession]:
     """The rows of a cleaned frame as they are remembered; `types` are the charger types that are learned from."""
     kinds = {name: kind for kind, name in enumerate(types)}
-    numbers = [feature.name for feature in _PAST_FEATURES]
+    numbers = [feature.name for feature in PAST_FEATURES]
     return [
-        _past_session(kinds.get(name, -1), start, None if end == _NEVER else end, values)
+        past_session(kinds.get(name, -1), start, None if end == _NEVER else end, values)
         for name, start, end, values in zip(
             frame["charger_type"].tolist(),
             _seconds(frame["charging_start_time"]),
@@ -185,30 +134,6 @@ def population_history(starts: np.ndarray, used: Sequence[str], types: Sequence[
     counts = np.zeros((len(different), len(types)), dtype=np.int64)
     np.add.at(counts, (places, kinds[known]), 1)
     return PopulationHistory(dict(zip(different.tolist(), counts.tolist(), strict=True)), len(types))
-
-
-def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSession | None:
-    """The same for one raw row (PAST_COLUMNS); None where `clean_history` drops it."""
-    name, start = read_text(row["charger_type"]), read_wall_time(row["charging_start_time"])
-    if name is None or start is None:
-        return None
-    end = read_wall_time(row["charging_end_time"])
-    return _past_session(
-        types.index(name) if name in types else -1,
-        to_seconds(start),
-        None if end is None or end < start else to_seconds(end),
-        [_masked(feature, read_number(row[feature.name])) for feature in _PAST_FEATURES],
-    )
-
-
-def _past_session(kind: int, start: int, end: int | None, values: Iterable[float]) -> PastSession:
-    """`values` are those of _PAST_FEATURES. An end or a duration that is missing follows from the other."""
-    energy, duration, charge, distance = values
-    if end is None and not math.isnan(duration):
-        end = start + round(duration * 3600)
-    elif end is not None and math.isnan(duration):
-        duration = (end - start) / 3600
-    return PastSession(start, kind, end, energy, duration, charge, distance)
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
@@ -278,10 +203,6 @@ def _seconds(times: pd.Series) -> list[int]:
     """Seconds since 1970-01-01, _NEVER where missing."""
     seconds: list[int] = times.to_numpy(dtype="datetime64[s]").astype(np.int64).tolist()
     return seconds
-
-
-def _masked(feature: Feature, number: float) -> float:
-    return number if feature.inside(number) else math.nan  # type: ignore[arg-type]
 
 
 def _numbers(values: pd.Series) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from zap.errors import DamagedModel
+from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES, build_features
-from zap.ml.history import to_seconds
 from zap.ml.model import ChargerTypeModel
 from zap.ml.user_history import TYPE_CODES, UserHistory
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from zap.errors import InvalidRequest
+from zap.ml.cells import PAST_NUMBERS
 from zap.ml.features import FEATURES, Feature
-from zap.ml.history import PAST_NUMBERS
 from zap.ml.json_body import (
     LARGEST_ID,
     LONGEST_TEXT,
