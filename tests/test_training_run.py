@@ -29,6 +29,7 @@ from zap.history_import import import_history
 from zap.ml.features import FEATURES
 from zap.ml.gate import Decision
 from zap.ml.history import clean_history
+from zap.ml.model import ChargerTypeModel
 from zap.ml.training import fit, score, split_by_time
 from zap.ml.training_options import TrainingOptions
 from zap.ml.user_history import driver_column
@@ -42,7 +43,7 @@ def train(settings, **options):
     engine = create_engine(settings.database_url)
     report = run_training(engine, settings, options=TrainingOptions(**options))
     version = production_version(engine)
-    model = load_version(engine, version)
+    model = ChargerTypeModel.from_fitted(load_version(engine, version))
     split = split_by_time(clean_history(read_history(engine)))
     engine.dispose()
     return report, model, split
@@ -125,7 +126,7 @@ def test_sigterm_after_the_promotion_changes_nothing(trained):
         assert child.wait(20) == 0
 
     assert production_version(engine).model_version == 2
-    assert load_version(engine, production_version(engine)).classes_.size == 3
+    assert load_version(engine, production_version(engine)).classes == ("DC Fast Charger", "Level 1", "Level 2")
     assert running_run(engine) is None
     engine.dispose()
 
@@ -263,7 +264,7 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
 
 def test_the_rows_of_the_sample_are_served_as_they_were_trained(trained):
     engine = create_engine(trained.database_url)
-    model = load_version(engine, production_version(engine))
+    model = ChargerTypeModel.from_fitted(load_version(engine, production_version(engine)))
     split = split_by_time(clean_history(read_history(engine)))
     engine.dispose()
 

@@ -28,10 +28,11 @@ from zap.db.training_runs import claim_run, finish_run, prune_events, remove_lef
 from zap.db.tunings import HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, ZapError
 from zap.ml import training
-from zap.ml.artefact import describe_features, golden_rows
+from zap.ml.artefact import describe_features
 from zap.ml.evaluation import FEWEST_DRIVERS, with_windows
 from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_sha256
 from zap.ml.gate import Decision, decide_if_better
+from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
 from zap.ml.model import ChargerTypeModel, Rounds
 from zap.ml.promotion_reason import Reason
@@ -219,9 +220,10 @@ def _train(
             "tuned_until": chosen.seen_until,
             "evaluation": scores,
         }
+        artefact = model.to_bytes()
         with write_transaction(engine) as connection:
             lease.check(connection)
-            version = add_candidate(connection, lease.run_id, model, known)
+            version = add_candidate(connection, lease.run_id, artefact, known)
     with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
         actual = split.train["charger_type"].tolist()
@@ -260,7 +262,7 @@ def _decide(  # noqa: PLR0913, PLR0917
     number = serving.model_version
     with phase("compare"):
         try:
-            production = load_version(engine, serving)
+            production = ChargerTypeModel.from_fitted(load_version(engine, serving))
         except DamagedModel as error:
             reason = f"version {number} cannot be loaded here, so there is nothing to compare with: {error.message}"
             return Decision(promoted=False, reason=reason)
@@ -282,10 +284,13 @@ def _known(split: Split, model: ChargerTypeModel, options: TrainingOptions) -> d
     """What is stored of a version beside its bytes: what it was made of, and how to tell that it is read rightly."""
     rows = rows_fingerprint(split.frame.iloc[: split.trained.stop])
     starts = split.train["charging_start_time"]
+    fitted = model.fitted()
     return {
-        "features": describe_features(model),
-        "columns": model.columns_,
-        "classes": [str(name) for name in model.classes_],
+        "hyper_parameters": fitted.hyper_parameters,
+        "contract": fitted.contract,
+        "features": describe_features(fitted),
+        "columns": fitted.columns,
+        "classes": fitted.classes,
         "trained_from": starts.iloc[0].to_pydatetime(),
         "trained_until": starts.iloc[-1].to_pydatetime(),
         "trained_samples": split.n_train,
@@ -296,7 +301,7 @@ def _known(split: Split, model: ChargerTypeModel, options: TrainingOptions) -> d
         "seed": model.random_state,
         "libraries": libraries(),
         "code_version": code_version(),
-        "golden": golden_rows(model, split),
+        "golden": golden_rows(fitted, split),
         "note": options.note,
     }
 

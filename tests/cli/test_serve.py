@@ -20,6 +20,8 @@ from sqlalchemy import create_engine, text, update
 from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
 from zap.db.tables import ModelVersion
+from zap.ml.fitted import sha256
+from zap.ml.model import ChargerTypeModel
 from zap.settings import Settings
 
 
@@ -234,12 +236,12 @@ def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sql
 def test_bootstrap_trains_where_the_model_in_production_is_of_other_code(serve, trained_sqlite, good_request):
     """As after an upgrade of zap to one with other features."""
     engine = create_engine(trained_sqlite.database_url)
-    model = load_version(engine, production_version(engine))
+    model = ChargerTypeModel.from_fitted(load_version(engine, production_version(engine)))
     matrix = np.random.default_rng(1).random((100, 3))
     model.booster_ = lightgbm.train({"verbosity": -1}, lightgbm.Dataset(matrix, matrix[:, 0]), 2)
-    artefact, digest = model.to_bytes()
+    artefact = model.to_bytes()
     with engine.begin() as connection:
-        connection.execute(update(ModelVersion.__table__).values(artefact=artefact, sha256=digest))
+        connection.execute(update(ModelVersion.__table__).values(artefact=artefact, sha256=sha256(artefact)))
     engine.dispose()
 
     server = serve(trained_sqlite, "--bootstrap").wait(120)

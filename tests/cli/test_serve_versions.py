@@ -13,6 +13,8 @@ from sqlalchemy import create_engine, insert, select, text
 
 from zap.db.model_registry import load_version, production_version
 from zap.db.tables import ModelVersion
+from zap.ml.fitted import sha256
+from zap.ml.model import ChargerTypeModel
 
 LONG = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
 QUICK = {"hyper_parameters": {"n_estimators": 3}}
@@ -28,13 +30,13 @@ def database(trained):
 @pytest.fixture
 def two_versions(trained, database):
     """A second version, which says something else of drivers of whom nothing is known."""
-    model = load_version(database, production_version(database))
+    model = ChargerTypeModel.from_fitted(load_version(database, production_version(database)))
     model.cold_weight_ = 0.0 if model.cold_weight_ else 1.0
-    artefact, digest = model.to_bytes()
+    artefact = model.to_bytes()
     with database.begin() as connection:
         row = dict(connection.execute(select(ModelVersion.__table__)).mappings().one())
         del row["model_version"]
-        other = {"status": "candidate", "artefact": artefact, "sha256": digest, "golden": None}
+        other = {"status": "candidate", "artefact": artefact, "sha256": sha256(artefact), "golden": None}
         connection.execute(insert(ModelVersion.__table__), row | other)
     return trained
 

@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import datetime
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -252,7 +253,7 @@ def test_the_row_that_was_scored_is_stored(client, good_request, rows):
 
     stored = rows(client.app, Prediction)[-1]
     row = np.frombuffer(stored["features"], dtype="<f8")
-    model = client.app.state.production.predictor._model
+    model = joblib.load(client.app.state.settings.model_file)
     assert len(row) == len(model.columns_)
     assert row[model.columns_.index("temperature_c")] == good_request["temperature_c"]
     assert row[model.columns_.index("sessions")] == answer["history_sessions"]

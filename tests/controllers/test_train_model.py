@@ -15,7 +15,7 @@ from zap.controllers.schemas import RunDetail, TrainReply
 from zap.db.engine import write_transaction
 from zap.db.tables import ChargingSession, ModelVersion, Prediction, Promotion, TrainingRun, Tuning
 from zap.db.training_runs import claim_run
-from zap.ml.model import ChargerTypeModel, sha256
+from zap.ml.fitted import FittedModel, sha256
 
 
 def test_it_works(client, good_request, rows):
@@ -53,7 +53,7 @@ def test_it_works(client, good_request, rows):
     exported = client.app.state.settings.model_file.read_bytes()
     assert (version["status"], version["sha256"]) == ("production", sha256(exported))
     assert [row["status"] for row in rows(client.app, ModelVersion)] == ["archived", "production"]
-    assert ChargerTypeModel.from_bytes(exported, version["sha256"]).classes_.tolist() == report["classes"]
+    assert list(FittedModel.from_bytes(exported, version["sha256"]).classes) == report["classes"]
     run = rows(client.app, TrainingRun)[-1]
     assert (run["run_id"], run["status"], run["report"]) == (report["training_run"], "finished", report)
     assert report["promotion"]["promoted"] is True
@@ -63,10 +63,10 @@ def test_the_same_history_gives_the_same_trees(sqlite_client, rows):
     sqlite_client.post("/train-model")
 
     first, second = (
-        ChargerTypeModel.from_bytes(row["artefact"], row["sha256"]) for row in rows(sqlite_client.app, ModelVersion)
+        FittedModel.from_bytes(row["artefact"], row["sha256"]) for row in rows(sqlite_client.app, ModelVersion)
     )
 
-    assert first.booster_.model_to_string() == second.booster_.model_to_string()
+    assert first.trees == second.trees
 
 
 def test_a_second_training_is_refused_while_one_runs(client):

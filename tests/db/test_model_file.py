@@ -67,7 +67,7 @@ def test_it_works(trained, tmp_path):
     export(engine, production_version(engine), new)
 
     assert new.read_bytes() == trained.model_file.read_bytes()
-    assert joblib.load(new).classes_.tolist() == load_version(engine, production_version(engine)).classes_.tolist()
+    assert joblib.load(new).classes_.tolist() == list(load_version(engine, production_version(engine)).classes)
     assert last_restored(new) is None
     engine.dispose()
 

@@ -11,11 +11,12 @@ import pytest
 
 from zap.errors import DamagedModel
 from zap.ml import user_history
-from zap.ml.artefact import check_artefact, describe_features, golden_rows
+from zap.ml.artefact import check_artefact, describe_features
 from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES
+from zap.ml.fitted import FittedModel, sha256
+from zap.ml.golden import golden_rows
 from zap.ml.history import RawHistory, clean_history
-from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time
 from zap.ml.user_history import DAY, driver_column
@@ -45,10 +46,10 @@ def model(split):
 def stored(model, split):
     """What is stored beside the bytes, as the database gives it back."""
     described = {
-        "features": describe_features(model),
+        "features": describe_features(model.fitted()),
         "columns": model.columns_,
         "classes": model.classes_.tolist(),
-        "golden": golden_rows(model, split),
+        "golden": golden_rows(model.fitted(), split),
     }
     return json.loads(json.dumps(described, allow_nan=False))
 
@@ -59,11 +60,13 @@ def described(stored):
 
 
 def test_it_works(model, described):
-    check_artefact(ChargerTypeModel.from_bytes(*model.to_bytes()), described)
+    artefact = model.to_bytes()
+
+    check_artefact(FittedModel.from_bytes(artefact, sha256(artefact)), described)
 
 
 def test_a_version_that_is_older_than_its_description_is_not_checked(model):
-    check_artefact(model, dict.fromkeys(("features", "columns", "classes", "golden")))
+    check_artefact(model.fitted(), dict.fromkeys(("features", "columns", "classes", "golden")))
 
 
 # The description.
@@ -92,7 +95,7 @@ def test_every_feature_is_described_in_order(model, described):
 
 
 def test_describing_changes_nothing_of_the_model(model):
-    describe_features(model)[NAMES.index("user_type")]["categories"].clear()
+    describe_features(model.fitted())[NAMES.index("user_type")]["categories"].clear()
 
     assert model.contract_["categories"]["user_type"]
 
@@ -140,7 +143,7 @@ def test_a_golden_past_is_the_drivers_own_and_earlier(described, split):
 def test_sessions_with_the_same_start_are_not_in_a_golden_past(split, model):
     frame = split.frame.assign(charging_start_time=split.frame["charging_start_time"].dt.floor("7D"), user_id="one")
 
-    for golden in golden_rows(model, replace(split, frame=frame)):
+    for golden in golden_rows(model.fitted(), replace(split, frame=frame)):
         start = to_seconds(datetime.fromisoformat(golden["request"]["charging_start_time"]))
         assert all(session[0] < start for session in golden["past"])
 
@@ -148,10 +151,10 @@ def test_sessions_with_the_same_start_are_not_in_a_golden_past(split, model):
 def test_who_names_no_user_has_no_golden_past(split, model, described):
     nobody = replace(split, frame=split.frame.assign(user_id=None))
 
-    golden = golden_rows(model, nobody)
+    golden = golden_rows(model.fitted(), nobody)
 
     assert [one["past"] for one in golden] == [[]] * 8
-    check_artefact(model, described | {"golden": golden})
+    check_artefact(model.fitted(), described | {"golden": golden})
 
 
 def test_golden_rows_of_a_window_of_history_may_have_an_earlier_past(history):
@@ -159,14 +162,14 @@ def test_golden_rows_of_a_window_of_history_may_have_an_earlier_past(history):
     split = split_by_time(history, since=since, test_share=0.5)
     model = fit(split, {"n_estimators": 3}, n_jobs=1)
 
-    golden = golden_rows(model, split)
+    golden = golden_rows(model.fitted(), split)
 
     starts = [datetime.fromisoformat(one["request"]["charging_start_time"]) for one in golden]
     assert starts[0] == split.train["charging_start_time"].iloc[0] == since
     assert starts[-1] == split.train["charging_start_time"].iloc[-1]
     assert golden[0]["past"]
     assert all(session[0] < to_seconds(since) for session in golden[0]["past"])
-    check_artefact(model, {**dict.fromkeys(("features", "columns", "classes")), "golden": golden})
+    check_artefact(model.fitted(), {**dict.fromkeys(("features", "columns", "classes")), "golden": golden})
 
 
 def test_holes_are_stored_and_read_as_holes(split, model, described):
@@ -174,7 +177,7 @@ def test_holes_are_stored_and_read_as_holes(split, model, described):
     holed["charging_end_time"] = holed["charging_end_time"].where(holed.index % 2 == 0)
     holed["energy_consumed_kwh"] = holed["energy_consumed_kwh"].where(holed.index % 3 == 0)
 
-    golden = golden_rows(model, replace(split, frame=holed))
+    golden = golden_rows(model.fitted(), replace(split, frame=holed))
 
     kept = json.loads(json.dumps(golden, allow_nan=False))
     assert kept == golden
@@ -182,7 +185,7 @@ def test_holes_are_stored_and_read_as_holes(split, model, described):
     # The ends and the energies of a past: what is not known is not made up.
     holes = {(session[2] is None, session[3] is None) for one in kept for session in one["past"]}
     assert holes == {(True, True), (True, False), (False, True), (False, False)}
-    check_artefact(model, described | {"golden": kept})
+    check_artefact(model.fitted(), described | {"golden": kept})
 
 
 # What is refused.
@@ -207,7 +210,7 @@ def test_another_description_is_refused_by_what_differs(model, described, what, 
     described[what] = change(described[what])
 
     with pytest.raises(DamagedModel, match=said):
-        check_artefact(model, described)
+        check_artefact(model.fitted(), described)
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-6, 1 + 1e-8, 1 - 1e-8, -1])
@@ -218,7 +221,7 @@ def test_another_feature_of_a_golden_row_is_refused_by_its_name(model, described
     with pytest.raises(
         DamagedModel, match=r"feature share\[Level 2\] of golden row 5 is 0\.\d+ with this code and was"
     ):
-        check_artefact(model, described)
+        check_artefact(model.fitted(), described)
 
 
 @pytest.mark.parametrize("was", ["missing", "there"])
@@ -231,7 +234,7 @@ def test_a_feature_that_is_missing_in_one_of_them_alone_is_refused(model, descri
     features[column] = 1.0 if was == "missing" else None
 
     with pytest.raises(DamagedModel, match=f"feature {name} of golden row {place + 1}"):
-        check_artefact(model, described)
+        check_artefact(model.fitted(), described)
 
 
 @pytest.mark.parametrize("difference", [0.1, 1e-8, -1e-8])
@@ -239,7 +242,7 @@ def test_another_probability_of_a_golden_row_is_refused_by_its_type(model, descr
     described["golden"][2]["probabilities"]["Level 1"] += difference
 
     with pytest.raises(DamagedModel, match="probability of 'Level 1' of golden row 3"):
-        check_artefact(model, described)
+        check_artefact(model.fitted(), described)
 
 
 def test_the_last_bits_may_differ_from_machine_to_machine(model, described):
@@ -247,7 +250,7 @@ def test_the_last_bits_may_differ_from_machine_to_machine(model, described):
         golden["features"] = [value and value * (1 + 1e-10) for value in golden["features"]]
         golden["probabilities"] = {name: value + 5e-10 for name, value in golden["probabilities"].items()}
 
-    check_artefact(model, described)
+    check_artefact(model.fitted(), described)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_code_that_computes_otherwise_is_refused(model, described, monkeypatch, 
     monkeypatch.setattr(user_history, *changed)
 
     with pytest.raises(DamagedModel, match=rf"feature {differs} of golden row \d is .* go back to the code"):
-        check_artefact(model, described)
+        check_artefact(model.fitted(), described)
 
 
 @pytest.mark.parametrize("params", [{"random_state": 7}, {"n_estimators": 9}])
@@ -271,7 +274,7 @@ def test_other_trees_are_refused(split, described, params):
     other = fit(split, {"n_estimators": 10, "num_leaves": 7} | params, n_jobs=1)
 
     with pytest.raises(DamagedModel, match="probability of"):
-        check_artefact(other, described)
+        check_artefact(other.fitted(), described)
 
 
 def test_another_weight_of_new_drivers_is_refused(split, described):
@@ -280,7 +283,7 @@ def test_another_weight_of_new_drivers_is_refused(split, described):
     other.cold_weight_ = 1 - other.cold_weight_
 
     with pytest.raises(DamagedModel, match=r"probability of .* of golden row 1 is"):
-        check_artefact(other, described)
+        check_artefact(other.fitted(), described)
 
 
 def test_another_order_of_known_values_is_refused(model, described, split):
@@ -288,4 +291,4 @@ def test_another_order_of_known_values_is_refused(model, described, split):
     other.contract_["categories"]["user_type"].reverse()
 
     with pytest.raises(DamagedModel, match="categories of the feature user_type is"):
-        check_artefact(other, described)
+        check_artefact(other.fitted(), described)

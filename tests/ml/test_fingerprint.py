@@ -166,7 +166,7 @@ def test_what_does_not_make_the_trees_does_not_count(learned, monkeypatch):
     """Neither the threads, of which the booster's text tells, nor a way through a file."""
     monkeypatch.setattr(model_module, "_ROWS_PER_THREAD", 1)
     model = fitted(learned)
-    others = [fitted(learned, n_jobs=2), ChargerTypeModel.from_bytes(*model.to_bytes())]
+    others = [fitted(learned, n_jobs=2), ChargerTypeModel.from_fitted(model.fitted())]
 
     assert others[0].booster_.model_to_string() != model.booster_.model_to_string()
     assert {trees_sha256(other.booster_) for other in others} == {trees_sha256(model.booster_)}

@@ -9,7 +9,7 @@ import pytest
 from zap.errors import DamagedModel
 from zap.ml.features import FEATURES
 from zap.ml.history import past_sessions
-from zap.ml.inference import Predictor, explain
+from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import PastSession, UserHistory, driver_column
@@ -77,7 +77,7 @@ def history_before(sessions, place, model):
 
 def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
     sessions, past = known
-    predictor = Predictor(model, 7)
+    predictor = Predictor(model.fitted(), 7)
     expected, predicted = model.predict_proba(sessions, past), model.predict(sessions, past)
     matrix = model.matrix(sessions, past)
 
@@ -95,8 +95,8 @@ def test_the_past_of_the_driver_counts(model, known):
     sessions, _ = known
     values = request_of(sessions.iloc[-1])
 
-    with_past = Predictor(model, 1).answer(values, history_before(sessions, -1, model))
-    without = Predictor(model, 1).answer(values, no_past(model))
+    with_past = Predictor(model.fitted(), 1).answer(values, history_before(sessions, -1, model))
+    without = Predictor(model.fitted(), 1).answer(values, no_past(model))
 
     assert with_past.history_sessions > 50
     assert without.history_sessions == 0
@@ -107,7 +107,7 @@ def test_everything_may_be_missing(model):
     history = no_past(model)
     history.observe(PastSession(0, -1))
 
-    answer = Predictor(model, 1).answer(NOTHING, history)
+    answer = Predictor(model.fitted(), 1).answer(NOTHING, history)
 
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
@@ -115,9 +115,9 @@ def test_everything_may_be_missing(model):
 def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, known):
     sessions, _ = known
     values = request_of(sessions.iloc[-1])
-    answer = Predictor(model, 1).answer(values, history_before(sessions, -1, model))
+    answer = Predictor(model.fitted(), 1).answer(values, history_before(sessions, -1, model))
 
-    told = explain(model, answer.features, answer.probabilities)
+    told = Predictor(model.fitted(), 1).explain(answer.features, answer.probabilities)
 
     assert list(told["features"]) == model.columns_
     assert told["features"]["user_type"] == values["user_type"]
@@ -134,18 +134,18 @@ def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, 
 
 
 def test_another_answer_than_the_row_gives_is_noticed(model, frame):
-    answer = Predictor(model, 1).answer(request_of(frame.iloc[0]), no_past(model))
+    answer = Predictor(model.fitted(), 1).answer(request_of(frame.iloc[0]), no_past(model))
     other = answer.probabilities | {"A": np.nextafter(answer.probabilities["A"], 2)}
 
-    assert not explain(model, answer.features, other)["equal"]
+    assert not Predictor(model.fitted(), 1).explain(answer.features, other)["equal"]
 
 
 def test_what_is_missing_or_of_another_type_is_told_so(model):
     history = no_past(model)
     history.observe(PastSession(0, -1))
-    answer = Predictor(model, 1).answer(NOTHING, history)
+    answer = Predictor(model.fitted(), 1).answer(NOTHING, history)
 
-    features = explain(model, answer.features, answer.probabilities)["features"]
+    features = Predictor(model.fitted(), 1).explain(answer.features, answer.probabilities)["features"]
 
     assert (features["temperature_c"], features["user_type"], features["second_last_type"]) == (None, None, None)
     assert features["last_type"] == "another type"
@@ -153,4 +153,4 @@ def test_what_is_missing_or_of_another_type_is_told_so(model):
 
 def test_a_stored_row_of_another_length_is_refused(model):
     with pytest.raises(DamagedModel, match="has 3 numbers"):
-        explain(model, np.zeros(3).tobytes(), {})
+        Predictor(model.fitted(), 1).explain(np.zeros(3).tobytes(), {})

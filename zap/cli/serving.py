@@ -101,14 +101,14 @@ def explain_prediction(prediction_id: int, database_url: str | None, as_json: bo
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.db.model_registry import load_version, version
         from zap.db.prediction_log import read_features
-        from zap.ml.inference import explain
+        from zap.ml.inference import Predictor
 
         scored = read_features(engine, prediction_id)
-        model = load_version(engine, version(engine, scored.model_version))
+        predictor = Predictor(load_version(engine, version(engine, scored.model_version)), scored.model_version)
         explained = {
             "prediction_id": prediction_id,
             "model_version": scored.model_version,
-            **explain(model, scored.features, scored.probabilities),
+            **predictor.explain(scored.features, scored.probabilities),
         }
     if as_json:
         print_json(explained)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from zap.db.model_registry import Version, artefact_of, is_known, production_version
 from zap.db.tables import utc_now
 from zap.errors import DamagedModel
-from zap.ml.model import sha256
+from zap.ml.fitted import sha256
 
 log = structlog.get_logger(__name__)
 

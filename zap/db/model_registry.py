@@ -9,7 +9,7 @@ from sqlmodel import col
 from zap.db.tables import ModelVersion, utc_now
 from zap.errors import DamagedModel, NotFound
 from zap.ml.artefact import check_artefact
-from zap.ml.model import ChargerTypeModel
+from zap.ml.fitted import FittedModel, sha256
 
 _COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
 # What a list of versions shows, and of the evaluation only the scores; one version shows all but the bytes.
@@ -24,24 +24,22 @@ class Version(NamedTuple):
     sha256: str
 
 
-def add_candidate(connection: Connection, run_id: int, model: ChargerTypeModel, known: Mapping[str, Any]) -> Version:
+def add_candidate(connection: Connection, run_id: int, artefact: bytes, known: Mapping[str, Any]) -> Version:
     """Store a fitted model as a new version that does not serve yet.
 
     Args:
         connection: a transaction that writes.
         run_id: its training run.
-        model: the model.
+        artefact: the model's bytes.
         known: the other columns of its row.
     """
-    artefact, digest = model.to_bytes()
+    digest = sha256(artefact)
     row = {
         "run_id": run_id,
         "status": "candidate",
         "created_at": utc_now(),
         "artefact": artefact,
         "sha256": digest,
-        "hyper_parameters": model.get_params(),
-        "contract": model.contract_,
         **known,
     }
     number = connection.execute(insert(ModelVersion).returning(col(ModelVersion.model_version)), row).scalar_one()
@@ -105,8 +103,8 @@ def _scores(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def load_version(engine: Engine, version: Version) -> ChargerTypeModel:
-    """The model of a version, unpickled only if its bytes are those that were stored, and checked against this code.
+def load_version(engine: Engine, version: Version) -> FittedModel:
+    """The model of a version, read only if its bytes are those that were stored, and checked against this code.
 
     Raises:
         DamagedModel: they are not, or the model is not what this code takes it for; says what differs.
@@ -115,7 +113,7 @@ def load_version(engine: Engine, version: Version) -> ChargerTypeModel:
     described = select(*(_COLUMNS[name] for name in _DESCRIBED)).where(this)
     with engine.connect() as connection:
         row = connection.execute(described).mappings().one_or_none()
-    model = ChargerTypeModel.from_bytes(artefact_of(engine, version), version.sha256)
+    model = FittedModel.from_bytes(artefact_of(engine, version), version.sha256)
     check_artefact(model, dict(row) if row else dict.fromkeys(_DESCRIBED))
     return model
 

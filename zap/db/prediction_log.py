@@ -5,12 +5,14 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, insert, select
-from sqlalchemy import text as sql
+import msgspec
+from sqlalchemy import Connection, Engine, delete, select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
@@ -19,12 +21,29 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
-# Requests that are committed together at the most, and that may wait for their turn.
+# Rows that are committed together at the most, unless one batch has more, and that may wait for their turn.
 _MOST_IN_A_GROUP = 500
 MOST_WAITING = 10_000
+# Rows of one INSERT: small enough for SQLite's 32,766 parameters a statement.
+_ROWS_OF_AN_INSERT = 1_000
 
-_INPUT_IDS = "inference_inputs", "input_id"
-_PREDICTION_IDS = "predictions", "prediction_id"
+_INPUTS = ("input_id", "request_timestamp", "input_data_json")
+_PREDICTIONS = (
+    "prediction_id",
+    "input_id",
+    "prediction_timestamp",
+    "source",
+    "predicted_class",
+    "model_version",
+    "probabilities",
+    "features",
+)
+_LAST_IDS = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('inference_inputs', 'predictions')"
+_NEXT_IDS = (
+    "SELECT nextval(pg_get_serial_sequence('inference_inputs', 'input_id')),"
+    " nextval(pg_get_serial_sequence('predictions', 'prediction_id')) FROM generate_series(1, %s)"
+)
+_json = msgspec.json.Encoder().encode
 
 
 class Logged(NamedTuple):
@@ -34,26 +53,35 @@ class Logged(NamedTuple):
     prediction_id: int
 
 
-class _Waiting(NamedTuple):
-    """A request that waits for its commit, since when, and who waits for it."""
+class Answered(NamedTuple):
+    """A request, when it came, and what was answered."""
 
     text: str
     received_at: datetime
     answer: Answer
+
+
+class _Waiting(NamedTuple):
+    """Rows that wait for their commit, all of them or none; since when, and who waits."""
+
+    rows: Sequence[Answered]
     since: float
-    future: asyncio.Future[Logged]
+    future: asyncio.Future[list[Logged]]
 
 
 class PredictionLog:
-    """The log of one process. Its one writer thread commits all requests that wait in one transaction.
+    """The log of one process. Its one writer thread commits all rows that wait in one transaction.
 
     So the event loop never waits for a disk, and the more requests come at once the less each of them costs.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Those that came since the event loop last turned: they are handed over together.
+        self._arrived: list[_Waiting] = []
         self._waiting: deque[_Waiting] = deque()
-        # Guards `_waiting` and `_closed`, and wakes the writer.
+        self._n_waiting = 0
+        # Guards `_waiting`, `_n_waiting` and `_closed`, and wakes the writer.
         self._changed = threading.Condition()
         self._closed = False
         self._writer: threading.Thread | None = None
@@ -64,123 +92,163 @@ class PredictionLog:
         Raises:
             LogUnavailable: they could not be committed, or too many wait already.
         """
-        future: asyncio.Future[Logged] = asyncio.get_running_loop().create_future()
-        with self._changed:
-            if self._closed:
-                raise LogUnavailable("the server is stopping; send the request again")
-            if len(self._waiting) >= MOST_WAITING:
-                raise LogUnavailable(f"{MOST_WAITING:,} requests wait for the database already; send this one later")
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
-                self._writer.start()
-            self._waiting.append(_Waiting(text, received_at, answer, time.monotonic(), future))
-            self._changed.notify()
+        (logged,) = await self.record_all([Answered(text, received_at, answer)])
+        return logged
+
+    async def record_all(self, rows: Sequence[Answered]) -> list[Logged]:
+        """Commit requests and their answers, all of them or none.
+
+        Raises:
+            LogUnavailable: they could not be committed, or too many wait already.
+        """
+        if self._closed:
+            raise LogUnavailable("the server is stopping; send the request again")
+        if self._n_waiting >= MOST_WAITING:
+            raise LogUnavailable(f"{MOST_WAITING:,} requests wait for the database already; send this one later")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Logged]] = loop.create_future()
+        self._n_waiting += len(rows)
+        if not self._arrived:
+            # Once a turn of the loop: a writer that is woken sooner only takes the interpreter from it.
+            loop.call_soon(self._hand_over)
+        self._arrived.append(_Waiting(rows, time.monotonic(), future))
         return await future
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
         """What `record` does, on the calling thread and alone."""
-        (outcome,) = self._commit([(text, received_at, answer)])
+        (outcome,) = self._commit([[Answered(text, received_at, answer)]])
         if isinstance(outcome, LogUnavailable):
             raise outcome
-        return outcome
+        return outcome[0]
 
     def close(self) -> None:
         """Commit what was accepted, then stop the writer: within two PATIENCE_SECONDS, whatever the database does."""
+        self._hand_over()
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._writer is not None:
             self._writer.join()
 
+    def _hand_over(self) -> None:
+        with self._changed:
+            if self._writer is None and self._arrived:
+                self._writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
+                self._writer.start()
+            self._waiting.extend(self._arrived)
+            self._arrived.clear()
+            self._changed.notify()
+
     def _write_on(self) -> None:
         while group := self._next_group():
             oldest = time.monotonic() - PATIENCE_SECONDS
             in_time = [one for one in group if one.since >= oldest]
-            outcomes: list[Logged | LogUnavailable] = self._commit([one[:3] for one in in_time]) if in_time else []
+            outcomes = self._commit([one.rows for one in in_time]) if in_time else []
             # Those in front have waited for the database in vain: waiting once more would help nobody. They come first.
             late = group[: len(group) - len(in_time)]
             too_late = LogUnavailable("the database takes too long; nothing was written, send the request again")
-            _answer([*((one, too_late) for one in late), *zip(in_time, outcomes, strict=True)])
+            self._answer([*((one, too_late) for one in late), *zip(in_time, outcomes, strict=True)])
 
     def _next_group(self) -> list[_Waiting]:
         """Those that wait, as soon as there is one; none once the log is closed and all are written."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_A_GROUP))]
+            group: list[_Waiting] = []
+            rows = 0
+            while self._waiting and (not group or rows + len(self._waiting[0].rows) <= _MOST_IN_A_GROUP):
+                group.append(self._waiting.popleft())
+                rows += len(group[-1].rows)
+            return group
 
-    def _commit(self, rows: list[tuple[str, datetime, Answer]]) -> list[Logged | LogUnavailable]:
-        """Commit requests and their answers together; where some cannot be stored, each alone."""
+    def _answer(self, outcomes: list[tuple[_Waiting, list[Logged] | LogUnavailable]]) -> None:
+        """Tell those who wait, with one wake-up of their event loop."""
+
+        def tell() -> None:
+            for waiting, outcome in outcomes:
+                self._n_waiting -= len(waiting.rows)
+                if waiting.future.done():
+                    # Its client has gone.
+                    continue
+                if isinstance(outcome, LogUnavailable):
+                    waiting.future.set_exception(outcome)
+                else:
+                    waiting.future.set_result(outcome)
+
+        # A loop that was closed meanwhile has nobody who waits.
+        with contextlib.suppress(RuntimeError):
+            outcomes[0][0].future.get_loop().call_soon_threadsafe(tell)
+
+    def _commit(self, group: Sequence[Sequence[Answered]]) -> list[list[Logged] | LogUnavailable]:
+        """Commit all rows of a group together; where some cannot be stored, each of its parts alone."""
         logged: list[Logged] = []
         try:
             with write_transaction(self._engine) as connection:
-                logged += _insert(connection, rows)
+                logged += _insert(connection, [row for rows in group for row in rows])
         except Exception as error:  # noqa: BLE001 - what a driver raises for a value that it cannot store may be anything
             # Once all are inserted it was the COMMIT that failed, and nobody knows whether the rows are there: they are
             # not written again.
-            if logged or len(rows) == 1 or isinstance(error, OperationalError):
+            if logged or len(group) == 1 or isinstance(error, OperationalError):
                 refused = LogUnavailable("it is not known to be committed, so it is not answered; send it again")
                 refused.__cause__ = error
-                return [refused] * len(rows)
+                return [refused] * len(group)
         else:
-            return [*logged]
-        return [outcome for row in rows for outcome in self._commit([row])]
+            each = iter(logged)
+            return [[next(each) for _ in rows] for rows in group]
+        return [outcome for rows in group for outcome in self._commit([rows])]
 
 
-def _insert(connection: Connection, rows: list[tuple[str, datetime, Answer]]) -> list[Logged]:
-    logged = list(
-        map(Logged, _new_ids(connection, *_INPUT_IDS, len(rows)), _new_ids(connection, *_PREDICTION_IDS, len(rows)))
-    )
-    requests, predictions = [], []
-    now = utc_now()
-    for (input_id, prediction_id), (text, received_at, answer) in zip(logged, rows, strict=True):
-        requests.append({"input_id": input_id, "request_timestamp": received_at, "input_data_json": text})
-        predictions.append(
-            {
-                "prediction_id": prediction_id,
-                "input_id": input_id,
-                "prediction_timestamp": now,
-                "source": "inference",
-                "predicted_class": answer.predicted_class,
-                "model_version": answer.model_version,
-                "probabilities": answer.probabilities,
-                "features": answer.features,
-            }
-        )
-    connection.execute(insert(InferenceInput), requests)
-    connection.execute(insert(Prediction), predictions)
+def _insert(connection: Connection, rows: Sequence[Answered]) -> list[Logged]:
+    logged = _new_ids(connection, len(rows))
+    sqlite = connection.dialect.name == "sqlite"
+    now = _stamp(utc_now(), sqlite)
+    for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
+        inputs, predictions = [], []
+        for ids, row in zip(logged[first : first + _ROWS_OF_AN_INSERT], rows[first:], strict=False):
+            answer = row.answer
+            inputs.append((ids.input_id, _stamp(row.received_at, sqlite), row.text))
+            predictions.append(
+                (
+                    ids.prediction_id,
+                    ids.input_id,
+                    now,
+                    "inference",
+                    answer.predicted_class,
+                    answer.model_version,
+                    _json(answer.probabilities).decode(),
+                    answer.features,
+                )
+            )
+        for table, names, values in (
+            ("inference_inputs", _INPUTS, inputs),
+            ("predictions", _PREDICTIONS, predictions),
+        ):
+            # The driver's own statement: SQLAlchemy's objects cost more than the disk does.
+            statement = _insert_statement(table, names, len(values), "?" if sqlite else "%s")
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(values)))
     return logged
 
 
-def _new_ids(connection: Connection, table: str, column: str, n: int) -> Iterable[int]:
-    """So many ids that nobody else gets: asked for once, not row by row."""
+@lru_cache(maxsize=1024)
+def _insert_statement(table: str, names: tuple[str, ...], n: int, mark: str) -> str:
+    """One statement for n rows: it gives up the interpreter once, not n times."""
+    row = f"({', '.join([mark] * len(names))})"
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * n)}"  # noqa: S608 - no data in it
+
+
+def _stamp(moment: datetime, sqlite: bool) -> datetime | str:  # noqa: FBT001
+    """As the type Stamp stores it."""
+    return moment.isoformat(timespec="microseconds") if sqlite else moment
+
+
+def _new_ids(connection: Connection, n: int) -> list[Logged]:
+    """So many pairs of ids that nobody else gets: asked for once, not row by row."""
     if connection.dialect.name == "sqlite":
         # The transaction has the only right to write, and SQLite goes on above the ids that it is given.
-        last: int = connection.scalar(_LAST_ID, {"name": table}) or 0
-        return range(last + 1, last + 1 + n)
-    return connection.scalars(_NEXT_IDS, {"table": f'"{table}"', "column": column, "n": n}).all()
-
-
-_LAST_ID = sql("SELECT seq FROM sqlite_sequence WHERE name = :name")
-_NEXT_IDS = sql("SELECT nextval(pg_get_serial_sequence(:table, :column)) FROM generate_series(1, :n)")
-
-
-def _answer(outcomes: list[tuple[_Waiting, Logged | LogUnavailable]]) -> None:
-    """Tell those who wait, with one wake-up of their event loop."""
-
-    def tell() -> None:
-        for waiting, outcome in outcomes:
-            if waiting.future.done():
-                # Its client has gone.
-                continue
-            if isinstance(outcome, LogUnavailable):
-                waiting.future.set_exception(outcome)
-            else:
-                waiting.future.set_result(outcome)
-
-    # A loop that was closed meanwhile has nobody who waits.
-    with contextlib.suppress(RuntimeError):
-        outcomes[0][0].future.get_loop().call_soon_threadsafe(tell)
+        last: dict[str, int] = dict(map(tuple, connection.exec_driver_sql(_LAST_IDS)))
+        first = (last.get(table, 0) + 1 for table in ("inference_inputs", "predictions"))
+        return list(map(Logged, *(range(start, start + n) for start in first)))
+    return [Logged(*pair) for pair in connection.exec_driver_sql(_NEXT_IDS, (n,))]
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:

@@ -6,27 +6,21 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from zap.errors import DamagedModel
 from zap.ml.features import FEATURES
-from zap.ml.history import past_sessions
+from zap.ml.fitted import FittedModel
 from zap.ml.inference import Predictor
-from zap.ml.model import ChargerTypeModel
-from zap.ml.training import Split
 from zap.ml.user_history import PastSession, UserHistory
 
 _DTYPES = {"number": "float64", "category": "category", "time": "datetime64[s]"}
-# Golden rows lie evenly over the training part, each with so many of the driver's last sessions before it.
-_GOLDEN_ROWS = 8
-_GOLDEN_PAST = 20
 # Another machine's `exp` and `pow` may differ in the last bits.
 _TOLERANCE = 1e-9
 
 
-def describe_features(model: ChargerTypeModel) -> list[dict[str, Any]]:
+def describe_features(model: FittedModel) -> list[dict[str, Any]]:
     """Each feature that the model takes, in order: name, dtype, unit and range or known values, and its need."""
-    needs, known = model.contract_["fields"], model.contract_["categories"]
+    needs, known = model.contract["fields"], model.contract["categories"]
     described = []
     for feature in FEATURES:
         one: dict[str, Any] = {"name": feature.name, "dtype": _DTYPES[feature.kind], "in_requests": needs[feature.name]}
@@ -38,31 +32,7 @@ def describe_features(model: ChargerTypeModel) -> list[dict[str, Any]]:
     return described
 
 
-def golden_rows(model: ChargerTypeModel, split: Split) -> list[dict[str, Any]]:
-    """Requests from the training part with the driver's past, the row that was scored, and what was answered."""
-    predictor = Predictor(model, 0)
-    places = np.unique(np.linspace(split.trained.start, split.trained.stop - 1, _GOLDEN_ROWS).astype(int))
-    golden = []
-    for place in places.tolist():
-        row = split.frame.iloc[place]
-        earlier = split.frame.iloc[:place]
-        earlier = earlier[earlier["charging_start_time"] < row["charging_start_time"]]
-        of_driver = earlier[earlier["user_id"] == row["user_id"]] if pd.notna(row["user_id"]) else earlier.iloc[:0]
-        past = past_sessions(of_driver.tail(_GOLDEN_PAST), split.types)
-        request = {feature.name: _plain(row[feature.name]) for feature in FEATURES}
-        features, probabilities = _scored(predictor, request, past)
-        golden.append(
-            {
-                "request": request,
-                "past": [[_plain(value) for value in session] for session in past],
-                "features": [_plain(value) for value in features],
-                "probabilities": probabilities,
-            }
-        )
-    return golden
-
-
-def check_artefact(model: ChargerTypeModel, described: Mapping[str, Any]) -> None:
+def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
     """Refuse a model that this code does not read as it was meant.
 
     Args:
@@ -76,8 +46,8 @@ def check_artefact(model: ChargerTypeModel, described: Mapping[str, Any]) -> Non
         features = describe_features(model)
         for what, found in (
             ("features", [feature["name"] for feature in features]),
-            ("columns", model.columns_),
-            ("classes", model.classes_.tolist()),
+            ("columns", model.columns),
+            ("classes", model.classes),
         ):
             stored = described[what]
             if stored is not None:
@@ -87,7 +57,7 @@ def check_artefact(model: ChargerTypeModel, described: Mapping[str, Any]) -> Non
             _compare_feature(feature, stored)
         predictor = Predictor(model, 0)
         for number, golden in enumerate(described["golden"] or [], start=1):
-            _check_golden(predictor, model.columns_, number, golden)
+            _check_golden(predictor, model.columns, number, golden)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DamagedModel(f"the artefact and what is stored beside it do not fit together: {error!r}") from error
 
@@ -97,7 +67,7 @@ def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, gol
         PastSession(start, kind, end, *(math.nan if value is None else value for value in numbers))
         for start, kind, end, *numbers in golden["past"]
     ]
-    features, probabilities = _scored(predictor, golden["request"], past)
+    features, probabilities = scored(predictor, golden["request"], past)
     stored = [math.nan if value is None else float(value) for value in golden["features"]]
     for name, found, expected in zip(columns, features, stored, strict=True):
         if not (math.isclose(found, expected, rel_tol=_TOLERANCE) or (math.isnan(found) and math.isnan(expected))):
@@ -107,9 +77,10 @@ def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, gol
             raise _differs(f"probability of {name!r} of golden row {number}", probabilities[name], expected)
 
 
-def _scored(
+def scored(
     predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession]
 ) -> tuple[list[float], dict[str, float]]:
+    """The row and the probabilities of a golden row's request, after the driver's past."""
     history = UserHistory(len(predictor.types))
     for session in past:
         history.observe(session)
@@ -143,14 +114,3 @@ def _differs(what: str, found: float, stored: float) -> DamagedModel:
         f"the {what} is {found!r} with this code and was {stored!r} when it was trained;"
         " promote or train another version, or go back to the code that trained it"
     )
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, pd.Timestamp | datetime):
-        return value.isoformat()
-    if pd.isna(value):
-        return None
-    plain = value.item() if isinstance(value, np.generic) else value
-    # A power over next to no time; JSON has no word for it.
-    return str(plain) if isinstance(plain, float) and math.isinf(plain) else plain

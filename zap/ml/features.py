@@ -78,6 +78,9 @@ FEATURES = (
 NUMBERS = tuple(feature for feature in FEATURES if feature.kind == "number")
 CATEGORIES = tuple(feature for feature in FEATURES if feature.kind == "category")
 
+_HOUR = 3600
+_DAY = 24 * _HOUR
+
 # The columns of the matrix that the booster sees, in order.
 MATRIX_COLUMNS = (
     *(feature.name for feature in NUMBERS),
@@ -105,10 +108,22 @@ check_features(feature.name for feature in FEATURES)
 check_features(MATRIX_COLUMNS)
 
 
+def matrix_columns(numbers: Iterable[Any], codes: Iterable[Any], seconds: Any) -> list[Any]:
+    """MATRIX_COLUMNS of one session, or of n sessions at once: the same arithmetic for numbers and for arrays.
+
+    Args:
+        numbers: for each of NUMBERS a float, or n in an array; NaN where missing.
+        codes: for each of CATEGORIES the code of its value; NaN where missing or unknown.
+        seconds: the start on the wall clock since 1970-01-01, an int or n in an int64 array.
+    """
+    # 1970-01-01 was a Thursday, and Monday is 0.
+    return [*numbers, *codes, seconds % _DAY / _HOUR, (seconds // _DAY + 3) % 7]
+
+
 def build_features(
     columns: Mapping[str, Sequence[Any] | np.ndarray], categories: Mapping[str, Mapping[str, int]]
 ) -> np.ndarray:
-    """The matrix of n sessions, the same for a training of a million rows and for one request.
+    """The matrix of n sessions.
 
     Args:
         columns: n values for each of FEATURES, cleaned: numbers as float64 with NaN where missing, categories as
@@ -125,15 +140,8 @@ def build_features(
     if np.isnat(times).any():
         raise ValueError("charging_start_time is missing in some rows; give every session its start")
     matrix = np.empty((len(times), len(MATRIX_COLUMNS)), dtype=np.float64)
-    place = 0
-    for feature in NUMBERS:
-        matrix[:, place] = columns[feature.name]
-        place += 1
-    for feature in CATEGORIES:
-        codes = categories[feature.name]
-        matrix[:, place] = [codes.get(value, np.nan) for value in columns[feature.name]]
-        place += 1
-    days = times.astype("datetime64[D]")
-    matrix[:, place] = (times - days).astype(np.float64) / 3600
-    matrix[:, place + 1] = (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday, and Monday is 0
+    codes = ([categories[feature.name].get(value, np.nan) for value in columns[feature.name]] for feature in CATEGORIES)
+    numbers = (columns[feature.name] for feature in NUMBERS)
+    for place, column in enumerate(matrix_columns(numbers, codes, times.astype(np.int64))):
+        matrix[:, place] = column
     return matrix

@@ -1,6 +1,5 @@
 """ChargerTypeModel: the estimator that is trained, saved, served and handed to data scientists."""
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from zap.errors import DamagedModel
+from zap.ml.cold import between, draw_to_mix, is_cold, mixes
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build_features, check_features
+from zap.ml.fitted import FittedModel, booster_columns, category_codes
 from zap.ml.history import population_history
-from zap.ml.user_history import DAY, UserHistory, driver_column, history_columns, type_columns
+from zap.ml.trees import of_all_classes
+from zap.ml.user_history import DAY, UserHistory, history_columns
 
 
 class Rounds(Protocol):
@@ -38,8 +39,6 @@ _ROWS_PER_THREAD = 20_000
 _FEWEST_COLD = 20
 # How often a boosting tells of itself.
 _TOLD_SECONDS = 0.2
-# Differing features that an error names.
-_SHOWN = 5
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
@@ -160,49 +159,47 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
 
     def probabilities(self, matrix: np.ndarray, *, threads: int | None = None) -> np.ndarray:
         """Probabilities of shape (n, len(classes_)) for a matrix of the columns `columns_`."""
-        k = len(self.classes_)
         found = booster_probabilities(self.booster_, matrix, threads or self.n_jobs)
-        cold = is_cold(matrix, k)
-        found[cold] = self.cold_weight_ * found[cold] + (1.0 - self.cold_weight_) * _mixes(matrix, k)[cold]
-        return found
+        return draw_to_mix(found, matrix, self.cold_weight_)
 
-    def codes(self) -> dict[str, dict[str, int]]:
-        """For each category feature the code of every known value."""
-        known = self.contract_["categories"]
-        return {name: {value: code for code, value in enumerate(values)} for name, values in known.items()}
+    def fitted(self) -> FittedModel:
+        """What the training found, as plain data."""
+        check_is_fitted(self)
+        return FittedModel(
+            hyper_parameters=self.get_params(),
+            features=tuple(self.feature_names_in_.tolist()),
+            classes=tuple(self.classes_.tolist()),
+            contract=self.contract_,
+            columns=tuple(self.columns_),
+            population=self.population_,
+            cold_weight=self.cold_weight_,
+            trees=self.booster_.model_to_string(),
+        )
 
-    def to_bytes(self) -> tuple[bytes, str]:
-        """The artefact and its SHA-256 in hex."""
-        buffer = io.BytesIO()
-        joblib.dump(self, buffer, compress=3)
-        artefact = buffer.getvalue()
-        return artefact, sha256(artefact)
-
-    @staticmethod
-    def from_bytes(artefact: bytes, digest: str) -> "ChargerTypeModel":
-        """The model in an artefact, once its bytes are those that were stored: nothing else is ever unpickled.
-
-        Raises:
-            DamagedModel: the digest differs, or the artefact was made for other features than this code has.
-        """
-        if sha256(artefact) != digest:
-            raise DamagedModel(
-                f"the artefact's SHA-256 is {sha256(artefact)}, stored was {digest}; promote or train another version"
-            )
-        try:
-            model: ChargerTypeModel = joblib.load(io.BytesIO(artefact))
-        except Exception as error:  # unpickling for other packages than it was pickled for may raise anything
-            raise DamagedModel(f"the artefact does not load with these packages ({error}); train again") from error
-        expected = [*(feature.name for feature in FEATURES), *_booster_columns(len(model.classes_))]
-        found = [*model.feature_names_in_, *model.booster_.feature_name()]
-        if found != expected:
-            differing = sorted(set(expected).symmetric_difference(found)) or ["in another order"]
-            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-            raise DamagedModel(
-                f"the artefact was trained on other features ({', '.join(differing[:_SHOWN])}{more});"
-                " train again with this code"
-            )
+    @classmethod
+    def from_fitted(cls, fitted: FittedModel) -> Self:
+        """The estimator that found this."""
+        model = cls(**fitted.hyper_parameters)
+        model.feature_names_in_ = np.array(fitted.features, dtype=object)
+        model.classes_ = np.array(fitted.classes)
+        model.contract_ = dict(fitted.contract)
+        model.columns_ = list(fitted.columns)
+        model.population_ = fitted.population
+        model.cold_weight_ = fitted.cold_weight
+        model.booster_ = lightgbm.Booster(model_str=fitted.trees)
         return model
+
+    def to_bytes(self) -> bytes:
+        """The artefact: what `joblib.load` and `FittedModel.from_bytes` read."""
+        buffer = io.BytesIO()
+        joblib.dump(self, buffer, compress=("zlib", 3))
+        return buffer.getvalue()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickled as plain data, so that a server reads it without the packages that a training needs."""
+        if not hasattr(self, "booster_"):
+            return _unfitted, (self.get_params(),)
+        return restored, (self.fitted().state(),)
 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
         """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns)."""
@@ -238,10 +235,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         truth = codes[cold, None]
         found, mix = (
             np.take_along_axis(one, truth, axis=1)
-            for one in (booster_probabilities(booster, asked, self.n_jobs), _mixes(asked, k))
+            for one in (booster_probabilities(booster, asked, self.n_jobs), mixes(asked, k))
         )
         weights = np.linspace(0, 1, 21)
-        losses = -np.log(np.maximum(weights * found + (1 - weights) * mix, 1e-15))
+        losses = -np.log(np.maximum(between(found, mix, weights), 1e-15))
         worse = losses - losses[:, [losses.mean(axis=0).argmin()]]
         close = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(len(cold))
         return float(weights[close.argmax()])
@@ -254,7 +251,16 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         columns = {feature.name: frame[feature.name].to_numpy() for feature in FEATURES}
         for feature in NUMBERS:
             columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
-        return build_features(columns, self.codes())
+        return build_features(columns, category_codes(self.contract_))
+
+
+def restored(state: Mapping[str, Any]) -> ChargerTypeModel:
+    """The estimator that was pickled; the name is part of every artefact."""
+    return ChargerTypeModel.from_fitted(FittedModel.from_state(state))
+
+
+def _unfitted(params: Mapping[str, Any]) -> ChargerTypeModel:
+    return ChargerTypeModel(**params)
 
 
 def train_booster(
@@ -278,7 +284,7 @@ def train_booster(
         lightgbm.Dataset(
             matrix,
             codes,
-            feature_name=_booster_columns(n_classes),
+            feature_name=booster_columns(n_classes),
             categorical_feature=[feature.name for feature in CATEGORIES],
         ),
         callbacks=[_told(progress)] if progress else [],
@@ -306,29 +312,7 @@ def booster_probabilities(booster: lightgbm.Booster, matrix: np.ndarray, threads
     """Probabilities of shape (n, classes) for a matrix of n rows, before anything is said about new drivers."""
     if not len(matrix):
         return np.empty((0, max(2, booster.num_model_per_iteration())))
-    raw = np.asarray(booster.predict(matrix, num_threads=threads))
-    return np.column_stack([1.0 - raw, raw]) if raw.ndim == 1 else raw
-
-
-def _booster_columns(n_classes: int) -> list[str]:
-    # LightGBM refuses brackets and other characters in names, and charger types are data: here they are numbered.
-    past = history_columns([str(kind) for kind in range(n_classes)])
-    return [*MATRIX_COLUMNS, *(name.replace("[", "_").replace("]", "") for name in past)]
-
-
-def is_cold(matrix: np.ndarray, n_classes: int) -> np.ndarray:
-    """For each row whether its driver has no past."""
-    cold: np.ndarray = matrix[:, len(MATRIX_COLUMNS) + driver_column("sessions", n_classes)] == 0
-    return cold
-
-
-def _mixes(matrix: np.ndarray, n_classes: int) -> np.ndarray:
-    """The shares of types in each row: for a driver without a past the mix of the days before."""
-    return matrix[:, len(MATRIX_COLUMNS) :][:, type_columns("share", n_classes)]
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return of_all_classes(np.asarray(booster.predict(matrix, num_threads=threads)))
 
 
 def known_categories(frame: pd.DataFrame) -> dict[str, list[str]]:

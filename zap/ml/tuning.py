@@ -10,7 +10,8 @@ from joblib import Parallel, delayed
 from sklearn.model_selection import ParameterSampler, TimeSeriesSplit
 
 from zap.errors import UnusableHistory
-from zap.ml.model import ChargerTypeModel, Rounds, booster_probabilities, is_cold, known_categories, train_booster
+from zap.ml.cold import is_cold
+from zap.ml.model import ChargerTypeModel, Rounds, booster_probabilities, known_categories, train_booster
 from zap.ml.training import Split
 
 # Each fold tests on an eighth of the sessions, trained on all before it.

@@ -113,11 +113,12 @@ class PopulationHistory:
     A model keeps it as it was when it was trained: after the last day that is counted the mix stays what it was.
 
     Args:
-        counts: for each day (since 1970-01-01) how many sessions of each type started on it.
+        counts: for each day (since 1970-01-01) how many sessions of each type started on it; kept as it is.
         n_types: how many types there are.
     """
 
     def __init__(self, counts: Mapping[int, Sequence[int]], n_types: int) -> None:
+        self.counts = counts
         self._days = sorted(counts)
         # The mix before the first day is even; one session of each type keeps every share above zero.
         total = [1] * n_types
