@@ -78,3 +78,19 @@ def test_help_loads_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert loaded.split() == []
+
+
+def test_what_serves_imports_neither_pandas_nor_scikit_learn():
+    """LightGBM brings both where they are installed; zap's own modules on the way of a request ask for neither."""
+    code = "import sys, zap.app; print(*(name for name in sys.modules if name.startswith('zap')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    heavy = {"pandas", "sklearn", "joblib", "pyarrow"}
+    assert "zap.controllers.prediction" in loaded
+    assert [
+        (module, name)
+        for module in loaded
+        if module in MODULES
+        for name in imports(MODULES[module])
+        if name.partition(".")[0] in heavy
+    ] == []

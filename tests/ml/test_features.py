@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zap.ml.cells import to_seconds
 from zap.ml.features import (
     CATEGORIES,
     FEATURES,
@@ -14,6 +15,7 @@ from zap.ml.features import (
     NUMBERS,
     build_features,
     check_features,
+    matrix_columns,
 )
 
 CODES = {
@@ -99,6 +101,10 @@ def test_a_session_alone_has_the_features_it_has_among_others(rows):
     for place, row in enumerate(rows):
         alone = build_features(arrays([row]), CODES)
         assert alone.tobytes() == together[place : place + 1].tobytes()
+        numbers = [float("nan") if row[feature.name] is None else row[feature.name] for feature in NUMBERS]
+        codes = [CODES[feature.name].get(row[feature.name], float("nan")) for feature in CATEGORIES]
+        served = matrix_columns(numbers, codes, to_seconds(row["charging_start_time"].replace(microsecond=0)))
+        assert np.array(served, dtype=np.float64).tobytes() == alone.tobytes()
 
 
 @given(sessions)

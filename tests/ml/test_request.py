@@ -65,6 +65,29 @@ def test_a_field_that_is_there_twice_is_refused_although_both_values_are_good():
     assert errors(body) == {"#/temperature_c": "is there more than once"}
 
 
+@pytest.mark.parametrize(
+    "twice",
+    [
+        r'"user_id": "a:b", "user_id": "c"',
+        r'"user_id": "c", "user_id": "a:b"',
+        r'"user_id": "\u003a", "user_id": "\u003a"',
+        r'"user_id": "x", "user_id": "\u003a"',
+        r'"user_id": null, "user_id": ":"',
+        r'"user_id": "\":", "user_id": "::"',
+        r'"user_id": "x", "user\u005fid": "x"',
+    ],
+)
+def test_a_field_that_is_there_twice_is_found_whatever_its_texts_hold(twice):
+    found = parse(f"{{{twice}}}".encode()).errors
+
+    assert found == [{"pointer": "#/user_id", "detail": "is there more than once"}]
+
+
+@pytest.mark.parametrize("user_id", [":", "a:b::", r"\u003a", r"\":\"", r"\\:"])
+def test_colons_and_escapes_in_texts_are_no_fields(user_id):
+    assert parse(f'{{"user_id": "{user_id}"}}'.encode()).errors == []
+
+
 def test_a_field_that_is_there_twice_hides_no_other_error():
     body = json.dumps(GOOD | {"state_of_charge_start": 152})[:-1].encode() + b', "temperature_c": {"a": 1, "a": 2}}'
 

@@ -103,11 +103,19 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime]) -> Req
         raise malformed(body, error, _WANTED) from None
     else:
         values = {name: value for name in FIELDS if (value := getattr(fields, name)) is not UNSET}
-        # The decoder takes the last of two fields with one name.
-        sent_once = json.loads(text, object_pairs_hook=len) == len(values)
-        values, errors = (values, []) if sent_once else _collect(text)
+        values, errors = (values, []) if _sent_once(text, values) else _collect(text)
     _read_time(values, errors, wall_time)
     return Request(text, values, errors)
+
+
+def _sent_once(text: str, values: Mapping[str, Any]) -> bool:
+    """Whether no field is there twice: the decoder takes the last of two with one name."""
+    # There is a colon behind every name. Where the others stand in the texts that were decoded none is left for a
+    # second name; escapes may hide some, and then the names are counted.
+    in_texts = sum(value.count(":") for value in values.values() if isinstance(value, str))
+    if text.count(":") == len(values) + in_texts and "\\" not in text:
+        return True
+    return bool(json.loads(text, object_pairs_hook=len) == len(values))
 
 
 def complete_request(
@@ -133,7 +141,7 @@ def complete_request(
         sent = name in request.values
         value = request.values[name] if sent else _usable(feature, facts.get(name), known)
         complete[name] = value
-        if feature.context or need == "ignored" or pointer(name) in bad:
+        if feature.context or need == "ignored" or (bad and pointer(name) in bad):
             continue
         if value is None and not sent and name not in facts:
             errors.append(error_at((name,), f"is required: {feature.description}{in_range(feature)}"))

@@ -126,7 +126,7 @@ class Trees:
 
 def of_all_classes(found: np.ndarray) -> np.ndarray:
     """Probabilities of shape (n, classes) from what LightGBM gives, which of two classes is only the second's."""
-    found = found.reshape(len(found), -1)
+    found = found[:, None] if found.ndim == 1 else found
     return np.column_stack([1.0 - found, found]) if found.shape[1] == 1 else found
 
 

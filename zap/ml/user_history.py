@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 # How many sessions of the driver's own the usual mix weighs as much as.
@@ -226,7 +227,7 @@ class UserHistory:
         """
         last = self.newest
         if last is None:
-            return self._without_past(mix)
+            return [*mix, *mix, *mix, *mix, *_nothing_known(self._n_types)]
         if at <= last:
             raise ValueError(f"at {at} the session that started at {last} is not known yet")
         share = _smoothed(self._types, mix)
@@ -260,12 +261,6 @@ class UserHistory:
             energy.last_duration,
             energy.largest_power,
         ]
-
-    def _without_past(self, mix: Sequence[float]) -> list[float]:
-        n = self._n_types
-        none_yet = {"sessions", "sessions_time_of_day", "types_used", "same_type_in_a_row", "sessions_in_7_days"}
-        driver = [0.0 if name in none_yet else _MISSING for name in _DRIVER_COLUMNS]
-        return [*mix, *mix, *mix, *mix, *[_MISSING] * (2 * n), *driver]
 
     def _ended_by(self, at: int) -> list[tuple[int, PastSession]]:
         """Those of the last sessions that have ended since they were counted, with their places, in order of end."""
@@ -305,6 +300,14 @@ def type_columns(name: str, n_types: int) -> slice:
 def driver_column(name: str, n_types: int) -> int:
     """Where a column of the driver stands among `history_columns`."""
     return len(_TYPE_COLUMNS) * n_types + _DRIVER_COLUMNS.index(name)
+
+
+@cache
+def _nothing_known(n_types: int) -> tuple[float, ...]:
+    """The columns behind the shares of a driver without a past."""
+    none_yet = {"sessions", "sessions_time_of_day", "types_used", "same_type_in_a_row", "sessions_in_7_days"}
+    driver = [0.0 if name in none_yet else _MISSING for name in _DRIVER_COLUMNS]
+    return (*[_MISSING] * (2 * n_types), *driver)
 
 
 def _smoothed(counts: Sequence[float], prior: Sequence[float]) -> list[float]:
