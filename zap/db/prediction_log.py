@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -76,6 +76,28 @@ class PredictionLog:
             self._waiting.append(_Waiting(text, received_at, answer, time.monotonic(), future))
             self._changed.notify()
         return await future
+
+    async def record_all(self, rows: Sequence[tuple[str, datetime, Answer]]) -> list[Logged]:
+        """Commit many requests and their answers in one transaction of their own, off the event loop: all or none.
+
+        Raises:
+            LogUnavailable: they could not be committed.
+        """
+        if self._closed:
+            raise LogUnavailable("the server is stopping; send the request again")
+        return await asyncio.to_thread(self.write_all, rows)
+
+    def write_all(self, rows: Sequence[tuple[str, datetime, Answer]]) -> list[Logged]:
+        """What `record_all` does, on the calling thread."""
+        if not rows:
+            return []
+        try:
+            with write_transaction(self._engine) as connection:
+                return _insert(connection, [*rows])
+        except Exception as error:  # what a driver raises for a value that it cannot store may be anything
+            raise LogUnavailable(
+                "they are not known to be committed, so they are not answered; send them again"
+            ) from error
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
         """What `record` does, on the calling thread and alone."""
