@@ -23,6 +23,8 @@ LAYERS = [
         "zap.reproduction",
         "zap.history_import",
         "zap.batch_prediction",
+        "zap.batch_file",
+        "zap.file_prediction",
         "zap.shown",
     ),
     ("zap.controllers",),

@@ -60,8 +60,15 @@ class MalformedJson(ZapError):
 
 
 class MalformedCsv(ZapError):
-    title = "The body is not CSV"
+    title = "This is not CSV"
     status_code = 400
+    exit_code = 2
+
+
+class UnusableFile(ZapError):
+    """A file that cannot be read or written as what its name says."""
+
+    title = "The file cannot be used"
     exit_code = 2
 
 

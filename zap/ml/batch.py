@@ -157,7 +157,7 @@ def read_csv(body: bytes, most_rows: int) -> Rows:
         BatchTooLarge: it has more rows than `most_rows`.
     """
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise MalformedCsv(f"the body is not UTF-8 at byte {error.start}") from None
     texts: list[bytes | Refusal] = []
@@ -181,7 +181,7 @@ def csv_records(source: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, l
         InvalidRequest: a column is no field, or is there twice.
     """
     lines = iter(source)
-    first = next(lines, "")
+    first = next(lines, "").removeprefix("\ufeff")
     if not first.strip():
         raise MalformedCsv("the first line is empty; CSV begins with a line of column names")
     delimiter = max(_DELIMITERS, key=lambda one: sum(name.strip(' "\r\n') in FIELDS for name in first.split(one)))
