@@ -8,9 +8,10 @@ import time
 import httpx
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import event, text
+from sqlalchemy import event, func, select, text
 
 from zap.app import create_app
+from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
 
 NDJSON = "application/x-ndjson"
@@ -551,3 +552,36 @@ def test_streams_on_a_real_socket(server, good_request):
     assert received.endswith(b"0\r\n\r\n")
     assert len(received) > 10_000_000
     assert peak_memory(server) - before < 10
+
+
+def test_a_client_that_goes_away_ends_the_work_and_a_server_that_stops_says_so(server, trained_sqlite, good_request):
+    line = json.dumps(good_request).encode() + b"\n"
+    engine = create_engine(trained_sqlite.database_url)
+
+    def logged():
+        with engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(InferenceInput))
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request_head(server, len(line) * 5_000) + line * 1_500)
+        received = b""
+        while lines_in(received) < 1_000:
+            received += connection.recv(65_536)
+    end = time.monotonic() + 0.9
+    while time.monotonic() < end:
+        assert logged() in {1_000, 1_500}
+    after = logged()
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request_head(server, len(line) * 5_000) + line * 10)
+        received = b""
+        while lines_in(received) < 10:
+            received += connection.recv(65_536)
+        server.process.terminate()
+        received += read_all(connection)
+    assert lines_in(received) == 11
+    assert b'"line":11' in received
+    assert b"the server is stopping" in received
+    assert received.endswith(b"0\r\n\r\n")
+    assert logged() == after + 10
+    engine.dispose()
