@@ -1,6 +1,8 @@
 """Many requests answered at once, for the server and the command line: the page that joins ml/ and db/."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,6 +15,18 @@ from zap.ml.history import to_seconds
 from zap.ml.inference import Answer, Predictor
 from zap.ml.request import START
 from zap.ml.user_history import UserHistory
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While a batch is worked on, Python looks for no cycles: it makes none, and much is there to look at."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class Answered(NamedTuple):

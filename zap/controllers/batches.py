@@ -10,7 +10,7 @@ from litestar import Controller, Request, Response, Router, post
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from zap.batch_prediction import Answered, BatchPrediction
+from zap.batch_prediction import Answered, BatchPrediction, uncollected
 from zap.controllers.line_stream import NDJSON, Line, LineStream
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import BatchReply, FieldError, PredictReply, RefusedRow
@@ -88,9 +88,10 @@ class BatchController(Controller):
                     raise invalid_batch(refused, rows.lines)
                 return rows, batches.answer(completed, predictor, received_at)
 
-            rows, answered = await asyncio.to_thread(work)
-            logged = await state.prediction_log.record_all(answered.to_log)
-            content = await asyncio.to_thread(_reply, rows, answered, logged)
+            with uncollected():
+                rows, answered = await asyncio.to_thread(work)
+                logged = await state.prediction_log.record_all(answered.to_log)
+                content = await asyncio.to_thread(_reply, rows, answered, logged)
         return Response(content, media_type=JSON)  # type: ignore[arg-type] # encoded already, off the event loop
 
     @asynccontextmanager
