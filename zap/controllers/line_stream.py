@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -15,8 +16,8 @@ from zap.errors import LogUnavailable
 from zap.ml.batch import GROUP_BYTES, GROUP_LINES, Lines, Refusal
 
 NDJSON = "application/x-ndjson"
-# Lines that came this long ago (seconds) are answered, also when no more come for now.
-_IDLE_SECONDS = 1.0
+# Lines do not wait longer than this (seconds) for others to be committed with.
+_WAITING_SECONDS = 1.0
 # Answers that a client has not read yet: beyond this they wait in an unnamed file, not in memory.
 _IN_MEMORY = 2**20
 _PIECE = 2**16
@@ -95,15 +96,17 @@ async def _groups(
     lines = Lines()
     group: list[Line] = []
     size = 0
+    since = 0.0
     async with contextlib.aclosing(_pieces(receive, sending, stopping)) as pieces:
         async for piece in pieces:
             for number, line in lines.feed(piece) if piece is not None else ():
+                since = since if group else time.monotonic()
                 group.append((number, line))
                 size += len(line)
                 if len(group) == GROUP_LINES or size >= GROUP_BYTES:
                     yield group
                     group, size = [], 0
-            if piece is None and group:
+            if group and time.monotonic() - since >= _WAITING_SECONDS:
                 yield group
                 group, size = [], 0
     group += lines.end()
@@ -118,7 +121,7 @@ async def _pieces(
     reading = asyncio.ensure_future(receive())
     try:
         while True:
-            await asyncio.wait({reading, sending}, timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, sending}, timeout=_WAITING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
                 raise LogUnavailable("the server is stopping; send what is not answered again")
             if sending.done():
