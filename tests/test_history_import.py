@@ -8,6 +8,8 @@ from datetime import datetime
 from random import Random
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import func, select
 
@@ -169,6 +171,41 @@ def test_a_byte_order_mark_is_no_part_of_the_header(engine, file):
 def test_a_row_that_is_not_utf8_is_refused(engine, file):
     with pytest.raises(BadHistoryFile, match=r"line 2: user_id .* is not UTF-8"):
         load(engine, file(HEADER + "Zoë" + GOOD, encoding="latin-1"))
+
+
+def test_parquet_means_what_csv_means(engine, dundee_file, tmp_path):
+    """With the types that a data scientist's file has: times, numbers with holes, categories."""
+    frame = pd.read_csv(dundee_file)
+    times = {name: pd.to_datetime(frame[name]) for name in ("charging_start_time", "charging_end_time")}
+    frame.assign(**times, charger_type=frame["charger_type"].astype("category")).to_parquet(tmp_path / "dundee.parquet")
+
+    counts = load(engine, tmp_path / "dundee.parquet").counts
+
+    assert (counts.users, counts.vehicles, counts.sessions) == (Count(689), Count(545), Count(12_421))
+    assert load(engine, dundee_file).counts.sessions == Count(unchanged=12_421)
+
+
+def test_bad_rows_of_parquet_are_told_by_their_number(sqlite_engine, tmp_path):
+    frame = pd.DataFrame(
+        {
+            "session_id": [1.0, np.nan, 3.5],
+            "user_id": [7, 8, 9],
+            "charger_type": ["Level 1", None, "Level 1"],
+            "charging_start_time": pd.to_datetime(["2024-01-01 10:00Z", "2024-01-02 10:00Z", "2024-07-03 10:00Z"]),
+            "temperature_c": [np.nan, 1, 2.5],
+        }
+    )
+    frame.to_parquet(tmp_path / "history.parquet")
+
+    with pytest.raises(BadHistoryFile) as caught:
+        load(sqlite_engine, tmp_path / "history.parquet")
+    assert [row["line"] for row in caught.value.details["refused"]] == [2, 3]
+    assert load(sqlite_engine, tmp_path / "history.parquet", skip_bad_rows=True).counts.sessions == Count(added=1)
+
+
+def test_a_damaged_parquet_file_is_refused(sqlite_engine, file):
+    with pytest.raises(BadHistoryFile, match=r"history\.parquet is damaged"):
+        load(sqlite_engine, file(b"PAR1 and no more", name="history.parquet"))
 
 
 def test_a_damaged_gzip_file_is_refused(engine, file):

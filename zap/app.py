@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 
 from zap.controllers.access import identify_requests, require_api_key
+from zap.controllers.batches import BatchController
 from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.docs import docs_handlers, openapi_config
 from zap.controllers.health import HealthController
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app = Litestar(
         route_handlers=[
             PredictionController,
+            BatchController,
             ChargingSessionController,
             TrainingController,
             TrainingRunController,

@@ -59,8 +59,29 @@ class MalformedJson(ZapError):
     exit_code = 2
 
 
+class MalformedCsv(ZapError):
+    title = "This is not CSV"
+    status_code = 400
+    exit_code = 2
+
+
+class UnusableFile(ZapError):
+    """A file that cannot be read or written as what its name says."""
+
+    title = "The file cannot be used"
+    exit_code = 2
+
+
+class BatchTooLarge(ZapError):
+    """More rows or bytes than a batch may have; the message names the limit and its setting."""
+
+    title = "The batch is too large"
+    status_code = 413
+    exit_code = 2
+
+
 class UnsupportedMediaType(ZapError):
-    title = "The body must be application/json"
+    title = "The body has a type that this route does not take"
     status_code = 415
 
 

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,10 +15,11 @@ from sqlalchemy import Engine
 from zap.db.history_store import HistoryCounts, upsert_history
 from zap.errors import BadHistoryFile
 from zap.ml.history_cells import ToWallTime
-from zap.ml.history_file import HistoryFile, RefusedRow, parse_history
+from zap.ml.history_file import HistoryFile, RefusedRow, parse_history, parse_records
 from zap.progress import Progress, no_progress
 
 _GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 # How many refused rows a message shows, and how often the reading reports, in lines.
 _SHOWN = 10
 _REPORT_EVERY = 20_000
@@ -64,20 +66,24 @@ def import_history(
     skip_bad_rows: bool = False,
     progress: Progress = no_progress,
 ) -> ImportReport:
-    """Import a CSV file, gzipped or not, in one transaction.
+    """Import a CSV file, gzipped or not, or a Parquet file, in one transaction.
 
     Args:
         engine: a database at head.
         path: the public "Electric Vehicle Charging Patterns" file, or one with the tables' own column names.
         wall_time: Settings.wall_time, for times with an offset.
         skip_bad_rows: import the rest when rows are refused.
-        progress: called with what is done ("reading", counted in bytes, then each table, in rows).
+        progress: called with what is done ("reading", in bytes or in rows of Parquet, then each table, in rows).
 
     Raises:
         BadHistoryFile: when the file cannot be read, or rows are refused. Nothing is imported then.
     """
-    with _open(path, progress) as lines:
-        history = parse_history(lines, wall_time)
+    if _is_parquet(path):
+        with _open_parquet(path, progress) as (records, header):
+            history = parse_records(records, header, wall_time)
+    else:
+        with _open(path, progress) as lines:
+            history = parse_history(lines, wall_time)
     if history.refused and not skip_bad_rows:
         raise _refusal(path, history)
     counts = upsert_history(engine, history.users, history.vehicles, history.sessions, progress)
@@ -107,6 +113,62 @@ def _open(path: Path, progress: Progress) -> Iterator[Iterator[str]]:
         raise BadHistoryFile(f"{path.name} is damaged and cannot be unzipped: {error}") from None
     except OSError as error:
         raise BadHistoryFile(f"{path.name} cannot be read: {error.strerror or error}") from None
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_PARQUET)) == _PARQUET
+    except OSError:
+        # Whoever opens it next says why.
+        return False
+
+
+@contextmanager
+def _open_parquet(path: Path, progress: Progress) -> Iterator[tuple["_Records", list[str]]]:
+    """The rows of a Parquet file as a CSV would have them, and its columns."""
+    import pyarrow as pa  # noqa: PLC0415 - only who has such files needs it
+    from pyarrow import parquet  # noqa: PLC0415
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise BadHistoryFile(f"{path.name} has two columns of one name")
+            yield _Records(file, progress), names
+    except (pa.ArrowException, OSError) as error:
+        raise BadHistoryFile(f"{path.name} is damaged and cannot be read: {error}") from None
+
+
+class _Records:
+    """The cells of each row of a Parquet file as texts; `line_num` is the number of the row that was read last."""
+
+    def __init__(self, file: Any, progress: Progress) -> None:
+        self.line_num = 0
+        self._rows = self._read(file, progress)
+
+    def __iter__(self) -> "_Records":
+        return self
+
+    def __next__(self) -> list[str]:
+        row = next(self._rows)
+        self.line_num += 1
+        return row
+
+    def _read(self, file: Any, progress: Progress) -> Iterator[list[str]]:
+        rows = file.metadata.num_rows
+        progress("reading", 0, rows)
+        for batch in file.iter_batches(batch_size=_REPORT_EVERY):
+            columns = [[_cell(value) for value in column.to_pylist()] for column in batch.columns]
+            yield from (list(row) for row in zip(*columns, strict=True))
+            progress("reading", self.line_num, rows)
+
+
+def _cell(value: Any) -> str:
+    """A value as a CSV has it; NaN is how some tools write what is missing."""
+    if value is None or value != value:  # noqa: PLR0124 - the quickest test for NaN
+        return ""
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _reported(text: TextIOWrapper, file: IO[bytes], size: int, progress: Progress) -> Iterator[str]:

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
     # Versions that never served keep their bytes while so few newer ones are there; versions that served always do.
     keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
+    # The most that one batch of JSON or CSV may have, in rows and in bytes; 16 MiB hold 10,000 rows of 1,600 bytes.
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    batch_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 16 * 2**20
     # "console" for people, "json" for machines, "auto": console on a terminal, else json.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

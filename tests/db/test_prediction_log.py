@@ -10,7 +10,7 @@ from sqlalchemy import event, func, select, text
 
 from zap.db import prediction_log
 from zap.db.engine import PATIENCE_SECONDS, create_engine
-from zap.db.prediction_log import Answered, Logged, PredictionLog, check_writable, read_prediction
+from zap.db.prediction_log import Entry, Logged, PredictionLog, check_writable, read_prediction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.db.train_predictions import log_train_predictions
 from zap.errors import LogUnavailable, NotFound
@@ -131,7 +131,7 @@ def test_what_failed_at_its_commit_is_not_written_a_second_time(log, engine):
 
     event.listen(engine, "commit", fail_once)
 
-    outcomes = log._commit([[Answered("{}", utc_now(), ANSWER)]] * 3)
+    outcomes = log._commit([[Entry("{}", utc_now(), ANSWER)]] * 3)
 
     assert [type(one) for one in outcomes] == [LogUnavailable] * 3
     assert len(commits) == 1

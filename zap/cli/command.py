@@ -82,7 +82,8 @@ def print_json(value: Any) -> None:
 def fail(error: ZapError, *, as_json: bool) -> NoReturn:
     click.echo(f"Error: {error.title}: {error.message}", err=True)
     for one in error.details.get("errors", ()):
-        click.echo(f"  {one['pointer']} {one['detail']}", err=True)
+        line = f"line {one['line']} " if "line" in one else ""
+        click.echo(f"  {line}{one['pointer']} {one['detail']}", err=True)
     if as_json:
         print_json(error.problem())
     sys.exit(error.exit_code)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @DATABASE
 @JSON
 def import_history_command(file: Path, skip_bad_rows: bool, database_url: str | None, as_json: bool) -> None:
-    """Add the charging sessions in FILE (.csv, .csv.gz) to the history; importing twice adds nothing."""
+    """Add the charging sessions in FILE (.csv, .csv.gz, .parquet) to the history; importing twice adds nothing."""
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=True) as engine:
         from zap.history_import import import_history

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -59,12 +60,59 @@ def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bo
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), default="-")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Predict for each row of FILE into this.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="With --out: fail checks all rows before it answers the first; skip answers the good ones.",
+)
+@click.option("--force", is_flag=True, help="With --out: replace a file that is there.")
 @DATABASE
-def predict(file: Any, database_url: str | None) -> None:
-    """Predict for the JSON object in FILE (default: standard input), logged like a request over HTTP."""
+def predict(file: Path, out: Path | None, on_error: str, force: bool, database_url: str | None) -> None:
+    """Predict for the JSON object in FILE (default: standard input), logged like a request over HTTP.
+
+    With --out FILE is a table of requests, in .csv, .ndjson, .jsonl or .parquet, and so is what is written: each row
+    with its answer. A thousand rows are committed together.
+    """
     settings = read_settings(database_url=database_url)
-    body = file.read()
+    if out is not None:
+        _check_files(file, out, force=force)
+        _predict_file(settings, file, out, skip=on_error == "skip")
+        return
+    if force or on_error != "fail":
+        raise click.UsageError("--on-error and --force need --out")
+    _predict_one(settings, sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+
+
+def _check_files(file: Path, out: Path, *, force: bool) -> None:
+    from zap.batch_file import file_format
+
+    if str(file) == "-":
+        raise click.UsageError("--out needs a FILE, whose name says what it is: .csv, .ndjson, .jsonl or .parquet")
+    file_format(file)
+    file_format(out)
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} is there already; --force replaces it")
+
+
+def _predict_file(settings: "Settings", file: Path, out: Path, *, skip: bool) -> None:
+    with engine_at_head(settings, upgraded=False) as engine:
+        from zap.db.production import Production
+        from zap.file_prediction import FilePrediction
+
+        production = Production(engine, settings.model_file)
+        production.refresh()
+        with shown_progress() as progress:
+            report = FilePrediction(engine, production.predictor, settings.wall_time).predict(
+                file, out, skip=skip, progress=progress
+            )
+    click.echo(f"{out}: {report.answered:,} answered, {report.skipped:,} skipped")
+
+
+def _predict_one(settings: "Settings", body: bytes) -> None:
     with engine_at_head(settings, upgraded=False) as engine:
         import msgspec
 

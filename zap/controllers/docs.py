@@ -1,9 +1,12 @@
 """GET /docs, its assets, and the OpenAPI document as the version in production makes it."""
 
 import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar import MediaType, Request, Response, Router, get
 from litestar.datastructures import CacheControlHeader
 from litestar.exceptions import NotFoundException
@@ -16,8 +19,12 @@ from litestar.status_codes import HTTP_404_NOT_FOUND
 from swagger_ui_bundle import swagger_ui_path
 
 from zap import __version__
+from zap.controllers.batches import CSV, JSON
+from zap.controllers.line_stream import NDJSON
 from zap.controllers.problems import MEDIA_TYPE
+from zap.controllers.schemas import RefusedRow
 from zap.errors import NoModel
+from zap.ml.batch import INPUTS
 from zap.ml.promotion_reason import reason_schema
 from zap.ml.request import example_request, request_schema
 from zap.ml.session_report import example_reports, session_schema
@@ -104,6 +111,7 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
     except NoModel:
         contract = None
     document = copy.deepcopy(schema)
+    _add_batch(document, contract)
     for path, required, body_schema, examples in (
         ("/predict", True, request_schema(contract), {"a session": example_request(contract)}),
         ("/charging-sessions", True, session_schema(), example_reports()),
@@ -132,6 +140,40 @@ def live_document(request: Request[Any, Any, Any], schema: dict[str, Any]) -> di
         key = {"type": "apiKey", "name": "X-API-Key", "in": "header"}
         document["components"]["securitySchemes"] = {"ApiKey": key}
     return document
+
+
+def _add_batch(document: dict[str, Any], contract: Mapping[str, Any] | None) -> None:
+    """The three bodies of a batch, with the production version's rows, and what stands in the replies."""
+    operation, schemas = document["paths"]["/predict/batch"]["post"], document["components"]["schemas"]
+    _, refused = msgspec.json.schema_components([RefusedRow], ref_template="#/components/schemas/{name}")
+    for name, schema in refused.items():
+        schemas.setdefault(name, schema)
+    outcome = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("PredictReply", "RefusedRow")]}
+    schemas["BatchReply"]["properties"]["predictions"]["items"] = outcome
+    row, example = request_schema(contract), example_request(contract)
+    lines = {"type": "string", "description": "a request of /predict on each line"}
+    table = {
+        "type": "string",
+        "description": "a line of field names, then a line for each request. An empty cell is null, a column that is"
+        " not there a field that is left out; comma, semicolon or tab separates",
+    }
+    inputs = {"type": "array", "items": row, "description": "in their order"}
+    batch = {"type": "object", "properties": {INPUTS: inputs}, "required": [INPUTS], "additionalProperties": False}
+    line, cells = json.dumps(example, ensure_ascii=False), ",".join(str(value) for value in example.values())
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            kind: {"schema": schema, "examples": {"two sessions": {"value": value}}}
+            for kind, schema, value in (
+                (JSON, batch, {INPUTS: [example, example]}),
+                (CSV, table, f"{','.join(example)}\n{cells}\n{cells}\n"),
+                (NDJSON, lines, f"{line}\n{line}\n"),
+            )
+        },
+    }
+    operation["responses"]["200"]["content"][NDJSON] = {
+        "schema": {"type": "string", "description": "what /predict answers, or what is wrong, on a line for each line"}
+    }
 
 
 def _protect(response: Response[Any]) -> Response[Any]:

@@ -31,6 +31,15 @@ def problem_specs(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+def problem_of(request: Request[Any, Any, Any], error: Exception) -> dict[str, Any]:
+    """The problem details of an error, for a reply that has begun already; the log has it as for any other."""
+    if isinstance(error, ZapError):
+        return _zap_error(request, error).content
+    if isinstance(error, SQLAlchemyError):
+        return _database_error(request, error).content
+    return _unexpected(request, error).content
+
+
 def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dict[str, Any]]:
     problem = error.problem()
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:

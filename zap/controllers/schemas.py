@@ -38,6 +38,32 @@ class PredictReply(Struct):
         )
 
 
+class FieldError(Struct, omit_defaults=True):
+    pointer: Annotated[str, Meta(description="JSON pointer to the field", examples=["#/temperature_c"])]
+    detail: str
+    line: Annotated[int | None, Meta(description="of a CSV body: where the row begins; the header is line 1")] = None
+
+
+class RefusedRow(Struct, omit_defaults=True):
+    """A row of a batch that is not answered, in its place among the answers."""
+
+    errors: Annotated[list[FieldError], Meta(description="every bad field of the row")]
+    line: Annotated[int | None, Meta(description="of NDJSON and CSV: where the row stands; the first line is 1")] = None
+
+
+class BatchReply(Struct):
+    """Answers that are in the database already."""
+
+    status: Literal["success"]
+    answered: Annotated[int, Meta(description="rows with an answer")]
+    skipped: Annotated[int, Meta(description="rows with errors; with on_error=fail always 0")]
+    # msgspec writes a union of two structs but describes none: what may stand here says the OpenAPI document.
+    predictions: Annotated[
+        list[Any],
+        Meta(description="one for each row, in order; in the place of a skipped row its errors"),
+    ]
+
+
 class PredictionRecord(Struct):
     """A prediction as it stands in the database, with the request that it answered."""
 
@@ -357,11 +383,6 @@ class Ready(Struct):
         dict[str, Any] | None, Meta(description="when and why the model file was restored from the database, if it was")
     ]
     refused_requests: Annotated[int, Meta(description="4xx replies of this process since its start")]
-
-
-class FieldError(Struct):
-    pointer: Annotated[str, Meta(description="JSON pointer to the field", examples=["#/temperature_c"])]
-    detail: str
 
 
 class Problem(Struct, omit_defaults=True):

@@ -5,7 +5,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +22,9 @@ from zap.ml.user_history import UserHistory
 FRESH_SECONDS = 1.0
 # A state takes a few kilobytes. For the drivers who were asked about longest ago the next request reads the rows again.
 MOST_STATES = 20_000
+
+# PostgreSQL and SQLite take more parameters in a statement than this.
+_IN_ONE_QUESTION = 500
 
 # The charger types of a model version, in its order.
 Types = tuple[str, ...]
@@ -99,22 +102,35 @@ class DriverHistories:
         Returns:
             A history that nobody may change.
         """
-        user_id = read_id(user_id)
-        if user_id is None:
-            return UserHistory(len(types))
-        asked_at, reading = time.monotonic(), object()
-        with self._lock:
-            self._readings[user_id] = reading
-        found: _State | None = None
-        try:
-            rows = self._rows(user_id)
-            digest = hashlib.blake2b(repr(rows).encode(errors="surrogatepass"), digest_size=16).digest()
-            state = self._state(user_id, types)
-            history = state.history if state is not None and state.digest == digest else _replay(rows, types)
-            found = _State(digest, types, history, asked_at)
-        finally:
-            self._end_reading(user_id, reading, found)
-        return history if _is_before(history, at) else _replay(rows, types, before=at)
+        return self.read_many([(user_id, at)], types)[0]
+
+    def read_many(self, asked: Sequence[tuple[str | None, int]], types: Types) -> list[UserHistory]:
+        """What `read` gives for each of many drivers and moments, with one question for hundreds of drivers."""
+        nobody = UserHistory(len(types))
+        histories = [nobody] * len(asked)
+        places: dict[str, list[int]] = {}
+        for place, (name, _) in enumerate(asked):
+            if (user_id := read_id(name)) is not None:
+                places.setdefault(user_id, []).append(place)
+        for user_ids in _chunks([*places], _IN_ONE_QUESTION):
+            asked_at, reading = time.monotonic(), object()
+            with self._lock:
+                self._readings |= dict.fromkeys(user_ids, reading)
+            found: dict[str, _State] = {}
+            try:
+                rows = self._rows(user_ids)
+                for user_id in user_ids:
+                    found[user_id] = self._found(user_id, rows.get(user_id, []), types, asked_at)
+            finally:
+                for user_id in user_ids:
+                    self._end_reading(user_id, reading, found.get(user_id))
+            for user_id in user_ids:
+                history = found[user_id].history
+                for place in places[user_id]:
+                    at = asked[place][1]
+                    early = not _is_before(history, at)
+                    histories[place] = _replay(rows[user_id], types, before=at) if early else history
+        return histories
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """The rows of these drivers have changed."""
@@ -122,6 +138,12 @@ class DriverHistories:
             for user_id in user_ids:
                 self._readings.pop(user_id, None)
                 self._states.pop(user_id, None)
+
+    def _found(self, user_id: str, rows: list[tuple[object, ...]], types: Types, asked_at: float) -> _State:
+        digest = hashlib.blake2b(repr(rows).encode(errors="surrogatepass"), digest_size=16).digest()
+        state = self._state(user_id, types)
+        history = state.history if state is not None and state.digest == digest else _replay(rows, types)
+        return _State(digest, types, history, asked_at)
 
     def _end_reading(self, user_id: str, reading: object, found: _State | None) -> None:
         """Remember what was found, unless it was forgotten meanwhile or a later reading is under way."""
@@ -143,11 +165,20 @@ class DriverHistories:
             self._states.move_to_end(user_id)
             return state
 
-    def _rows(self, user_id: str) -> list[tuple[object, ...]]:
-        """The driver's sessions as they are stored: session_id and PAST_COLUMNS, in no order."""
+    def _rows(self, user_ids: Sequence[str]) -> dict[str, list[tuple[object, ...]]]:
+        """The sessions of each driver as they are stored: session_id and PAST_COLUMNS, in no order."""
+        rows: dict[str, list[tuple[object, ...]]] = {}
         with self._engine.connect() as connection:
             columns = raw_columns(connection, SESSIONS, ("session_id", *PAST_COLUMNS))
-            return [tuple(row) for row in connection.execute(select(*columns).where(SESSIONS.c.user_id == user_id))]
+            theirs = SESSIONS.c.user_id.in_(user_ids) if len(user_ids) > 1 else SESSIONS.c.user_id == user_ids[0]
+            for user_id, *row in connection.execute(select(SESSIONS.c.user_id, *columns).where(theirs)):
+                rows.setdefault(str(user_id), []).append(tuple(row))
+        return rows
+
+
+def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _replay(rows: list[tuple[object, ...]], types: Types, before: int | None = None) -> UserHistory:

@@ -53,8 +53,8 @@ class Logged(NamedTuple):
     prediction_id: int
 
 
-class Answered(NamedTuple):
-    """A request, when it came, and what was answered."""
+class Entry(NamedTuple):
+    """What is logged of a request: its text, when it came, and what was answered."""
 
     text: str
     received_at: datetime
@@ -64,7 +64,7 @@ class Answered(NamedTuple):
 class _Waiting(NamedTuple):
     """Rows that wait for their commit, all of them or none; since when, and who waits."""
 
-    rows: Sequence[Answered]
+    rows: Sequence[Entry]
     since: float
     future: asyncio.Future[list[Logged]]
 
@@ -92,15 +92,17 @@ class PredictionLog:
         Raises:
             LogUnavailable: they could not be committed, or too many wait already.
         """
-        (logged,) = await self.record_all([Answered(text, received_at, answer)])
+        (logged,) = await self.record_all([Entry(text, received_at, answer)])
         return logged
 
-    async def record_all(self, rows: Sequence[Answered]) -> list[Logged]:
+    async def record_all(self, rows: Sequence[Entry]) -> list[Logged]:
         """Commit requests and their answers, all of them or none.
 
         Raises:
             LogUnavailable: they could not be committed, or too many wait already.
         """
+        if not rows:
+            return []
         if self._closed:
             raise LogUnavailable("the server is stopping; send the request again")
         if self._n_waiting >= MOST_WAITING:
@@ -116,10 +118,17 @@ class PredictionLog:
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
         """What `record` does, on the calling thread and alone."""
-        (outcome,) = self._commit([[Answered(text, received_at, answer)]])
+        (logged,) = self.write_all([Entry(text, received_at, answer)])
+        return logged
+
+    def write_all(self, rows: Sequence[Entry]) -> list[Logged]:
+        """What `record_all` does, on the calling thread and alone."""
+        if not rows:
+            return []
+        (outcome,) = self._commit([rows])
         if isinstance(outcome, LogUnavailable):
             raise outcome
-        return outcome[0]
+        return outcome
 
     def close(self) -> None:
         """Commit what was accepted, then stop the writer: within two PATIENCE_SECONDS, whatever the database does."""
@@ -179,7 +188,7 @@ class PredictionLog:
         with contextlib.suppress(RuntimeError):
             outcomes[0][0].future.get_loop().call_soon_threadsafe(tell)
 
-    def _commit(self, group: Sequence[Sequence[Answered]]) -> list[list[Logged] | LogUnavailable]:
+    def _commit(self, group: Sequence[Sequence[Entry]]) -> list[list[Logged] | LogUnavailable]:
         """Commit all rows of a group together; where some cannot be stored, each of its parts alone."""
         logged: list[Logged] = []
         try:
@@ -198,7 +207,7 @@ class PredictionLog:
         return [outcome for rows in group for outcome in self._commit([rows])]
 
 
-def _insert(connection: Connection, rows: Sequence[Answered]) -> list[Logged]:
+def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
     logged = _new_ids(connection, len(rows))
     sqlite = connection.dialect.name == "sqlite"
     now = _stamp(utc_now(), sqlite)

@@ -88,7 +88,10 @@ _DELIMITERS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """A row that cannot be imported. The header is line 1; a row of several lines is named by its first."""
+    """A row that cannot be imported. The header is line 1; a row of several lines is named by its first.
+
+    Of a Parquet file it is the number of the row, from 1 on.
+    """
 
     line: int
     reason: str
@@ -134,10 +137,23 @@ def parse_history(lines: Iterable[str], wall_time: ToWallTime) -> HistoryFile:
     Raises:
         BadHistoryFile: when there is no usable header. Rows that are not usable are listed in the result.
     """
-    reader, header = _open(lines)
+    return parse_records(*_open(lines), wall_time)
+
+
+def parse_records(records: Any, header: list[str], wall_time: ToWallTime) -> HistoryFile:
+    """What `parse_history` makes of a text, of records that were read already.
+
+    Args:
+        records: an iterator of the cells of each row as texts, whose `line_num` is the line of the last.
+        header: the names of the columns.
+        wall_time: what happens to times with an offset.
+
+    Raises:
+        BadHistoryFile: when the header is not usable.
+    """
     places, ignored = _columns(header)
     refused: list[RefusedRow] = []
-    parts = [_parse(chunk, places, wall_time, refused) for chunk in _chunks(reader, len(header), refused)]
+    parts = [_parse(chunk, places, wall_time, refused) for chunk in _chunks(records, len(header), refused)]
     flat = pd.concat(parts, ignore_index=True)
     for name in ("user_id", "vehicle_model"):
         if name not in flat:

@@ -72,6 +72,8 @@ class Predictor:
         self, rows: Sequence[Mapping[str, Any]], histories: Sequence[UserHistory], threads: int
     ) -> list[Answer]:
         """What `answer` says of each of many, from one pass through the trees with so many threads."""
+        if not rows:
+            return []
         features = []
         for values, history in zip(rows, histories, strict=True):
             at = to_seconds(values["charging_start_time"])

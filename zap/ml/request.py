@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -83,12 +83,13 @@ class Request:
     errors: list[dict[str, str]]
 
 
-def parse_request(body: bytes, wall_time: Callable[[datetime], datetime]) -> Request:
+def parse_request(body: bytes, wall_time: Callable[[datetime], datetime], *, hints: bool = True) -> Request:
     """Read a body. Bad fields are collected in `errors`, to be raised together with those that are missing.
 
     Args:
         body: one JSON object.
         wall_time: turns a time with an offset into the drivers' wall time.
+        hints: say of an unknown field which one may be meant, which takes its time.
 
     Raises:
         MalformedJson: the body is no JSON document.
@@ -98,12 +99,12 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime]) -> Req
         text = body.decode()
         fields = _decoder.decode(body)
     except msgspec.ValidationError:
-        values, errors = _collect(text)
+        values, errors = _collect(text, hints=hints)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error, _WANTED) from None
     else:
         values = {name: value for name in FIELDS if (value := getattr(fields, name)) is not UNSET}
-        values, errors = (values, []) if _sent_once(text, values) else _collect(text)
+        values, errors = (values, []) if _sent_once(text, values) else _collect(text, hints=hints)
     _read_time(values, errors, wall_time)
     return Request(text, values, errors)
 
@@ -153,6 +154,29 @@ def complete_request(
     if errors:
         raise InvalidRequest(errors)
     return complete | {START: complete[START] or now}
+
+
+def complete_decoder(contract: Mapping[str, Any]) -> msgspec.json.Decoder[Any]:
+    """A decoder of the bodies that need nothing from the database under a contract: all else it refuses.
+
+    What `complete_request` makes of a body that it accepts, if no field is there twice, is what it gives: UNSET where
+    a field that may be left out is.
+    """
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for feature in FEATURES:
+        need = contract["fields"][feature.name]
+        wire = _wire_type(feature)
+        if feature.context or need == "ignored":
+            fields.append((feature.name, wire | None | UnsetType, UNSET))
+            continue
+        if feature.kind == "category":
+            known = tuple(value for value in contract["categories"][feature.name] if wrong_text(value) is None)
+            wire = Literal[known] if known else None
+        fields.append((feature.name, wire | None if need == "nullable" else wire))
+    nobody = None | UnsetType
+    fields += [(USER_ID, nobody, UNSET), (VEHICLE_ID, nobody, UNSET)]
+    body = msgspec.defstruct("_CompleteBody", fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(body, strict=True)
 
 
 def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -215,10 +239,10 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     return schema
 
 
-def _collect(text: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Field by field what is usable and what is not, for a body that the strict decoder refused."""
     errors: list[dict[str, str]] = []
-    expected = Expected(_WANTED, FIELDS, _wrong_value, _unknown_field)
+    expected = Expected(_WANTED, FIELDS, _wrong_value, unknown_request_field if hints else lambda _: "is not a field")
     return read_fields(load_json(text, _WANTED), expected, errors), errors
 
 
@@ -232,7 +256,8 @@ def _wrong_value(name: str, value: Any) -> str | None:
     return wrong_id(value) if name == VEHICLE_ID else wrong_text(value)
 
 
-def _unknown_field(name: str) -> str:
+def unknown_request_field(name: str) -> str:
+    """That a name is no field of a request, and which one may be meant."""
     plain = plain_name(name)
     if plain in KNOWN_ONLY_AFTER or plain in NOT_YET_CHOSEN:
         return "is not a field: nobody knows it yet when the driver asks"
