@@ -28,15 +28,28 @@ class Cores:
             return "nothing pinned: this system cannot give cores to processes"
         if self.server == self.load:
             return f"one core only ({self.server[0]}): servers and load share it, and all figures are of both"
-        return f"servers on core {self.server[0]}, load on core {self.load[0]}"
+        said = f"servers on core {self.server[0]}, load on core {self.load[0]}"
+        return f"{said}, which are threads of one physical core" if self.load[0] in _siblings(self.server[0]) else said
 
 
 def find_cores() -> Cores:
-    """The first core for the servers, the last one for the load."""
+    """The first core for the servers; for the load the last one that is not its hyper-thread, where there is one."""
     if not hasattr(os, "sched_getaffinity"):
         return Cores((), (), ())
     usable = tuple(sorted(os.sched_getaffinity(0)))
-    return Cores(usable[:1], usable[-1:], usable)
+    apart = [core for core in usable if core not in {usable[0], *_siblings(usable[0])}]
+    return Cores(usable[:1], tuple(apart or usable)[-1:], usable)
+
+
+def _siblings(core: int) -> set[int]:
+    """The threads of the same physical core."""
+    listed = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    found = set()
+    if listed.exists():
+        for part in listed.read_text().strip().split(","):
+            first, _, last = part.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 @dataclass(frozen=True)

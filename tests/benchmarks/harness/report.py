@@ -55,8 +55,12 @@ def _conditions(result: Mapping[str, Any]) -> list[str]:
     how = f"{run['rounds']} alternating rounds of {run['seconds']:g} s; {run['cores']}"
     low, high = disk["spread"]
     syncs = f"{disk['syncs_per_second']:,.0f} fdatasync of 12 KiB a second ({low:,.0f}-{high:,.0f})"
+    busy = machine["load_average"] or 0
+    noise = (
+        f"; OTHER WORK WAS GOING ON (load average before the run {busy}), so all this is noisy" if busy > 0.5 else ""
+    )
     return [
-        f"{machine['date']}: {where}; load average before the run {machine['load_average']}.",
+        f"{machine['date']}: {where}{noise}.",
         f"{how}; medians, in brackets the lowest and the highest round.",
         f"The disk under the databases: {syncs}.",
     ]
