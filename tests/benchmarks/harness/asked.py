@@ -55,7 +55,7 @@ def judged(scenarios: Mapping[str, Found]) -> list[dict[str, Any]]:
     for asked in ALL:
         found = scenarios.get(asked.scenario)
         measured = found.ratios.get(asked.ratio) if found else None
-        why_not = (found.why_not if found else None) or "a server that it needs did not run"
+        why_not = (found.why_not if found else None) or "a server that it needs did not run or was refused"
         rows.append(
             {
                 "figure": asked.figure,

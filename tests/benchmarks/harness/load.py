@@ -117,6 +117,8 @@ def at_a_rate(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+    if process.returncode:
+        raise RefusedRound("the client ended before it could say what it found")
     return _checked(Load(**json.loads(out)), target)
 
 

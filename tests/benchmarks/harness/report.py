@@ -40,8 +40,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         for scenario in result["scenarios"].values()
         if scenario["why_not"]
     ]
-    batch = result["scenarios"].get("batch", {}).get("figures")
-    if batch:
+    batch = result["scenarios"].get("batch", {}).get("figures", {})
+    if "batch_rows_per_second" in batch:
         lines.append(
             f"A batch: {batch['batch_rows_per_second']:,} rows/s, LightGBM alone on the ready matrix on the same core"
             f" {batch['booster_rows_per_second']:,}."

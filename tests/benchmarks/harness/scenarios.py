@@ -18,7 +18,7 @@ from harness.fixture import REPOSITORY, SERVERS, Fixture
 from harness.load import Client, Load, RefusedRound, at_a_rate, measure, on_cores
 from harness.machine import Cores
 from harness.programs import NAMES, MissingPeer, program, with_driver
-from harness.rounds import Ratio, alternate, ratio
+from harness.rounds import Measured, Ratio, alternate, ratio
 from harness.server import Program, Server
 
 CEILING = "ceiling"
@@ -79,21 +79,22 @@ class Bench:
             client=self.client, server_cpu=server.cpu_seconds,
         )  # fmt: skip
 
-    def alternate(self, contenders: Mapping[str, Callable[[], Load]]) -> dict[str, list[Load]]:
+    def alternate(self, scenario: str, contenders: Mapping[str, Callable[[], Measured]]) -> dict[str, list[Measured]]:
         """The rounds of all whose every round counts; of the others it is noted, loudly, why they were refused."""
 
-        def unless_refused(name: str) -> Load | None:
-            if name in self.refused:
+        def unless_refused(name: str) -> Measured | None:
+            title = f"{name}, {scenario}"
+            if title in self.refused:
                 return None
             try:
                 return contenders[name]()
             except RefusedRound as reason:
-                self.refused[name] = str(reason)
-                self.told(f"REFUSED: {name}: {reason}")
+                self.refused[title] = str(reason)
+                self.told(f"REFUSED: {title}: {reason}")
                 return None
 
         found = alternate({name: partial(unless_refused, name) for name in contenders}, self.rounds, self.told)
-        return {name: [load for load in loads if load] for name, loads in found.items() if None not in loads}
+        return {name: [one for one in each if one is not None] for name, each in found.items() if None not in each}
 
     def note_disk(self) -> None:
         self.syncs.append(syncs_per_second(self.fixture.folder))
@@ -152,7 +153,7 @@ def at_64(bench: Bench) -> Found:
         press = contenders[first]
         # The disk is asked once a round, while no server has anything to do.
         contenders[first] = lambda: (bench.note_disk(), press())[1]
-    found.loads = bench.alternate(contenders)
+    found.loads = bench.alternate(found.title, contenders)
     for name in servers:
         _compare(found, name, CEILING, "requests_per_second")
     _compare(found, "zap", CEILING, "p99_ms")
@@ -166,7 +167,7 @@ def at_1(bench: Bench) -> Found:
     servers = bench.there(["zap", CEILING, "mlflow"])
     found = Found("1 connection", titles=_titles(servers))
     contenders = {name: bench.load(server, 1) for name, server in servers.items()}
-    found.loads = bench.alternate(contenders)
+    found.loads = bench.alternate(found.title, contenders)
     for other in (CEILING, "mlflow"):
         _compare(found, "zap", other, "p50_ms")
     return found
@@ -181,7 +182,7 @@ def of_a_driver(bench: Bench) -> Found:
         asked = with_driver(bench.fixture)
         found.titles = {"zap": "zap, FULL, anonymous", "zap-driver": asked.title}
         contenders = {"zap": bench.load(server, 64), "zap-driver": bench.load(server, 64, asked)}
-        found.loads = bench.alternate(contenders)
+        found.loads = bench.alternate(found.title, contenders)
         _compare(found, "zap-driver", "zap", "requests_per_second")
     return found
 
@@ -202,8 +203,9 @@ def in_a_batch(bench: Bench) -> Found:
         return found
     with _booster(bench, body) as predict:
         contenders = {"booster": predict, "batch": lambda: _batch_seconds(server, body)}
-        seconds = alternate(contenders, bench.rounds, bench.told)
-    found.ratios["batch over booster: rows/s"] = ratio(seconds["booster"], seconds["batch"])
+        seconds = bench.alternate(found.title, contenders)
+    if "batch" in seconds:
+        found.ratios["batch over booster: rows/s"] = ratio(seconds["booster"], seconds["batch"])
     found.figures = {
         f"{name}_rows_per_second": round(BATCH_ROWS / statistics.median(each)) for name, each in seconds.items()
     }
@@ -227,9 +229,11 @@ def while_training(bench: Bench) -> Found:
     asked = replace(program("zap", bench.fixture), name="zap-training", environment=environment)
     bench = replace(bench, rounds=(bench.rounds + 1) // 2)
     with Server(asked, bench.cores.everything, bench.fixture.folder) as server:
-        contenders = {"idle": lambda: _steady(bench, server, _after(bench.seconds * 2))}
+        contenders = {"idle": lambda: _kept_up(_steady(bench, server, _after(bench.seconds * 2)))}
         contenders["training"] = lambda: _steady(bench, server, _training_ended(server))
-        found.loads = bench.alternate(contenders)
+        # What comes first after a start is slower.
+        _steady(bench, server, _after(bench.warm_up + 1))
+        found.loads = bench.alternate(found.title, contenders)
     _compare(found, "training", "idle", "p99_ms")
     return found
 
@@ -260,7 +264,7 @@ def _batch_seconds(server: Server, body: str) -> float:
     reply, text = server.ask("POST", "/predict/batch", body)
     spent = time.perf_counter() - begin
     if reply.status != http.client.OK or len(json.loads(text)["predictions"]) != BATCH_ROWS:
-        raise RuntimeError(f"/predict/batch answers {reply.status} {text[:200]!r}")
+        raise RefusedRound(f"/predict/batch answers {reply.status} {text[:200]!r}")
     return spent
 
 
@@ -295,6 +299,13 @@ def _steady(bench: Bench, server: Server, until: Callable[[], bool]) -> Load:
     )
 
 
+def _kept_up(load: Load) -> Load:
+    """A server that falls behind with nothing else to do says nothing about what a training costs."""
+    if load.requests_per_second < 0.9 * STEADY_RATE:
+        raise RefusedRound(f"only {load.requests_per_second:.0f} of {STEADY_RATE} requests/s were answered")
+    return load
+
+
 def _after(seconds: float) -> Callable[[], bool]:
     end = time.monotonic() + seconds
     return lambda: time.monotonic() >= end
@@ -304,13 +315,13 @@ def _training_ended(server: Server) -> Callable[[], bool]:
     """Starts a training; whether it has ended."""
     reply, text = server.ask("POST", "/train-model", headers={"Prefer": "respond-async"})
     if reply.status != http.client.ACCEPTED:
-        raise RuntimeError(f"/train-model answers {reply.status} {text[:300]!r}")
+        raise RefusedRound(f"/train-model answers {reply.status} {text[:300]!r}")
     place, end = reply.headers["Location"], time.monotonic() + _LONGEST_TRAINING_SECONDS
 
     def ended() -> bool:
         status = json.loads(server.ask("GET", place)[1])["status"]
         if status not in {"running", "finished"} or time.monotonic() > end:
-            raise RuntimeError(f"the training did not end well: {status}")
+            raise RefusedRound(f"the training did not end well: {status}")
         return status == "finished"
 
     return ended
