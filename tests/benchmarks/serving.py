@@ -78,6 +78,17 @@ def figures(chosen, fixture, cores):
     }
 
 
+def new_folder():
+    """Not in /tmp, which may be memory: the databases lie on the disk of this folder. What killed runs left goes."""
+    PEERS.mkdir(exist_ok=True)
+    for left in PEERS.glob("run-*"):
+        try:
+            os.kill(int(left.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left)
+    return Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=PEERS))
+
+
 def told(line):
     print(line, file=sys.stderr, flush=True)
 
@@ -99,9 +110,7 @@ def main():
     chosen = options()
     # Told to stop, it ends what it started, as with Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    PEERS.mkdir(exist_ok=True)
-    # Not in /tmp, which may be memory: the databases lie on the disk of this folder.
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=PEERS))
+    folder = new_folder()
     try:
         fixture, cores = make_fixture(folder, 40 if chosen.quick else 200, told), find_cores()
         if cores.everything:
