@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-_BAR, _GAP, _LEFT, _WIDE, _RIGHT, _TOP = 20, 10, 330, 380, 150, 50
+_BAR, _GAP, _LEFT, _WIDE, _RIGHT, _TOP = 20, 10, 340, 380, 150, 50
 
 # Readable on white and on black.
 _STYLE = """

@@ -28,7 +28,7 @@ def program(name: str, fixture: Fixture) -> Program:
         return Program(name, "raw ASGI, constant answer", command, bodies)
     if name == "ceiling":
         command = uvicorn("litestar_ceiling:app", SERVERS)
-        return Program(name, "Litestar, msgspec body, constant answer: the ceiling", command, bodies)
+        return Program(name, "Litestar, constant answer: the ceiling", command, bodies)
     if name in {"zap", "zap-normal"}:
         synchronous = "FULL" if name == "zap" else "NORMAL"
         environment = fixture.zap_environment(name, sqlite_synchronous=synchronous)
