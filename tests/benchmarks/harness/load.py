@@ -123,11 +123,13 @@ def at_a_rate(
 
 
 def _checked(load: Load, target: Target, least: int = 1) -> Load:
-    if load.errors or load.requests < least:
+    if load.errors:
         raise RefusedRound(
             f"{load.errors} of {load.requests} requests to port {target.port}{target.path} failed (an answer that is"
             " no 2xx, or a connection that broke): a round like this is no figure"
         )
+    if load.requests < least:
+        raise RefusedRound(f"no request to port {target.port}{target.path} was answered within the round: no figure")
     return load
 
 
