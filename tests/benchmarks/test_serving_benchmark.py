@@ -44,26 +44,37 @@ def start(tmp_path):
 
 
 def test_a_planted_slowdown_of_two_is_found(start):
-    """By each client, in short alternating rounds: what a request costs without the plant is small beside it."""
+    """By each client, in short alternating rounds: what a request costs without the plant is small beside it.
+
+    By the server's CPU always; by the clock where nobody else takes the cores, as other tests do.
+    """
     servers = {"quick": start(planted("quick", 2000)), "slow": start(planted("slow", 4000))}
 
     def compared(client, seconds, rounds):
         def press(server):
-            load = find_cores().load
-            return lambda: measure(server.target, connections=4, seconds=seconds, cores=load, client=client)
+            return lambda: measure(
+                server.target, connections=4, seconds=seconds, cores=find_cores().load, client=client,
+                server_cpu=server.cpu_seconds,
+            )  # fmt: skip
 
         found = alternate({name: press(server) for name, server in servers.items()}, rounds)
-        return ratio(*([load.requests_per_second for load in found[name]] for name in ("quick", "slow")))
+        rates, costs = (
+            {name: [getattr(load, figure) for load in loads] for name, loads in found.items()}
+            for figure in ("requests_per_second", "server_cpu_us")
+        )
+        return ratio(rates["quick"], rates["slow"]), ratio(costs["slow"], costs["quick"])
 
-    by_client = {"python": compared("python", 0.15, 9)}
+    by_client = {"python": compared("python", 0.25, 9)}
     if find_client() == "wrk":
         by_client["wrk"] = compared("wrk", 1, 3)
 
-    for client, found in by_client.items():
-        low, high = found.interval
-        assert 1.5 < found.median < 2.6, (client, found)
-        assert 1 < low < 2.6, (client, found)
-        assert high > 1.5, (client, found)
+    alone = os.getloadavg()[0] < len(find_cores().everything)
+    for client, (by_the_clock, by_cpu) in by_client.items():
+        for found in (by_cpu, by_the_clock) if alone else (by_cpu,):
+            low, high = found.interval
+            assert 1.4 < found.median < 2.8, (client, found)
+            assert 1 < low < 2.6, (client, found)
+            assert high > 1.5, (client, found)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
