@@ -1,17 +1,23 @@
-# make setup | serve | test | fix | bench: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup serve test fix bench lock
+# What `make bench` is told beside its files, e.g. make bench BENCH="--quick --only many,zap,ceiling".
+BENCH ?=
+PEERS := .bench
+
+.PHONY: help setup serve test fix bench bench-peers bench-training lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
 	@echo "make serve   set up, load a sample history and train where there is none, serve on http://127.0.0.1:8000"
 	@echo "make test    set up, then lint, types and all tests (changes nothing)"
 	@echo "make fix     format and mend what ruff can mend"
-	@echo "make bench   measure: the drivers' pasts beside LightGBM's fit, a million sessions (minutes)"
+	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
+	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
+	@echo "make bench-training  measure: the drivers' pasts beside LightGBM's fit, a million sessions (minutes)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -43,6 +49,17 @@ fix: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
+	@mkdir -p $(PEERS)
+	$(BIN)/python tests/benchmarks/serving.py --json $(PEERS)/serving.json --plot $(PEERS)/serving.svg $(BENCH)
+
+bench-peers: $(PEERS)/fastapi/.installed $(PEERS)/mlflow/.installed
+
+$(PEERS)/%/.installed: tests/benchmarks/peers/%.txt
+	$(PYTHON) -m venv --clear $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-training: setup
 	$(BIN)/python tests/benchmarks/driver_history.py
 
 lock:

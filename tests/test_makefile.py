@@ -50,3 +50,13 @@ def test_the_lock_file_names_no_index_and_pins_with_hashes():
     assert sum("--hash=sha256:" in line for line in lines) >= len(pinned)
     assert not [line for line in lines if "://" in line or "index-url" in line]
     assert any(line.startswith("uvloop") and "sys_platform != 'win32'" in line for line in lines)
+
+
+@pytest.mark.parametrize("peer", ["fastapi", "mlflow"])
+def test_the_peers_of_the_benchmark_are_pinned_and_name_no_index(peer):
+    text = (MAKEFILE.parent / "tests" / "benchmarks" / "peers" / f"{peer}.txt").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+
+    assert any(line.startswith(f"{peer}==") for line in lines)
+    assert all("==" in line for line in lines)
+    assert not [line for line in lines if "://" in line or "index-url" in line]
