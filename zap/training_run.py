@@ -206,7 +206,9 @@ def _train(
             add_tuning(connection, found.best.hyper_parameters, _evidence(found, split))
     chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
-        model = training.fit(split, chosen.values, n_jobs=settings.training_threads, progress=rounds)
+        model, probabilities = training.fit_and_predict(
+            split, chosen.values, n_jobs=settings.training_threads, progress=rounds
+        )
     with phase("evaluate"):
         scores = training.score(split, model)
     if options.windows:
@@ -225,7 +227,6 @@ def _train(
     with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
         actual = split.train["charger_type"].tolist()
-        probabilities = training.train_predictions(split, model)
         rows = log_train_predictions(engine, lease.check, version.model_version, classes, actual, probabilities)
         for done in rows:
             logged(done, split.n_train)

@@ -13,7 +13,7 @@ from zap.ml.features import FEATURES
 from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
-from zap.ml.training import Split
+from zap.ml.training import Split, driver_codes
 from zap.ml.user_history import PastSession, UserHistory
 
 _DTYPES = {"number": "float64", "category": "category", "time": "datetime64[s]"}
@@ -42,13 +42,12 @@ def golden_rows(model: ChargerTypeModel, split: Split) -> list[dict[str, Any]]:
     """Requests from the training part with the driver's past, the row that was scored, and what was answered."""
     predictor = Predictor(model, 0)
     places = np.unique(np.linspace(split.trained.start, split.trained.stop - 1, _GOLDEN_ROWS).astype(int))
+    drivers, starts = driver_codes(split.frame), split.frame["charging_start_time"].to_numpy()
     golden = []
     for place in places.tolist():
         row = split.frame.iloc[place]
-        earlier = split.frame.iloc[:place]
-        earlier = earlier[earlier["charging_start_time"] < row["charging_start_time"]]
-        of_driver = earlier[earlier["user_id"] == row["user_id"]] if pd.notna(row["user_id"]) else earlier.iloc[:0]
-        past = past_sessions(of_driver.tail(_GOLDEN_PAST), split.types)
+        earlier = np.flatnonzero((drivers[:place] == drivers[place]) & (starts[:place] < starts[place]))
+        past = past_sessions(split.frame.iloc[earlier[-_GOLDEN_PAST:]], split.types)
         request = {feature.name: _plain(row[feature.name]) for feature in FEATURES}
         features, probabilities = _scored(predictor, request, past)
         golden.append(
