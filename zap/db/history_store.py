@@ -31,6 +31,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from zap.db.engine import write_transaction
@@ -283,10 +284,10 @@ def _read_sqlite(connection: Connection, statement: Select[Any]) -> pd.DataFrame
     driver: Any = connection.connection.driver_connection
     patient = driver.text_factory
     try:
-        # Ten times quicker than what a connection has, but of bytes that are not UTF-8 it makes an error.
+        # Quicker than a function of Python for every text, but of bytes that are not UTF-8 it makes an error.
         driver.text_factory = str
         return _fetched(connection, statement)
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, OperationalError):
         driver.text_factory = patient
         return _fetched(connection, statement)
     finally:
@@ -316,13 +317,15 @@ def _packed(values: Sequence[Any]) -> pa.Array | list[Any]:
 
 def _column(parts: Sequence[pa.Array | list[Any]]) -> pd.Series:
     """The parts of one column, one after the other."""
-    types = {part.type for part in parts if isinstance(part, pa.Array)} - {pa.null()}
-    if len(types) == 1 and all(isinstance(part, pa.Array) for part in parts):
+    arrays = [part for part in parts if isinstance(part, pa.Array)]
+    types = {array.type for array in arrays} - {pa.null()}
+    if len(types) == 1 and len(arrays) == len(parts):
         (kind,) = types
-        whole = pa.chunked_array([part.cast(kind) for part in parts])
+        whole = pa.chunked_array([array.cast(kind) for array in arrays])
         # A whole number beside a missing one would become a float.
         if not (pa.types.is_integer(kind) and whole.null_count):
-            return whole.to_pandas()
+            column: pd.Series = whole.to_pandas()
+            return column
     values = (part.to_pylist() if isinstance(part, pa.Array) else part for part in parts)
     return pd.Series([value for part in values for value in part], dtype=object)
 
@@ -355,7 +358,8 @@ def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataF
             quoted_strings_can_be_null=False,
         ),
     )
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def raw_columns(connection: Connection, table: Table, names: Iterable[str]) -> Iterator[ColumnElement[Any]]:

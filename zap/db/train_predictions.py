@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
-from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
+from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit.
 _ROWS = 2000
@@ -43,7 +43,7 @@ def log_train_predictions(  # noqa: PLR0913, PLR0917
     for start in range(0, len(actual), _LOGGED_ROWS):
         rows = range(start, min(start + _LOGGED_ROWS, len(actual)))
         documents = _documents(classes, probabilities[start : rows.stop])
-        now = utc_now()
+        now = Stamp().process_bind_param(utc_now(), engine.dialect)
         values = [
             (now, "train", classes[best[row]], actual[row], model_version, document)
             for row, document in zip(rows, documents, strict=True)
@@ -65,15 +65,10 @@ def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
 
 def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Rows of _LOGGED, past SQLAlchemy, which takes many times as long as the database does."""
-    names, (now, *_) = ", ".join(_LOGGED), rows[0]
+    names = ", ".join(_LOGGED)
     if connection.dialect.name == "sqlite":
-        stamp = col(Prediction.prediction_timestamp).type.bind_processor(connection.dialect)
-        written = stamp(now) if stamp else now
         marks = ", ".join("?" * len(_LOGGED))
-        connection.exec_driver_sql(
-            f"INSERT INTO predictions ({names}) VALUES ({marks})",  # noqa: S608
-            [(written, *rest) for _, *rest in rows],
-        )
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", list(rows))  # noqa: S608
         return
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY predictions ({names}) FROM STDIN") as copy:

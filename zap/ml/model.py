@@ -285,7 +285,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         for feature in CATEGORIES:
             # Each different text becomes one Python object, not one a row.
             places, different = pd.factorize(frame[feature.name])
-            columns[feature.name] = np.append(np.asarray(different, dtype=object), None)[places]
+            columns[feature.name] = np.array([*different, None], dtype=object)[places]
         for feature in NUMBERS:
             columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
         return build_features(columns, self.codes())
