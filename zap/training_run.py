@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -163,6 +164,9 @@ def _read(engine: Engine, phase: Phases, options: TrainingOptions) -> tuple[Hist
         raw = read_history(engine)
     with phase("clean"):
         history = clean_history(raw)
+        # What follows needs the memory, and Arrow keeps what it has freed.
+        del raw
+        pa.default_memory_pool().release_unused()
     if history.synthetic_sessions:
         log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
     with phase("features") as walked:
