@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -164,6 +165,9 @@ def _read(engine: Engine, phase: Phases, options: TrainingOptions) -> tuple[Hist
         raw = read_history(engine)
     with phase("clean"):
         history = clean_history(raw)
+        # What follows needs the memory, and Arrow keeps what it has freed.
+        del raw
+        pa.default_memory_pool().release_unused()
     if history.synthetic_sessions:
         log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
     with phase("features") as walked:
@@ -207,7 +211,9 @@ def _train(
             add_tuning(connection, found.best.hyper_parameters, _evidence(found, split))
     chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
-        model = training.fit(split, chosen.values, n_jobs=settings.training_threads, progress=rounds)
+        model, probabilities = training.fit_and_predict(
+            split, chosen.values, n_jobs=settings.training_threads, progress=rounds
+        )
     with phase("evaluate"):
         scores = training.score(split, model)
     if options.windows:
@@ -227,7 +233,6 @@ def _train(
     with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
         actual = split.train["charger_type"].tolist()
-        probabilities = training.train_predictions(split, model)
         rows = log_train_predictions(engine, lease.check, version.model_version, classes, actual, probabilities)
         for done in rows:
             logged(done, split.n_train)

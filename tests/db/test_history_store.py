@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, insert, make_url, select
+from sqlalchemy import delete, insert, make_url, select
 
-from zap.db.engine import create_engine
+from zap.db import history_store
+from zap.db.engine import create_engine, write_transaction
 from zap.db.history_rows import SESSIONS, USERS, VEHICLES
 from zap.db.history_store import Count, HistoryCounts, has_history, read_history, upsert_history
 from zap.db.schema import upgrade
@@ -320,20 +321,81 @@ def test_reading_an_empty_history_gives_empty_frames(engine):
     assert "charging_start_time" in raw.sessions
 
 
-def test_reading_sees_one_moment(engine, database_url):
+def test_reading_sees_one_moment(engine, database_url, monkeypatch):
     """What is committed while the users are read is in none of the three frames."""
     other = create_engine(database_url)
 
-    def _write_after_users(_connection, _cursor, statement, *_rest):
-        if '"Users"' in statement and not has_history(other):
-            store(other, ONE)
+    read = history_store._read
 
-    event.listen(engine, "after_cursor_execute", _write_after_users)
+    def _write_after_users(connection, table, names):
+        frame = read(connection, table, names)
+        if table is USERS:
+            store(other, ONE)
+        return frame
+
+    monkeypatch.setattr(history_store, "_read", _write_after_users)
     raw = read_history(engine)
 
     assert len(raw.sessions) == 0
     assert has_history(other)
     other.dispose()
+
+
+def test_both_engines_give_the_same_columns(engine):
+    """Texts with every character that COPY and CSV have a meaning for, numbers of any size, and holes."""
+    texts = ["U", "", " ", 'a "b", c', "line\nline\r\nline", "NULL", "nan", "\\N", "\t", "é漢😀", "true", "12"]
+    numbers = [0.1, 1e-300, -0.0, 1.7976931348623157e308, 123456789.123456789, 5e-324, 3.0]
+    rows = [
+        {
+            "session_id": number + 1,
+            "user_id": text,
+            "vehicle_id": None if number % 3 else 2**63 - 1 - number,
+            "charger_type": None if number % 5 == 4 else text,
+            "charging_start_time": at("2024-01-01 10:00"),
+            "temperature_c": None if number % 4 == 3 else numbers[number % len(numbers)],
+        }
+        for number, text in enumerate([*texts, None])
+    ]
+    with write_transaction(engine) as connection:
+        connection.execute(insert(SESSIONS), rows)
+
+    found = read_history(engine).sessions.sort_values("session_id", ignore_index=True)
+
+    assert (found["session_id"].dtype, found["user_id"].dtype, found["temperature_c"].dtype) == ("int64", "str", float)
+    for name in ("user_id", "charger_type", "vehicle_id"):
+        expected = [row[name] if name != "vehicle_id" or row[name] is None else str(row[name]) for row in rows]
+        assert found[name].astype(object).where(found[name].notna(), None).tolist() == expected
+    numbers = [float("nan") if row["temperature_c"] is None else row["temperature_c"] + 0.0 for row in rows]
+    assert list(map(repr, found["temperature_c"] + 0.0)) == list(map(repr, numbers))
+    assert set(found["charging_start_time"]) == {"2024-01-01 10:00:00"}
+
+
+@pytest.mark.parametrize("rows_at_a_time", [3, 10_000])
+def test_cells_of_several_kinds_are_kept_as_they_were_found(legacy, monkeypatch, rows_at_a_time):
+    """Bytes that are not UTF-8, BLOBs and numbers among texts, texts among numbers; in a part of the rows or in all."""
+    monkeypatch.setattr(history_store, "_ROWS_AT_A_TIME", rows_at_a_time)
+    with legacy.begin() as connection:
+        connection.execute(delete(SESSIONS))
+    users = ["U", b"\x01\xff", None, "V", "W", "X", "Y"]
+    temperatures = [1.5, 2.5, None, "warm", b"\xff", 2.0**62, 7.0]
+    vehicles = [2**63 - 1, None, "abc", 3.5, 1, 2, 3]
+    with write_transaction(legacy) as connection:
+        connection.exec_driver_sql(
+            'INSERT INTO "ChargingSessions" (user_id, temperature_c, vehicle_id) VALUES (?, ?, ?)',
+            list(zip(users, temperatures, vehicles, strict=True)),
+        )
+        connection.exec_driver_sql("UPDATE \"ChargingSessions\" SET charger_type = CAST(x'4cff' AS TEXT)")
+
+    found = read_history(legacy).sessions.astype(object)
+
+    assert found["user_id"].where(found["user_id"].notna(), None).tolist() == users
+    assert found["temperature_c"].where(found["temperature_c"].notna(), None).tolist() == temperatures
+    assert found["vehicle_id"].where(found["vehicle_id"].notna(), None).tolist() == [
+        None if one is None else str(one) for one in vehicles
+    ]
+    assert set(found["charger_type"]) == {"L\\xff"}
+    # The connection reads texts as it did before.
+    assert rows_of(legacy, SESSIONS, "charger_type")[0] == ("L\\xff",)
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """The predictions of a training about its own rows: logged while it runs, and removed when nobody needs them."""
 
+import json
+import threading
+import time
+
 import numpy as np
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import String, cast, func, insert, select
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
+from zap.db.engine import PATIENCE_SECONDS, create_engine, write_transaction
 from zap.db.tables import InferenceInput, ModelVersion, Prediction, TrainingRun, utc_now
 from zap.db.train_predictions import log_train_predictions, remove_train_predictions, versions_to_prune
 from zap.errors import TrainingCancelled
@@ -58,11 +62,11 @@ def add_rows_of_before_zap(engine, n):
 def test_it_works(engine):
     version = add_version(engine)
 
-    assert list(log_rows(engine, version, 4500)) == [2000, 4000, 4500]
+    assert list(log_rows(engine, version, 12_000)) == [5000, 10_000, 12_000]
 
     with engine.connect() as connection:
         rows = connection.execute(select(Prediction.__table__)).mappings().all()
-    assert len(rows) == 4500
+    assert len(rows) == 12_000
     assert {
         (row["source"], row["predicted_class"], row["actual_class"], row["model_version"], row["input_id"])
         for row in rows
@@ -83,6 +87,44 @@ def test_each_row_has_the_most_probable_class_and_its_own_actual_one(engine):
     assert [list(row["probabilities"].values()) for row in rows] == probabilities.tolist()
 
 
+def test_classes_of_any_name_and_probabilities_of_any_size_are_written_as_json_dumps_writes_them(engine):
+    classes = ['50 % "fast"', "é\\n", "%r"]
+    probabilities = np.array([[1.0, 0.0, 1e-300], [0.1, 1 / 3, 1e-7], [1e16, 0.5, 123456789.125]])
+    version = add_version(engine)
+
+    list(log_train_predictions(engine, lambda _: None, version, classes, classes, probabilities))
+
+    with engine.connect() as connection:
+        text = cast(col(Prediction.probabilities), String)
+        found = connection.scalars(select(text).order_by(col(Prediction.prediction_id))).all()
+    assert found == [json.dumps(dict(zip(classes, row, strict=True))) for row in probabilities.tolist()]
+
+
+def test_requests_are_committed_while_rows_are_logged(engine, database_url):
+    """Each finds the database free between two transactions; none waits until all rows are in."""
+    version = add_version(engine)
+    other = create_engine(database_url)
+    over, waits = threading.Event(), []
+
+    def answer():
+        while not over.is_set():
+            begin = time.monotonic()
+            add_answer(other, version)
+            waits.append(time.monotonic() - begin)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    list(log_rows(engine, version, 60_000))
+    during = len(waits)
+    over.set()
+    answering.join()
+    other.dispose()
+
+    assert during >= 3
+    assert max(waits) < PATIENCE_SECONDS
+    assert logged(engine)[version] == 60_000
+
+
 def test_the_check_is_made_in_each_transaction_and_ends_the_logging(engine):
     version, checked = add_version(engine), []
 
@@ -92,10 +134,10 @@ def test_the_check_is_made_in_each_transaction_and_ends_the_logging(engine):
             raise TrainingCancelled("it was cancelled")
 
     with pytest.raises(TrainingCancelled):
-        list(log_rows(engine, version, 9000, check))
+        list(log_rows(engine, version, 15_000, check))
 
-    assert checked == [0, 2000, 4000]
-    assert logged(engine) == {version: 4000}
+    assert checked == [0, 5000, 10_000]
+    assert logged(engine) == {version: 10_000}
 
 
 def test_what_the_check_writes_is_part_of_the_transaction_of_the_rows(engine):
@@ -107,7 +149,7 @@ def test_what_the_check_writes_is_part_of_the_transaction_of_the_rows(engine):
             raise TrainingCancelled("it was cancelled")
 
     with pytest.raises(TrainingCancelled):
-        list(log_rows(engine, version, 4000, check))
+        list(log_rows(engine, version, 10_000, check))
 
     with engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(TrainingRun)) == 2

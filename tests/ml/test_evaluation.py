@@ -12,7 +12,10 @@ from sklearn.metrics import f1_score, log_loss
 from zap.ml import evaluation
 from zap.ml.evaluation import (
     BASELINES,
+    RESAMPLES,
     ScoredRows,
+    _draws,
+    _scores,
     calibration,
     difference_interval,
     evaluate,
@@ -470,3 +473,23 @@ def test_what_the_windows_say_decides_whether_guessing_is_beaten():
 
     assert with_windows(scores, good) == {**scores, "windows": good, "beats_baseline": True}
     assert with_windows(scores, bad) == {**scores, "windows": bad, "beats_baseline": False}
+
+
+def test_the_f1s_are_scikit_learns_to_the_bit():
+    """Types that nobody used, that nobody predicted, or neither."""
+    random = np.random.default_rng(5)
+    for labels_of, guesses_of in ((4, 4), (2, 4), (4, 2), (2, 2)):
+        labels, guessed = random.integers(labels_of, size=97), random.integers(guesses_of, size=97)
+
+        scores = _scores(rows_of(labels, np.eye(4)[guessed], classes=list("ABCD")), np.eye(4)[guessed])
+
+        for mean in ("weighted", "macro"):
+            expected = f1_score(labels, guessed, labels=np.arange(4), average=mean, zero_division=0)
+            assert scores[f"{mean}_f1"] == expected
+
+
+def test_the_draws_are_those_of_one_generator():
+    random = np.random.default_rng(42)
+    expected = [random.multinomial(300, np.full(300, 1 / 300)) for _ in range(RESAMPLES)]
+
+    assert _draws(300).tolist() == np.array(expected).tolist()

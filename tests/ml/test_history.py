@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zap.ml.cells import PAST_COLUMNS, PAST_NUMBERS, read_past_session, read_wall_time
 from zap.ml.features import FEATURES, NUMBERS
-from zap.ml.history import RawHistory, clean_history, past_sessions, population_history
+from zap.ml.history import RawHistory, _wall_times, clean_history, past_sessions, population_history
 from zap.ml.user_history import PastSession
 
 SESSION = {
@@ -404,3 +404,34 @@ def test_the_mix_before_1970_is_of_the_days_before_too():
 
     assert population.mix(-1) == [1 / 2, 1 / 2]
     assert population.mix(0) == [2 / 3, 1 / 3]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(
+        st.none()
+        | st.from_regex(r"\A[0-9]{4}-[0-3][0-9]-[0-3][0-9][ T][0-2][0-9]:[0-6][0-9](:[0-6][0-9](\.[0-9]{1,9})?)?\n?\Z")
+        | some_moments.map(str),
+        max_size=30,
+    )
+)
+def test_times_that_are_read_together_are_those_that_are_read_one_by_one(texts):
+    read_together = _wall_times(pd.Series(texts, dtype="str")).to_numpy()
+
+    assert read_together.dtype == "datetime64[s]"
+    one_by_one = np.array([read_wall_time(text) for text in texts], dtype="datetime64[s]")
+    assert read_together.tolist() == one_by_one.tolist()
+
+
+def test_every_day_of_the_calendar_is_read_and_no_other():
+    texts = [
+        f"{year}-{month:02}-{day:02} 23:59:59"
+        for year in ("0000", "0999", "1900", "2000", "2023", "9999")
+        for month in range(14)
+        for day in range(33)
+    ]
+
+    read_together = _wall_times(pd.Series(texts, dtype="str")).to_numpy()
+
+    assert read_together.tolist() == np.array([read_wall_time(text) for text in texts], dtype="datetime64[s]").tolist()
+    assert (~np.isnat(read_together)).sum() == 365 * 5 + 1

@@ -1,5 +1,6 @@
 """Split, fit, score and try over rolling windows."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from zap.errors import UnusableHistory
 from zap.ml import training
 from zap.ml.evaluation import BASELINES
+from zap.ml.fingerprint import trees_sha256
 from zap.ml.history import Dropped, History, RawHistory, clean_history
 from zap.ml.sample import sample_history
 from zap.ml.training import (
@@ -18,13 +20,13 @@ from zap.ml.training import (
     TEST_SHARE,
     driver_codes,
     fit,
+    fit_and_predict,
     mix_of,
     past_features,
     rolling_windows,
     score,
     score_windows,
     split_by_time,
-    train_predictions,
 )
 from zap.ml.training_options import HYPER_PARAMETERS
 from zap.ml.user_history import driver_column, history_columns, type_columns
@@ -258,12 +260,12 @@ def test_earlier_sessions_are_not_trained_on():
     whole.frame.loc[:79, "vehicle_model"] = "e-Golf"
     split = split_by_time(whole, since=at(80))
 
-    model = fit(split, QUICK, n_jobs=1)
+    model, probabilities = fit_and_predict(split, QUICK, n_jobs=1)
 
     nodes = model.booster_.trees_to_dataframe()
     assert set(nodes[nodes["node_depth"] == 1]["count"]) == {split.n_train} == {108}
     assert model.contract_["fields"]["temperature_c"] == "required"
-    assert train_predictions(split, model).shape == (108, 2)
+    assert probabilities.shape == (108, 2)
     scores = score(split, model)
     assert sum(map(sum, scores["confusion_matrix"])) == split.n_test == 12
     # What may be asked about are the categories of all that is known.
@@ -415,11 +417,35 @@ def test_the_test_part_does_not_matter_to_the_model(split, model):
     assert again.predict_proba(nobody).tobytes() == model.predict_proba(nobody).tobytes()
 
 
-def test_the_training_predictions_are_the_models_own(split, model):
-    probabilities = train_predictions(split, model)
+@pytest.mark.parametrize("types", ["ABC", "AB"])
+@pytest.mark.parametrize(
+    "params", [{}, {"subsample": 0.5}, {"min_child_samples": 1_000_000}, {"min_child_samples": 1, "num_leaves": 60}]
+)
+def test_what_a_fit_says_of_its_rows_is_what_its_model_predicts(types, params):
+    """To the bit: with values missing, with rare vehicles, and for drivers without a past."""
+    made = alternating(600, types)
+    random = np.random.default_rng(3)
+    holes = random.random(600) < 0.2
+    frame = made.frame.assign(
+        user_id=made.frame["user_id"].mask(holes),
+        temperature_c=made.frame["temperature_c"].mask(holes),
+        charger_type=random.choice(list(types), 600),
+        vehicle_model=pd.Series(random.zipf(1.3, 600) % 150, dtype="str").mask(holes[::-1]),
+    )
+    split = split_by_time(replace(made, frame=frame))
 
-    assert probabilities.shape == (split.n_train, 3)
+    model, probabilities = fit_and_predict(split, QUICK | params, n_jobs=1)
+
+    assert probabilities.shape == (split.n_train, len(types))
     assert probabilities.tobytes() == model.predict_proba(split.train, split.train_past).tobytes()
+
+
+def test_the_trees_are_those_of_a_matrix_that_is_made_anew(split, model):
+    """The matrix is written where the pasts have room for it; the rows of a history do not depend on that."""
+    anew = fit(replace(split, past=split.past.copy()), QUICK, n_jobs=2)
+
+    assert trees_sha256(anew.booster_) == trees_sha256(model.booster_)
+    assert anew.cold_weight_ == model.cold_weight_
 
 
 @pytest.mark.parametrize("edge", ["minimum", "maximum"])

@@ -1,13 +1,20 @@
 """The history tables: read whole for a training, filled from files and samples, nothing added twice."""
 
+import io
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 from sqlalchemy import (
     Connection,
     Engine,
+    Float,
+    Integer,
+    Select,
     String,
     Table,
     cast,
@@ -16,6 +23,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.exc import OperationalError
 
 from zap.db.engine import write_transaction
 from zap.db.history_rows import (
@@ -44,6 +52,8 @@ SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 _TRAINING_COLUMNS = ("session_id", "user_id", "vehicle_id", *PAST_COLUMNS, "temperature_c")
 # Rows that are looked up and written together: small enough for SQLite's 32,766 parameters a statement.
 _CHUNK = 10_000
+# Rows that are turned into columns together: few enough that their Python objects take little memory.
+_ROWS_AT_A_TIME = 10_000
 _WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
 
 
@@ -184,12 +194,97 @@ def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
 
 
 def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
-    columns = (
+    """All rows, as columns without a Python object a cell; a column that Arrow has no one type for has objects."""
+    columns = [
         # A number beside a missing one would become a float, which large ids do not survive.
         cast(column, String).label("vehicle_id") if column.name == "vehicle_id" else column
         for column in raw_columns(connection, table, names)
+    ]
+    read = _read_sqlite if connection.dialect.name == "sqlite" else _read_postgresql
+    return read(connection, select(*columns))
+
+
+def _read_sqlite(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    """Any cell of a SQLite table may hold anything, whatever its column is declared to be."""
+    driver: Any = connection.connection.driver_connection
+    patient = driver.text_factory
+    try:
+        # Quicker than a function of Python for every text, but of bytes that are not UTF-8 it makes an error.
+        driver.text_factory = str
+        return _fetched(connection, statement)
+    except (sqlite3.OperationalError, OperationalError):
+        driver.text_factory = patient
+        return _fetched(connection, statement)
+    finally:
+        driver.text_factory = patient
+
+
+def _fetched(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    names = statement.selected_columns.keys()
+    columns: list[list[pa.Array | list[Any]]] = [[] for _ in names]
+    with connection.execute(statement) as result:
+        # The driver's own rows: SQLAlchemy's would be made one by one.
+        cursor: Any = result.cursor
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            for parts, values in zip(columns, zip(*rows, strict=True), strict=True):
+                parts.append(_packed(values))
+    return pd.DataFrame({name: _column(parts) for name, parts in zip(names, columns, strict=True)})
+
+
+def _packed(values: Sequence[Any]) -> pa.Array | list[Any]:
+    """An array of the one type that all of these have; where they have several, themselves."""
+    try:
+        packed = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return list(values)
+    return list(values) if pa.types.is_binary(packed.type) else packed
+
+
+def _column(parts: Sequence[pa.Array | list[Any]]) -> pd.Series:
+    """The parts of one column, one after the other."""
+    arrays = [part for part in parts if isinstance(part, pa.Array)]
+    types = {array.type for array in arrays} - {pa.null()}
+    if len(types) == 1 and len(arrays) == len(parts):
+        (kind,) = types
+        whole = pa.chunked_array([array.cast(kind) for array in arrays])
+        # A whole number beside a missing one would become a float.
+        if not (pa.types.is_integer(kind) and whole.null_count):
+            column: pd.Series = whole.to_pandas()
+            return column
+    values = (part.to_pylist() if isinstance(part, pa.Array) else part for part in parts)
+    return pd.Series([value for part in values for value in part], dtype=object)
+
+
+def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    """COPY, and Arrow's reader of CSV: every cell of a column has the type that it is declared to have."""
+    columns = statement.selected_columns
+    query = statement.compile(connection, compile_kwargs={"literal_binds": True})
+    driver: Any = connection.connection.driver_connection
+    text = io.BytesIO()
+    with driver.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as rows:
+        for row in rows:
+            text.write(row)
+    if not text.tell():
+        return pd.DataFrame(columns=columns.keys(), dtype=object)
+    text.seek(0)
+    types = {Integer: pa.int64(), Float: pa.float64()}
+    table = csv.read_csv(
+        text,
+        read_options=csv.ReadOptions(column_names=columns.keys()),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types={
+                name: next((types[kind] for kind in types if isinstance(column.type, kind)), pa.string())
+                for name, column in columns.items()
+            },
+            # What is missing has no quotes, a text without letters has.
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
     )
-    return pd.read_sql_query(select(*columns), connection)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:

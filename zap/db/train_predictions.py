@@ -1,19 +1,23 @@
 """The predictions of a training about its own rows: logged in short transactions, and removed in such."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
-from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
+from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit.
 _ROWS = 2000
+_LOGGED_ROWS = 5000
 # SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions.
 _PAUSE_SECONDS = 0.005
+_LOGGED = ("prediction_timestamp", "source", "predicted_class", "actual_class", "model_version", "probabilities")
 
 
 def log_train_predictions(  # noqa: PLR0913, PLR0917
@@ -34,26 +38,42 @@ def log_train_predictions(  # noqa: PLR0913, PLR0917
         actual: the types that the drivers used, one a row.
         probabilities: of shape (len(actual), len(classes)).
     """
-    best = probabilities.argmax(axis=1)
-    for start in range(0, len(actual), _ROWS):
-        rows = range(start, min(start + _ROWS, len(actual)))
-        now = utc_now()
+    best = probabilities.argmax(axis=1).tolist()
+    end = time.monotonic()
+    for start in range(0, len(actual), _LOGGED_ROWS):
+        rows = range(start, min(start + _LOGGED_ROWS, len(actual)))
+        documents = _documents(classes, probabilities[start : rows.stop])
+        now = Stamp().process_bind_param(utc_now(), engine.dialect)
         values = [
-            {
-                "prediction_timestamp": now,
-                "source": "train",
-                "predicted_class": classes[best[row]],
-                "actual_class": actual[row],
-                "model_version": model_version,
-                "probabilities": dict(zip(classes, probabilities[row].tolist(), strict=True)),
-            }
-            for row in rows
+            (now, "train", classes[best[row]], actual[row], model_version, document)
+            for row, document in zip(rows, documents, strict=True)
         ]
+        # The rows were made while nothing was locked: that is part of the pause, and mostly all of it.
+        time.sleep(max(0.0, end + _PAUSE_SECONDS - time.monotonic()))
         with write_transaction(engine) as connection:
             check(connection)
-            connection.execute(insert(Prediction), values)
-        time.sleep(_PAUSE_SECONDS)
+            _insert(connection, values)
+        end = time.monotonic()
         yield rows.stop
+
+
+def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
+    """For each row the JSON object that `json.dumps` makes of it, many times quicker."""
+    form = ", ".join(f"{json.dumps(name).replace('%', '%%')}: %r" for name in classes)
+    return [f"{{{form}}}" % tuple(row) for row in probabilities.tolist()]
+
+
+def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of _LOGGED, past SQLAlchemy, which takes many times as long as the database does."""
+    names = ", ".join(_LOGGED)
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(_LOGGED))
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", list(rows))  # noqa: S608
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY predictions ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:

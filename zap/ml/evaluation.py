@@ -7,13 +7,13 @@ and resampling them singly would make every interval too narrow.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
-    f1_score,
     precision_recall_fscore_support,
 )
 
@@ -276,9 +276,16 @@ def _resample(per_driver: np.ndarray) -> np.ndarray | None:
     drivers = len(per_driver)
     if drivers < FEWEST_DRIVERS:
         return None
+    return np.stack([draw.astype(np.float64) @ per_driver for draw in _draws(drivers)])
+
+
+@lru_cache(maxsize=1)
+def _draws(drivers: int) -> np.ndarray:
+    """How often each driver is drawn, of shape (RESAMPLES, drivers): the same for all that is said of some sessions."""
     random = np.random.default_rng(42)
     even = np.full(drivers, 1 / drivers)
-    return np.stack([random.multinomial(drivers, even) @ per_driver for _ in range(RESAMPLES)])
+    # Of fewer than 256 none can be drawn more often than a byte holds, and of more none ever will be.
+    return np.stack([random.multinomial(drivers, even).astype(np.uint8) for _ in range(RESAMPLES)])
 
 
 def _percentiles(values: np.ndarray) -> list[float]:
@@ -297,16 +304,15 @@ def log_losses(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _scores(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, float]:
-    guessed = probabilities.argmax(axis=1)
     # Every type counts in every mean, so that the scores of a model and of a guess are about the same types.
-    codes = np.arange(len(rows.classes))
-    f1 = {
-        mean: float(f1_score(rows.labels, guessed, labels=codes, average=mean, zero_division=0))
-        for mean in ("weighted", "macro")
-    }
+    k = len(rows.classes)
+    counts = np.bincount(rows.labels * k + probabilities.argmax(axis=1), minlength=k * k).reshape(k, k)
+    support = counts.sum(axis=1)
+    either = support + counts.sum(axis=0)
+    f1 = np.divide(2.0 * np.diagonal(counts), either, out=np.zeros(k), where=either > 0)
     return {
-        "weighted_f1": f1["weighted"],
-        "macro_f1": f1["macro"],
+        "weighted_f1": float(np.average(f1, weights=support)),
+        "macro_f1": float(np.average(f1)),
         "log_loss": float(log_losses(rows, probabilities).mean()),
     }
 

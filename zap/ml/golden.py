@@ -12,7 +12,7 @@ from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel
 from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor
-from zap.ml.training import Split
+from zap.ml.training import Split, driver_codes
 
 # They lie evenly over the training part, each with so many of the driver's last sessions before it.
 _ROWS = 8
@@ -23,13 +23,12 @@ def golden_rows(model: FittedModel, split: Split) -> list[dict[str, Any]]:
     """Requests from the training part with the driver's past, the row that was scored, and what was answered."""
     predictor = Predictor(model, 0)
     places = np.unique(np.linspace(split.trained.start, split.trained.stop - 1, _ROWS).astype(int))
+    drivers, starts = driver_codes(split.frame), split.frame["charging_start_time"].to_numpy()
     golden = []
     for place in places.tolist():
         row = split.frame.iloc[place]
-        earlier = split.frame.iloc[:place]
-        earlier = earlier[earlier["charging_start_time"] < row["charging_start_time"]]
-        of_driver = earlier[earlier["user_id"] == row["user_id"]] if pd.notna(row["user_id"]) else earlier.iloc[:0]
-        past = past_sessions(of_driver.tail(_PAST), split.types)
+        earlier = np.flatnonzero((drivers[:place] == drivers[place]) & (starts[:place] < starts[place]))
+        past = past_sessions(split.frame.iloc[earlier[-_PAST:]], split.types)
         request = {feature.name: _plain(row[feature.name]) for feature in FEATURES}
         features, probabilities = scored(predictor, request, past)
         golden.append(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from zap.ml.cells import (
     PAST_COLUMNS,
@@ -28,6 +30,11 @@ from zap.ml.user_history import PastSession, PopulationHistory
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 _SESSION_NUMBERS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
 _VEHICLE_COLUMNS = ("vehicle_model", "battery_capacity_kwh", "vehicle_age_years")
+# The wall times that Arrow reads as `read_wall_time` does, many at once; what has another form is read one by one.
+_PLAIN_WALL_TIME = (
+    r"\A[1-9][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+    r"[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?\z"
+)
 # What a missing datetime64 is as a whole number.
 _NEVER = np.iinfo(np.int64).min
 
@@ -149,7 +156,14 @@ def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
     dropped.row("no charger type", int(no_type.sum()))
     dropped.row("no readable start", int(no_start.sum()))
     kept = sessions[~(no_type | no_start)]
-    return kept.sort_values(["charging_start_time", "session_id"], kind="stable", ignore_index=True)
+    return kept.iloc[_order(kept)].reset_index(drop=True)
+
+
+def _order(sessions: pd.DataFrame) -> np.ndarray:
+    """The places of the sessions in order of start and then session_id."""
+    ids = sessions["session_id"]
+    ranks = ids.to_numpy() if pd.api.types.is_integer_dtype(ids.dtype) else pd.factorize(ids, sort=True)[0]
+    return np.lexsort((ranks, sessions["charging_start_time"].to_numpy()))
 
 
 def _ends(sessions: pd.DataFrame, dropped: Dropped) -> pd.Series:
@@ -162,12 +176,13 @@ def _ends(sessions: pd.DataFrame, dropped: Dropped) -> pd.Series:
 
 
 def _user_types(drivers: pd.Series, users: pd.DataFrame, dropped: Dropped) -> pd.Series:
-    types = users.set_index(_texts(users["user_id"], read_id))["user_type"]
-    types = types[types.index.notna()]
-    known = drivers.isin(types.index)
-    dropped.stranger("sessions without a user", int(drivers.isna().sum()))
-    dropped.stranger("sessions of a user that Users lacks", int((drivers.notna() & ~known).sum()))
-    return drivers.map(types)
+    users = users.assign(user_id=_texts(users["user_id"], read_id))
+    users = users[users["user_id"].notna()]
+    places = _places(drivers, pd.Index(users["user_id"]))
+    unnamed = drivers.isna().to_numpy()
+    dropped.stranger("sessions without a user", int(unnamed.sum()))
+    dropped.stranger("sessions of a user that Users lacks", int((~unnamed & (places < 0)).sum()))
+    return _taken(users[["user_type"]], places)["user_type"]
 
 
 def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
@@ -175,27 +190,53 @@ def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) 
     vehicles = vehicles.assign(user_id=_texts(vehicles["user_id"], read_id))
     owners = vehicles["user_id"]
     only = owners.notna() & ~owners.duplicated(keep=False)
-    only_vehicle = pd.Series(vehicles["vehicle_id"][only].to_numpy(), index=owners[only], dtype=object)
-    named = frame["vehicle_id"].notna()
-    vehicle_id = frame["vehicle_id"].where(named, frame["user_id"].map(only_vehicle))
-    by_id = vehicles.set_index("vehicle_id")
-    dropped.stranger("sessions without a vehicle", int(vehicle_id.isna().sum()))
-    dropped.stranger("sessions of a vehicle that Vehicles lacks", int((named & ~vehicle_id.isin(by_id.index)).sum()))
-    return by_id.reindex(vehicle_id)[["user_id", *_VEHICLE_COLUMNS]].reset_index(drop=True)
+    named = frame["vehicle_id"].notna().to_numpy()
+    # The places of the vehicles among all, -1 where there is none.
+    places = _places(frame["vehicle_id"], pd.Index(vehicles["vehicle_id"]))
+    of_driver = _places(frame["user_id"][~named], pd.Index(owners[only]))
+    places[~named] = np.append(np.flatnonzero(only), -1)[of_driver]
+    dropped.stranger("sessions without a vehicle", int((~named & (places < 0)).sum()))
+    dropped.stranger("sessions of a vehicle that Vehicles lacks", int((named & (places < 0)).sum()))
+    return _taken(vehicles[["user_id", *_VEHICLE_COLUMNS]], places)
+
+
+def _places(values: pd.Series, index: pd.Index) -> np.ndarray:
+    """The place of each value in `index`, -1 where it is missing or not there; each different one is looked up once."""
+    codes, different = pd.factorize(values)
+    return np.append(index.get_indexer(pd.Index(different)), -1)[codes]
+
+
+def _taken(values: pd.DataFrame, places: np.ndarray) -> pd.DataFrame:
+    """The rows at these places, missing where a place is -1."""
+    return values.reset_index(drop=True).reindex(places).reset_index(drop=True)
 
 
 def _texts(values: pd.Series, read: Callable[[object], str | None] = read_text) -> pd.Series:
     # A million rows repeat few texts; each is read once. What is missing has the code -1, the last place.
     codes, different = pd.factorize(values)
-    texts = np.array([*map(read, different), None], dtype=object)
-    return pd.Series(texts[codes], index=values.index, dtype="str")
+    texts = [*map(read, different), None]
+    if values.dtype == "str" and texts[:-1] == list(different):
+        return values
+    return pd.Series(texts, dtype="str").take(codes).set_axis(values.index)
 
 
 def _wall_times(values: pd.Series) -> pd.Series:
     """Naive times to the second; texts in another form, or with an offset, are missing."""
     if pd.api.types.is_datetime64_dtype(values):
         return values.astype("datetime64[s]")
-    times = np.array([read_wall_time(value) for value in values], dtype="datetime64[s]")
+    if values.dtype != "str":
+        # No time has letters that are not ASCII.
+        values = pd.Series(
+            [value if isinstance(value, str) and value.isascii() else None for value in values],
+            index=values.index,
+            dtype="str",
+        )
+    texts = pa.chunked_array([pa.array(values)] if len(values) else [], pa.large_string()).combine_chunks()
+    plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_WALL_TIME), fill_value=False)
+    seconds = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 0, 19).cast(pa.timestamp("s"))
+    times = seconds.to_numpy(zero_copy_only=False).astype("datetime64[s]")
+    others = np.flatnonzero(~plain.to_numpy(zero_copy_only=False) & values.notna().to_numpy())
+    times[others] = np.array([read_wall_time(text) for text in values.iloc[others]], dtype="datetime64[s]")
     return pd.Series(times, index=values.index)
 
 

@@ -32,13 +32,14 @@ Categories = Mapping[str, Sequence[str]]
 # The weight for drivers without a past is learned on this share of the rows, the last, from at most so many before.
 _COLD_SHARE = 0.2
 _COLD_ROWS = 20_000
-# A fit has one thread more for each of so many rows: with few, threads wait for each other longer than they compute,
+# A fit has a thread for each of so many rows: with few, threads wait for each other longer than they compute,
 # beside a busy server many times longer. The trees do not depend on it.
 _ROWS_PER_THREAD = 20_000
 # With fewer of them than this, all later drivers are taken for new ones: what is said of them when nobody knows them.
 _FEWEST_COLD = 20
-# How often a boosting tells of itself.
+# How often a boosting tells of itself, and at most for one part in so many of its time.
 _TOLD_SECONDS = 0.2
+_TOLD_SHARE = 100
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
@@ -110,10 +111,26 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         Raises:
             ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
         """
+        self.fit_predict_proba(X, y, past=past, categories=categories, progress=progress)
+        return self
+
+    def fit_predict_proba(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: Sequence[str] | pd.Series,
+        *,
+        past: np.ndarray | None = None,
+        categories: Categories | None = None,
+        progress: Rounds | None = None,
+    ) -> np.ndarray:
+        """`fit`, and what `predict_proba` would say of the same rows, to the bit.
+
+        To predict them takes nearly as long as to fit them; at the end of the boosting their probabilities are there.
+        """
         matrix, codes = self.prepare(X, y, past=past, categories=categories)
         self.cold_weight_ = self._learn_cold_weight(X, matrix, codes)
-        self.booster_ = train_booster(self.get_params(), matrix, codes, len(self.classes_), progress)
-        return self
+        self.booster_, found = boost(self.get_params(), matrix, codes, len(self.classes_), progress)
+        return draw_to_mix(found, matrix, self.cold_weight_)
 
     def prepare(
         self,
@@ -124,7 +141,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         categories: Categories | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """All of `fit` but the boosting: the matrix that would be boosted on, and the codes of the types."""
-        self.classes_, codes = np.unique(np.asarray(y, dtype=object).astype(str), return_inverse=True)
+        # A million rows repeat few types; each is looked at once.
+        places, different = pd.factorize(np.asarray(y, dtype=object), use_na_sentinel=False)
+        self.classes_, ranks = np.unique(different.astype(str), return_inverse=True)
+        codes = ranks[places]
         if len(self.classes_) < 2:
             raise ValueError(f"two or more charger types are needed; the sessions have only {self.classes_.tolist()}")
         names = [feature.name for feature in FEATURES]
@@ -133,7 +153,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.contract_: dict[str, Any] = {"fields": _fields(X), "categories": dict(categories or known_categories(X))}
         self.columns_ = [*MATRIX_COLUMNS, *history_columns(self.classes_.tolist())]
         self.population_ = population_history(
-            X["charging_start_time"].to_numpy(), self.classes_[codes].tolist(), self.classes_.tolist()
+            X["charging_start_time"].to_numpy(), self.classes_.astype(object)[codes].tolist(), self.classes_.tolist()
         )
         return self.matrix(X, past), codes
 
@@ -202,8 +222,15 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return restored, (self.fitted().state(),)
 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
-        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns)."""
+        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns).
+
+        Where `past` has room for the natural columns in front of its own, it becomes the matrix itself: of a million
+        rows a copy would be a third of all memory.
+        """
         natural = self._natural(frame)
+        if past is not None and past.shape[1] == len(self.columns_):
+            past[:, : len(MATRIX_COLUMNS)] = natural
+            return past
         return np.column_stack([natural, self._no_past(frame) if past is None else past])
 
     def _no_past(self, frame: pd.DataFrame) -> np.ndarray:
@@ -248,7 +275,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
         if needed := [name for name in absent if name not in frame]:
             raise ValueError(f"the frame has no column {', '.join(needed)}")
-        columns = {feature.name: frame[feature.name].to_numpy() for feature in FEATURES}
+        columns = {"charging_start_time": frame["charging_start_time"].to_numpy()}
+        for feature in CATEGORIES:
+            # Each different text becomes one Python object, not one a row.
+            places, different = pd.factorize(frame[feature.name])
+            columns[feature.name] = np.array([*different, None], dtype=object)[places]
         for feature in NUMBERS:
             columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
         return build_features(columns, category_codes(self.contract_))
@@ -267,13 +298,21 @@ def train_booster(
     params: Mapping[str, Any], matrix: np.ndarray, codes: np.ndarray, n_classes: int, progress: Rounds | None = None
 ) -> lightgbm.Booster:
     """A booster for n codes of classes, fitted to a matrix of n rows."""
+    booster, _ = boost(params, matrix, codes, n_classes, progress)
+    return booster
+
+
+def boost(
+    params: Mapping[str, Any], matrix: np.ndarray, codes: np.ndarray, n_classes: int, progress: Rounds | None = None
+) -> tuple[lightgbm.Booster, np.ndarray]:
+    """The same, and its probabilities of these rows: what it would predict, to the bit."""
     binary = n_classes == 2
     booster = lightgbm.train(
         {
             "objective": "binary" if binary else "multiclass",
             **({} if binary else {"num_class": n_classes}),
             **params,
-            "n_jobs": min(params["n_jobs"], 1 + len(matrix) // _ROWS_PER_THREAD),
+            "n_jobs": min(params["n_jobs"], -(-len(matrix) // _ROWS_PER_THREAD)),
             # LightGBM takes a share of the rows only where it is told how often to draw them.
             **({"bagging_freq": 1} if params["subsample"] < 1 else {}),
             # The same rows, seed, versions and machine type give the same trees.
@@ -288,22 +327,39 @@ def train_booster(
             categorical_feature=[feature.name for feature in CATEGORIES],
         ),
         callbacks=[_told(progress)] if progress else [],
+        keep_training_booster=True,
     )
+    found = _training_probabilities(booster)
     # What answers now must be what answers after a load, to the bit.
-    return lightgbm.Booster(model_str=booster.model_to_string())
+    return lightgbm.Booster(model_str=booster.model_to_string()), found
+
+
+def _training_probabilities(booster: lightgbm.Booster) -> np.ndarray:
+    """What a booster says of the rows that it was just fitted to; shape (n, classes)."""
+    seen = []
+
+    def see(found: np.ndarray, _data: Any) -> tuple[str, float, bool]:
+        seen.append(of_all_classes(found))
+        return "", 0.0, False
+
+    # LightGBM shows them to nobody but a metric.
+    booster.eval_train(see)
+    return np.array(seen[0], order="C")
 
 
 def _told(progress: Rounds) -> Callable[[Any], None]:
     """A callback of LightGBM that tells how far the boosting has come, so seldom that it costs next to nothing."""
-    told_at = 0.0
+    next_at = 0.0
 
     def after_round(env: Any) -> None:
-        nonlocal told_at
+        nonlocal next_at
         done, total = env.iteration + 1, env.end_iteration
-        if done == total or time.monotonic() - told_at >= _TOLD_SECONDS:
-            told_at = time.monotonic()
+        begin = time.monotonic()
+        if done == total or begin >= next_at:
             ((_, _, log_loss, _),) = env.model.eval_train()
             progress(done, total, float(log_loss))
+            # The loss of a million rows takes about as long as a tenth of a round.
+            next_at = begin + max(_TOLD_SECONDS, _TOLD_SHARE * (time.monotonic() - begin))
 
     return after_round
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from zap.errors import UnusableHistory
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
+from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history import History, past_sessions, population_history
 from zap.ml.model import ChargerTypeModel, Rounds, known_categories
 from zap.ml.user_history import PastSession, PopulationHistory, history_columns, walk
@@ -148,10 +149,12 @@ def past_features(
         progress: called with the sessions done, and their number.
 
     Returns:
-        float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past.
+        float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past. It is the
+        right part of a wider array, with room for the natural columns (MATRIX_COLUMNS) in front.
     """
     n_types = len(types)
-    matrix = np.empty((len(frame), len(history_columns(types))))
+    room = len(MATRIX_COLUMNS)
+    matrix = np.empty((len(frame), room + len(history_columns(types))))[:, room:]
     drivers = driver_codes(frame)
     # Driver by driver, in time order: one state is enough.
     order = np.argsort(drivers, kind="stable")
@@ -181,13 +184,23 @@ def fit(
     split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: Rounds | None = None
 ) -> ChargerTypeModel:
     """A model of the training part. What may be asked of it are the categories of the whole history, not of a part."""
-    return ChargerTypeModel(**(params or {}), n_jobs=n_jobs).fit(
+    model, _ = fit_and_predict(split, params, n_jobs=n_jobs, progress=progress)
+    return model
+
+
+def fit_and_predict(
+    split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: Rounds | None = None
+) -> tuple[ChargerTypeModel, np.ndarray]:
+    """The same, and its probabilities for the rows it was trained on; shape (n_train, classes)."""
+    model = ChargerTypeModel(**(params or {}), n_jobs=n_jobs)
+    probabilities = model.fit_predict_proba(
         split.train,
         split.train["charger_type"],
-        past=split.train_past,
+        past=_with_room(split.past)[split.trained],
         categories=known_categories(split.frame),
         progress=progress,
     )
+    return model, probabilities
 
 
 def score(split: Split, model: ChargerTypeModel) -> dict[str, Any]:
@@ -208,25 +221,36 @@ def score_windows(split: Split, model: ChargerTypeModel, progress: Rounds | None
     return over_windows(tried)
 
 
-def train_predictions(split: Split, model: ChargerTypeModel) -> np.ndarray:
-    """The model's probabilities for the rows it was trained on; shape (n_train, classes)."""
-    return model.predict_proba(split.train, split.train_past)
+def _with_room(past: np.ndarray) -> np.ndarray:
+    """`past_features` with the room in front that it has; `past` itself where it is no such array."""
+    wide, room = past.base, len(MATRIX_COLUMNS)
+    if wide is None or wide.shape != (len(past), room + past.shape[1]):
+        return past
+    right = wide[:, room:].__array_interface__
+    same = all(right[what] == past.__array_interface__[what] for what in ("data", "strides"))
+    return wide if same else past
 
 
 def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
     probabilities = model.predict_proba(split.test, split.test_past)
     mix = split.train["charger_type"].value_counts(normalize=True).reindex(split.types).to_numpy()
     drivers = driver_codes(split.frame)
-    types_of_driver = split.frame["charger_type"].groupby(drivers).transform("nunique").to_numpy()
     return rows_to_score(
         list(split.types),
         split.test["charger_type"].tolist(),
         drivers[split.tested],
-        several_types=types_of_driver[split.tested] > 1,
+        several_types=np.isin(drivers[split.tested], _drivers_of_several_types(split.frame, drivers)),
         past=split.test_past,
         mix=mix,
         probabilities=probabilities,
     )
+
+
+def _drivers_of_several_types(frame: pd.DataFrame, drivers: np.ndarray) -> np.ndarray:
+    """The codes of the drivers who have used more than one type."""
+    kinds, types = pd.factorize(frame["charger_type"])
+    owners = pd.unique(drivers * len(types) + kinds) // len(types)
+    return owners[pd.Series(owners).duplicated().to_numpy()]
 
 
 def _in_order(
