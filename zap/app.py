@@ -1,6 +1,7 @@
 """The application: wiring and nothing else."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,10 @@ from zap.watch import watch
 
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
+# Python looks for cycles among new objects when there are so many, and never among those that a start has made. By
+# default that is a sixth of all that a request costs: many are under way at once, and their objects are looked at again
+# and again.
+_COLLECT_AFTER = 50_000
 # How often somebody looks for a training that died.
 DEAD_RUNS_SECONDS = 2.0
 
@@ -87,6 +92,10 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     app.state.training_processes = TrainingProcesses(engine, settings, production)
     app.state.stopping = asyncio.Event()
     production.refresh()
+    collecting = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     tasks = [
         asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
         asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
@@ -104,6 +113,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         app.state.driver_histories.close()
         app.state.prediction_log.close()
         engine.dispose()
+        gc.set_threshold(*collecting)
+        gc.unfreeze()
 
 
 async def _end_trainings(state: State) -> None:

@@ -55,6 +55,8 @@ def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bo
         log_config=logging_config(settings),
         access_log=False,
         server_header=False,
+        # Nobody asks for the client's address.
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, select
@@ -83,7 +84,7 @@ class DriverHistories:
         """What `read` gives, from memory alone; None where the database has to be asked."""
         user_id = read_id(user_id)
         if user_id is None:
-            return UserHistory(len(types))
+            return _nobody(len(types))
         state = self._state(user_id, types)
         if state is None or time.monotonic() - state.checked_at > FRESH_SECONDS or not _is_before(state.history, at):
             return None
@@ -174,6 +175,12 @@ class DriverHistories:
             for user_id, *row in connection.execute(select(SESSIONS.c.user_id, *columns).where(theirs)):
                 rows.setdefault(str(user_id), []).append(tuple(row))
         return rows
+
+
+@cache
+def _nobody(n_types: int) -> UserHistory:
+    """A driver without a past."""
+    return UserHistory(n_types)
 
 
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

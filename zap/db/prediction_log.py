@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
@@ -24,6 +25,8 @@ from zap.ml.inference import Answer
 # Rows that are committed together at the most, unless one batch has more, and that may wait for their turn.
 _MOST_IN_A_GROUP = 500
 MOST_WAITING = 10_000
+# How long requests may wait for others to be committed with while more come in.
+_GATHERING_SECONDS = 0.02
 # Rows of one INSERT: small enough for SQLite's 32,766 parameters a statement.
 _ROWS_OF_AN_INSERT = 1_000
 
@@ -77,7 +80,9 @@ class PredictionLog:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Those that came since the event loop last turned: they are handed over together.
+        # What says that the database is the reason, not the data: from SQLAlchemy, or from the driver itself.
+        self._unavailable = (OperationalError, engine.dialect.loaded_dbapi.OperationalError)
+        # Those that are gathered for the writer.
         self._arrived: list[_Waiting] = []
         self._waiting: deque[_Waiting] = deque()
         self._n_waiting = 0
@@ -111,8 +116,7 @@ class PredictionLog:
         future: asyncio.Future[list[Logged]] = loop.create_future()
         self._n_waiting += len(rows)
         if not self._arrived:
-            # Once a turn of the loop: a writer that is woken sooner only takes the interpreter from it.
-            loop.call_soon(self._hand_over)
+            loop.call_soon(self._hand_over_when_quiet, loop, 0)
         self._arrived.append(_Waiting(rows, time.monotonic(), future))
         return await future
 
@@ -138,6 +142,18 @@ class PredictionLog:
             self._changed.notify()
         if self._writer is not None:
             self._writer.join()
+
+    def _hand_over_when_quiet(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Wake the writer once a turn of the loop has brought nothing new, or those that wait do so for long.
+
+        A commit costs much the same for one as for many, and a writer that works beside a busy loop takes the
+        interpreter from it: as long as requests come in they are read first. One that is alone waits for one turn.
+        """
+        arrived = len(self._arrived)
+        if before < arrived < _MOST_IN_A_GROUP and time.monotonic() - self._arrived[0].since < _GATHERING_SECONDS:
+            loop.call_soon(self._hand_over_when_quiet, loop, arrived)
+        else:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         with self._changed:
@@ -197,7 +213,7 @@ class PredictionLog:
         except Exception as error:  # noqa: BLE001 - what a driver raises for a value that it cannot store may be anything
             # Once all are inserted it was the COMMIT that failed, and nobody knows whether the rows are there: they are
             # not written again.
-            if logged or len(group) == 1 or isinstance(error, OperationalError):
+            if logged or len(group) == 1 or isinstance(error, self._unavailable):
                 refused = LogUnavailable("it is not known to be committed, so it is not answered; send it again")
                 refused.__cause__ = error
                 return [refused] * len(group)
@@ -208,56 +224,51 @@ class PredictionLog:
 
 
 def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
-    logged = _new_ids(connection, len(rows))
     sqlite = connection.dialect.name == "sqlite"
-    now = _stamp(utc_now(), sqlite)
-    for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
-        inputs, predictions = [], []
-        for ids, row in zip(logged[first : first + _ROWS_OF_AN_INSERT], rows[first:], strict=False):
-            answer = row.answer
-            inputs.append((ids.input_id, _stamp(row.received_at, sqlite), row.text))
-            predictions.append(
-                (
-                    ids.prediction_id,
-                    ids.input_id,
-                    now,
-                    "inference",
-                    answer.predicted_class,
-                    answer.model_version,
-                    _json(answer.probabilities).decode(),
-                    answer.features,
-                )
-            )
-        for table, names, values in (
-            ("inference_inputs", _INPUTS, inputs),
-            ("predictions", _PREDICTIONS, predictions),
-        ):
-            # The driver's own statement: SQLAlchemy's objects cost more than the disk does.
-            statement = _insert_statement(table, names, len(values), "?" if sqlite else "%s")
-            connection.exec_driver_sql(statement, tuple(chain.from_iterable(values)))
+    # The driver's own cursor: what SQLAlchemy does for each statement costs more than the statement.
+    cursor = connection.connection.cursor()
+    try:
+        logged = _new_ids(cursor, len(rows), sqlite=sqlite)
+        now = _stamp(utc_now(), sqlite=sqlite)
+        for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
+            inputs: list[Any] = []
+            predictions: list[Any] = []
+            some = zip(logged[first : first + _ROWS_OF_AN_INSERT], rows[first:], strict=False)
+            for (input_id, prediction_id), (text, received_at, answer) in some:
+                inputs += (input_id, _stamp(received_at, sqlite=sqlite), text)
+                predictions += (prediction_id, input_id, now, "inference", answer.predicted_class)
+                predictions += (answer.model_version, _json(answer.probabilities).decode(), answer.features)
+            mark = "?" if sqlite else "%s"
+            cursor.execute(_insert_statement("inference_inputs", _INPUTS, len(inputs), mark), inputs)
+            cursor.execute(_insert_statement("predictions", _PREDICTIONS, len(predictions), mark), predictions)
+    finally:
+        cursor.close()
     return logged
 
 
 @lru_cache(maxsize=1024)
-def _insert_statement(table: str, names: tuple[str, ...], n: int, mark: str) -> str:
-    """One statement for n rows: it gives up the interpreter once, not n times."""
+def _insert_statement(table: str, names: tuple[str, ...], values: int, mark: str) -> str:
+    """One statement for many rows: it gives up the interpreter once, not for each."""
     row = f"({', '.join([mark] * len(names))})"
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * n)}"  # noqa: S608 - no data in it
+    rows = ", ".join([row] * (values // len(names)))
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {rows}"  # noqa: S608 - no data in it
 
 
-def _stamp(moment: datetime, sqlite: bool) -> datetime | str:  # noqa: FBT001
+def _stamp(moment: datetime, *, sqlite: bool) -> datetime | str:
     """As the type Stamp stores it."""
     return moment.isoformat(timespec="microseconds") if sqlite else moment
 
 
-def _new_ids(connection: Connection, n: int) -> list[Logged]:
+def _new_ids(cursor: DBAPICursor, n: int, *, sqlite: bool) -> list[Logged]:
     """So many pairs of ids that nobody else gets: asked for once, not row by row."""
-    if connection.dialect.name == "sqlite":
+    if sqlite:
         # The transaction has the only right to write, and SQLite goes on above the ids that it is given.
-        last: dict[str, int] = dict(map(tuple, connection.exec_driver_sql(_LAST_IDS)))
+        cursor.execute(_LAST_IDS)
+        last: dict[str, int] = dict(map(tuple, cursor.fetchall()))
         first = (last.get(table, 0) + 1 for table in ("inference_inputs", "predictions"))
         return list(map(Logged, *(range(start, start + n) for start in first)))
-    return [Logged(*pair) for pair in connection.exec_driver_sql(_NEXT_IDS, (n,))]
+    cursor.execute(_NEXT_IDS, (n,))
+    return list(itertools.starmap(Logged, cursor.fetchall()))
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
