@@ -248,6 +248,36 @@ def test_an_earlier_start_is_answered_from_the_sessions_before_it(client, good_r
     assert ask(client, good_request, user_id=DRIVER)["history_sessions"] == len(starts)
 
 
+def test_every_way_leads_to_the_same_answer(client, good_request):
+    """The direct way takes what is usual; what comes in pieces, or says more of its type, takes Litestar's."""
+    body = json.dumps(good_request).encode()
+    kind = {"Content-Type": "application/json"}
+
+    replies = [
+        client.post("/predict", content=body, headers=kind),
+        client.post("/predict", content=iter([body[:20], body[20:]]), headers=kind),
+        client.post("/predict", content=body, headers={"Content-Type": "application/json; charset=utf-8"}),
+    ]
+
+    assert [reply.status_code for reply in replies] == [200] * 3
+    assert len({reply.headers["content-type"] for reply in replies}) == 1
+    assert len({reply.headers["x-request-id"] for reply in replies}) == 3
+    answers = [reply.json() for reply in replies]
+    assert (
+        len({answer.pop("input_id") for answer in answers}) == len({one.pop("prediction_id") for one in answers}) == 3
+    )
+    assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("way", [bytes, lambda body: iter([body[:1], body[1:]])])
+def test_a_body_that_is_too_large_is_refused_on_every_way(sqlite_client, way):
+    body = b'{"user_id": "' + b"x" * 65536 + b'"}'
+
+    refused = sqlite_client.post("/predict", content=way(body), headers={"Content-Type": "application/json"})
+
+    assert (refused.status_code, refused.headers["content-type"]) == (413, "application/problem+json")
+
+
 def test_the_row_that_was_scored_is_stored(client, good_request, rows):
     answer = ask(client, good_request, user_id=DRIVER)
 

@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, make_url, text
 
 from zap.db import schema, tables
@@ -183,3 +184,12 @@ def test_check_makes_no_file(tmp_path, engine_on):
     with pytest.raises(DatabaseBehind):
         check_at_head(engine_on(f"sqlite:///{tmp_path / 'zap.sqlite'}"))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_revisions_are_those_that_alembic_reads():
+    scripts = ScriptDirectory(str(schema.migrations_folder()))
+
+    head, known = schema._revisions()
+
+    assert head == scripts.get_current_head()
+    assert known == {script.revision for script in scripts.walk_revisions()}
