@@ -17,7 +17,7 @@ help:
 	@echo "make fix     format and mend what ruff can mend"
 	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
-	@echo "make bench-training  measure: the drivers' pasts beside LightGBM's fit, a million sessions (minutes)"
+	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -60,6 +60,7 @@ $(PEERS)/%/.installed: tests/benchmarks/peers/%.txt
 	@touch $@
 
 bench-training: setup
+	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/driver_history.py
 
 lock:

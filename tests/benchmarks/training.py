@@ -29,7 +29,8 @@ from driver_history import made_up
 from sqlalchemy import delete
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_store import SESSIONS, USERS, VEHICLES, read_history
+from zap.db.history_rows import SESSIONS, USERS, VEHICLES
+from zap.db.history_store import read_history
 from zap.db.schema import upgrade
 from zap.ml import training
 from zap.ml.history import clean_history

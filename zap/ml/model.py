@@ -29,7 +29,8 @@ class Rounds(Protocol):
 # The known values of each category feature.
 Categories = Mapping[str, Sequence[str]]
 
-# The weight for drivers without a past is learned on this share of the rows, the last, from at most so many before.
+# The weight for drivers without a past is learned on this share of the rows, the last, from those before: on either
+# side at most so many, those that are next to the other side.
 _COLD_SHARE = 0.2
 _COLD_ROWS = 20_000
 # A fit has a thread for each of so many rows: with few, threads wait for each other longer than they compute,
@@ -253,11 +254,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         earlier = slice(max(0, cut - _COLD_ROWS), cut)
         if len(np.unique(codes[earlier])) < 2:
             return 0.0
-        cold = cut + np.flatnonzero(is_cold(matrix[cut:], k))
+        cold = (cut + np.flatnonzero(is_cold(matrix[cut:], k)))[:_COLD_ROWS]
         asked = matrix[cold]
         if len(cold) < _FEWEST_COLD:
-            cold = np.arange(cut, len(codes))
-            asked = self.matrix(X.iloc[cut:])
+            cold = np.arange(cut, len(codes))[:_COLD_ROWS]
+            asked = self.matrix(X.iloc[cold])
         booster = train_booster(self.get_params(), matrix[earlier], codes[earlier], k)
         truth = codes[cold, None]
         found, mix = (

@@ -14,7 +14,7 @@ from zap.db.engine import create_engine
 from zap.db.prediction_log import PredictionLog
 from zap.db.production import Production
 from zap.db.tables import utc_now
-from zap.ml.history import to_seconds
+from zap.ml.cells import to_seconds
 from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import read_settings
 
