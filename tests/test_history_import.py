@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from sqlalchemy import func, select
 
 from zap.db.engine import create_engine
@@ -183,6 +185,29 @@ def test_parquet_means_what_csv_means(engine, dundee_file, tmp_path):
 
     assert (counts.users, counts.vehicles, counts.sessions) == (Count(689), Count(545), Count(12_421))
     assert load(engine, dundee_file).counts.sessions == Count(unchanged=12_421)
+
+
+def test_cells_of_parquet_mean_what_those_of_csv_mean(sqlite_engine, tmp_path):
+    """Whole numbers beside a missing one, single precision, bytes without a mark of text, and what is no UTF-8."""
+    cells = pa.table(
+        {
+            "user_id": pa.array([1001.0, None, 7.0]),
+            "charger_type": pa.array([b"Level 1", b"Level 2", b"Level 3"]),
+            "charging_start_time": ["2024-01-01 10:00", "2024-01-02 10:00", "2024-01-03 10:00"],
+            "temperature_c": pa.array([20.1, None, -3], pa.float32()),
+            "vehicle_model": pa.array([b"Leaf", b"Kona", b"\xff"]).view(pa.string()),
+        }
+    )
+    parquet.write_table(cells, tmp_path / "history.parquet")
+
+    with pytest.raises(BadHistoryFile, match=r"vehicle_model .* is not UTF-8"):
+        load(sqlite_engine, tmp_path / "history.parquet")
+    load(sqlite_engine, tmp_path / "history.parquet", skip_bad_rows=True)
+
+    columns = (SESSIONS.c.user_id, SESSIONS.c.charger_type, SESSIONS.c.temperature_c)
+    with sqlite_engine.connect() as connection:
+        stored = connection.execute(select(*columns).order_by(SESSIONS.c.session_id)).all()
+    assert [tuple(row) for row in stored] == [("1001", "Level 1", 20.1), (None, "Level 2", None)]
 
 
 def test_bad_rows_of_parquet_are_told_by_their_number(sqlite_engine, tmp_path):

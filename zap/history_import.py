@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -159,15 +159,34 @@ class _Records:
         rows = file.metadata.num_rows
         progress("reading", 0, rows)
         for batch in file.iter_batches(batch_size=_REPORT_EVERY):
-            columns = [[_cell(value) for value in column.to_pylist()] for column in batch.columns]
+            columns = [[_cell(value) for value in _values(column)] for column in batch.columns]
             yield from (list(row) for row in zip(*columns, strict=True))
             progress("reading", self.line_num, rows)
+
+
+def _values(column: Any) -> Iterable[Any]:
+    """The values of a column of Arrow, texts as their bytes: nobody has seen yet whether they are UTF-8."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = column.cast(pa.binary() if pa.types.is_string(kind) else pa.large_binary())
+    # A single-precision 20.1 is 20.1, not the double that is nearest to it.
+    values: Iterable[Any] = column.to_numpy(zero_copy_only=False) if pa.types.is_float32(kind) else column.to_pylist()
+    return values
 
 
 def _cell(value: Any) -> str:
     """A value as a CSV has it; NaN is how some tools write what is missing."""
     if value is None or value != value:  # noqa: PLR0124 - the quickest test for NaN
         return ""
+    if isinstance(value, bytes):
+        return value.decode(errors="surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        # So are whole numbers stored by tools that know no missing one.
+        return str(int(value))
     return value.isoformat() if isinstance(value, date) else str(value)
 
 

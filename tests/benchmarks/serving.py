@@ -55,9 +55,9 @@ def _names(text):
     return names
 
 
-def figures(chosen, fixture, cores):
+def figures(chosen, fixture, cores, machine):
     """All figures of one run."""
-    machine, client = this_machine(len(cores.everything)), chosen.client or find_client()
+    client = chosen.client or find_client()
     names = [name for name in chosen.only if name in NAMES] or NAMES
     scenarios = [name for name in chosen.only if name in SCENARIOS] or SCENARIOS
     warm_up = min(1, chosen.seconds)
@@ -86,6 +86,9 @@ def new_folder():
             os.kill(int(left.name.split("-")[1]), 0)
         except ProcessLookupError:
             shutil.rmtree(left)
+        except PermissionError:
+            # Somebody else's process has that number now, or still has the folder.
+            continue
     return Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=PEERS))
 
 
@@ -112,11 +115,14 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = new_folder()
     try:
-        fixture, cores = make_fixture(folder, 40 if chosen.quick else 200, told), find_cores()
+        cores = find_cores()
+        # Before the fixture is made: its training is work of this run.
+        machine = this_machine(len(cores.everything))
+        fixture = make_fixture(folder, 40 if chosen.quick else 200, told)
         if cores.everything:
             # What this process does itself is load too.
             os.sched_setaffinity(0, set(cores.load))
-        show(chosen, figures(chosen, fixture, cores))
+        show(chosen, figures(chosen, fixture, cores, machine))
     except (RefusedRound, NoServer) as error:
         sys.exit(f"refused: {error}")
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ from zap.db.history_store import read_history
 from zap.db.schema import upgrade
 from zap.ml import training
 from zap.ml.history import clean_history
-from zap.ml.model import ChargerTypeModel
+from zap.ml.model import _ROWS_PER_THREAD, ChargerTypeModel
 from zap.ml.training_options import TrainingOptions
 from zap.settings import Settings
 from zap.training_run import run_training
@@ -185,6 +185,8 @@ def bare_fit(engine, report):
     shape = len(split.frame), matrix.shape[1]
     del split
     params = model.get_params() | {
+        # As many threads as zap's own fit has.
+        "n_jobs": min(model.n_jobs, -(-len(matrix) // _ROWS_PER_THREAD)),
         "objective": "multiclass",
         "num_class": len(model.classes_),
         "deterministic": True,
@@ -219,15 +221,16 @@ def growth(smaller, larger):
 
 
 def table(result):
-    """The sizes side by side, a line for each phase."""
+    """The sizes side by side, a line for each phase; then how it grows from each size to the next, as that one does."""
     sizes = result["sizes"]
     names = list(dict.fromkeys(name for size in sizes for name in size["phases"]))
-    rows = [["seconds", *(f"{size['sessions']:,}" for size in sizes), "growth"]]
+    steps = [f"x{after['sessions'] / before['sessions']:.3g}" for before, after in pairwise(sizes)]
+    rows = [["seconds", *(f"{size['sessions']:,}" for size in sizes), *steps]]
 
     def row(title, values, *, places=2, grows=True):
         shown = [f"{value:,.{places}f}" for value in values]
-        last = f"x {values[-1] / values[-2]:.1f}" if grows and len(values) > 1 and values[-2] else ""
-        rows.append([title, *shown, last])
+        growth = [f"x{after / before:.1f}" if grows and before else "" for before, after in pairwise(values)]
+        rows.append([title, *shown, *growth])
 
     for name in names:
         row(name, [size["phases"].get(name, 0.0) for size in sizes])

@@ -321,6 +321,20 @@ def test_reading_an_empty_history_gives_empty_frames(engine):
     assert "charging_start_time" in raw.sessions
 
 
+@pytest.mark.parametrize("encoding", ["utf8", "latin1"])
+def test_texts_are_read_whatever_the_connection_talks_in_and_however_long(empty_postgresql_url, encoding):
+    user = {"user_id": "José", "user_type": "x" * 3_000_000}
+    upgrade(empty_postgresql_url)
+    engine = create_engine(make_url(empty_postgresql_url).update_query_dict({"client_encoding": encoding}))
+    with engine.begin() as connection:
+        connection.execute(insert(USERS), user)
+
+    users = read_history(engine).users
+
+    engine.dispose()
+    assert users.to_dict("records") == [user]
+
+
 def test_reading_sees_one_moment(engine, database_url, monkeypatch):
     """What is committed while the users are read is in none of the three frames."""
     other = create_engine(database_url)

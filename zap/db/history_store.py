@@ -4,6 +4,7 @@ import io
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import pandas as pd
@@ -52,6 +53,8 @@ SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 _TRAINING_COLUMNS = ("session_id", "user_id", "vehicle_id", *PAST_COLUMNS, "temperature_c")
 # Rows that are looked up and written together: small enough for SQLite's 32,766 parameters a statement.
 _CHUNK = 10_000
+# What Arrow reads of a text at once.
+_BLOCK_BYTES = 2**20
 # Rows that are turned into columns together: few enough that their Python objects take little memory.
 _ROWS_AT_A_TIME = 10_000
 _WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
@@ -233,6 +236,8 @@ def _fetched(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
 
 def _packed(values: Sequence[Any]) -> pa.Array | list[Any]:
     """An array of the one type that all of these have; where they have several, themselves."""
+    if len({*map(type, values)} - {NoneType}) > 1:
+        return list(values)
     try:
         packed = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -261,16 +266,20 @@ def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataF
     query = statement.compile(connection, compile_kwargs={"literal_binds": True})
     driver: Any = connection.connection.driver_connection
     text = io.BytesIO()
-    with driver.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as rows:
+    longest = 0
+    # Arrow reads UTF-8, whatever the database is in or the connection talks in.
+    copy = f"COPY ({query}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+    with driver.cursor() as cursor, cursor.copy(copy) as rows:
         for row in rows:
-            text.write(row)
+            longest = max(longest, text.write(row))
     if not text.tell():
         return pd.DataFrame(columns=columns.keys(), dtype=object)
     text.seek(0)
     types = {Integer: pa.int64(), Float: pa.float64()}
     table = csv.read_csv(
         text,
-        read_options=csv.ReadOptions(column_names=columns.keys()),
+        # A row must not be longer than a block.
+        read_options=csv.ReadOptions(column_names=columns.keys(), block_size=max(_BLOCK_BYTES, 2 * longest)),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types={
@@ -283,6 +292,7 @@ def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataF
             quoted_strings_can_be_null=False,
         ),
     )
+    text.close()
     frame: pd.DataFrame = table.to_pandas()
     return frame
 

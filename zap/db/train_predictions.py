@@ -12,7 +12,8 @@ from sqlmodel import col
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
-# Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit.
+# Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit. To
+# remove a row takes longer than to log one.
 _ROWS = 2000
 _LOGGED_ROWS = 5000
 # SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions.
@@ -68,7 +69,7 @@ def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     names = ", ".join(_LOGGED)
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(_LOGGED))
-        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", list(rows))  # noqa: S608
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", rows)  # noqa: S608
         return
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY predictions ({names}) FROM STDIN") as copy:

@@ -285,7 +285,10 @@ def _draws(drivers: int) -> np.ndarray:
     random = np.random.default_rng(42)
     even = np.full(drivers, 1 / drivers)
     # Of fewer than 256 none can be drawn more often than a byte holds, and of more none ever will be.
-    return np.stack([random.multinomial(drivers, even).astype(np.uint8) for _ in range(RESAMPLES)])
+    draws = np.empty((RESAMPLES, drivers), dtype=np.uint8)
+    for draw in draws:
+        draw[:] = random.multinomial(drivers, even)
+    return draws
 
 
 def _percentiles(values: np.ndarray) -> list[float]:

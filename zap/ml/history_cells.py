@@ -56,7 +56,7 @@ def read_ids(name: str, texts: Sequence[str], problems: Problems) -> pd.Series:
 
 
 def read_texts(name: str, texts: Sequence[str], problems: Problems) -> pd.Series:
-    unreadable = set()
+    refused = set()
     for row, text in enumerate(texts):
         if len(text) > _LONGEST_TEXT:
             problems[row].append(f"{name} is longer than {_LONGEST_TEXT} characters")
@@ -66,11 +66,11 @@ def read_texts(name: str, texts: Sequence[str], problems: Problems) -> pd.Series
             problems[row].append(f"{name} {_shown(text)} holds a control character")
         elif NOT_UTF8.search(text):
             problems[row].append(f"{name} {_shown(text)} is not UTF-8")
-        if NOT_UTF8.search(text):
-            # pandas on pyarrow cannot hold it.
-            unreadable.add(row)
-    if unreadable:
-        texts = ["" if row in unreadable else text for row, text in enumerate(texts)]
+        else:
+            continue
+        refused.add(row)
+    # pandas cannot hold what is not UTF-8, and nobody asks for a text of a row that is refused.
+    texts = ["" if row in refused else text for row, text in enumerate(texts)] if refused else texts
     # A million rows repeat few texts; interned, each is kept once.
     return pd.Series([intern(text) if text else None for text in texts], dtype="str")
 

@@ -104,7 +104,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             X: n rows of FEATURES, in order of their start.
             y: n charger types.
             past: what was known of each driver, `training.past_features(frame, ...)`: float64 of shape
-                (n, len(history_columns(types))). By default nothing is known of any driver.
+                (n, len(history_columns(types))). By default nothing is known of any driver. One that has room for
+                MATRIX_COLUMNS in front becomes the matrix that is fitted: these are written into it.
             categories: the known values of each category feature; by default those in X. A value that no row of X
                 has is accepted later and counts as missing.
             progress: called a few times a second with the boosting round that ended.
@@ -156,6 +157,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.population_ = population_history(
             X["charging_start_time"].to_numpy(), self.classes_.astype(object)[codes].tolist(), self.classes_.tolist()
         )
+        if past is not None and past.shape[1] == len(self.columns_):
+            # Of a million rows a copy would be a third of all memory.
+            past[:, : len(MATRIX_COLUMNS)] = self._natural(X)
+            return past, codes
         return self.matrix(X, past), codes
 
     def predict_proba(self, X: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:  # noqa: N803
@@ -223,15 +228,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return restored, (self.fitted().state(),)
 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
-        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns).
-
-        Where `past` has room for the natural columns in front of its own, it becomes the matrix itself: of a million
-        rows a copy would be a third of all memory.
-        """
+        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns)."""
         natural = self._natural(frame)
-        if past is not None and past.shape[1] == len(self.columns_):
-            past[:, : len(MATRIX_COLUMNS)] = natural
-            return past
         return np.column_stack([natural, self._no_past(frame) if past is None else past])
 
     def _no_past(self, frame: pd.DataFrame) -> np.ndarray:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.server import NoServer
+
 HERE = Path(__file__).resolve().parent
 SERVERS = HERE.parent / "servers"
 REPOSITORY = HERE.parents[2]
@@ -132,13 +134,15 @@ def train_peer(fixture: Fixture, peer: str, python: Path) -> Path:
     rows, place = fixture.folder / "history.csv.gz", fixture.folder / f"{peer}-model"
     if not rows.exists():
         _write_history(fixture, rows)
-    subprocess.run(
+    trained = subprocess.run(
         [str(python), str(SERVERS / "peer_model.py"), str(rows), str(place), *(["--mlflow"] * (peer == "mlflow"))],
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+        text=True,
     )
+    if trained.returncode:
+        raise NoServer(f"{peer} has no model: {trained.stderr.strip()[-500:]}")
     return place
 
 

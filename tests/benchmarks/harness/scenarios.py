@@ -19,7 +19,7 @@ from harness.load import Client, Load, RefusedRound, at_a_rate, measure, on_core
 from harness.machine import Cores
 from harness.programs import NAMES, MissingPeer, program, with_driver
 from harness.rounds import Measured, Ratio, alternate, ratio
-from harness.server import Program, Server
+from harness.server import NoServer, Program, Server
 
 CEILING = "ceiling"
 BATCH_ROWS = 10_000
@@ -70,6 +70,8 @@ class Bench:
                     found[name] = self.server(name)
                 except MissingPeer as reason:
                     self.missing[name] = str(reason)
+                except NoServer as reason:
+                    self.refused[name] = str(reason)
         return found
 
     def load(self, server: Server, connections: int, asked: Program | None = None) -> Callable[[], Load]:
@@ -312,13 +314,19 @@ def _after(seconds: float) -> Callable[[], bool]:
 
 
 def _training_ended(server: Server) -> Callable[[], bool]:
-    """Starts a training; whether it has ended."""
-    reply, text = server.ask("POST", "/train-model", headers={"Prefer": "respond-async"})
-    if reply.status != http.client.ACCEPTED:
-        raise RefusedRound(f"/train-model answers {reply.status} {text[:300]!r}")
-    place, end = reply.headers["Location"], time.monotonic() + _LONGEST_TRAINING_SECONDS
+    """Starts a training once the load has come for a second; whether it has ended."""
+    begin, place = time.monotonic() + 1, ""
 
     def ended() -> bool:
+        nonlocal place
+        if time.monotonic() < begin:
+            return False
+        if not place:
+            reply, text = server.ask("POST", "/train-model", headers={"Prefer": "respond-async"})
+            if reply.status != http.client.ACCEPTED:
+                raise RefusedRound(f"/train-model answers {reply.status} {text[:300]!r}")
+            place = reply.headers["Location"]
+        end = begin + _LONGEST_TRAINING_SECONDS
         status = json.loads(server.ask("GET", place)[1])["status"]
         if status not in {"running", "finished"} or time.monotonic() > end:
             raise RefusedRound(f"the training did not end well: {status}")

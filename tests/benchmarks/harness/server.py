@@ -141,5 +141,6 @@ def uvicorn(app: str, folder: Path, python: str | Path = sys.executable) -> list
     """The command that serves an ASGI app as `zap serve` does: one process, uvloop, httptools, no access log."""
     return [
         str(python), "-m", "uvicorn", "--app-dir", str(folder), app, "--host", "127.0.0.1", "--port", "{port}",
-        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header", "--log-level", "warning",
+        "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header", "--no-proxy-headers",
+        "--log-level", "warning",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Annotated
 from litestar import Litestar, post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
+from settled import settle
 
 
 class Request(Struct, forbid_unknown_fields=True):
@@ -40,4 +41,4 @@ async def predict(data: JSONBody[Request]) -> Reply:
     return ANSWER
 
 
-app = Litestar([predict], openapi_config=None, logging_config=None)
+app = Litestar([predict], openapi_config=None, logging_config=None, on_startup=[settle])

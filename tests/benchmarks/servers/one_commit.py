@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Litestar, post
 from litestar.datastructures import State
 from litestar.params import RawBody
+from settled import settle
 
 from zap.controllers.schemas import PredictReply
 from zap.db.driver_histories import DriverHistories
@@ -31,6 +32,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         driver_histories=DriverHistories(engine),
         prediction_log=PredictionLog(engine),
     )
+    settle()
     yield
     app.state.driver_histories.close()
     engine.dispose()

@@ -1,0 +1,9 @@
+"""What zap does when it starts, for those that it is compared with: Python looks for cycles seldom."""
+
+import gc
+
+
+def settle():
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
