@@ -1,9 +1,11 @@
 """Files of many requests and of their answers: CSV, NDJSON and Parquet, told apart by their names."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -12,11 +14,12 @@ import msgspec
 from zap.errors import MalformedCsv, UnusableFile
 from zap.ml.batch import GROUP_LINES, Lines, Refusal, cells_as_json, check_columns, csv_records
 from zap.ml.features import NUMBERS
-from zap.ml.request import VEHICLE_ID
+from zap.ml.request import FIELDS, VEHICLE_ID
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 _NUMBERS = frozenset(feature.name for feature in NUMBERS)
 _PIECE = 2**16
+_encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Record:
         """The request as far as it can be read: nothing of what is no JSON object."""
         try:
             found = msgspec.json.decode(b"" if isinstance(self.text, Refusal) else self.text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -91,14 +94,12 @@ def read_file(path: Path) -> Iterator[Source]:
     try:
         with path.open("rb") as file:
             yield readers[file_format(path)](file, path)
-    except UnicodeDecodeError:
-        raise MalformedCsv(f"{path.name} is not UTF-8") from None
     except OSError as error:
         raise UnusableFile(f"{path.name}: {error.strerror or error}") from None
 
 
 def _read_csv(file: IO[bytes], path: Path) -> Source:
-    columns, found = csv_records(line.decode() for line in file)
+    columns, found = csv_records(_decoded(file, path))
 
     def records() -> Iterator[Record]:
         for line, cells in found:
@@ -108,6 +109,14 @@ def _read_csv(file: IO[bytes], path: Path) -> Source:
                 yield Record(line, cells_as_json(columns, cells), dict(zip(columns, cells, strict=True)))
 
     return Source(records(), columns, None, file.tell, path.stat().st_size)
+
+
+def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
+    try:
+        for line in file:
+            yield line.decode()
+    except UnicodeDecodeError:
+        raise MalformedCsv(f"{path.name} is not UTF-8") from None
 
 
 def _read_ndjson(file: IO[bytes], path: Path) -> Source:
@@ -138,18 +147,21 @@ def _read_parquet(file: IO[bytes], path: Path) -> Source:
             for values in batch.to_pylist():
                 read += 1
                 request = {name: _plain(name, values[name]) for name in columns}
-                yield Record(read, msgspec.json.encode(request, enc_hook=str), values)
+                yield Record(read, _encoder.encode(request), values)
 
     return Source(records(), columns, opened.schema_arrow, lambda: read, opened.metadata.num_rows)
 
 
 def _plain(name: str, value: Any) -> Any:
     """A value of Parquet as it stands in JSON: NaN is how some tools write what is missing."""
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if value != value:  # noqa: PLR0124 - the quickest test for NaN
             return None
-        # So are whole numbers written by tools that know no missing integer.
-        return int(value) if name == VEHICLE_ID and value.is_integer() else value
+        if not math.isfinite(value):
+            # JSON has no such number, and would have null in its place: the text is refused as in CSV.
+            return str(value)
+        # Tools that know no missing integer write whole numbers as floats.
+        return int(value) if name == VEHICLE_ID and value == int(value) else value
     return value
 
 
@@ -187,8 +199,16 @@ class _NdjsonOutput:
         self._file = file
 
     def write(self, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]) -> None:
-        rows = [{**record.request(), **answer} for record, answer in zip(records, answers, strict=True)]
+        rows = [{**_beside(record), **answer} for record, answer in zip(records, answers, strict=True)]
         self._file.write(msgspec.json.Encoder().encode_lines(rows).decode())
+
+
+def _beside(record: Record) -> dict[str, Any]:
+    """The fields of a row; what else a refused row holds is kept apart, that no name is there twice."""
+    sent = record.request()
+    fields = {name: value for name, value in sent.items() if name in FIELDS}
+    others = {name: value for name, value in sent.items() if name not in FIELDS}
+    return {**fields, "other_fields": others} if others else fields
 
 
 class _CsvOutput:

@@ -1,8 +1,6 @@
 """Many requests answered at once, for the server and the command line: the page that joins ml/ and db/."""
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,20 +15,8 @@ from zap.ml.inference import Answer, Predictor
 from zap.ml.request import START
 from zap.ml.user_history import UserHistory
 
-# As many as a training takes by default: what is asked one by one is answered by another thread meanwhile.
+# Through the trees: as many as a training takes by default.
 _THREADS = 2
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """While a batch is worked on, Python looks for no cycles: it makes none, and much is there to look at."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Answered(NamedTuple):

@@ -167,6 +167,14 @@ class DatabaseUnavailable(ZapError):
     exit_code = 15
 
 
+class TooBusy(ZapError):
+    """Others are in front, and it takes too long to wait for them: the same request is answered later."""
+
+    title = "Too much is asked at once"
+    status_code = 503
+    exit_code = 25
+
+
 class DatabaseBehind(ZapError):
     title = "The database has to be upgraded"
     status_code = 503

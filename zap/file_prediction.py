@@ -16,6 +16,7 @@ from zap.db.tables import utc_now
 from zap.errors import InvalidRequest, ZapError
 from zap.ml.batch import GROUP_LINES, Refusal, WallTime, refusals
 from zap.ml.inference import Answer, Predictor
+from zap.ml.request import FIELDS
 from zap.progress import Progress, no_progress
 
 
@@ -98,7 +99,7 @@ class FilePrediction:
                 rows += len(group)
                 if opened.columns is None:
                     for record in group:
-                        columns |= dict.fromkeys(record.request())
+                        columns |= dict.fromkeys(name for name in record.request() if name in FIELDS)
                 if check:
                     found = [*self._errors(group)]
                     # Nobody reads more than are shown: the rest are counted.

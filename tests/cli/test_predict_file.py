@@ -2,12 +2,13 @@
 
 import csv
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from zap.batch_file import read_file
 from zap.cli import main
@@ -231,6 +232,62 @@ def test_rows_of_another_width_and_lines_that_are_no_json(sqlite_files, good_req
     with pytest.raises(InvalidRequest) as caught:
         sqlite_files.predict(tmp_path / "in.ndjson", tmp_path / "out.csv", skip=False)
     assert [error["line"] for error in caught.value.details["errors"]] == [1, 3]
+
+
+def test_a_line_that_is_not_utf_8_is_a_bad_row(sqlite_files, good_request, tmp_path):
+    row = json.dumps(good_request).encode()
+    (tmp_path / "in.ndjson").write_bytes(row + b"\n" + row.replace(b"Commuter", b"\xff") + b"\n" + row)
+
+    for kind in ("csv", "ndjson", "parquet"):
+        report = sqlite_files.predict(tmp_path / "in.ndjson", tmp_path / f"out.{kind}", skip=True)
+        assert (report.answered, report.skipped) == (2, 1)
+    with pytest.raises(InvalidRequest) as caught:
+        sqlite_files.predict(tmp_path / "in.ndjson", tmp_path / "out.csv", skip=False)
+    assert [error["line"] for error in caught.value.details["errors"]] == [2]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf")])
+def test_infinity_in_parquet_is_refused_and_not_missing(sqlite_files, requests, write, tmp_path, number):
+    requests[1] |= {"temperature_c": number}
+    source = write("in.parquet", requests[:3])
+
+    with pytest.raises(InvalidRequest) as caught:
+        sqlite_files.predict(source, tmp_path / "out.csv", skip=False)
+
+    assert [(error["line"], error["pointer"]) for error in caught.value.details["errors"]] == [(2, "#/temperature_c")]
+
+
+def test_decimals_in_parquet_are_numbers(sqlite_files, requests, tmp_path):
+    frame = pd.DataFrame(requests[:3])
+    decimals = frame.assign(
+        distance_driven_km=[Decimal("0.10"), Decimal("1.50"), Decimal("2.00")],
+        vehicle_id=[Decimal(7), Decimal(8), None],
+    )
+    decimals.to_parquet(tmp_path / "in.parquet", index=False)
+
+    assert sqlite_files.predict(tmp_path / "in.parquet", tmp_path / "out.csv", skip=False).answered == 3
+
+    with sqlite_files.engine.connect() as connection:
+        logged = [json.loads(text) for text in connection.scalars(select(InferenceInput.input_data_json))][-3:]
+    assert [row["distance_driven_km"] for row in logged] == [0.1, 1.5, 2]
+    assert [row["vehicle_id"] for row in logged] == [7, 8, None]
+
+
+def test_names_of_a_bad_line_that_are_also_those_of_answers_are_kept_apart(sqlite_files, good_request, tmp_path):
+    others = {"predicted_class": "mine", "errors": "mine", "line": 7}
+    (tmp_path / "in.ndjson").write_text(f"{json.dumps(good_request)}\n{json.dumps(good_request | others)}\n")
+
+    for kind in ("csv", "ndjson", "parquet"):
+        sqlite_files.predict(tmp_path / "in.ndjson", tmp_path / f"out.{kind}", skip=True)
+
+    _, bad = [json.loads(line) for line in (tmp_path / "out.ndjson").read_text().splitlines()]
+    assert bad["other_fields"] == others
+    assert bad["line"] == 2
+    assert len(bad["errors"]) == 3
+    assert bad["user_type"] == good_request["user_type"]
+    for frame in (pd.read_csv(tmp_path / "out.csv"), pd.read_parquet(tmp_path / "out.parquet")):
+        assert [*frame.columns] == [*good_request, *ANSWER, "errors"]
+        assert frame["predicted_class"].isna().tolist() == [False, True]
 
 
 def test_a_column_that_is_no_field_is_told_and_nothing_is_done(sqlite_files, requests, write, logged, tmp_path):

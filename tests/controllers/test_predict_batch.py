@@ -1,16 +1,23 @@
 """POST /predict/batch: many rows, each logged like a request, then answered."""
 
+import asyncio
+import copy
 import json
 import re
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from litestar.testing import TestClient
 from sqlalchemy import event, func, select, text
+from structlog.testing import capture_logs
 
 from zap.app import create_app
+from zap.batch_prediction import BatchPrediction
+from zap.controllers import batches
 from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
 
@@ -247,11 +254,14 @@ def test_a_bad_document_is_refused(sqlite_client, rows, body, status, on_error):
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "text/csv; charset=latin-1"])
-def test_another_content_type_is_refused_with_those_that_are_taken(sqlite_client, kind):
-    reply = send(sqlite_client, "x", kind)
-
-    assert reply.status_code == 415
-    assert "latin-1" in reply.text or NDJSON in reply.json()["detail"]
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_another_content_type_is_refused_with_those_that_are_taken(sqlite_client, kind, path):
+    for sent in (kind, "application/json; charset=utf-16"):
+        reply = sqlite_client.post(path, content=b"x", headers={"Content-Type": sent})
+        assert reply.status_code == 415
+        assert any(word in reply.json()["detail"] for word in ("latin-1", "utf-16", "application/json"))
+    same = sqlite_client.post(path, content=b"x", headers={"Content-Type": 'application/json; charset="UTF-8"'})
+    assert same.status_code == 400
 
 
 def test_another_on_error_is_refused(sqlite_client):
@@ -414,6 +424,18 @@ def test_bad_lines_are_answered_in_their_place(client, good_request, rows):
     assert len(rows(client.app, Prediction)) - before[1] == len(logged)
 
 
+def test_a_line_that_is_not_utf_8_is_answered_in_its_place(sqlite_client, good_request):
+    row = json.dumps(good_request).encode()
+    bad = row.replace(b"Commuter", b"Comm\xffter")
+
+    first, second, third = lines_of(send(sqlite_client, b"\n".join([row, bad, row]), NDJSON))
+
+    assert "errors" not in first
+    assert "errors" not in third
+    assert second["line"] == 2
+    assert "UTF-8" in second["errors"][0]["detail"]
+
+
 def test_blank_lines_are_ignored_and_counted_as_lines(sqlite_client, good_request):
     row = json.dumps(good_request)
 
@@ -494,6 +516,104 @@ def test_when_the_log_cannot_be_written_nothing_is_answered(client, good_request
     assert reply.json()["type"] == "urn:zap:problem:log-unavailable"
     assert "gone" not in reply.text
     assert counts(client.app, rows) == before
+
+
+# Among others.
+
+
+def test_a_batch_behind_one_that_takes_long_is_told_so(sqlite_client, good_request, monkeypatch):
+    monkeypatch.setattr(batches, "_PATIENCE_SECONDS", 0.05)
+    begun, over = threading.Event(), threading.Event()
+    predict = BatchPrediction.predict
+
+    def slowly(*arguments):
+        begun.set()
+        over.wait(20)
+        return predict(*arguments)
+
+    monkeypatch.setattr(BatchPrediction, "predict", slowly)
+    line = json.dumps(good_request)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(send, sqlite_client, line, NDJSON)
+        begun.wait(20)
+        behind = send(sqlite_client, {"inputs": [good_request]})
+        over.set()
+
+    assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
+    assert behind.json()["type"] == "urn:zap:problem:too-busy"
+    assert "in front" in behind.json()["detail"]
+    assert len(lines_of(first.result())) == 1
+    assert send(sqlite_client, {"inputs": [good_request]}).status_code == 200
+
+
+def test_work_that_is_cancelled_is_over_before_the_next_begins():
+    over = threading.Event()
+
+    async def cancelled():
+        task = asyncio.create_task(batches._apart(lambda: time.sleep(0.1) or over.set()))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert over.is_set()
+
+    asyncio.run(cancelled())
+
+
+def ask_directly(app, kind, messages):
+    """The app's reply to a request that comes in these messages, as status and body."""
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/predict/batch", "raw_path": b"/predict/batch", "root_path": "", "query_string": b"",
+        "headers": [(b"content-type", kind.encode())], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+    }  # fmt: skip
+    messages, sent = iter(messages), []
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+def test_a_client_that_goes_away_in_its_body_leaves_no_error(sqlite_client):
+    piece = {"type": "http.request", "body": b'{"inputs": [', "more_body": True}
+    with capture_logs() as logs:
+        ask_directly(sqlite_client.app, "application/json", [piece, {"type": "http.disconnect"}])
+
+    assert logs == []
+
+
+def test_rows_refused_alone_are_counted_and_leave_one_line(sqlite_client, good_request):
+    refused = sqlite_client.app.state.refused_requests
+    with capture_logs() as logs:
+        send(sqlite_client, {"inputs": [{}, good_request, []]}, on_error="skip")
+        send(sqlite_client, "{}\nx\n\n[]", NDJSON)
+
+    assert [(one["event"], one["rows"], one["of"]) for one in logs] == [("refused rows", 2, 3), ("refused rows", 3, 3)]
+    assert sqlite_client.get("/health/ready").json()["refused_requests"] == refused + 5
+
+
+def test_the_version_that_answers_is_the_one_that_serves_when_it_is_its_turn(sqlite_client, good_request, monkeypatch):
+    """Not the one that served when the body began to come."""
+    production = sqlite_client.app.state.production
+    old = production.predictor
+    read_body = batches._read_body
+    newer = copy.copy(old)
+    newer.model_version = 2
+
+    async def meanwhile(*arguments):
+        monkeypatch.setattr(type(production), "predictor", property(lambda _: newer))
+        return await read_body(*arguments)
+
+    monkeypatch.setattr(batches, "_read_body", meanwhile)
+
+    (answer,) = send(sqlite_client, {"inputs": [good_request]}).json()["predictions"]
+
+    assert answer["model_version"] == 2
 
 
 # On a real socket.

@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+import structlog
 from litestar import Controller, Request, Response, Router, post
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from zap.batch_prediction import Answered, BatchPrediction, uncollected
+from zap.batch_prediction import Answered, BatchPrediction
 from zap.controllers.line_stream import NDJSON, Line, LineStream
+from zap.controllers.parameters import media_type
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import BatchReply, FieldError, PredictReply, RefusedRow
 from zap.db.prediction_log import Logged
 from zap.db.tables import utc_now
-from zap.errors import BatchTooLarge, DatabaseUnavailable, UnsupportedMediaType
+from zap.errors import BatchTooLarge, TooBusy
 from zap.ml.batch import Refusal, Rows, invalid_batch, placed, read_csv, read_json, refusals
 from zap.settings import Settings
 
@@ -24,7 +28,10 @@ JSON, CSV = "application/json", "text/csv"
 # How long a batch waits for those in front of it.
 _PATIENCE_SECONDS = 30
 
+_Done = TypeVar("_Done")
+
 _encoder = msgspec.json.Encoder()
+log = structlog.get_logger(__name__)
 
 
 class BatchController(Controller):
@@ -66,32 +73,22 @@ class BatchController(Controller):
         is not answered.
         """
         received_at = utc_now()
-        kind = _kind(request)
+        kind = media_type(request, JSON, CSV, NDJSON)
         settings: Settings = state.settings
         batches = BatchPrediction(state.engine, state.driver_histories, settings.wall_time)
-        predictor = state.production.predictor
         if kind == NDJSON:
 
             async def answer(lines: Sequence[Line]) -> bytes:
                 async with self._one_at_a_time():
-                    # Another version may have begun to serve meanwhile.
                     return await _answer_lines(batches, lines, state)
 
             return LineStream(request, answer, state.stopping)
         body = await _read_body(request, settings.batch_bytes)
+        if body is None:
+            return Response(b"", media_type=JSON)  # type: ignore[arg-type] # to nobody
+        read = partial(read_json if kind == JSON else read_csv, body, settings.batch_rows)
         async with self._one_at_a_time():
-
-            def work() -> tuple[Rows, Answered]:
-                rows = (read_json if kind == JSON else read_csv)(body, settings.batch_rows)
-                completed = batches.complete(rows.texts, predictor, received_at)
-                if on_error == "fail" and (refused := refusals(completed)):
-                    raise invalid_batch(refused, rows.lines)
-                return rows, batches.answer(completed, predictor, received_at)
-
-            with uncollected():
-                rows, answered = await asyncio.to_thread(work)
-                logged = await state.prediction_log.record_all(answered.to_log)
-                content = await asyncio.to_thread(_reply, rows, answered, logged)
+            content = await _answer_rows(batches, read, received_at, state, skip=on_error == "skip")
         return Response(content, media_type=JSON)  # type: ignore[arg-type] # encoded already, off the event loop
 
     @asynccontextmanager
@@ -99,29 +96,15 @@ class BatchController(Controller):
         try:
             await asyncio.wait_for(self._turn.acquire(), _PATIENCE_SECONDS)
         except TimeoutError:
-            raise DatabaseUnavailable("the batches in front of this one take too long") from None
+            raise TooBusy("the batches in front of this one take too long") from None
         try:
             yield
         finally:
             self._turn.release()
 
 
-def _kind(request: Request[Any, Any, State]) -> str:
-    """The media type of the body.
-
-    Raises:
-        UnsupportedMediaType: it is none of the three, or in another encoding than UTF-8.
-    """
-    kind, options = request.content_type
-    if kind not in {JSON, CSV, NDJSON}:
-        raise UnsupportedMediaType(f"send the header Content-Type: {JSON}, {CSV} or {NDJSON}")
-    if (charset := options.get("charset", "utf-8")).lower() not in {"utf-8", "utf8", "us-ascii"}:
-        raise UnsupportedMediaType(f"the body is in {charset[:40]}; send it in UTF-8")
-    return kind
-
-
-async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes:
-    """The whole body, of which no more is ever held than it may have.
+async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes | None:
+    """The whole body, of which no more is ever held than it may have; None where the client has gone away.
 
     Raises:
         BatchTooLarge: it has more bytes.
@@ -129,14 +112,36 @@ async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> byte
     too_large = BatchTooLarge(f"the body may have {most_bytes:,} bytes (ZAP_BATCH_BYTES); NDJSON has no such limit")
     if (request.content_length or 0) > most_bytes:
         raise too_large
-    pieces = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > most_bytes:
+    body = bytearray()
+    while True:
+        message: Any = await request.receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > most_bytes:
             raise too_large
-        pieces.append(piece)
-    return b"".join(pieces)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _answer_rows(
+    batches: BatchPrediction, read: Callable[[], Rows], received_at: datetime, state: State, *, skip: bool
+) -> bytes:
+    """The reply to a whole batch, once all of it is in the database."""
+    # The version that serves when it is its turn.
+    predictor = state.production.predictor
+
+    def work() -> tuple[Rows, Answered]:
+        rows = read()
+        completed = batches.complete(rows.texts, predictor, received_at)
+        if not skip and (refused := refusals(completed)):
+            raise invalid_batch(refused, rows.lines)
+        return rows, batches.answer(completed, predictor, received_at)
+
+    rows, answered = await _apart(work)
+    logged = await state.prediction_log.record_all(answered.to_log)
+    _note_refused_rows(state, answered)
+    return await _apart(lambda: _reply(rows, answered, logged))
 
 
 def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged]) -> bytes:
@@ -152,14 +157,34 @@ def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged]) -> bytes:
 async def _answer_lines(batches: BatchPrediction, lines: Sequence[Line], state: State) -> bytes:
     """A line for each line, once all are in the database."""
     received_at = utc_now()
+    # Another version may have begun to serve since the group before.
     predictor = state.production.predictor
-    answered = await asyncio.to_thread(batches.predict, [text for _, text in lines], predictor, received_at)
+    answered = await _apart(lambda: batches.predict([text for _, text in lines], predictor, received_at))
     logged = await state.prediction_log.record_all(answered.to_log)
+    _note_refused_rows(state, answered)
 
     def refused(place: int, refusal: Refusal) -> RefusedRow:
         return _refused_row(refusal.errors, lines[place][0])
 
-    return await asyncio.to_thread(lambda: _encoder.encode_lines(_predictions(answered, logged, refused)))
+    return await _apart(lambda: _encoder.encode_lines(_predictions(answered, logged, refused)))
+
+
+async def _apart(work: Callable[[], _Done]) -> _Done:
+    """Work in a thread. Cancelled in the middle it waits until that is over: only then is it another's turn."""
+    working = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
+
+
+def _note_refused_rows(state: State, answered: Answered) -> None:
+    """Rows that are refused one by one are counted like refused requests, and leave one line together."""
+    n = len(answered.rows) - len(answered.to_log)
+    if n:
+        state.refused_requests += n
+        log.info("refused rows", rows=n, of=len(answered.rows), refused_requests=state.refused_requests)
 
 
 def _predictions(

@@ -11,6 +11,9 @@ from zap.ml.json_body import LARGEST_ID
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many")]
 Before = Annotated[int | None, QueryParameter(name="before", ge=0, le=LARGEST_ID, description="older than this number")]
 
+# ASCII is a part of it.
+_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+
 
 def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:
     """Refuse a body that does not say that it is JSON.
@@ -20,6 +23,21 @@ def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:
     """
     if body.strip() and request.content_type[0] != "application/json":
         raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
+
+
+def media_type(request: Request[Any, Any, Any], *kinds: str) -> str:
+    """Which of these the body is in.
+
+    Raises:
+        UnsupportedMediaType: it is in none of them, or in another encoding than UTF-8.
+    """
+    kind, options = request.content_type
+    if kind not in kinds:
+        *others, last = kinds
+        raise UnsupportedMediaType(f"send the header Content-Type: {', '.join(others)}{' or ' * bool(others)}{last}")
+    if (charset := options.get("charset", "utf-8")).lower() not in _UTF_8:
+        raise UnsupportedMediaType(f"the body is in {charset[:40]}; send it in UTF-8")
+    return kind
 
 
 def check_number(request: Request[Any, Any, Any], number: int, what: str, ending: str = "") -> None:

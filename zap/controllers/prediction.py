@@ -13,21 +13,20 @@ from litestar.params import FromPath, RawBody
 from litestar.serialization import encode_json
 from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
 
-from zap.controllers.parameters import check_number
+from zap.controllers.parameters import check_number, media_type
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import PredictionRecord, PredictReply
 from zap.db.driver_histories import DriverHistories
 from zap.db.drivers import driver_facts, has_gaps
 from zap.db.prediction_log import read_prediction
 from zap.db.tables import utc_now
-from zap.errors import UnsupportedMediaType
+from zap.ml.batch import LARGEST_ROW
 from zap.ml.cells import to_seconds
 from zap.ml.inference import Predictor
 from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import Settings
 
-# One flat object; 64 KiB is generous, and the whole of it is logged.
-_LARGEST_BODY = 65536
+_LARGEST_BODY = LARGEST_ROW
 
 
 async def _answer(state: State, body: bytes) -> PredictReply:
@@ -102,8 +101,7 @@ class PredictionController(Controller):
     )
     async def predict(self, request: Request[Any, Any, State], body: RawBody, state: State) -> PredictReply:
         """The request and its prediction are committed before this answer is sent; if that fails there is none."""
-        if request.content_type[0] != "application/json":
-            raise UnsupportedMediaType("send the header Content-Type: application/json")
+        media_type(request, "application/json")
         return await _answer(state, body)
 
     @get(

@@ -382,7 +382,9 @@ class Ready(Struct):
     model_file_restored: Annotated[
         dict[str, Any] | None, Meta(description="when and why the model file was restored from the database, if it was")
     ]
-    refused_requests: Annotated[int, Meta(description="4xx replies of this process since its start")]
+    refused_requests: Annotated[
+        int, Meta(description="4xx replies of this process since its start, and rows refused alone")
+    ]
 
 
 class Problem(Struct, omit_defaults=True):

@@ -32,7 +32,7 @@ from zap.ml.request import (
     unknown_request_field,
 )
 
-# A row is no larger than a body of /predict.
+# One flat object, as a row or as the body of /predict; 64 KiB is generous, and the whole of it is logged.
 LARGEST_ROW = 65_536
 # Lines of NDJSON that are committed together, and the most bytes of them.
 GROUP_LINES = 1_000
@@ -42,7 +42,7 @@ INPUTS = "inputs"
 _WANTED = '{"inputs": [...]} with a request in each place'
 _DELIMITERS = (",", ";", "\t")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# So are whole numbers written by tools that know no missing integer.
+# How tools that know no missing integer write whole numbers.
 _WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
 _NUMBERS = frozenset({*(feature.name for feature in NUMBERS), VEHICLE_ID})
 
@@ -363,7 +363,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | Refusal) -> Any:
         return None
     try:
         return decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
