@@ -13,7 +13,7 @@ from zap.ml.batch import Refusal, Row, WallTime, completed, read_rows
 from zap.ml.cells import to_seconds
 from zap.ml.inference import Answer, Predictor
 from zap.ml.request import START
-from zap.ml.user_history import UserHistory
+from zap.ml.user_history import UserHistory, nobody
 
 # Through the trees: as many as a training takes by default.
 _THREADS = 2
@@ -76,8 +76,7 @@ class BatchPrediction:
         return self.answer(self.complete(texts, predictor, received_at), predictor, received_at)
 
     def _pasts(self, rows: Sequence[Row], predictor: Predictor) -> list[UserHistory]:
-        nobody = UserHistory(len(predictor.types))
-        pasts = [nobody] * len(rows)
+        pasts = [nobody(len(predictor.types))] * len(rows)
         asking = [place for place, row in enumerate(rows) if row.user_id is not None]
         asked = [(rows[place].user_id, to_seconds((rows[place].values or {})[START])) for place in asking]
         for place, past in zip(asking, self._histories.read_many(asked, predictor.types) if asked else (), strict=True):

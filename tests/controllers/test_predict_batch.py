@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from zap.app import create_app
 from zap.batch_prediction import BatchPrediction
-from zap.controllers import batches
+from zap.controllers import batches, line_stream
+from zap.controllers.line_stream import LineStream
 from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
 
@@ -614,6 +615,100 @@ def test_the_version_that_answers_is_the_one_that_serves_when_it_is_its_turn(sql
     (answer,) = send(sqlite_client, {"inputs": [good_request]}).json()["predictions"]
 
     assert answer["model_version"] == 2
+
+
+def test_no_more_batches_than_there_is_room_for_are_open(sqlite_client, monkeypatch):
+    """Each that ends, well or not, makes room."""
+    monkeypatch.setattr(batches, "_MOST_OPEN", 1)
+    for body, status in (("x", 400), ('{"inputs": []}', 200), ('{"inputs": []}', 200)):
+        assert send(sqlite_client, body).status_code == status
+    monkeypatch.setattr(batches, "_MOST_OPEN", 0)
+
+    refused = send(sqlite_client, "", NDJSON)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["type"] == "urn:zap:problem:too-busy"
+
+
+# A stream whose client reads when it likes.
+
+
+class Talk:
+    """A conversation in which a line is a piece, is answered with ten thousand bytes, and read as it is told."""
+
+    def __init__(self, pieces, pause=0.0):
+        self.pieces, self.pause = pieces, pause
+        self.taken, self.groups, self.sent = 0, [], b""
+        self.reads, self.answered = asyncio.Event(), asyncio.Event()
+
+    async def receive(self):
+        if self.taken == self.pieces:
+            await asyncio.sleep(60)
+        self.taken += 1
+        await asyncio.sleep(self.pause)
+        return {"type": "http.request", "body": b"{}\n", "more_body": self.taken < self.pieces}
+
+    async def send(self, message):
+        await self.reads.wait()
+        self.sent += message.get("body", b"")
+
+    async def answer(self, lines):
+        self.groups.append(len(lines))
+        self.answered.set()
+        return b"x" * 9_999 * len(lines) + b"\n"
+
+    async def run(self):
+        conversation = LineStream(None, self.answer, asyncio.Event()).to_asgi_response()
+        await conversation({}, self.receive, self.send)
+
+
+def test_answers_that_nobody_reads_end_the_reading_and_are_all_read_later(monkeypatch):
+    monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
+    monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
+
+    async def talk():
+        talk = Talk(200)
+        task = asyncio.create_task(talk.run())
+        await asyncio.sleep(0.1)
+        assert talk.taken < 50
+        talk.reads.set()
+        await asyncio.wait_for(task, 10)
+        assert talk.sent.count(b"x") == 200 * 9_999
+        assert talk.sent.count(b"\n") == len(talk.groups) == 40
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("pieces", [200, 3])
+def test_who_reads_nothing_is_let_go(monkeypatch, pieces):
+    """When much is unread, and when all is answered."""
+    monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
+    monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
+    monkeypatch.setattr(line_stream, "_UNREAD_SECONDS", 0.1)
+
+    async def talk():
+        talk = Talk(pieces)
+        with capture_logs() as logs:
+            await asyncio.wait_for(talk.run(), 5)
+        assert talk.sent == b""
+        assert ["let go" in one["event"] for one in logs] == [True]
+
+    asyncio.run(talk())
+
+
+def test_a_line_that_trickles_waits_no_longer_than_it_says(monkeypatch):
+    monkeypatch.setattr(line_stream, "_WAITING_SECONDS", 0.4)
+
+    async def talk():
+        talk = Talk(1_000, pause=0.3)
+        talk.reads.set()
+        task = asyncio.create_task(talk.run())
+        await asyncio.wait_for(talk.answered.wait(), 10)
+        task.cancel()
+        # The second comes 0.3 s after the first, and is answered with it; the third would come after 0.6 s.
+        assert talk.groups[0] <= 2
+
+    asyncio.run(talk())
 
 
 # On a real socket.

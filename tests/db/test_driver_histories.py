@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+import structlog
 from sqlalchemy import delete, event, insert, text, update
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
@@ -20,7 +21,7 @@ from zap.errors import DatabaseUnavailable
 from zap.ml.cells import to_seconds
 from zap.ml.history import clean_history, population_history
 from zap.ml.training import mix_of, past_features
-from zap.ml.user_history import history_columns
+from zap.ml.user_history import PastSession, UserHistory, history_columns
 
 TYPES = ("A", "B")
 NOW = to_seconds(datetime.fromisoformat("2024-03-01T12:00:00"))
@@ -297,3 +298,68 @@ def test_many_threads_see_the_same(engine, patient):
         thread.join()
 
     assert wrong == []
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_many_moments_of_a_driver_are_read_in_one_walk(engine, patient, monkeypatch, warm):
+    """Each as `read` gives it alone, with equal starts too; what was given out stays as it was."""
+    starts = [f"2024-02-{day:02d}T{hour:02d}:00:00" for day in range(1, 21) for hour in (8, 8, 18)]
+    ends = [start.replace("T08", "T19") if place % 3 else None for place, start in enumerate(starts)]
+    add(
+        engine,
+        *[
+            session(
+                f"u{place % 2}",
+                "AB C"[place % 4],
+                start,
+                charging_end_time=end and datetime.fromisoformat(end),
+                energy_consumed_kwh=float(place),
+                state_of_charge_start=float(place),
+            )
+            for place, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ],
+    )
+    moments = [to_seconds(datetime.fromisoformat(start)) + more for start in reversed(starts) for more in (0, 1)]
+    asked = [(user, at) for at in [*moments, NOW, 0] for user in ("u0", "u1", "nobody", None)]
+    histories = DriverHistories(engine)
+    if warm:
+        histories.read_many(asked, TYPES)
+    read, parsed = driver_histories.read_past_session, []
+    monkeypatch.setattr(driver_histories, "read_past_session", lambda *row: parsed.append(1) or read(*row))
+
+    found = histories.read_many(asked, TYPES)
+
+    assert len(parsed) <= 2 * len(starts)
+    alone = DriverHistories(engine)
+    for (user, at), history in zip(asked, found, strict=True):
+        expected = alone.read(user, at, TYPES)
+        assert history.sessions == expected.sessions
+        assert np.array(history.features(at, MIX)).tobytes() == np.array(expected.features(at, MIX)).tobytes()
+
+
+def test_a_copy_and_its_original_do_not_change_each_other():
+    original = UserHistory(2)
+    sessions = [PastSession(n * 3_600, n % 2, n * 3_600 + 60, 1.0 + n, 2.0, 30.0, 40.0) for n in range(30)]
+    for one in sessions[:20]:
+        original.observe(one)
+    before = features(original)
+
+    copied = original.copy()
+    for one in sessions[20:]:
+        copied.observe(one)
+
+    assert features(original) == before
+    for one in sessions[20:]:
+        original.observe(one)
+    assert features(original) == features(copied)
+
+
+def test_what_is_asked_in_a_thread_belongs_to_the_request_in_the_log(engine):
+    histories = DriverHistories(engine)
+
+    async def ask():
+        with structlog.contextvars.bound_contextvars(request_id="mine"):
+            return await histories.apart(structlog.contextvars.get_contextvars)
+
+    assert asyncio.run(ask()) == {"request_id": "mine"}
+    histories.close()

@@ -12,6 +12,7 @@ import structlog
 from litestar import Controller, Request, Response, Router, post
 from litestar.datastructures import State
 from litestar.params import QueryParameter
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from zap.batch_prediction import Answered, BatchPrediction
 from zap.controllers.line_stream import NDJSON, Line, LineStream
@@ -28,10 +29,32 @@ JSON, CSV = "application/json", "text/csv"
 # How long a batch waits for those in front of it.
 _PATIENCE_SECONDS = 30
 
+# A body that is read whole may have ZAP_BATCH_BYTES, and takes some times as much.
+_MOST_OPEN = 16
+
 _Done = TypeVar("_Done")
 
 _encoder = msgspec.json.Encoder()
 log = structlog.get_logger(__name__)
+
+
+def few_at_once(app: ASGIApp) -> ASGIApp:
+    """Around the route: no more requests are open at once than there is memory for; the others are told before a body
+    is read.
+    """
+    is_open = 0
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal is_open
+        if is_open >= _MOST_OPEN:
+            raise TooBusy(f"{_MOST_OPEN} batches are open already")
+        is_open += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            is_open -= 1
+
+    return limited
 
 
 class BatchController(Controller):
@@ -51,6 +74,7 @@ class BatchController(Controller):
         # The bodies that are read whole have a limit of their own; NDJSON has none.
         request_max_body_size=None,
         responses=problem_specs(400, 401, 413, 415, 422, 503),
+        middleware=[few_at_once],
     )
     async def predict(
         self,

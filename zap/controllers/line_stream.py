@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, Self
 
 import msgspec
+import structlog
 from litestar import Request, Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -15,11 +16,17 @@ from zap.controllers.problems import problem_of
 from zap.errors import LogUnavailable
 from zap.ml.batch import GROUP_BYTES, GROUP_LINES, Lines, Refusal
 
+log = structlog.get_logger(__name__)
+
 NDJSON = "application/x-ndjson"
 # Lines do not wait longer than this (seconds) for others to be committed with.
 _WAITING_SECONDS = 1.0
-# Answers that a client has not read yet: beyond this they wait in an unnamed file, not in memory.
+# Answers that a client has not read yet: beyond this they wait in an unnamed file, not in memory; and beyond this many
+# no more lines are read until the client has read them all.
 _IN_MEMORY = 2**20
+_MOST_UNREAD = 64 * 2**20
+# A client that has answers to read and reads nothing for so long (seconds) is let go.
+_UNREAD_SECONDS = 60.0
 _PIECE = 2**16
 
 # A line that can be answered or not, with its number.
@@ -42,8 +49,9 @@ class LineStream(Response[Any]):
 class _Conversation:
     """One request that is answered while it comes.
 
-    Reading never waits for the client to read, so that one that sends all before it reads is answered too. The
-    client's sending waits while a group is answered: no more than that group and one line are in memory.
+    Reading does not wait for the client to read until very much is unread, so that one that sends all before it reads
+    is answered too. The client's sending waits while a group is answered: no more than that group and one line are in
+    memory.
     """
 
     def __init__(self, request: Request[Any, Any, Any], answer: AnswerLines, stopping: asyncio.Event) -> None:
@@ -62,6 +70,8 @@ class _Conversation:
                             line = group[0][0]
                             answers.write(await self._answer(group))
                             line = group[-1][0] + 1
+                            if answers.many:
+                                await self._let_read(answers, sending, until=lambda: not answers.many)
                 except _ClientGoneError:
                     return
                 except Exception as error:
@@ -70,11 +80,36 @@ class _Conversation:
                         raise
                     answers.write(self._problem(error, line))
                 answers.close()
-                await sending
+                with contextlib.suppress(_ClientGoneError):
+                    await self._let_read(answers, sending)
             finally:
                 sending.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await sending
+
+    async def _let_read(
+        self, answers: "_Answers", sending: asyncio.Task[None], until: Callable[[], bool] | None = None
+    ) -> None:
+        """Wait until the client has read all there is, or until something else or the server's end.
+
+        Raises:
+            _ClientGoneError: it reads nothing.
+        """
+        sent, since = answers.sent, time.monotonic()
+        while not sending.done():
+            changed = asyncio.ensure_future(answers.read_all.wait()) if until else None
+            waiting = {sending, changed} if changed else {sending}
+            await asyncio.wait(waiting, timeout=min(_WAITING_SECONDS, _UNREAD_SECONDS))
+            if changed:
+                changed.cancel()
+            if until and (until() or self._stopping.is_set()):
+                return
+            if answers.sent > sent:
+                sent, since = answers.sent, time.monotonic()
+            elif time.monotonic() - since >= _UNREAD_SECONDS:
+                log.warning("a client that does not read its answers is let go", seconds=_UNREAD_SECONDS)
+                raise _ClientGoneError
+        await sending
 
     def _problem(self, error: Exception, line: int) -> bytes:
         """The last line of a stream that could not go on: from this line on nothing is answered."""
@@ -97,12 +132,16 @@ async def _groups(
     group: list[Line] = []
     size = 0
     since = 0.0
-    async with contextlib.aclosing(_pieces(receive, sending, stopping)) as pieces:
+
+    def patience() -> float:
+        return max(0.0, since + _WAITING_SECONDS - time.monotonic()) if group else _WAITING_SECONDS
+
+    async with contextlib.aclosing(_pieces(receive, sending, stopping, patience)) as pieces:
         async for piece in pieces:
             for number, line in lines.feed(piece) if piece is not None else ():
                 since = since if group else time.monotonic()
                 group.append((number, line))
-                size += len(line)
+                size += len(line) if isinstance(line, bytes) else 0
                 if len(group) == GROUP_LINES or size >= GROUP_BYTES:
                     yield group
                     group, size = [], 0
@@ -115,13 +154,13 @@ async def _groups(
 
 
 async def _pieces(
-    receive: Receive, sending: asyncio.Task[None], stopping: asyncio.Event
+    receive: Receive, sending: asyncio.Task[None], stopping: asyncio.Event, patience: Callable[[], float]
 ) -> AsyncGenerator[bytes | None, None]:
-    """The body as it comes; None where it does not come for a while."""
+    """The body as it comes; None where it does not come within the patience (seconds)."""
     reading = asyncio.ensure_future(receive())
     try:
         while True:
-            await asyncio.wait({reading, sending}, timeout=_WAITING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, sending}, timeout=patience(), return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
                 raise LogUnavailable("the server is stopping; send what is not answered again")
             if sending.done():
@@ -169,6 +208,9 @@ class _Answers:
         self._changed = asyncio.Event()
         self._closed = False
         self.any = False
+        # How many pieces the client has taken, and whether these were all.
+        self.sent = 0
+        self.read_all = asyncio.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +223,13 @@ class _Answers:
         self._file.write(answers)
         self._written += len(answers)
         self.any = self.any or bool(answers)
+        self.read_all.clear()
         self._changed.set()
+
+    @property
+    def many(self) -> bool:
+        """Whether those that are kept are as many as may be."""
+        return self._written >= _MOST_UNREAD
 
     def close(self) -> None:
         """There will be no more."""
@@ -193,6 +241,8 @@ class _Answers:
             self._changed.clear()
             for piece in self._unread():
                 yield piece
+                self.sent += 1
+            self.read_all.set()
             if self._closed:
                 return
             await self._changed.wait()

@@ -1,6 +1,7 @@
 """DriverHistories: what serving knows of each driver's past, bounded in memory and never older than it says."""
 
 import asyncio
+import contextvars
 import hashlib
 import threading
 import time
@@ -8,24 +9,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, select
 
 from zap.db.engine import PATIENCE_SECONDS
-from zap.db.history_rows import SESSIONS, raw_columns
+from zap.db.history_rows import IN_ONE_QUESTION, SESSIONS, raw_columns
 from zap.errors import DatabaseUnavailable
 from zap.ml.cells import PAST_COLUMNS, read_id, read_past_session
-from zap.ml.user_history import UserHistory
+from zap.ml.user_history import PastSession, UserHistory, nobody
 
 # A state that is older is compared with the database before it is used.
 FRESH_SECONDS = 1.0
 # A state takes a few kilobytes. For the drivers who were asked about longest ago the next request reads the rows again.
 MOST_STATES = 20_000
-
-# PostgreSQL and SQLite take more parameters in a statement than this.
-_IN_ONE_QUESTION = 500
 
 # The charger types of a model version, in its order.
 Types = tuple[str, ...]
@@ -68,11 +65,13 @@ class DriverHistories:
             DatabaseUnavailable: those in front have waited for the database for too long.
         """
         accepted = time.monotonic()
+        # What the log says of it belongs to the request.
+        context = contextvars.copy_context()
 
         def in_time() -> _Found:
             if time.monotonic() - accepted > PATIENCE_SECONDS:
                 raise DatabaseUnavailable("the questions in front of this one take too long")
-            return ask(*arguments)
+            return context.run(ask, *arguments)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, in_time)
 
@@ -84,7 +83,7 @@ class DriverHistories:
         """What `read` gives, from memory alone; None where the database has to be asked."""
         user_id = read_id(user_id)
         if user_id is None:
-            return _nobody(len(types))
+            return nobody(len(types))
         state = self._state(user_id, types)
         if state is None or time.monotonic() - state.checked_at > FRESH_SECONDS or not _is_before(state.history, at):
             return None
@@ -107,13 +106,12 @@ class DriverHistories:
 
     def read_many(self, asked: Sequence[tuple[str | None, int]], types: Types) -> list[UserHistory]:
         """What `read` gives for each of many drivers and moments, with one question for hundreds of drivers."""
-        nobody = UserHistory(len(types))
-        histories = [nobody] * len(asked)
+        histories = [nobody(len(types))] * len(asked)
         places: dict[str, list[int]] = {}
         for place, (name, _) in enumerate(asked):
             if (user_id := read_id(name)) is not None:
                 places.setdefault(user_id, []).append(place)
-        for user_ids in _chunks([*places], _IN_ONE_QUESTION):
+        for user_ids in _chunks([*places], IN_ONE_QUESTION):
             asked_at, reading = time.monotonic(), object()
             with self._lock:
                 self._readings |= dict.fromkeys(user_ids, reading)
@@ -127,10 +125,11 @@ class DriverHistories:
                     self._end_reading(user_id, reading, found.get(user_id))
             for user_id in user_ids:
                 history = found[user_id].history
+                moments = {asked[place][1] for place in places[user_id]}
+                early = [at for at in moments if not _is_before(history, at)]
+                pasts = _pasts(_sessions(rows[user_id], types), types, early) if early else {}
                 for place in places[user_id]:
-                    at = asked[place][1]
-                    early = not _is_before(history, at)
-                    histories[place] = _replay(rows[user_id], types, before=at) if early else history
+                    histories[place] = pasts.get(asked[place][1], history)
         return histories
 
     def forget(self, user_ids: Iterable[str]) -> None:
@@ -177,28 +176,41 @@ class DriverHistories:
         return rows
 
 
-@cache
-def _nobody(n_types: int) -> UserHistory:
-    """A driver without a past."""
-    return UserHistory(n_types)
-
-
 def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
-def _replay(rows: list[tuple[object, ...]], types: Types, before: int | None = None) -> UserHistory:
-    """The past of a driver with these rows, of those that started before a moment."""
+def _sessions(rows: list[tuple[object, ...]], types: Types) -> list[PastSession]:
+    """The sessions in these rows that can be used, in order of their start."""
     sessions = []
     for session_id, *values in rows:
         session = read_past_session(dict(zip(PAST_COLUMNS, values, strict=True)), types)
-        if session is not None and (before is None or session.start < before):
+        if session is not None:
             sessions.append((session.start, session_id, session))
+    return [session for _, _, session in sorted(sessions, key=lambda one: one[:2])]
+
+
+def _replay(rows: list[tuple[object, ...]], types: Types) -> UserHistory:
+    """The past of a driver with these rows."""
     history = UserHistory(len(types))
-    for _, _, session in sorted(sessions, key=lambda one: one[:2]):
+    for session in _sessions(rows, types):
         history.observe(session)
     return history
+
+
+def _pasts(sessions: Sequence[PastSession], types: Types, moments: Iterable[int]) -> dict[int, UserHistory]:
+    """What was known of a driver at each of these moments, from one walk through the sessions."""
+    pasts = {}
+    history = UserHistory(len(types))
+    known = history.copy()
+    for at in sorted(moments):
+        while history.sessions < len(sessions) and sessions[history.sessions].start < at:
+            history.observe(sessions[history.sessions])
+        if known.sessions < history.sessions:
+            known = history.copy()
+        pasts[at] = known
+    return pasts
 
 
 def _is_before(history: UserHistory, at: int) -> bool:

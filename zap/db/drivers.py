@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 
-from zap.db.history_rows import USERS, VEHICLES
+from zap.db.history_rows import IN_ONE_QUESTION, USERS, VEHICLES
 from zap.ml.cells import read_id, read_number, read_text
 from zap.ml.features import NUMBERS
 from zap.ml.request import USER_ID, VEHICLE_ID
@@ -14,8 +14,6 @@ from zap.ml.request import USER_ID, VEHICLE_ID
 # The fields that a request may leave out when the database knows them.
 USER_FACTS = ("user_type",)
 VEHICLE_FACTS = ("battery_capacity_kwh", "vehicle_age_years", "vehicle_model")
-# PostgreSQL and SQLite take more parameters in a statement than this.
-_IN_ONE_QUESTION = 500
 _NUMBER_OF_VEHICLES = func.count().over(partition_by=VEHICLES.c.user_id).label("vehicles")
 _FACTS = frozenset({*USER_FACTS, *VEHICLE_FACTS})
 _NUMBERS = frozenset(feature.name for feature in NUMBERS)
@@ -43,8 +41,8 @@ def driver_facts(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
 def facts_of_many(engine: Engine, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What `driver_facts` gives for each of many requests, with three questions for hundreds of them."""
     facts: list[dict[str, Any]] = []
-    for start in range(0, len(requests), _IN_ONE_QUESTION):
-        facts += _facts(engine, requests[start : start + _IN_ONE_QUESTION])
+    for start in range(0, len(requests), IN_ONE_QUESTION):
+        facts += _facts(engine, requests[start : start + IN_ONE_QUESTION])
     return facts
 
 

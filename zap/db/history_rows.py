@@ -27,6 +27,8 @@ USERS = SQLModel.metadata.tables["Users"]
 VEHICLES = SQLModel.metadata.tables["Vehicles"]
 SESSIONS = SQLModel.metadata.tables["ChargingSessions"]
 ROW_ID = "id of the stored row"
+# PostgreSQL and SQLite take more parameters in a statement than this.
+IN_ONE_QUESTION = 500
 
 _TIMES = frozenset(column.name for column in SESSIONS.columns if isinstance(column.type, WallTime))
 # Any constant will do, as long as every zap on one PostgreSQL database uses the same.

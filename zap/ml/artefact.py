@@ -1,6 +1,7 @@
 """The artefact of a model version: how it is described, and the check that this code reads it as it was meant."""
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -58,7 +59,7 @@ def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
         predictor = Predictor(model, 0)
         for number, golden in enumerate(described["golden"] or [], start=1):
             _check_golden(predictor, model.columns, number, golden)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise DamagedModel(f"the artefact and what is stored beside it do not fit together: {error!r}") from error
 
 

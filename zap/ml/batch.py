@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,12 +40,17 @@ GROUP_BYTES = 4 * 2**20
 INPUTS = "inputs"
 _WANTED = '{"inputs": [...]} with a request in each place'
 _DELIMITERS = (",", ";", "\t")
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # How tools that know no missing integer write whole numbers.
 _WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
+# Of so many each is told that is no field.
+_MOST_COLUMNS = 100
 _NUMBERS = frozenset({*(feature.name for feature in NUMBERS), VEHICLE_ID})
 
 WallTime = Callable[[datetime], datetime]
+
+_latest: tuple[Mapping[str, Any], msgspec.json.Decoder[Any], tuple[str, ...]] | None = None
 
 
 class Refusal(NamedTuple):
@@ -77,7 +81,8 @@ class Row:
 
     Attributes:
         text: its JSON, as the client sent it.
-        values: one for each of FEATURES; None while they are not complete, or if they cannot be.
+        values: one for each of FEATURES, None where missing; None as a whole while they are not complete, or if they
+            cannot be.
         request: what is there of a row that may be completed from the database, or cannot be answered.
         refusal: why it cannot.
         user_id: the driver, if the row names one.
@@ -105,6 +110,7 @@ def read_json(body: bytes, most_rows: int) -> Rows:
         InvalidRequest: it is one of another form.
         BatchTooLarge: it has more rows than `most_rows`.
     """
+    _check_size(body, most_rows)
     try:
         text = body.decode()
         rows = _document.decode(body).inputs
@@ -112,12 +118,35 @@ def read_json(body: bytes, most_rows: int) -> Rows:
         raise _wrong_document(text) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error, _WANTED) from None
+    if len(rows) > most_rows:
+        raise too_many_rows(most_rows)
     # The decoder takes the last of two fields with one name.
     if body.count(b'"inputs"') > 1 or b"\\" in body:
         _check_document(load_json(text, _WANTED))
-    if len(rows) > most_rows:
-        raise too_many_rows(most_rows)
     return Rows([bytes(row).strip() for row in rows], [])
+
+
+def _check_size(body: bytes, most_rows: int) -> None:
+    """Refuse a body with more values than its rows can have, before there is an object for each.
+
+    Raises:
+        BatchTooLarge: it has them.
+    """
+    # A comma stands behind every value but the last of all, and behind every row.
+    most = most_rows * len(FIELDS)
+    if body.count(b",") > most and sum(part.count(b",") for part in _between_texts(body)) > most:
+        raise BatchTooLarge(
+            f"a batch has at most {most_rows:,} rows (ZAP_BATCH_ROWS) of {len(FIELDS)} fields; this has more values"
+        )
+
+
+def _between_texts(body: bytes) -> Iterator[bytes]:
+    """What stands in JSON outside of its texts, where commas are those between values."""
+    end = 0
+    for text in _JSON_TEXT.finditer(body):
+        yield body[end : text.start()]
+        end = text.end()
+    yield body[end:]
 
 
 def _wrong_document(text: str) -> Exception:
@@ -196,11 +225,13 @@ def csv_records(source: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, l
 
 def check_columns(columns: Sequence[str]) -> None:
     """Raises InvalidRequest with each column that is no field of a request, or is there twice."""
+    if len(columns) > _MOST_COLUMNS:
+        raise InvalidRequest([error_at((), f"there are {len(columns):,} columns; a request has {len(FIELDS)} fields")])
     errors = [
         error_at((name,), "is there more than once" if name in FIELDS else unknown_request_field(name))
         for name in dict.fromkeys(columns)
         if name not in FIELDS or columns.count(name) > 1
-    ][: InvalidRequest.SHOWN]
+    ]
     if errors:
         raise InvalidRequest(errors)
 
@@ -299,7 +330,7 @@ def read_rows(
         wall_time: turns a time with an offset into the drivers' wall time.
         now: the wall time that stands in for a missing start.
     """
-    decoder, optional = _complete_decoder(msgspec.json.encode(contract))
+    decoder, optional = _complete_decoder(contract)
     decoded = [_decode(decoder, text) for text in texts]
     told_apart = not _each_field_once(texts, decoded)
     rows = []
@@ -346,16 +377,24 @@ def invalid_batch(refused: Iterable[tuple[int, Refusal]], lines: Sequence[int]) 
     """
     errors: list[dict[str, Any]] = []
     for place, refusal in refused:
+        if len(errors) >= InvalidRequest.SHOWN:
+            # Beyond those that are shown they are only counted.
+            errors += errors[-1:] * len(refusal.errors)
+            continue
         line = {"line": lines[place]} if lines else {}
         errors += [error | line for error in placed(place, refusal)]
     return InvalidRequest(errors)
 
 
-@lru_cache(maxsize=4)
-def _complete_decoder(contract: bytes) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...]]:
+def _complete_decoder(contract: Mapping[str, Any]) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...]]:
     """The decoder of rows that are complete, and the fields that it lets be left out."""
-    decoder = complete_decoder(msgspec.json.decode(contract))
-    return decoder, tuple(field.name for field in msgspec.structs.fields(decoder.type) if field.default is UNSET)
+    global _latest  # noqa: PLW0603 - one version serves at a time: the decoder of the latest contract is kept
+    latest = _latest
+    if latest is None or latest[0] is not contract:
+        decoder = complete_decoder(contract)
+        optional = tuple(field.name for field in msgspec.structs.fields(decoder.type) if field.default is UNSET)
+        latest = _latest = contract, decoder, optional
+    return latest[1:]
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | Refusal) -> Any:

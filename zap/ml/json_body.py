@@ -98,13 +98,16 @@ def read_fields(
     values = {}
     repeated = fields.names if isinstance(fields, Repeated) else ()
     for name, value in fields.items():
+        if name not in expected.names and len(errors) >= InvalidRequest.SHOWN:
+            # No more than these are shown: it is only counted.
+            errors.append(errors[-1])
+            continue
         if name in repeated:
             wrong: str | None = "is there more than once"
         elif name in expected.names:
             wrong = expected.wrong_value(name, value)
         else:
-            # Looking for the name that was meant takes its time, and no more errors than these are shown.
-            wrong = expected.unknown(name) if len(errors) < InvalidRequest.SHOWN else "is not a field"
+            wrong = expected.unknown(name)
         if wrong:
             errors.append(error_at((*place, name), wrong))
         else:

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # How many sessions of the driver's own the usual mix weighs as much as.
 PRIOR_WEIGHT = 1.0
@@ -174,6 +174,13 @@ class UserHistory:
         self._last: deque[PastSession] = deque(maxlen=_MOST_OPEN)
         self._ended = _Energy()
 
+    def copy(self) -> "UserHistory":
+        """The past as it is now: what either observes later the other does not know."""
+        other = UserHistory.__new__(UserHistory)
+        for name in self.__slots__:
+            setattr(other, name, _copied(getattr(self, name)))
+        return other
+
     def observe(self, session: PastSession) -> None:
         """Add a session that started no earlier than those before it.
 
@@ -268,6 +275,12 @@ class UserHistory:
         return [(place, session) for _, place, session in sorted(ended)]
 
 
+@cache
+def nobody(n_types: int) -> UserHistory:
+    """A driver without a past; not to be changed."""
+    return UserHistory(n_types)
+
+
 def walk(sessions: Iterable[PastSession], population: PopulationHistory, n_types: int) -> Iterator[list[float]]:
     """For each session of one driver, in order of start, the features that were known when it started.
 
@@ -308,6 +321,13 @@ def _nothing_known(n_types: int) -> tuple[float, ...]:
     none_yet = {"sessions", "sessions_time_of_day", "types_used", "same_type_in_a_row", "sessions_in_7_days"}
     driver = [0.0 if name in none_yet else _MISSING for name in _DRIVER_COLUMNS]
     return (*[_MISSING] * (2 * n_types), *driver)
+
+
+def _copied(value: Any) -> Any:
+    """What is changed in place, once more; the rest as it is."""
+    if isinstance(value, list):
+        return [_copied(one) for one in value]
+    return value.copy() if isinstance(value, deque) else value
 
 
 def _smoothed(counts: Sequence[float], prior: Sequence[float]) -> list[float]:
