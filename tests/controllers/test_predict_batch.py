@@ -665,6 +665,8 @@ class Talk:
 def test_answers_that_nobody_reads_end_the_reading_and_are_all_read_later(monkeypatch):
     monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
     monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
+    # What is waited for is told, not looked for.
+    monkeypatch.setattr(line_stream, "_WAITING_SECONDS", 30)
 
     async def talk():
         talk = Talk(200)

@@ -120,6 +120,17 @@ def test_errors_that_are_not_shown_are_only_counted(monkeypatch):
     assert error.message.endswith(" and 59900 more")
 
 
+def test_a_backslash_makes_its_own_row_slow_and_no_other(monkeypatch):
+    looked = []
+    monkeypatch.setattr(batch, "_has_repeated", looked.append)
+    contract = {"fields": {feature.name: "ignored" for feature in FEATURES}, "categories": KNOWN}
+    escaped = rb'{"vehicle_model": "a \"b\""}'
+
+    read_rows([b"{}", escaped, b'{"user_type": "x"}'] * 2, contract, wall_time, NOW)
+
+    assert looked == [escaped] * 2
+
+
 def test_the_decoder_of_rows_is_made_once_for_a_contract(monkeypatch):
     make, made = batch.complete_decoder, []
     monkeypatch.setattr(batch, "complete_decoder", lambda contract: made.append(contract) or make(contract))

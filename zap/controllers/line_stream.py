@@ -99,7 +99,8 @@ class _Conversation:
         while not sending.done():
             changed = asyncio.ensure_future(answers.read_all.wait()) if until else None
             waiting = {sending, changed} if changed else {sending}
-            await asyncio.wait(waiting, timeout=min(_WAITING_SECONDS, _UNREAD_SECONDS))
+            patience = min(_WAITING_SECONDS, _UNREAD_SECONDS)
+            await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if changed:
                 changed.cancel()
             if until and (until() or self._stopping.is_set()):

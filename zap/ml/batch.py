@@ -337,7 +337,7 @@ def read_rows(
     shown = 0
     for text, one in zip(texts, decoded, strict=True):
         row = None
-        if one is not None and not (told_apart and _has_repeated(text)):
+        if one is not None and not ((told_apart or _is_escaped(text)) and _has_repeated(text)):
             row = _complete_row(text, one, optional, wall_time, now)
         if row is None:
             # Beyond those that anybody reads, errors are told without looking for what may be meant.
@@ -409,10 +409,16 @@ def _decode(decoder: msgspec.json.Decoder[Any], text: bytes | Refusal) -> Any:
 def _each_field_once(texts: Sequence[bytes | Refusal], decoded: Sequence[Any]) -> bool:
     """Whether no decoded row can hold a field twice: the decoder takes the last of two with one name.
 
-    A field that it dropped has left its quotes in the text. With a backslash quotes cannot be counted.
+    A field that it dropped has left its quotes in the text. In those with a backslash quotes cannot be counted: they
+    are left out here.
     """
-    whole = b"".join([text for text, one in zip(texts, decoded, strict=True) if one is not None])  # type: ignore[misc]
-    return b"\\" not in whole and whole.count(b'"') == msgspec.json.encode([*filter(None, decoded)]).count(b'"')
+    plain = [(text, one) for text, one in zip(texts, decoded, strict=True) if one is not None and not _is_escaped(text)]
+    whole = b"".join([text for text, _ in plain])  # type: ignore[misc]
+    return whole.count(b'"') == msgspec.json.encode([one for _, one in plain]).count(b'"')
+
+
+def _is_escaped(text: bytes | Refusal) -> bool:
+    return not isinstance(text, Refusal) and b"\\" in text
 
 
 def _has_repeated(text: bytes | Refusal) -> bool:
