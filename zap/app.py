@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,9 +34,7 @@ from zap.watch import watch
 
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
-# Python looks for cycles among new objects when there are so many, and never among those that a start has made. By
-# default that is a sixth of all that a request costs: many are under way at once, and their objects are looked at again
-# and again.
+# New objects, in numbers.
 _COLLECT_AFTER = 50_000
 # How often somebody looks for a training that died.
 DEAD_RUNS_SECONDS = 2.0
@@ -84,36 +82,50 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     settings: Settings = app.state.settings
     engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
     check_at_head(engine)
-    production = Production(engine, settings.model_file)
     app.state.engine = engine
     app.state.driver_histories = DriverHistories(engine)
     app.state.prediction_log = PredictionLog(engine)
-    app.state.production = production
+    app.state.production = production = Production(engine, settings.model_file)
     app.state.training_processes = TrainingProcesses(engine, settings, production)
     app.state.stopping = asyncio.Event()
     production.refresh()
-    collecting = gc.get_threshold()
+    with ExitStack() as closing:
+        # The last first, each whatever becomes of the others.
+        closing.callback(engine.dispose)
+        closing.callback(app.state.prediction_log.close)
+        closing.callback(app.state.driver_histories.close)
+        closing.enter_context(_collecting_seldom())
+        tasks = [
+            asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
+            asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
+            asyncio.create_task(_end_trainings(app.state)),
+        ]
+        try:
+            with told_to_stop(app.state.stopping):
+                yield
+        finally:
+            app.state.stopping.set()
+            await app.state.training_processes.end()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """While it serves Python looks for cycles among new objects alone, and when there are many.
+
+    By default that is a sixth of all that a request costs: many are under way at once, and their objects are looked at
+    again and again.
+    """
+    before = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
-    tasks = [
-        asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
-        asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
-        asyncio.create_task(_end_trainings(app.state)),
-    ]
     try:
-        with told_to_stop(app.state.stopping):
-            yield
+        yield
     finally:
-        app.state.stopping.set()
-        await app.state.training_processes.end()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        app.state.driver_histories.close()
-        app.state.prediction_log.close()
-        engine.dispose()
-        gc.set_threshold(*collecting)
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

@@ -32,7 +32,7 @@ for line in sys.stdin:
 """
 
 
-async def ask_on(port, body, answers, enough):
+async def ask_on(port, body, answers, enough, begun):
     """Ask on one connection, again and again, until there are enough answers or the server is gone."""
     request = b"POST /predict HTTP/1.1\r\nHost: zap\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     request %= len(body), body
@@ -46,12 +46,14 @@ async def ask_on(port, body, answers, enough):
                 answer = json.loads(await reader.readexactly(length))
                 assert head.startswith(b"http/1.1 200"), answer
                 answers.append((answer["input_id"], answer["prediction_id"], answer["predicted_class"]))
+                begun.set()
 
 
 async def load(port, body, enough, connections=CONNECTIONS, at_last=None):
-    answers = []
-    asking = [asyncio.create_task(ask_on(port, body, answers, enough)) for _ in range(connections)]
+    answers, begun = [], asyncio.Event()
+    asking = [asyncio.create_task(ask_on(port, body, answers, enough, begun)) for _ in range(connections)]
     if at_last:
+        await asyncio.wait_for(begun.wait(), 60)
         await at_last(answers)
     await asyncio.gather(*asking)
     return answers
@@ -95,7 +97,7 @@ def test_no_answer_is_lost_where_the_server_is_killed(servers, trained, good_req
 
     async def kill(child, some):
         # So that each ends at another point of its work.
-        await asyncio.sleep(0.2 + 0.02 * len(kills))
+        await asyncio.sleep(0.01 * len(kills))
         kills.append(len(some))
         os.kill(child, signal.SIGKILL)
 
@@ -107,7 +109,7 @@ def test_no_answer_is_lost_where_the_server_is_killed(servers, trained, good_req
         answers += some
 
     rows, alone = logged(trained)
-    assert sum(some > 0 for some in kills) >= 5
+    assert min(kills) > 0
     assert set(answers) <= set(rows)
     assert len(set(answers)) == len(answers)
     assert len({row[1] for row in rows}) == len({row[0] for row in rows}) == len(rows)

@@ -59,7 +59,7 @@ def test_whatever_changes_something_shows_the_lock_in_the_docs(guarded, sqlite_c
     }
     changing = {(method, path) for path, methods in document["paths"].items() for method in methods if method != "get"}
     assert locked == changing
-    assert len(locked) == 6
+    assert len(locked) == 7
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     assert "securitySchemes" not in sqlite_client.get("/openapi.json").json().get("components", {})
 

@@ -154,7 +154,7 @@ def test_answers_are_the_estimators_to_the_bit(client, good_request):
 
     answer = client.post("/predict", json=good_request | {"charging_start_time": "2024-05-01T18:00:00"}).json()
 
-    model = client.app.state.production.predictor._model
+    model = joblib.load(client.app.state.settings.model_file)
     assert np.array(list(answer["probabilities"].values())).tobytes() == model.predict_proba(frame)[0].tobytes()
 
 

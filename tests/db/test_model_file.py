@@ -17,7 +17,7 @@ from zap.db.model_file import export, last_restored
 from zap.db.model_registry import Version, load_version, production_version
 from zap.db.tables import ModelVersion
 from zap.errors import DamagedModel
-from zap.ml.model import sha256
+from zap.ml.fitted import sha256
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from zap.db.model_registry import (
 )
 from zap.db.tables import ModelVersion
 from zap.errors import DamagedModel, NotFound
-from zap.ml.model import sha256
+from zap.ml.fitted import sha256
 
 
 @pytest.fixture

@@ -156,6 +156,34 @@ def test_more_than_may_wait_are_refused_at_once(log, engine, monkeypatch):
     assert count(engine) == (2000 - len(refused), 2000 - len(refused))
 
 
+def test_beside_the_largest_batch_single_requests_are_taken(log, engine):
+    async def story():
+        batch = asyncio.create_task(log.record_all([Entry("{}", utc_now(), ANSWER)] * 20_000))
+        await asyncio.sleep(0)
+        return await asyncio.gather(batch, *(log.record("{}", utc_now(), ANSWER) for _ in range(20)))
+
+    many, *single = asyncio.run(story())
+
+    assert [type(one) for one in single] == [Logged] * 20
+    assert len({*many, *single}) == 20_020
+    assert count(engine) == (20_020, 20_020)
+
+
+def test_a_batch_is_logged_whole_or_not_at_all(log, engine):
+    poisoned = [Entry(text, utc_now(), ANSWER) for text in ("{}", "\ud800", "{}")]
+
+    async def story():
+        return await asyncio.gather(
+            log.record_all(poisoned), log.record_all(poisoned[:1] * 3), log.record_all([]), return_exceptions=True
+        )
+
+    refused, logged, nothing = asyncio.run(story())
+
+    assert isinstance(refused, LogUnavailable)
+    assert (len(logged), nothing) == (3, [])
+    assert count(engine) == (3, 3)
+
+
 def test_a_client_that_has_gone_keeps_nobody_else_waiting(log, engine):
     async def story():
         gone = asyncio.create_task(log.record("{}", utc_now(), ANSWER))

@@ -15,7 +15,7 @@ from zap.db.production import Production
 from zap.db.promotions import promote, roll_back
 from zap.db.tables import ModelVersion
 from zap.errors import NoModel
-from zap.ml.model import sha256
+from zap.ml.fitted import sha256
 from zap.ml.promotion_reason import Reason
 
 

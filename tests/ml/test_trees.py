@@ -1,5 +1,6 @@
 """Trees: LightGBM's C API says what its Booster says, to the bit, in every thread."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm
@@ -61,6 +62,19 @@ def test_many_threads_ask_at_once(booster):
         each = list(threads.map(lambda _: [trees.score_row(row) for row in rows], range(16)))
 
     assert all(np.array(found).tobytes() == expected.tobytes() for found in each)
+
+
+def test_a_row_does_not_wait_for_a_batch():
+    """Nobody has asked for a row before; then all rows are scored, which takes long."""
+    fitted, matrix = trained(3)
+    trees = Trees(fitted.model_to_string(), COLUMNS, 3)
+    many = np.tile(matrix, (2000, 1))
+
+    with ThreadPoolExecutor(1) as threads:
+        batch = threads.submit(trees.score, many, 1)
+        time.sleep(0.02)
+        trees.score_row(matrix[0].tobytes())
+        assert not batch.done()
 
 
 def test_versions_come_and_go_while_others_answer():

@@ -13,6 +13,7 @@ from litestar.params import FromPath, RawBody
 from litestar.serialization import encode_json
 from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
 
+from zap.controllers.access import carries_key
 from zap.controllers.parameters import check_number, media_type
 from zap.controllers.problems import problem_specs
 from zap.controllers.schemas import PredictionRecord, PredictReply
@@ -27,6 +28,8 @@ from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import Settings
 
 _LARGEST_BODY = LARGEST_ROW
+# How clients write that they send JSON.
+_PLAIN_JSON = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 
 
 async def _answer(state: State, body: bytes) -> PredictReply:
@@ -51,21 +54,25 @@ async def _answer(state: State, body: bytes) -> PredictReply:
 def answer_directly(app: ASGIApp) -> ASGIApp:
     """Around the route: a request in the usual form is answered without the objects that Litestar makes for each.
 
-    Those cost as much as all the rest of it. A body in several pieces, another content type and servers with a key
-    take Litestar's way, to the same answer.
+    Those cost as much as all the rest of it. What is unusual takes Litestar's way, to the same answer or its error: a
+    body in several pieces, another content type, no key.
     """
 
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         state: State = scope["litestar_app"].state
         usual = scope["type"] == ScopeType.HTTP and scope["method"] == "POST" and _is_plain_json(scope["headers"])
-        if not usual or state.api_key is not None:
+        if not usual or not carries_key(scope["headers"], state.api_key):
             await app(scope, receive, send)
             return
         message = await receive()
-        if message["type"] != "http.request" or message["more_body"] or len(message["body"]) > _LARGEST_BODY:
+        if (
+            message["type"] != "http.request"
+            or message.get("more_body")
+            or len(message.get("body", b"")) > _LARGEST_BODY
+        ):
             await app(scope, _again(message, receive), send)
             return
-        body = encode_json(await _answer(state, message["body"]))
+        body = encode_json(await _answer(state, message.get("body", b"")))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -74,7 +81,7 @@ def answer_directly(app: ASGIApp) -> ASGIApp:
 
 
 def _is_plain_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"content-type" and value == b"application/json" for name, value in headers)
+    return any(name == b"content-type" and value in _PLAIN_JSON for name, value in headers)
 
 
 def _again(message: ReceiveMessage, receive: Receive) -> Receive:

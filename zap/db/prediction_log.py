@@ -22,8 +22,9 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
-# Rows that are committed together at the most, unless one batch has more, and that may wait for their turn.
+# Rows that are committed together at the most, unless one batch has more.
 _MOST_IN_A_GROUP = 500
+# Those who may wait for their turn, each with a row or a batch.
 MOST_WAITING = 10_000
 # How long requests may wait for others to be committed with while more come in.
 _GATHERING_SECONDS = 0.02
@@ -86,7 +87,7 @@ class PredictionLog:
         self._arrived: list[_Waiting] = []
         self._waiting: deque[_Waiting] = deque()
         self._n_waiting = 0
-        # Guards `_waiting`, `_n_waiting` and `_closed`, and wakes the writer.
+        # Guards `_waiting` and `_closed`, and wakes the writer.
         self._changed = threading.Condition()
         self._closed = False
         self._writer: threading.Thread | None = None
@@ -114,7 +115,7 @@ class PredictionLog:
             raise LogUnavailable(f"{MOST_WAITING:,} requests wait for the database already; send this one later")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Logged]] = loop.create_future()
-        self._n_waiting += len(rows)
+        self._n_waiting += 1
         if not self._arrived:
             loop.call_soon(self._hand_over_when_quiet, loop, 0)
         self._arrived.append(_Waiting(rows, time.monotonic(), future))
@@ -158,8 +159,9 @@ class PredictionLog:
     def _hand_over(self) -> None:
         with self._changed:
             if self._writer is None and self._arrived:
-                self._writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
-                self._writer.start()
+                writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
+                writer.start()
+                self._writer = writer
             self._waiting.extend(self._arrived)
             self._arrived.clear()
             self._changed.notify()
@@ -191,7 +193,7 @@ class PredictionLog:
 
         def tell() -> None:
             for waiting, outcome in outcomes:
-                self._n_waiting -= len(waiting.rows)
+                self._n_waiting -= 1
                 if waiting.future.done():
                     # Its client has gone.
                     continue
@@ -220,7 +222,14 @@ class PredictionLog:
         else:
             each = iter(logged)
             return [[next(each) for _ in rows] for rows in group]
-        return [outcome for rows in group for outcome in self._commit([rows])]
+        outcomes: list[list[Logged] | LogUnavailable] = []
+        for rows in group:
+            (outcome,) = self._commit([rows])
+            outcomes.append(outcome)
+            if isinstance(outcome, LogUnavailable) and isinstance(outcome.__cause__, self._unavailable):
+                # The database has gone meanwhile: those behind would wait for it in turn.
+                return [*outcomes, *[outcome] * (len(group) - len(outcomes))]
+        return outcomes
 
 
 def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
@@ -233,7 +242,8 @@ def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
         for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
             inputs: list[Any] = []
             predictions: list[Any] = []
-            some = zip(logged[first : first + _ROWS_OF_AN_INSERT], rows[first:], strict=False)
+            these = slice(first, first + _ROWS_OF_AN_INSERT)
+            some = zip(logged[these], rows[these], strict=True)
             for (input_id, prediction_id), (text, received_at, answer) in some:
                 inputs += (input_id, _stamp(received_at, sqlite=sqlite), text)
                 predictions += (prediction_id, input_id, now, "inference", answer.predicted_class)

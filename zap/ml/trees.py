@@ -4,7 +4,7 @@ The calls and their arguments are those of LightGBM's `c_api.h`. Booster.predict
 """
 
 import ctypes
-import threading
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class _Booster:
 
 
 class _OneRow:
-    """What one thread needs to score a row: LightGBM's settings for it, and where the result goes."""
+    """What scores one row at a time: LightGBM's settings for it, and where the result goes."""
 
     def __init__(self, booster: _Booster, columns: int, outputs: int) -> None:
         # Kept, so that the booster outlives what points to it.
@@ -76,12 +76,14 @@ class Trees:
         self._columns = columns
         # Of two classes LightGBM gives the probability of the second.
         self._outputs = 1 if classes == 2 else classes
-        self._of_thread = threading.local()
         for what, count, expected in (("columns", "NumFeature", columns), ("classes", "NumClasses", self._outputs)):
             found = ctypes.c_int()
             _check(getattr(_LIB, f"LGBM_BoosterGet{count}")(self._booster.handle, ctypes.byref(found)))
             if found.value != expected:
                 raise DamagedModel(f"the trees are of {found.value} {what}, not {expected}; train again")
+        # Whoever scores a row takes one and gives it back. The first is made here: to make one takes the booster for
+        # itself, and would wait for a batch that is being scored.
+        self._free = deque([_OneRow(self._booster, columns, self._outputs)])
 
     def score_row(self, row: bytes) -> list[float]:
         """Probabilities of the classes for one row.
@@ -90,12 +92,13 @@ class Trees:
             row: float64 numbers in the machine's order, as many as there are columns. Nothing checks that.
         """
         try:
-            one: _OneRow = self._of_thread.one
-        except AttributeError:
-            one = self._of_thread.one = _OneRow(self._booster, self._columns, self._outputs)
+            one = self._free.pop()
+        except IndexError:
+            one = _OneRow(self._booster, self._columns, self._outputs)
         config, length, found = one.arguments
         _check(_ONE_ROW(config, row, length, found))
         probabilities = one.found[:]
+        self._free.append(one)
         return [1.0 - probabilities[0], probabilities[0]] if self._outputs == 1 else probabilities
 
     def score(self, matrix: np.ndarray, threads: int) -> np.ndarray:
@@ -130,6 +133,6 @@ def of_all_classes(found: np.ndarray) -> np.ndarray:
     return np.column_stack([1.0 - found, found]) if found.shape[1] == 1 else found
 
 
-def _check(code: int, *_: Any) -> None:
+def _check(code: int) -> None:
     if code:
         raise DamagedModel(f"LightGBM cannot use the trees: {_LIB.LGBM_GetLastError().decode()}")
