@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from zap.errors import DamagedModel
-from zap.ml import user_history
+from zap.ml import artefact, user_history
 from zap.ml.artefact import check_artefact, describe_features
 from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES
@@ -292,3 +293,13 @@ def test_another_order_of_known_values_is_refused(model, described, split):
 
     with pytest.raises(DamagedModel, match="categories of the feature user_type is"):
         check_artefact(other.fitted(), described)
+
+
+def test_a_row_that_has_another_length_than_the_model_is_told_as_damage(model, described, monkeypatch):
+    def packed(*_):
+        return struct.pack("<2d", 1.0)
+
+    monkeypatch.setattr(artefact, "scored", packed)
+
+    with pytest.raises(DamagedModel, match="do not fit together"):
+        check_artefact(model.fitted(), described)
