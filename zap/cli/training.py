@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -94,17 +94,12 @@ def tune(trials: int | None, minutes: float | None, forget: bool, database_url: 
             with write_transaction(engine) as connection:
                 found: dict[str, Any] = {"tuning": add_tuning(connection, None, None), "hyper_parameters": {}}
         else:
-            from zap.db.training_lease import run_lease
-            from zap.db.training_runs import claim_run
             from zap.ml.tuning import Budget
             from zap.training_run import run_tuning
 
             bounds = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
             budget = Budget(**bounds)  # type: ignore[arg-type]
-            with (
-                run_lease(engine, claim_run(engine, "tune", budget._asdict()), _end_soon) as lease,
-                shown_progress() as progress,
-            ):
+            with _own_run(engine, "tune", budget._asdict()) as lease, shown_progress() as progress:
                 found = run_tuning(engine, settings, progress, budget, lease=lease)
     if as_json:
         print_json(found)
@@ -120,7 +115,7 @@ def _claimed(
 ) -> Iterator[tuple["Lease", "TrainingOptions"]]:
     """The lease of this training, and what it is asked for: by the command, or by whoever claimed the run."""
     from zap.db.training_lease import run_lease
-    from zap.db.training_runs import claim_run, read_run
+    from zap.db.training_runs import read_run
 
     if run_id is not None:
         # Heard of before anything heavy is imported.
@@ -134,8 +129,34 @@ def _claimed(
     from zap.ml.training_options import read_options
 
     options = read_options(fields, settings.wall_time)
-    with run_lease(engine, claim_run(engine, "train", options.as_dict()), _end_soon) as lease:
+    with _own_run(engine, "train", options.as_dict()) as lease:
         yield lease, options
+
+
+@contextmanager
+def _own_run(engine: "Engine", kind: str, options: dict[str, Any]) -> Iterator["Lease"]:
+    """The lease of a run that this command claims."""
+    from zap.db.training_lease import run_lease
+    from zap.db.training_runs import claim_run
+
+    with ExitStack() as held:
+        # In between SIGTERM would leave a run that is said to be running, and nobody who says that it failed.
+        with _told_later():
+            lease = held.enter_context(run_lease(engine, claim_run(engine, kind, options), _end_soon))
+        yield lease
+
+
+@contextmanager
+def _told_later() -> Iterator[None]:
+    """Until the end of this SIGTERM waits."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fields(asked: dict[str, Any], settings: tuple[str, ...]) -> dict[str, Any]:
