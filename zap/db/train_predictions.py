@@ -12,10 +12,9 @@ from sqlmodel import col
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
-# Rows of one transaction: few enough that a request for a prediction never waits long for its turn to commit. To
-# remove a row takes longer than to log one.
-_ROWS = 2000
-_LOGGED_ROWS = 5000
+# Rows of one transaction that removes, and of one that logs: few enough that a request for a prediction never waits
+# long for its turn to commit.
+_ROWS = 1000
 # SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions.
 _PAUSE_SECONDS = 0.005
 _LOGGED = ("prediction_timestamp", "source", "predicted_class", "actual_class", "model_version", "probabilities")
@@ -41,8 +40,8 @@ def log_train_predictions(  # noqa: PLR0913, PLR0917
     """
     best = probabilities.argmax(axis=1).tolist()
     end = time.monotonic()
-    for start in range(0, len(actual), _LOGGED_ROWS):
-        rows = range(start, min(start + _LOGGED_ROWS, len(actual)))
+    for start in range(0, len(actual), _ROWS):
+        rows = range(start, min(start + _ROWS, len(actual)))
         documents = _documents(classes, probabilities[start : rows.stop])
         now = Stamp().process_bind_param(utc_now(), engine.dialect)
         values = [
