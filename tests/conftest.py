@@ -32,9 +32,17 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
 
+_LONGEST = {"test_serve.py", "test_serve_load.py", "test_serving_benchmark.py", "test_training_run.py"}
+
+
 def pytest_collection_modifyitems(items):
     """The longest first: at the end they would run alone while the other cores have nothing to do."""
-    items.sort(key=lambda item: item.path.name != "test_training_run.py")
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a third of the time of all tests is waiting."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
