@@ -16,7 +16,7 @@ from harness.asked import ALL
 from harness.disk import syncs_per_second
 from harness.fixture import SERVERS, read_fixture
 from harness.load import RefusedRound, at_a_rate, find_client, measure
-from harness.machine import find_cores
+from harness.machine import find_cores, this_machine
 from harness.plot import as_svg
 from harness.programs import NAMES, program
 from harness.report import as_markdown, as_text, write_into
@@ -116,7 +116,7 @@ LEFT_BEHIND = """
 import sys, time
 from pathlib import Path
 from xml.etree import ElementTree as ET
-from harness.machine import find_cores
+from harness.machine import find_cores, this_machine
 from harness.server import Server
 from test_serving_benchmark import planted
 with Server(planted("left", 1), find_cores().server, Path(sys.argv[1])) as server:
@@ -171,7 +171,8 @@ def test_a_run_says_what_was_measured_and_what_was_not(trained_sqlite, tmp_path,
         ["--rounds", "1", "--seconds", "1", "--only", "many,driver,batch,training,asgi,ceiling,zap,mlflow"]
     )
 
-    result = serving.figures(chosen, read_fixture(tmp_path), find_cores())
+    cores = find_cores()
+    result = serving.figures(chosen, read_fixture(tmp_path), cores, this_machine(len(cores.everything)))
 
     assert set(result["scenarios"]["many"]["servers"]) == {"asgi", "ceiling", "zap"}
     assert "make bench-peers" in result["missing"]["mlflow"]
