@@ -256,7 +256,7 @@ def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
     return logged
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _insert_statement(table: str, names: tuple[str, ...], values: int, mark: str) -> str:
     """One statement for many rows: it gives up the interpreter once, not for each."""
     row = f"({', '.join([mark] * len(names))})"
