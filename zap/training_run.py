@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,6 +34,7 @@ from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_
 from zap.ml.gate import Decision, decide_if_better
 from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
+from zap.ml.memory import give_back
 from zap.ml.model import ChargerTypeModel, Rounds
 from zap.ml.promotion_reason import Reason
 from zap.ml.training import Split
@@ -165,19 +165,20 @@ def _read(engine: Engine, phase: Phases, options: TrainingOptions) -> tuple[Hist
         raw = read_history(engine)
     with phase("clean"):
         history = clean_history(raw)
-        # What follows needs the memory, and Arrow keeps what it has freed.
         del raw
-        pa.default_memory_pool().release_unused()
+        give_back()
     if history.synthetic_sessions:
         log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
     with phase("features") as walked:
-        return history, training.split_by_time(
+        split = training.split_by_time(
             history,
             walked,
             since=options.history_from,
             until=options.history_to,
             test_share=options.test_share,
         )
+        give_back()
+        return history, split
 
 
 def _search(settings: Settings, split: Split, phase: Phases, budget: Budget) -> Search:
@@ -214,6 +215,7 @@ def _train(
         model, probabilities = training.fit_and_predict(
             split, chosen.values, n_jobs=settings.training_threads, progress=rounds
         )
+        give_back()
     with phase("evaluate"):
         scores = training.score(split, model)
     if options.windows:
@@ -232,8 +234,9 @@ def _train(
             version = add_candidate(connection, lease.run_id, artefact, known)
     with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
-        actual = split.train["charger_type"].tolist()
-        rows = log_train_predictions(engine, lease.check, version.model_version, classes, actual, probabilities)
+        rows = log_train_predictions(
+            engine, lease.check, version.model_version, classes, split.train_types, probabilities
+        )
         for done in rows:
             logged(done, split.n_train)
     with lease.last_transaction() as connection:

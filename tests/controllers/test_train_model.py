@@ -161,6 +161,7 @@ def test_predictions_go_on_while_a_training_runs(client, good_request):
         slowest = max(slowest, time.perf_counter() - start)
         assert reply.status_code == 200
         versions.add(reply.json()["model_version"])
+        time.sleep(0.01)
     trainer.join()
 
     assert versions >= {1}

@@ -91,7 +91,7 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
     add(engine, *rows)
     frame = clean_history(read_history(engine)).frame
     trained = past_features(frame, TYPES, mix_of(frame, TYPES))
-    kinds = (frame["charging_start_time"].to_numpy(), frame["charger_type"].tolist(), TYPES)
+    kinds = (frame["charging_start_time"].to_numpy(), frame["charger_type"], TYPES)
     population = population_history(*kinds)
 
     for histories in (DriverHistories(engine), DriverHistories(engine)):

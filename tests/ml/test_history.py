@@ -388,7 +388,8 @@ def test_a_wall_time_has_one_form(written, meant):
 
 def test_the_mix_of_all_drivers_is_of_the_sessions_of_the_days_before():
     starts = ["2024-01-01 00:00:00", "2024-01-01 23:59:59", "2024-01-01 12:00:00", "2024-01-03 10:00:00"]
-    population = population_history(np.array(starts, dtype="datetime64[s]"), ["B", "B", "other", "A"], ("A", "B"))
+    used = np.array(["B", "B", "other", "A"], dtype=object)
+    population = population_history(np.array(starts, dtype="datetime64[s]"), used, ("A", "B"))
 
     def mix(time):
         return population.mix(int(np.datetime64(time, "s").astype(np.int64)))
@@ -400,7 +401,8 @@ def test_the_mix_of_all_drivers_is_of_the_sessions_of_the_days_before():
 
 
 def test_the_mix_before_1970_is_of_the_days_before_too():
-    population = population_history(np.array(["1969-12-31 12:00:00"], dtype="datetime64[us]"), ["A"], ("A", "B"))
+    used = np.array(["A"], dtype=object)
+    population = population_history(np.array(["1969-12-31 12:00:00"], dtype="datetime64[us]"), used, ("A", "B"))
 
     assert population.mix(-1) == [1 / 2, 1 / 2]
     assert population.mix(0) == [2 / 3, 1 / 3]

@@ -283,11 +283,10 @@ def _resample(per_driver: np.ndarray) -> np.ndarray | None:
 def _draws(drivers: int) -> np.ndarray:
     """How often each driver is drawn, of shape (RESAMPLES, drivers): the same for all that is said of some sessions."""
     random = np.random.default_rng(42)
-    even = np.full(drivers, 1 / drivers)
     # Of fewer than 256 none can be drawn more often than a byte holds, and of more none ever will be.
     draws = np.empty((RESAMPLES, drivers), dtype=np.uint8)
     for draw in draws:
-        draw[:] = random.multinomial(drivers, even)
+        draw[:] = np.bincount(random.integers(drivers, size=drivers), minlength=drivers)
     return draws
 
 

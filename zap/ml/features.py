@@ -121,7 +121,9 @@ def matrix_columns(numbers: Iterable[Any], codes: Iterable[Any], seconds: Any) -
 
 
 def build_features(
-    columns: Mapping[str, Sequence[Any] | np.ndarray], categories: Mapping[str, Mapping[str, int]]
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    categories: Mapping[str, Mapping[str, int]],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The matrix of n sessions.
 
@@ -129,6 +131,7 @@ def build_features(
         columns: n values for each of FEATURES, cleaned: numbers as float64 with NaN where missing, categories as
             text, times as naive datetime64.
         categories: for each category feature the code of every known value; any other value is missing.
+        out: where to write the matrix; by default it is made.
 
     Returns:
         float64 of shape (n, len(MATRIX_COLUMNS)), NaN where missing.
@@ -139,7 +142,7 @@ def build_features(
     times = np.asarray(columns["charging_start_time"], dtype="datetime64[s]")
     if np.isnat(times).any():
         raise ValueError("charging_start_time is missing in some rows; give every session its start")
-    matrix = np.empty((len(times), len(MATRIX_COLUMNS)), dtype=np.float64)
+    matrix = np.empty((len(times), len(MATRIX_COLUMNS)), dtype=np.float64) if out is None else out
     codes = ([categories[feature.name].get(value, np.nan) for value in columns[feature.name]] for feature in CATEGORIES)
     numbers = (columns[feature.name] for feature in NUMBERS)
     for place, column in enumerate(matrix_columns(numbers, codes, times.astype(np.int64))):

@@ -131,16 +131,17 @@ def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession
     ]
 
 
-def population_history(starts: np.ndarray, used: Sequence[str], types: Sequence[str]) -> PopulationHistory:
+def population_history(starts: np.ndarray, used: pd.Series | np.ndarray, types: Sequence[str]) -> PopulationHistory:
     """The daily mixes of n sessions with these naive starts and charger types, of those that `types` has."""
     places_of = {name: kind for kind, name in enumerate(types)}
-    kinds = np.array([places_of.get(name, -1) for name in used], dtype=np.int64)
+    codes, different = pd.factorize(used)
+    kinds = np.array([*(places_of.get(name, -1) for name in different), -1])[codes]
     days = np.asarray(starts, dtype="datetime64[D]").astype(np.int64)
     known = kinds >= 0
-    different, places = np.unique(days[known], return_inverse=True)
-    counts = np.zeros((len(different), len(types)), dtype=np.int64)
+    every, places = np.unique(days[known], return_inverse=True)
+    counts = np.zeros((len(every), len(types)), dtype=np.int64)
     np.add.at(counts, (places, kinds[known]), 1)
-    return PopulationHistory(dict(zip(different.tolist(), counts.tolist(), strict=True)), len(types))
+    return PopulationHistory(dict(zip(every.tolist(), counts.tolist(), strict=True)), len(types))
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
@@ -231,7 +232,9 @@ def _wall_times(values: pd.Series) -> pd.Series:
             index=values.index,
             dtype="str",
         )
-    texts = pa.chunked_array([pa.array(values)] if len(values) else [], pa.large_string()).combine_chunks()
+    texts = pa.array(values, pa.large_string())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
     plain = pc.fill_null(pc.match_substring_regex(texts, _PLAIN_WALL_TIME), fill_value=False)
     seconds = pc.utf8_slice_codeunits(pc.if_else(plain, texts, None), 0, 19).cast(pa.timestamp("s"))
     times = seconds.to_numpy(zero_copy_only=False).astype("datetime64[s]")

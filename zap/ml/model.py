@@ -16,6 +16,7 @@ from zap.ml.cold import between, draw_to_mix, is_cold, mixes
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build_features, check_features
 from zap.ml.fitted import FittedModel, booster_columns, category_codes
 from zap.ml.history import population_history
+from zap.ml.memory import give_back
 from zap.ml.trees import of_all_classes
 from zap.ml.user_history import DAY, UserHistory, history_columns
 
@@ -32,7 +33,7 @@ Categories = Mapping[str, Sequence[str]]
 # The weight for drivers without a past is learned on this share of the rows, the last, from those before: on either
 # side at most so many, those that are next to the other side.
 _COLD_SHARE = 0.2
-_COLD_ROWS = 20_000
+_COLD_ROWS = 10_000
 # A fit has a thread for each of so many rows: with few, threads wait for each other longer than they compute,
 # beside a busy server many times longer. The trees do not depend on it.
 _ROWS_PER_THREAD = 20_000
@@ -131,6 +132,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         """
         matrix, codes = self.prepare(X, y, past=past, categories=categories)
         self.cold_weight_ = self._learn_cold_weight(X, matrix, codes)
+        give_back()
         self.booster_, found = boost(self.get_params(), matrix, codes, len(self.classes_), progress)
         return draw_to_mix(found, matrix, self.cold_weight_)
 
@@ -155,11 +157,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.contract_: dict[str, Any] = {"fields": _fields(X), "categories": dict(categories or known_categories(X))}
         self.columns_ = [*MATRIX_COLUMNS, *history_columns(self.classes_.tolist())]
         self.population_ = population_history(
-            X["charging_start_time"].to_numpy(), self.classes_.astype(object)[codes].tolist(), self.classes_.tolist()
+            X["charging_start_time"].to_numpy(), self.classes_.astype(object)[codes], self.classes_.tolist()
         )
         if past is not None and past.shape[1] == len(self.columns_):
             # Of a million rows a copy would be a third of all memory.
-            past[:, : len(MATRIX_COLUMNS)] = self._natural(X)
+            self._natural(X, out=past[:, : len(MATRIX_COLUMNS)])
             return past, codes
         return self.matrix(X, past), codes
 
@@ -269,7 +271,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         close = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(len(cold))
         return float(weights[close.argmax()])
 
-    def _natural(self, frame: pd.DataFrame) -> np.ndarray:
+    def _natural(self, frame: pd.DataFrame, out: np.ndarray | None = None) -> np.ndarray:
         absent = [feature.name for feature in FEATURES if feature.name not in frame]
         frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
         if needed := [name for name in absent if name not in frame]:
@@ -281,7 +283,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             columns[feature.name] = np.array([*different, None], dtype=object)[places]
         for feature in NUMBERS:
             columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
-        return build_features(columns, category_codes(self.contract_))
+        return build_features(columns, category_codes(self.contract_), out)
 
 
 def restored(state: Mapping[str, Any]) -> ChargerTypeModel:
@@ -335,7 +337,7 @@ def boost(
 
 def _training_probabilities(booster: lightgbm.Booster) -> np.ndarray:
     """What a booster says of the rows that it was just fitted to; shape (n, classes)."""
-    seen = []
+    seen: list[np.ndarray] = []
 
     def see(found: np.ndarray, _data: Any) -> tuple[str, float, bool]:
         seen.append(of_all_classes(found))
@@ -343,7 +345,7 @@ def _training_probabilities(booster: lightgbm.Booster) -> np.ndarray:
 
     # LightGBM shows them to nobody but a metric.
     booster.eval_train(see)
-    return np.array(seen[0], order="C")
+    return seen[0]
 
 
 def _told(progress: Rounds) -> Callable[[Any], None]:

@@ -64,6 +64,13 @@ class Split:
         return self.frame.iloc[self.tested]
 
     @property
+    def train_types(self) -> np.ndarray:
+        """The charger type of each session to train on: many of few texts, not a text each."""
+        kinds, different = pd.factorize(self.train["charger_type"])
+        types: np.ndarray = different.to_numpy(dtype=object)[kinds]
+        return types
+
+    @property
     def train_past(self) -> np.ndarray:
         return self.past[self.trained]
 
@@ -134,7 +141,7 @@ def rolling_windows(split: Split) -> Iterator[Split]:
 
 def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
     """The daily mixes of the cleaned sessions that a model is trained on: it keeps them as they were then."""
-    return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"].tolist(), types)
+    return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
 
 
 def past_features(
@@ -158,7 +165,7 @@ def past_features(
     drivers = driver_codes(frame)
     # Driver by driver, in time order: one state is enough.
     order = np.argsort(drivers, kind="stable")
-    rows = iter(order.tolist())
+    rows = (row for start in range(0, len(order), _CHUNK) for row in order[start : start + _CHUNK].tolist())
     done = 0
     for _, sessions in groupby(_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
         for values in walk((session for _, session in sessions), population, n_types):
