@@ -16,12 +16,13 @@ import httpx
 import psycopg
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import make_url, select
+from sqlalchemy import func, make_url, select
 
 from zap.app import create_app
 from zap.db.engine import create_engine
 from zap.db.history_store import upsert_history
 from zap.db.schema import upgrade
+from zap.db.tables import Prediction
 from zap.ml.sample import sample_history
 from zap.settings import Settings
 from zap.training_run import run_training
@@ -262,6 +263,44 @@ def untrained_client(database_url, tmp_path):
     settings = Settings(database_url=database_url, models_dir=tmp_path / "models")
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
+
+
+# A row that refers to nothing, which the database finds out at the COMMIT.
+_REFUSAL = (
+    "CREATE TABLE nowhere (id INTEGER PRIMARY KEY)",
+    "CREATE TABLE refusal (id INTEGER REFERENCES nowhere (id) DEFERRABLE INITIALLY DEFERRED)",
+)
+_REFUSE = {
+    "sqlite": (
+        (
+            "CREATE TRIGGER refuse AFTER INSERT ON predictions WHEN NEW.prediction_id > {} "
+            "BEGIN INSERT INTO refusal VALUES (1); END"
+        ),
+    ),
+    "postgresql": (
+        (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO refusal VALUES (1); RETURN NULL; END $$"
+        ),
+        (
+            "CREATE TRIGGER refuse AFTER INSERT ON predictions FOR EACH ROW WHEN (NEW.prediction_id > {}) "
+            "EXECUTE FUNCTION refuse()"
+        ),
+    ),
+}
+
+
+@pytest.fixture
+def refuse_commits():
+    """From now on, and after so many rows more, the database takes every row of the log and refuses its COMMIT."""
+
+    def refuse(engine, after=0):
+        with engine.begin() as connection:
+            last = connection.scalar(select(func.max(Prediction.__table__.c.prediction_id))) or 0
+            for statement in (*_REFUSAL, *_REFUSE[engine.dialect.name]):
+                connection.exec_driver_sql(statement.format(last + after))
+
+    return refuse
 
 
 GOOD_REQUEST = {

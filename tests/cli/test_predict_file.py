@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from zap.batch_file import read_file
 from zap.cli import main
@@ -299,20 +299,14 @@ def test_a_column_that_is_no_field_is_told_and_nothing_is_done(sqlite_files, req
     assert logged(sqlite_files.engine) == (0, 0)
 
 
-def test_when_the_log_fails_what_is_logged_is_in_the_part(files, requests, write, logged, tmp_path):
-    commits = []
-
-    @event.listens_for(files.engine, "commit")
-    def refuse(connection):
-        if connection.get_execution_options().get("immediate"):
-            commits.append(connection)
-            if len(commits) > 1:
-                connection.exec_driver_sql("THIS IS NO SQL")
+def test_when_the_log_fails_what_is_logged_is_in_the_part(  # noqa: PLR0917
+    files, requests, write, logged, refuse_commits, tmp_path
+):
+    refuse_commits(files.engine, after=1_000)
 
     with pytest.raises(LogUnavailable, match="not known") as caught:
         files.predict(write("in.csv", requests), tmp_path / "out.parquet", skip=False)
 
-    event.remove(files.engine, "commit", refuse)
     assert "1,000 rows are logged already, with their answers in out.parquet.part" in caught.value.message
     assert logged(files.engine) == (1_000, 1_000)
     assert len(pd.read_parquet(tmp_path / "out.parquet.part")) == 1_000

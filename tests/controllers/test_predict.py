@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import insert, select, text
 
 from zap.app import create_app
 from zap.db.tables import ChargingSession, InferenceInput, Prediction
@@ -114,17 +114,13 @@ def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_wri
     assert counts(client.app, rows) == before
 
 
-def test_a_commit_that_fails_is_no_answer(client, good_request, rows):
+def test_a_commit_that_fails_is_no_answer(client, good_request, rows, refuse_commits):
     """The last moment at which it can go wrong: both rows are in, and the commit is refused."""
     before = counts(client.app, rows)
-
-    @event.listens_for(client.app.state.engine, "commit")
-    def refuse(connection):
-        connection.exec_driver_sql("THIS IS NO SQL")
+    refuse_commits(client.app.state.engine)
 
     reply = client.post("/predict", json=good_request)
 
-    event.remove(client.app.state.engine, "commit", refuse)
     assert reply.status_code == 503
     assert counts(client.app, rows) == before
 

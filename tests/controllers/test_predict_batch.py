@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import event, func, select, text
+from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 
 from zap.app import create_app
@@ -476,21 +476,13 @@ def test_a_line_that_is_too_long_is_told_and_the_next_answered(sqlite_client, go
 
 
 @pytest.mark.parametrize("lines", [10, 2_500])
-def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request, rows, lines):
+def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request, rows, refuse_commits, lines):
     """The first group is answered, the second is not, and nothing is answered that is not logged."""
     before = counts(client.app, rows)
-    commits = []
-
-    @event.listens_for(client.app.state.engine, "commit")
-    def refuse(connection):
-        if connection.get_execution_options().get("immediate"):
-            commits.append(connection)
-            if len(commits) > 1 or lines < 1_000:
-                connection.exec_driver_sql("THIS IS NO SQL")
+    refuse_commits(client.app.state.engine, after=1_000 if lines > 1_000 else 0)
 
     reply = send(client, (json.dumps(good_request) + "\n") * lines, NDJSON)
 
-    event.remove(client.app.state.engine, "commit", refuse)
     logged = counts(client.app, rows)[0] - before[0]
     if lines < 1_000:
         assert (reply.status_code, logged) == (503, 0)

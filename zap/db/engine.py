@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import sqlalchemy
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
@@ -38,47 +41,49 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float
         connection.isolation_level = None
         # An old history may hold bytes that are not UTF-8; one such cell must not make its table unreadable.
         connection.text_factory = _decode
-        for pragma in (
-            f"busy_timeout={round(patience * 1000)}",
-            f"synchronous={sqlite_synchronous}",
-            "foreign_keys=ON",
-        ):
+        _wait_inside_sqlite(connection, patience)
+        for pragma in (f"synchronous={sqlite_synchronous}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
         _enter_wal(connection, patience)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("immediate", False):
-            _begin_writing(connection, patience)
-        else:
+        if not connection.get_execution_options().get("immediate", False):
             connection.exec_driver_sql("BEGIN")
+            return
+        try:
+            driver = connection.connection.driver_connection
+            _wait_inside_sqlite(driver, 0)
+            try:
+                _begin_when_free(driver, patience)
+            finally:
+                _wait_inside_sqlite(driver, patience)
+        except sqlite3.OperationalError as error:
+            raise OperationalError("BEGIN IMMEDIATE", None, error) from error
 
     return engine
 
 
-def _begin_writing(connection: Connection, patience: float) -> None:
-    """BEGIN IMMEDIATE as soon as nobody else writes.
+def _wait_inside_sqlite(driver: Any, seconds: float) -> None:
+    driver.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}").close()
+
+
+def _begin_when_free(driver: Any, patience: float) -> None:
+    """BEGIN IMMEDIATE as soon as nobody else writes, on a connection that does not wait inside SQLite.
 
     SQLite's own waiting looks again after up to 100 ms, and misses the moments between the transactions of somebody
     who writes many.
     """
-    driver: Any = connection.connection.driver_connection
     end = time.monotonic() + patience
-    driver.execute("PRAGMA busy_timeout=0").close()
-    try:
-        while time.monotonic() < end:
-            try:
-                driver.execute("BEGIN IMMEDIATE").close()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    break
-                time.sleep(_LOOK_AGAIN_SECONDS)
-            else:
-                return
-        # Refused once more, in SQLAlchemy's words.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    finally:
-        driver.execute(f"PRAGMA busy_timeout={round(patience * 1000)}").close()
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _enter_wal(connection: Any, patience: float) -> None:
@@ -105,6 +110,48 @@ def begin_sqlite_transaction(connection: Connection) -> None:
     # immediate one waits its turn.
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+class DriverConnection:
+    """The driver's own connection, cursors and errors, for a thread that commits many times a second.
+
+    What SQLAlchemy does for one transaction costs more than a row in it. On SQLite the connection is kept: to another
+    one every page that this wrote would be new. On PostgreSQL each transaction asks the pool for one that is alive.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._connection: PoolProxiedConnection | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[DBAPICursor]:
+        """One transaction that writes: committed at the end, rolled back by any exception."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._engine.raw_connection()
+            if self._sqlite:
+                _wait_inside_sqlite(connection.driver_connection, 0)
+        try:
+            if self._sqlite:
+                _begin_when_free(connection.driver_connection, PATIENCE_SECONDS)
+            with closing(connection.cursor()) as cursor:
+                yield cursor
+            connection.commit()
+        except BaseException:
+            self.close()
+            raise
+        if not self._sqlite:
+            self.close()
+
+    def close(self) -> None:
+        """Roll back what is not committed, and give the connection up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._sqlite:
+                # It has no patience of its own any more, so nobody else is to have it.
+                connection.invalidate()
+            connection.close()
 
 
 @contextmanager

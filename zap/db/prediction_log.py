@@ -3,21 +3,21 @@
 import asyncio
 import contextlib
 import itertools
+import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
-from zap.db.engine import PATIENCE_SECONDS, write_transaction
+from zap.db.engine import PATIENCE_SECONDS, DriverConnection, write_transaction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import LogUnavailable, NotFound
 from zap.ml.inference import Answer
@@ -83,12 +83,11 @@ class PredictionLog:
         self._engine = engine
         # What says that the database is the reason, not the data: from SQLAlchemy, or from the driver itself.
         self._unavailable = (OperationalError, engine.dialect.loaded_dbapi.OperationalError)
-        # Those that are gathered for the writer.
+        self._sqlite = engine.dialect.name == "sqlite"
+        # Those that are gathered for the writer, and those that are handed over to it; None at the end.
         self._arrived: list[_Waiting] = []
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._n_waiting = 0
-        # Guards `_waiting` and `_closed`, and wakes the writer.
-        self._changed = threading.Condition()
         self._closed = False
         self._writer: threading.Thread | None = None
 
@@ -130,7 +129,11 @@ class PredictionLog:
         """What `record_all` does, on the calling thread and alone."""
         if not rows:
             return []
-        (outcome,) = self._commit([rows])
+        connection = DriverConnection(self._engine)
+        try:
+            (outcome,) = self._commit(connection, [rows])
+        finally:
+            connection.close()
         if isinstance(outcome, LogUnavailable):
             raise outcome
         return outcome
@@ -138,9 +141,8 @@ class PredictionLog:
     def close(self) -> None:
         """Commit what was accepted, then stop the writer: within two PATIENCE_SECONDS, whatever the database does."""
         self._hand_over()
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._closed = True
+        self._waiting.put(None)
         if self._writer is not None:
             self._writer.join()
 
@@ -157,36 +159,44 @@ class PredictionLog:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        with self._changed:
-            if self._writer is None and self._arrived:
-                writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
-                writer.start()
-                self._writer = writer
-            self._waiting.extend(self._arrived)
-            self._arrived.clear()
-            self._changed.notify()
+        if self._writer is None and self._arrived:
+            writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
+            writer.start()
+            self._writer = writer
+        for one in self._arrived:
+            self._waiting.put(one)
+        self._arrived.clear()
 
     def _write_on(self) -> None:
-        while group := self._next_group():
+        connection = DriverConnection(self._engine)
+        for group in self._groups():
             oldest = time.monotonic() - PATIENCE_SECONDS
             in_time = [one for one in group if one.since >= oldest]
-            outcomes = self._commit([one.rows for one in in_time]) if in_time else []
+            outcomes = self._commit(connection, [one.rows for one in in_time]) if in_time else []
             # Those in front have waited for the database in vain: waiting once more would help nobody. They come first.
             late = group[: len(group) - len(in_time)]
             too_late = LogUnavailable("the database takes too long; nothing was written, send the request again")
             self._answer([*((one, too_late) for one in late), *zip(in_time, outcomes, strict=True)])
+        connection.close()
 
-    def _next_group(self) -> list[_Waiting]:
-        """Those that wait, as soon as there is one; none once the log is closed and all are written."""
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
+    def _groups(self) -> Iterator[list[_Waiting]]:
+        """Those that wait, as soon as there is one, until the log is closed and all are written."""
+        waits = self._waiting.get()
+        while waits is not None:
             group: list[_Waiting] = []
             rows = 0
-            while self._waiting and (not group or rows + len(self._waiting[0].rows) <= _MOST_IN_A_GROUP):
-                group.append(self._waiting.popleft())
-                rows += len(group[-1].rows)
-            return group
+            while waits is not None and (not group or rows + len(waits.rows) <= _MOST_IN_A_GROUP):
+                group.append(waits)
+                rows += len(waits.rows)
+                try:
+                    waits = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                yield group
+                continue
+            yield group
+            waits = self._waiting.get()
 
     def _answer(self, outcomes: list[tuple[_Waiting, list[Logged] | LogUnavailable]]) -> None:
         """Tell those who wait, with one wake-up of their event loop."""
@@ -206,12 +216,14 @@ class PredictionLog:
         with contextlib.suppress(RuntimeError):
             outcomes[0][0].future.get_loop().call_soon_threadsafe(tell)
 
-    def _commit(self, group: Sequence[Sequence[Entry]]) -> list[list[Logged] | LogUnavailable]:
+    def _commit(
+        self, connection: DriverConnection, group: Sequence[Sequence[Entry]]
+    ) -> list[list[Logged] | LogUnavailable]:
         """Commit all rows of a group together; where some cannot be stored, each of its parts alone."""
         logged: list[Logged] = []
         try:
-            with write_transaction(self._engine) as connection:
-                logged += _insert(connection, [row for rows in group for row in rows])
+            with connection.transaction() as cursor:
+                logged += _insert(cursor, [row for rows in group for row in rows], sqlite=self._sqlite)
         except Exception as error:  # noqa: BLE001 - what a driver raises for a value that it cannot store may be anything
             # Once all are inserted it was the COMMIT that failed, and nobody knows whether the rows are there: they are
             # not written again.
@@ -224,7 +236,7 @@ class PredictionLog:
             return [[next(each) for _ in rows] for rows in group]
         outcomes: list[list[Logged] | LogUnavailable] = []
         for rows in group:
-            (outcome,) = self._commit([rows])
+            (outcome,) = self._commit(connection, [rows])
             outcomes.append(outcome)
             if isinstance(outcome, LogUnavailable) and isinstance(outcome.__cause__, self._unavailable):
                 # The database has gone meanwhile: those behind would wait for it in turn.
@@ -232,27 +244,21 @@ class PredictionLog:
         return outcomes
 
 
-def _insert(connection: Connection, rows: Sequence[Entry]) -> list[Logged]:
-    sqlite = connection.dialect.name == "sqlite"
-    # The driver's own cursor: what SQLAlchemy does for each statement costs more than the statement.
-    cursor = connection.connection.cursor()
-    try:
-        logged = _new_ids(cursor, len(rows), sqlite=sqlite)
-        now = _stamp(utc_now(), sqlite=sqlite)
-        for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
-            inputs: list[Any] = []
-            predictions: list[Any] = []
-            these = slice(first, first + _ROWS_OF_AN_INSERT)
-            some = zip(logged[these], rows[these], strict=True)
-            for (input_id, prediction_id), (text, received_at, answer) in some:
-                inputs += (input_id, _stamp(received_at, sqlite=sqlite), text)
-                predictions += (prediction_id, input_id, now, "inference", answer.predicted_class)
-                predictions += (answer.model_version, _json(answer.probabilities).decode(), answer.features)
-            mark = "?" if sqlite else "%s"
-            cursor.execute(_insert_statement("inference_inputs", _INPUTS, len(inputs), mark), inputs)
-            cursor.execute(_insert_statement("predictions", _PREDICTIONS, len(predictions), mark), predictions)
-    finally:
-        cursor.close()
+def _insert(cursor: DBAPICursor, rows: Sequence[Entry], *, sqlite: bool) -> list[Logged]:
+    logged = _new_ids(cursor, len(rows), sqlite=sqlite)
+    now = _stamp(utc_now(), sqlite=sqlite)
+    for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
+        inputs: list[Any] = []
+        predictions: list[Any] = []
+        these = slice(first, first + _ROWS_OF_AN_INSERT)
+        some = zip(logged[these], rows[these], strict=True)
+        for (input_id, prediction_id), (text, received_at, answer) in some:
+            inputs += (input_id, _stamp(received_at, sqlite=sqlite), text)
+            predictions += (prediction_id, input_id, now, "inference", answer.predicted_class)
+            predictions += (answer.model_version, _json(answer.probabilities).decode(), answer.features)
+        mark = "?" if sqlite else "%s"
+        cursor.execute(_insert_statement("inference_inputs", _INPUTS, len(inputs), mark), inputs)
+        cursor.execute(_insert_statement("predictions", _PREDICTIONS, len(predictions), mark), predictions)
     return logged
 
 
