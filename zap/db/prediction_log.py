@@ -42,7 +42,6 @@ _PREDICTIONS = (
     "probabilities",
     "features",
 )
-_LAST_IDS = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('inference_inputs', 'predictions')"
 _NEXT_IDS = (
     "SELECT nextval(pg_get_serial_sequence('inference_inputs', 'input_id')),"
     " nextval(pg_get_serial_sequence('predictions', 'prediction_id')) FROM generate_series(1, %s)"
@@ -245,21 +244,50 @@ class PredictionLog:
 
 
 def _insert(cursor: DBAPICursor, rows: Sequence[Entry], *, sqlite: bool) -> list[Logged]:
-    logged = _new_ids(cursor, len(rows), sqlite=sqlite)
-    now = _stamp(utc_now(), sqlite=sqlite)
+    insert = _insert_into_sqlite if sqlite else _insert_into_postgresql
+    logged: list[Logged] = []
     for first in range(0, len(rows), _ROWS_OF_AN_INSERT):
-        inputs: list[Any] = []
-        predictions: list[Any] = []
-        these = slice(first, first + _ROWS_OF_AN_INSERT)
-        some = zip(logged[these], rows[these], strict=True)
-        for (input_id, prediction_id), (text, received_at, answer) in some:
-            inputs += (input_id, _stamp(received_at, sqlite=sqlite), text)
-            predictions += (prediction_id, input_id, now, "inference", answer.predicted_class)
-            predictions += (answer.model_version, _json(answer.probabilities).decode(), answer.features)
-        mark = "?" if sqlite else "%s"
-        cursor.execute(_insert_statement("inference_inputs", _INPUTS, len(inputs), mark), inputs)
-        cursor.execute(_insert_statement("predictions", _PREDICTIONS, len(predictions), mark), predictions)
+        logged += insert(cursor, rows[first : first + _ROWS_OF_AN_INSERT])
     return logged
+
+
+def _insert_into_sqlite(cursor: DBAPICursor, rows: Sequence[Entry]) -> list[Logged]:
+    now = utc_now().isoformat(timespec="microseconds")
+    inputs: list[Any] = []
+    for text, received_at, _ in rows:
+        inputs += (received_at.isoformat(timespec="microseconds"), text)
+    input_ids = _insert_rows(cursor, "inference_inputs", _INPUTS[1:], inputs)
+    predictions: list[Any] = []
+    for input_id, (_, _, answer) in zip(input_ids, rows, strict=True):
+        predictions += (input_id, now, "inference", *_answered(answer))
+    prediction_ids = _insert_rows(cursor, "predictions", _PREDICTIONS[1:], predictions)
+    return list(map(Logged, input_ids, prediction_ids))
+
+
+def _insert_rows(cursor: DBAPICursor, table: str, names: tuple[str, ...], values: list[Any]) -> range:
+    """The ids: the transaction has the only right to write, so they follow each other."""
+    cursor.execute(_insert_statement(table, names, len(values), "?"), values)
+    last: int = cursor.lastrowid
+    return range(last + 1 - len(values) // len(names), last + 1)
+
+
+def _insert_into_postgresql(cursor: DBAPICursor, rows: Sequence[Entry]) -> list[Logged]:
+    # Asked for once, not row by row.
+    cursor.execute(_NEXT_IDS, (len(rows),))
+    logged = list(itertools.starmap(Logged, cursor.fetchall()))
+    now = utc_now()
+    inputs: list[Any] = []
+    predictions: list[Any] = []
+    for (input_id, prediction_id), (text, received_at, answer) in zip(logged, rows, strict=True):
+        inputs += (input_id, received_at, text)
+        predictions += (prediction_id, input_id, now, "inference", *_answered(answer))
+    cursor.execute(_insert_statement("inference_inputs", _INPUTS, len(inputs), "%s"), inputs)
+    cursor.execute(_insert_statement("predictions", _PREDICTIONS, len(predictions), "%s"), predictions)
+    return logged
+
+
+def _answered(answer: Answer) -> tuple[Any, ...]:
+    return answer.predicted_class, answer.model_version, _json(answer.probabilities).decode(), answer.features
 
 
 @lru_cache(maxsize=128)
@@ -268,23 +296,6 @@ def _insert_statement(table: str, names: tuple[str, ...], values: int, mark: str
     row = f"({', '.join([mark] * len(names))})"
     rows = ", ".join([row] * (values // len(names)))
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES {rows}"  # noqa: S608 - no data in it
-
-
-def _stamp(moment: datetime, *, sqlite: bool) -> datetime | str:
-    """As the type Stamp stores it."""
-    return moment.isoformat(timespec="microseconds") if sqlite else moment
-
-
-def _new_ids(cursor: DBAPICursor, n: int, *, sqlite: bool) -> list[Logged]:
-    """So many pairs of ids that nobody else gets: asked for once, not row by row."""
-    if sqlite:
-        # The transaction has the only right to write, and SQLite goes on above the ids that it is given.
-        cursor.execute(_LAST_IDS)
-        last: dict[str, int] = dict(map(tuple, cursor.fetchall()))
-        first = (last.get(table, 0) + 1 for table in ("inference_inputs", "predictions"))
-        return list(map(Logged, *(range(start, start + n) for start in first)))
-    cursor.execute(_NEXT_IDS, (n,))
-    return list(itertools.starmap(Logged, cursor.fetchall()))
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
