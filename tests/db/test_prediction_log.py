@@ -14,7 +14,7 @@ from zap.db.engine import PATIENCE_SECONDS, DriverConnection, create_engine
 from zap.db.prediction_log import Entry, Logged, PredictionLog, check_writable, read_prediction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.db.train_predictions import log_train_predictions
-from zap.errors import LogUnavailable, NotFound
+from zap.errors import DamagedModel, LogUnavailable, NotFound
 from zap.ml.inference import Answer
 
 ANSWER = Answer(
@@ -29,6 +29,13 @@ def log(engine):
     log.close()
 
 
+async def recorded(log, text, received_at, answer):
+    """Where a request stands whose answer is known already."""
+    given, logged = await log.record(text, received_at, lambda: answer)
+    assert given is answer
+    return logged
+
+
 def count(engine):
     with engine.connect() as connection:
         return tuple(
@@ -39,7 +46,7 @@ def count(engine):
 def test_it_works(log, engine):
     asked = utc_now()
 
-    logged = asyncio.run(log.record('{"é": 1}', asked, ANSWER))
+    logged = asyncio.run(recorded(log, '{"é": 1}', asked, ANSWER))
 
     row = read_prediction(engine, logged.prediction_id)
     assert row["input_id"] == logged.input_id
@@ -68,7 +75,7 @@ def record_all(log, requests):
     """What becomes of requests that come at once: each Logged, or its error."""
 
     async def story():
-        return await asyncio.gather(*(log.record(*request) for request in requests), return_exceptions=True)
+        return await asyncio.gather(*(recorded(log, *request) for request in requests), return_exceptions=True)
 
     return asyncio.run(story())
 
@@ -92,7 +99,7 @@ def test_two_processes_that_log_at_once_give_no_id_twice(engine, database_url):
     logs = [PredictionLog(one) for one in engines]
 
     async def story():
-        return await asyncio.gather(*(log.record("{}", utc_now(), ANSWER) for _ in range(300) for log in logs))
+        return await asyncio.gather(*(recorded(log, "{}", utc_now(), ANSWER) for _ in range(300) for log in logs))
 
     def train():
         probabilities = np.tile([0.5, 0.5], (3000, 1))
@@ -143,6 +150,37 @@ def test_a_text_that_no_driver_takes_fails_alone(log, engine):
     assert count(engine) == (2, 2)
 
 
+def test_an_answer_that_fails_fails_alone(log, engine):
+    def fail():
+        raise DamagedModel("the trees are broken")
+
+    async def story():
+        answers = [lambda: ANSWER, fail, lambda: ANSWER]
+        return await asyncio.gather(*(log.record("{}", utc_now(), one) for one in answers), return_exceptions=True)
+
+    first, second, third = asyncio.run(story())
+
+    assert isinstance(second, DamagedModel)
+    assert {type(one) for _, one in (first, third)} == {Logged}
+    assert count(engine) == (2, 2)
+
+
+def test_those_that_come_at_once_are_answered_directly_one_after_the_other(log):
+    """Nothing else is done in between that would take the trees out of the processor's caches."""
+    told = []
+
+    async def ask(number):
+        told.append(("asked", number))
+        await log.record("{}", utc_now(), lambda: told.append(("answered", number)) or ANSWER)
+
+    async def story():
+        await asyncio.gather(*map(ask, range(20)))
+
+    asyncio.run(story())
+
+    assert told == [(what, number) for what in ("asked", "answered") for number in range(20)]
+
+
 def test_more_than_may_wait_are_refused_at_once(log, engine, monkeypatch):
     monkeypatch.setattr(prediction_log, "MOST_WAITING", 10)
 
@@ -158,7 +196,7 @@ def test_beside_the_largest_batch_single_requests_are_taken(log, engine):
     async def story():
         batch = asyncio.create_task(log.record_all([Entry("{}", utc_now(), ANSWER)] * 20_000))
         await asyncio.sleep(0)
-        return await asyncio.gather(batch, *(log.record("{}", utc_now(), ANSWER) for _ in range(20)))
+        return await asyncio.gather(batch, *(recorded(log, "{}", utc_now(), ANSWER) for _ in range(20)))
 
     many, *single = asyncio.run(story())
 
@@ -184,10 +222,10 @@ def test_a_batch_is_logged_whole_or_not_at_all(log, engine):
 
 def test_a_client_that_has_gone_keeps_nobody_else_waiting(log, engine):
     async def story():
-        gone = asyncio.create_task(log.record("{}", utc_now(), ANSWER))
+        gone = asyncio.create_task(recorded(log, "{}", utc_now(), ANSWER))
         await asyncio.sleep(0)
         gone.cancel()
-        return await log.record("{}", utc_now(), ANSWER)
+        return await recorded(log, "{}", utc_now(), ANSWER)
 
     assert isinstance(asyncio.run(story()), Logged)
 
@@ -208,7 +246,7 @@ def test_what_was_accepted_is_committed_before_it_closes(engine):
     log = PredictionLog(engine)
 
     async def accept_and_close():
-        tasks = [asyncio.create_task(log.record("{}", utc_now(), ANSWER)) for _ in range(20)]
+        tasks = [asyncio.create_task(recorded(log, "{}", utc_now(), ANSWER)) for _ in range(20)]
         await asyncio.sleep(0)
         log.close()
         return await asyncio.gather(*tasks)
@@ -238,7 +276,7 @@ def test_a_writer_that_holds_the_lock_is_waited_for(log, engine):
     async def contend():
         with engine.connect().execution_options(immediate=True) as other:
             other.execute(text("DELETE FROM predictions"))
-            waiting = asyncio.create_task(log.record("{}", utc_now(), ANSWER))
+            waiting = asyncio.create_task(recorded(log, "{}", utc_now(), ANSWER))
             await asyncio.sleep(0.3)
             other.commit()
             return await waiting
@@ -250,7 +288,7 @@ def test_after_it_closed_it_is_unavailable(log):
     log.close()
 
     with pytest.raises(LogUnavailable, match="stopping"):
-        asyncio.run(log.record("{}", utc_now(), ANSWER))
+        asyncio.run(recorded(log, "{}", utc_now(), ANSWER))
 
 
 def test_those_behind_one_that_waited_in_vain_do_not_wait_in_turn(log, engine, monkeypatch):
@@ -261,7 +299,7 @@ def test_those_behind_one_that_waited_in_vain_do_not_wait_in_turn(log, engine, m
             other.execute(text("DELETE FROM predictions"))
             if engine.dialect.name == "postgresql":
                 other.execute(text("LOCK TABLE inference_inputs"))
-            waiting = [asyncio.create_task(log.record("{}", utc_now(), ANSWER)) for _ in range(20)]
+            waiting = [asyncio.create_task(recorded(log, "{}", utc_now(), ANSWER)) for _ in range(20)]
             start = time.monotonic()
             ended = await asyncio.gather(*waiting, return_exceptions=True)
             other.rollback()

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from litestar import Controller, Request, get, post
@@ -46,8 +47,9 @@ async def _answer(state: State, body: bytes) -> PredictReply:
     history = histories.known(*driver)
     if history is None:
         history = await histories.apart(histories.read, *driver)
-    answer = predictor.answer(values, history)
-    logged = await state.prediction_log.record(parsed.text, received_at, answer)
+    answer, logged = await state.prediction_log.record(
+        parsed.text, received_at, partial(predictor.answer, values, history)
+    )
     return PredictReply.of(answer, logged)
 
 

@@ -6,7 +6,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -64,6 +64,14 @@ class Entry(NamedTuple):
     answer: Answer
 
 
+class _Arrived(NamedTuple):
+    """What gives the rows of one who waits for their commit; since when, and who waits."""
+
+    rows: Callable[[], Sequence[Entry]]
+    since: float
+    future: asyncio.Future[list[Logged]]
+
+
 class _Waiting(NamedTuple):
     """Rows that wait for their commit, all of them or none; since when, and who waits."""
 
@@ -84,20 +92,33 @@ class PredictionLog:
         self._unavailable = (OperationalError, engine.dialect.loaded_dbapi.OperationalError)
         self._sqlite = engine.dialect.name == "sqlite"
         # Those that are gathered for the writer, and those that are handed over to it; None at the end.
-        self._arrived: list[_Waiting] = []
+        self._arrived: list[_Arrived] = []
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._n_waiting = 0
         self._closed = False
         self._writer: threading.Thread | None = None
 
-    async def record(self, text: str, received_at: datetime, answer: Answer) -> Logged:
-        """Commit a request and its answer, in one transaction with others that wait, off the event loop.
+    async def record(self, text: str, received_at: datetime, answered: Callable[[], Answer]) -> tuple[Answer, Logged]:
+        """Answer a request and commit both, in one transaction with others that wait, off the event loop.
+
+        Args:
+            text: the request.
+            received_at: when it came.
+            answered: called once the others that came at the same time are read, one directly after the other: what the
+                trees of one have brought into the processor's caches the next one finds there.
 
         Raises:
             LogUnavailable: they could not be committed, or too many wait already.
         """
-        (logged,) = await self.record_all([Entry(text, received_at, answer)])
-        return logged
+        entry: Entry
+
+        def rows() -> Sequence[Entry]:
+            nonlocal entry
+            entry = Entry(text, received_at, answered())
+            return [entry]
+
+        (logged,) = await self._committed(rows)
+        return entry.answer, logged
 
     async def record_all(self, rows: Sequence[Entry]) -> list[Logged]:
         """Commit requests and their answers, all of them or none.
@@ -105,8 +126,10 @@ class PredictionLog:
         Raises:
             LogUnavailable: they could not be committed, or too many wait already.
         """
-        if not rows:
-            return []
+        return await self._committed(lambda: rows) if rows else []
+
+    async def _committed(self, rows: Callable[[], Sequence[Entry]]) -> list[Logged]:
+        """Wait for the commit of these rows, which are asked for when they are handed over."""
         if self._closed:
             raise LogUnavailable("the server is stopping; send the request again")
         if self._n_waiting >= MOST_WAITING:
@@ -116,7 +139,7 @@ class PredictionLog:
         self._n_waiting += 1
         if not self._arrived:
             loop.call_soon(self._hand_over_when_quiet, loop, 0)
-        self._arrived.append(_Waiting(rows, time.monotonic(), future))
+        self._arrived.append(_Arrived(rows, time.monotonic(), future))
         return await future
 
     def write(self, text: str, received_at: datetime, answer: Answer) -> Logged:
@@ -162,9 +185,21 @@ class PredictionLog:
             writer = threading.Thread(target=self._write_on, name="prediction-log", daemon=True)
             writer.start()
             self._writer = writer
-        for one in self._arrived:
+        arrived, self._arrived = self._arrived, []
+        # All are answered before the first is handed over: the writer would take the interpreter in between.
+        waiting = [one for one in map(self._with_rows, arrived) if one is not None]
+        for one in waiting:
             self._waiting.put(one)
-        self._arrived.clear()
+
+    def _with_rows(self, arrived: _Arrived) -> _Waiting | None:
+        if not arrived.future.done():
+            try:
+                return _Waiting(arrived.rows(), arrived.since, arrived.future)
+            except Exception as error:  # noqa: BLE001 - whoever waits for the answer is told, and nobody else
+                arrived.future.set_exception(error)
+        # Also where its client has gone: nobody is answered, so nothing is logged.
+        self._n_waiting -= 1
+        return None
 
     def _write_on(self) -> None:
         connection = DriverConnection(self._engine)
