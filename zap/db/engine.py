@@ -19,7 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
 # How often it looks whether they still do, on SQLite.
-_LOOK_AGAIN_SECONDS = 0.001
+_LOOK_AGAIN_SECONDS = 0.0003
 
 
 def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float = PATIENCE_SECONDS) -> Engine:

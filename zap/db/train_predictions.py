@@ -14,10 +14,10 @@ from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction that removes, and of one that logs: few enough that a request for a prediction never waits
 # long for its turn to commit.
-_ROWS = 1000
+_ROWS = 400
 # SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions: for as long
-# as one of them takes. (With 2 ms the slowest requests of a training took a third longer.) On PostgreSQL nobody waits.
-_PAUSE_SECONDS = {"sqlite": 0.005}
+# as one of them takes, and several times as long as a request takes to look again. On PostgreSQL nobody waits.
+_PAUSE_SECONDS = {"sqlite": 0.002}
 _LOGGED = ("prediction_timestamp", "source", "predicted_class", "actual_class", "model_version", "probabilities")
 _json = msgspec.json.Encoder().encode
 
