@@ -18,6 +18,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
+# Where a connection of the driver has it.
+_PATIENCE = "patience"
 # How often it looks whether they still do, on SQLite.
 _LOOK_AGAIN_SECONDS = 0.0003
 
@@ -37,7 +39,8 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float
     engine = sqlalchemy.create_engine(url)
 
     @event.listens_for(engine, "connect")
-    def _set_pragmas(connection: Any, _record: Any) -> None:
+    def _set_pragmas(connection: Any, record: Any) -> None:
+        record.info[_PATIENCE] = patience
         connection.isolation_level = None
         # An old history may hold bytes that are not UTF-8; one such cell must not make its table unreadable.
         connection.text_factory = _decode
@@ -134,7 +137,7 @@ class DriverConnection:
                 _wait_inside_sqlite(connection.driver_connection, 0)
         try:
             if self._sqlite:
-                _begin_when_free(connection.driver_connection, PATIENCE_SECONDS)
+                _begin_when_free(connection.driver_connection, connection.info[_PATIENCE])
             with closing(connection.cursor()) as cursor:
                 yield cursor
             connection.commit()
@@ -149,8 +152,7 @@ class DriverConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._sqlite:
-                # It has no patience of its own any more, so nobody else is to have it.
-                connection.invalidate()
+                _wait_inside_sqlite(connection.driver_connection, connection.info[_PATIENCE])
             connection.close()
 
 

@@ -215,22 +215,20 @@ class PredictionLog:
 
     def _groups(self) -> Iterator[list[_Waiting]]:
         """Those that wait, as soon as there is one, until the log is closed and all are written."""
-        waits = self._waiting.get()
-        while waits is not None:
-            group: list[_Waiting] = []
-            rows = 0
-            while waits is not None and (not group or rows + len(waits.rows) <= _MOST_IN_A_GROUP):
-                group.append(waits)
-                rows += len(waits.rows)
-                try:
-                    waits = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-            else:
+        group: list[_Waiting] = []
+        rows = 0
+        while True:
+            if group and self._waiting.empty():
                 yield group
-                continue
-            yield group
+                group, rows = [], 0
             waits = self._waiting.get()
+            if group and (waits is None or rows + len(waits.rows) > _MOST_IN_A_GROUP):
+                yield group
+                group, rows = [], 0
+            if waits is None:
+                return
+            group.append(waits)
+            rows += len(waits.rows)
 
     def _answer(self, outcomes: list[tuple[_Waiting, list[Logged] | LogUnavailable]]) -> None:
         """Tell those who wait, with one wake-up of their event loop."""
