@@ -18,10 +18,10 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
-# Where a connection of the driver has it.
-_PATIENCE = "patience"
 # How often it looks whether they still do, on SQLite.
 _LOOK_AGAIN_SECONDS = 0.0003
+# The name under which a driver's connection to SQLite carries its own patience.
+_PATIENCE = "patience"
 
 
 def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float = PATIENCE_SECONDS) -> Engine:
