@@ -47,6 +47,7 @@ INSERT INTO inference_inputs VALUES (1, '2025-11-09T22:26:36.760882', '{"tempera
 INSERT INTO predictions VALUES (1, 1, '2025-11-09T22:26:36.771908', 'inference', 'Level 1', NULL),
     (2, NULL, '2025-11-09T22:07:11.771677', 'train', 'Level 2', 'Level 1');
 """
+UPGRADED = ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
 FIXED = ("Users", "Vehicles", "ChargingSessions", "inference_inputs", "predictions")
 # For tables without the keys that would have kept bad ids out.
 NO_KEYS = """
@@ -316,7 +317,7 @@ def test_copies_of_one_second_have_names_of_their_own(legacy):
 
 def test_no_copy_is_made_where_there_is_nothing_to_adopt(tmp_path):
     write(tmp_path / "other.sqlite", "CREATE TABLE theirs (x)")
-    assert adopt(tmp_path / "other.sqlite") == ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003"]
+    assert adopt(tmp_path / "other.sqlite") == UPGRADED
     assert copies(tmp_path / "other.sqlite") == []
 
 
@@ -680,7 +681,7 @@ def test_users_whose_names_are_no_text_stay_different(legacy, adopted_engine):
 
 
 def test_times_that_are_right_are_not_worth_a_line(legacy):
-    assert [line.split(":")[0].split(" ")[0] for line in adopt(legacy)] == ["adopting", "a", *["upgraded"] * 3]
+    assert [line.split(":")[0].split(" ")[0] for line in adopt(legacy)] == ["adopting", "a", *["upgraded"] * len(UPGRADED)]
 
 
 # Two at a time, and an end half-way.
@@ -720,4 +721,4 @@ def test_adoption_after_a_refusal(legacy):
     write(legacy, "INSERT INTO Users VALUES (NULL, NULL)")
     refused(legacy)
     write(legacy, "DELETE FROM Users WHERE user_id IS NULL")
-    assert adopt(legacy)[-3:] == ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003"]
+    assert adopt(legacy)[-4:] == UPGRADED

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from filelock import Timeout
 from sqlalchemy import func, insert, inspect, select, text
 from sqlmodel import col
 
-from zap.db.engine import create_engine, database_now, process_lock, write_transaction
+from zap.db.engine import BackgroundWriter, create_engine, database_now, process_lock, write_transaction
 from zap.db.schema import upgrade
 from zap.db.tables import User, utc_now
 
@@ -95,6 +96,58 @@ def test_write_transactions_that_read_first_wait_for_each_other(tmp_path):
         list(threads.map(add_one_user, range(40)))
     assert users(engine) == [f"{number:03}" for number in range(40)]
     engine.dispose()
+
+
+def test_a_background_writer_commits_each_transaction_or_rolls_it_back(engine):
+    with BackgroundWriter(engine) as writer:
+        with writer.transaction() as connection:
+            connection.execute(insert(User), {"user_id": "a"})
+        assert users(engine) == ["a"]
+        with pytest.raises(ZeroDivisionError), writer.transaction() as connection:  # noqa: PT012
+            connection.execute(insert(User), {"user_id": "b"})
+            1 / 0  # noqa: B018
+        with writer.transaction() as connection:
+            connection.execute(insert(User), {"user_id": "c"})
+    assert users(engine) == ["a", "c"]
+
+
+def test_only_the_background_writer_leaves_the_disk_its_time(sqlite_engine):
+    with BackgroundWriter(sqlite_engine) as writer, writer.transaction() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        with sqlite_engine.connect() as other:
+            assert other.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    for _ in range(10):
+        with write_transaction(sqlite_engine) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_a_background_writer_steps_back_for_others_alone(sqlite_engine):
+    """Somebody who writes as often as it can gets in between each two of its transactions, or nearly."""
+    file, over, theirs, ours = sqlite_engine.url.database, threading.Event(), [], 0
+    other = create_engine(f"sqlite:///{file}")
+
+    def write():
+        while not over.is_set():
+            with write_transaction(other) as connection:
+                connection.execute(insert(User), {"user_id": f"theirs {len(theirs)}"})
+            theirs.append(time.monotonic())
+
+    writing = threading.Thread(target=write)
+    with BackgroundWriter(sqlite_engine) as writer:
+        writing.start()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            with writer.transaction() as connection:
+                connection.execute(insert(User), {"user_id": f"ours {ours}"})
+                time.sleep(0.002)
+            ours += 1
+        during = len(theirs)
+    over.set()
+    writing.join()
+    other.dispose()
+
+    assert ours > 10
+    assert during > ours / 2
 
 
 def test_a_process_lock_is_held_by_one_and_of_one_database(tmp_path):

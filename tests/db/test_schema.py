@@ -15,6 +15,7 @@ from zap.db.schema import check_at_head, upgrade
 from zap.errors import DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
 TABLES = {*tables.SQLModel.metadata.tables, "alembic_version"}
+UPGRADED = ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
 UPGRADE = """
 import sys
 from zap.db.schema import upgrade
@@ -47,7 +48,7 @@ def test_it_works(empty_database_url, engine_on):
     """From nothing to all the tables, and it says so."""
     lines = []
     upgrade(empty_database_url, lines.append)
-    assert lines == ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003"]
+    assert lines == UPGRADED
     assert set(inspect(engine_on(empty_database_url)).get_table_names()) == TABLES
 
 
@@ -112,13 +113,13 @@ def test_two_processes_upgrade_at_once(empty_database_url):
         process.stdin.flush()
     said = sorted(process.communicate(timeout=60)[0] for process in pair)
     assert [process.returncode for process in pair] == [0, 0]
-    assert said == ["", "upgraded to 0001\nupgraded to 0002\nupgraded to 0003\n"]
+    assert said == ["", "".join(f"{line}\n" for line in UPGRADED)]
 
 
 def test_a_newer_database_is_refused(database_url, engine_on):
     engine = engine_on(database_url)
     run(engine, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DatabaseAhead, match=r"revision 9999, .*newest is 0003.*install that zap"):
+    with pytest.raises(DatabaseAhead, match=r"revision 9999, .*newest is 0004.*install that zap"):
         upgrade(database_url)
     with pytest.raises(DatabaseAhead):
         check_at_head(engine)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from sqlalchemy import String, cast, func, insert, select
+from sqlalchemy import String, cast, event, func, insert, select
 from sqlmodel import col
 
 from zap.db.engine import PATIENCE_SECONDS, create_engine, write_transaction
@@ -171,6 +171,30 @@ def test_the_rows_of_some_versions_are_removed_and_no_others(engine):
             select(col(Prediction.model_version)).where(col(Prediction.source) == "inference")
         ).all()
     assert sorted(answers) == versions
+
+
+def test_rows_are_found_by_the_index(engine):
+    """Otherwise each 400 of a million would be looked for among all."""
+    version, statements = add_version(engine), []
+    list(log_rows(engine, version))
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _note(_connection, _cursor, statement, parameters, _context, _many):
+        if "predictions" in statement:
+            statements.append((statement, parameters))
+
+    assert remove_train_predictions(engine, versions_to_prune(engine, 0)) == 10
+    event.remove(engine, "before_cursor_execute", _note)
+
+    assert len(statements) == 3
+    explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            # Of a few rows it reads all.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for statement, parameters in statements:
+            plan = connection.exec_driver_sql(explain + statement, parameters).fetchall()
+            assert "ix_predictions_model_version" in str(plan), plan
 
 
 def test_where_nothing_is_logged_nothing_is_removed(engine):

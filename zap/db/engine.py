@@ -1,12 +1,13 @@
 """The engine, its transactions, its clock, and locks of processes."""
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy
 from filelock import FileLock
@@ -20,6 +21,9 @@ from sqlalchemy.pool import PoolProxiedConnection
 PATIENCE_SECONDS = 5
 # How often it looks whether they still do, on SQLite.
 _LOOK_AGAIN_SECONDS = 0.0003
+# How long a background writer leaves the lock to others who write: as long as one of its own transactions takes, and
+# several times as long as it takes them to look again.
+_STEP_BACK_SECONDS = 0.002
 # The name under which a driver's connection to SQLite carries its own patience.
 _PATIENCE = "patience"
 
@@ -161,6 +165,52 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed at the end, rolled back by any exception."""
     with engine.connect().execution_options(immediate=True) as connection, connection.begin():
         yield connection
+
+
+class BackgroundWriter:
+    """Many short transactions that write, on one connection of its own; between them others who write come first.
+
+    SQLite gives the lock to whoever asks first, so after each transaction this steps back where somebody else has
+    committed since the one before. Nothing of it waits for the disk there: what it committed lasts a power cut once
+    anybody else commits, or a checkpoint was made. PostgreSQL needs neither.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.connect().execution_options(immediate=True)
+        self._ended = -math.inf
+        self._seen: int | None = None
+        if engine.dialect.name == "sqlite":
+            self._driver.execute("PRAGMA synchronous=NORMAL").close()
+            self._seen = self._commits_of_others()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._seen is not None:
+            # Not given back: the next one who has it would not wait for the disk either.
+            self._connection.invalidate()
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction that writes: committed at the end, rolled back by any exception."""
+        if self._seen is not None and self._seen != (now := self._commits_of_others()):
+            self._seen = now
+            time.sleep(max(0.0, self._ended + _STEP_BACK_SECONDS - time.monotonic()))
+        with self._connection.begin():
+            yield self._connection
+        self._ended = time.monotonic()
+
+    @property
+    def _driver(self) -> Any:
+        return self._connection.connection.driver_connection
+
+    def _commits_of_others(self) -> int:
+        """A number that changes with each commit on another connection, of any process."""
+        with closing(self._driver.execute("PRAGMA data_version")) as cursor:
+            version: int = cursor.fetchone()[0]
+        return version
 
 
 def database_now(connection: Connection) -> datetime:

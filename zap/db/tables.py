@@ -151,18 +151,25 @@ class InferenceInput(SQLModel, table=True):
     input_data_json: str = Field(sa_type=Text)
 
 
+# What a training has logged, as the index of it says: with a bound value no database would use the index.
+OF_TRAINING = text("source = 'train'")
+_OF_A_REQUEST = text("input_id IS NOT NULL")
+
+
 class Prediction(SQLModel, table=True):
     """One answer: to a request (`source` inference), or of a training about its own rows (`source` train)."""
 
     __tablename__ = "predictions"
     __table_args__ = (
         CheckConstraint("source IN ('train', 'inference')", name="source"),
-        Index(None, "source", "model_version"),
+        # Each has the rows that are looked for by it: less is written for each row, and for each commit.
+        Index(None, "model_version", sqlite_where=OF_TRAINING, postgresql_where=OF_TRAINING),
+        Index(None, "input_id", sqlite_where=_OF_A_REQUEST, postgresql_where=_OF_A_REQUEST),
         {"sqlite_autoincrement": True},
     )
 
     prediction_id: int = Field(default=None, primary_key=True, sa_type=Id)
-    input_id: int | None = Field(default=None, foreign_key="inference_inputs.input_id", index=True, sa_type=Id)
+    input_id: int | None = Field(default=None, foreign_key="inference_inputs.input_id", sa_type=Id)
     prediction_timestamp: datetime = Field(sa_type=Stamp)
     source: str
     predicted_class: str

@@ -1,6 +1,5 @@
 """The predictions of a training about its own rows: logged in short transactions, and removed in such."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,15 +8,12 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
-from zap.db.tables import ModelVersion, Prediction, Stamp, TrainingRun, utc_now
+from zap.db.engine import BackgroundWriter
+from zap.db.tables import OF_TRAINING, ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction that removes, and of one that logs: few enough that a request for a prediction never waits
 # long for its turn to commit.
 _ROWS = 400
-# SQLite gives the lock to whoever asks first, so whoever writes much steps back between its transactions: for as long
-# as one of them takes, and several times as long as a request takes to look again. On PostgreSQL nobody waits.
-_PAUSE_SECONDS = {"sqlite": 0.002}
 _LOGGED = ("prediction_timestamp", "source", "predicted_class", "actual_class", "model_version", "probabilities")
 _json = msgspec.json.Encoder().encode
 
@@ -40,25 +36,22 @@ def log_train_predictions(  # noqa: PLR0913, PLR0917
         actual: the types that the drivers used, one a row; of a million rows an array of few texts.
         probabilities: of shape (len(actual), len(classes)).
     """
-    pause = _PAUSE_SECONDS.get(engine.dialect.name, 0.0)
-    end = time.monotonic()
-    for start in range(0, len(actual), _ROWS):
-        rows = slice(start, start + _ROWS)
-        some = probabilities[rows]
-        now = Stamp().process_bind_param(utc_now(), engine.dialect)
-        values = [
-            (now, "train", classes[best], used, model_version, document)
-            for best, used, document in zip(
-                some.argmax(axis=1).tolist(), actual[rows], _documents(classes, some), strict=True
-            )
-        ]
-        # The rows were made while nothing was locked: that is part of the pause, and mostly all of it.
-        time.sleep(max(0.0, end + pause - time.monotonic()))
-        with write_transaction(engine) as connection:
-            check(connection)
-            _insert(connection, values)
-        end = time.monotonic()
-        yield start + len(values)
+    with BackgroundWriter(engine) as writer:
+        for start in range(0, len(actual), _ROWS):
+            rows = slice(start, start + _ROWS)
+            some = probabilities[rows]
+            now = Stamp().process_bind_param(utc_now(), engine.dialect)
+            # Made while nothing is locked.
+            values = [
+                (now, "train", classes[best], used, model_version, document)
+                for best, used, document in zip(
+                    some.argmax(axis=1).tolist(), actual[rows], _documents(classes, some), strict=True
+                )
+            ]
+            with writer.transaction() as connection:
+                check(connection)
+                _insert(connection, values)
+            yield start + len(values)
 
 
 def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
@@ -82,16 +75,17 @@ def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
     """Remove what the trainings of these versions logged; how many rows."""
     removed = 0
-    for version in versions:
-        of_version = (col(Prediction.source) == "train") & (col(Prediction.model_version) == version)
-        some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
-        while True:
-            with write_transaction(engine) as connection:
-                found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
-            removed += found
-            if found == 0:
-                break
-            time.sleep(_PAUSE_SECONDS.get(engine.dialect.name, 0.0))
+    with BackgroundWriter(engine) as writer:
+        for version in versions:
+            of_version = OF_TRAINING & (col(Prediction.model_version) == version)
+            some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
+            remove = delete(Prediction).where(col(Prediction.prediction_id).in_(some))
+            while True:
+                with writer.transaction() as connection:
+                    found = connection.execute(remove).rowcount
+                removed += found
+                if found == 0:
+                    break
     return removed
 
 
@@ -100,7 +94,7 @@ def versions_to_prune(engine: Engine, keep_versions: int) -> list[int]:
 
     That of a training that is running is left alone too.
     """
-    logged = select(col(Prediction.model_version)).where(col(Prediction.source) == "train").distinct()
+    logged = select(col(Prediction.model_version)).where(OF_TRAINING).distinct()
     running = select(col(TrainingRun.run_id)).where(col(TrainingRun.status) == "running")
     needed = (col(ModelVersion.status) == "production") | col(ModelVersion.run_id).in_(running)
     newest = select(col(ModelVersion.model_version)).order_by(col(ModelVersion.model_version).desc())
