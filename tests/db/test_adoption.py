@@ -681,7 +681,11 @@ def test_users_whose_names_are_no_text_stay_different(legacy, adopted_engine):
 
 
 def test_times_that_are_right_are_not_worth_a_line(legacy):
-    assert [line.split(":")[0].split(" ")[0] for line in adopt(legacy)] == ["adopting", "a", *["upgraded"] * len(UPGRADED)]
+    assert [line.split(":")[0].split(" ")[0] for line in adopt(legacy)] == [
+        "adopting",
+        "a",
+        *["upgraded"] * len(UPGRADED),
+    ]
 
 
 # Two at a time, and an end half-way.

@@ -14,6 +14,7 @@ from zap.ml import training
 from zap.ml.evaluation import BASELINES
 from zap.ml.fingerprint import trees_sha256
 from zap.ml.history import Dropped, History, RawHistory, clean_history
+from zap.ml.model import ChargerTypeModel, known_categories
 from zap.ml.sample import sample_history
 from zap.ml.training import (
     FEWEST_SESSIONS,
@@ -442,7 +443,9 @@ def test_what_a_fit_says_of_its_rows_is_what_its_model_predicts(types, params):
 
 def test_the_trees_are_those_of_a_matrix_that_is_made_anew(split, model):
     """The matrix is written where the pasts have room for it; the rows of a history do not depend on that."""
-    anew = fit(replace(split, past=split.past.copy()), QUICK, n_jobs=2)
+    anew = ChargerTypeModel(**QUICK, n_jobs=2).fit(
+        split.train, split.train_types, past=split.train_past, categories=known_categories(split.frame)
+    )
 
     assert trees_sha256(anew.booster_) == trees_sha256(model.booster_)
     assert anew.cold_weight_ == model.cold_weight_

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from zap.errors import UnusableHistory
+from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history import RawHistory, clean_history
 from zap.ml.sample import sample_history
 from zap.ml.training import split_by_time
 from zap.ml.tuning import Budget, Search, Trial, search
+from zap.ml.user_history import history_columns
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_the_test_part_is_never_looked_at(split):
     """With other charger types in the last 10 %, nothing changes."""
     frame = split.frame.copy()
     frame.loc[split.n_train :, "charger_type"] = "Level 1"
-    other = replace(split, frame=frame, past=split.past.copy())
-    other.past[split.tested] = np.nan
+    other = replace(split, frame=frame, matrix=split.matrix.copy())
+    other.matrix[split.tested] = np.nan
 
     assert search(other, Budget(trials=2), n_jobs=1).trials == search(split, Budget(trials=2), n_jobs=1).trials
 
@@ -88,7 +90,9 @@ def test_folds_whose_training_part_has_one_type_are_left_out(split):
     frame = split.frame.copy()
     frame["charger_type"] = "Level 1"
     frame.loc[split.n_train * 7 // 10 :, "charger_type"] = "Level 2"
-    two = replace(split, frame=frame, past=np.full((len(frame), 2 * 6 + 17), 1.0), types=("Level 1", "Level 2"))
+    types = ("Level 1", "Level 2")
+    matrix = np.ones((len(frame), len(MATRIX_COLUMNS) + len(history_columns(types))))
+    two = replace(split, frame=frame, matrix=matrix, types=types)
 
     found = search(two, Budget(trials=1), n_jobs=1)
 

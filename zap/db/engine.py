@@ -112,13 +112,6 @@ def _decode(text: bytes) -> str:
     return text.decode(errors="backslashreplace")
 
 
-def begin_sqlite_transaction(connection: Connection) -> None:
-    # A deferred transaction that turns writer half-way fails at once when somebody else wrote in between; an
-    # immediate one waits its turn.
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
 class DriverConnection:
     """The driver's own connection, cursors and errors, for a thread that commits many times a second.
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine, column, event, func, inspect, make_ur
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from zap.db.engine import begin_sqlite_transaction
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
 # Any constant will do, as long as every zap on one PostgreSQL database uses the same.
@@ -51,7 +50,7 @@ def upgrade(url: str, report: Report = silent) -> None:
     engine = _engine(url)
     with _explained(engine):
         if not _is_missing_file(engine):
-            with engine.connect().execution_options(immediate=False) as connection:
+            with engine.connect().execution_options(reads_only=True) as connection:
                 if is_at_head(connection):
                     return
     # A server whose database is at head needs no Alembic: it is memory and a part of its start.
@@ -158,9 +157,14 @@ def _engine(url: str) -> Engine:
         url,
         poolclass=NullPool,
         connect_args={"isolation_level": None, "timeout": _SQLITE_PATIENCE_SECONDS},
-        execution_options={"immediate": True},
     )
-    event.listen(engine, "begin", begin_sqlite_transaction)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # One that turns writer half-way would fail at once where somebody else wrote in between.
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
     return engine
 
 

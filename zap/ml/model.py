@@ -105,8 +105,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             X: n rows of FEATURES, in order of their start.
             y: n charger types.
             past: what was known of each driver, `training.past_features(frame, ...)`: float64 of shape
-                (n, len(history_columns(types))). By default nothing is known of any driver. One that has room for
-                MATRIX_COLUMNS in front becomes the matrix that is fitted: these are written into it.
+                (n, len(history_columns(types))). By default nothing is known of any driver. One with room for
+                MATRIX_COLUMNS in front (`past_matrix`) becomes the matrix that is fitted: they are written into it.
             categories: the known values of each category feature; by default those in X. A value that no row of X
                 has is accepted later and counts as missing.
             progress: called a few times a second with the boosting round that ended.

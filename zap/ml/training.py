@@ -32,13 +32,14 @@ class Split:
 
     Attributes:
         frame: all sessions. Those before `first` are nothing but the drivers' past.
-        past: what was known of the driver of each, `past_features(frame, types, mix of the training part)`.
+        matrix: what was known of the driver of each, with room in front for MATRIX_COLUMNS, which a fit fills: as
+            `past_matrix(frame, types, mix of the training part)` gives it.
         types: the charger types among those to train on, sorted.
         test_share: the share to test on, of which `n_test` is the count.
     """
 
     frame: pd.DataFrame
-    past: np.ndarray
+    matrix: np.ndarray
     types: tuple[str, ...]
     first: int
     n_train: int
@@ -69,6 +70,11 @@ class Split:
         kinds, different = pd.factorize(self.train["charger_type"])
         types: np.ndarray = different.to_numpy(dtype=object)[kinds]
         return types
+
+    @property
+    def past(self) -> np.ndarray:
+        """What was known of the driver of each session: float64 of shape (len(frame), len(history_columns(types)))."""
+        return _of_drivers(self.matrix)
 
     @property
     def train_past(self) -> np.ndarray:
@@ -118,8 +124,8 @@ def split_by_time(
             f"the {n_train} sessions to train on have only one charger type, {types[0]!r}; two or more are needed",
             dropped=history.dropped.as_dict(),
         )
-    past = past_features(frame, types, mix_of(trained, types), progress)
-    return Split(frame, past, types, first, n_train, n - n_train, test_share)
+    matrix = past_matrix(frame, types, mix_of(trained, types), progress)
+    return Split(frame, matrix, types, first, n_train, n - n_train, test_share)
 
 
 def rolling_windows(split: Split) -> Iterator[Split]:
@@ -134,8 +140,8 @@ def rolling_windows(split: Split) -> Iterator[Split]:
         types = _types(trained)
         if len(types) > 1 and tested_until > n_train:
             some = frame.iloc[: first + tested_until]
-            past = past_features(some, types, mix_of(trained, types))
-            yield Split(some, past, types, first, n_train, tested_until - n_train, split.test_share)
+            matrix = past_matrix(some, types, mix_of(trained, types))
+            yield Split(some, matrix, types, first, n_train, tested_until - n_train, split.test_share)
     yield split
 
 
@@ -144,10 +150,24 @@ def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
     return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
 
 
-def past_features(
+def past_features(frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory) -> np.ndarray:
+    """What was known of the driver of each session when it started.
+
+    Args:
+        frame: cleaned sessions in time order.
+        types: the charger types that are learned from.
+        population: the mix of all drivers, `mix_of(the sessions to train on, types)`.
+
+    Returns:
+        float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past.
+    """
+    return _of_drivers(past_matrix(frame, types, population))
+
+
+def past_matrix(
     frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory, progress: Rounds | None = None
 ) -> np.ndarray:
-    """What was known of the driver of each session when it started.
+    """`past_features` with room in front for MATRIX_COLUMNS: of a million rows a copy would be a third of all memory.
 
     Args:
         frame: cleaned sessions in time order.
@@ -156,12 +176,12 @@ def past_features(
         progress: called with the sessions done, and their number.
 
     Returns:
-        float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past. It is the
-        right part of a wider array, with room for the natural columns (MATRIX_COLUMNS) in front.
+        float64 of shape (len(frame), len(MATRIX_COLUMNS) + len(history_columns(types))); nothing is written into the
+        first of these.
     """
     n_types = len(types)
-    room = len(MATRIX_COLUMNS)
-    matrix = np.empty((len(frame), room + len(history_columns(types))))[:, room:]
+    matrix = np.empty((len(frame), len(MATRIX_COLUMNS) + len(history_columns(types))))
+    past = _of_drivers(matrix)
     drivers = driver_codes(frame)
     # Driver by driver, in time order: one state is enough.
     order = np.argsort(drivers, kind="stable")
@@ -169,7 +189,7 @@ def past_features(
     done = 0
     for _, sessions in groupby(_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
         for values in walk((session for _, session in sessions), population, n_types):
-            matrix[next(rows)] = values
+            past[next(rows)] = values
             done += 1
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
@@ -203,7 +223,7 @@ def fit_and_predict(
     probabilities = model.fit_predict_proba(
         split.train,
         split.train["charger_type"],
-        past=_with_room(split.past)[split.trained],
+        past=split.matrix[split.trained],
         categories=known_categories(split.frame),
         progress=progress,
     )
@@ -228,14 +248,9 @@ def score_windows(split: Split, model: ChargerTypeModel, progress: Rounds | None
     return over_windows(tried)
 
 
-def _with_room(past: np.ndarray) -> np.ndarray:
-    """`past_features` with the room in front that it has; `past` itself where it is no such array."""
-    wide, room = past.base, len(MATRIX_COLUMNS)
-    if wide is None or wide.shape != (len(past), room + past.shape[1]):
-        return past
-    right = wide[:, room:].__array_interface__
-    same = all(right[what] == past.__array_interface__[what] for what in ("data", "strides"))
-    return wide if same else past
+def _of_drivers(matrix: np.ndarray) -> np.ndarray:
+    """The history columns of a matrix."""
+    return matrix[:, len(MATRIX_COLUMNS) :]
 
 
 def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
