@@ -71,7 +71,8 @@ def this_machine(cores: int) -> Machine:
         cpu=_cpu_name(),
         cores=cores or os.cpu_count() or 1,
         python=platform.python_version(),
-        kernel=f"{platform.system()} {platform.release()}",
+        # What follows the number names a build of it.
+        kernel=f"{platform.system()} {platform.release().split('-')[0]}",
         # Of the last minute before the run: other work on the machine shows here.
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     )
