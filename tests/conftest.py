@@ -361,6 +361,11 @@ class Server:
         self.lines.seek(0)
         return self.lines.read()
 
+    def children(self, pid=None):
+        """The processes that this one has started, or one of its own; each thread has some."""
+        of_threads = Path(f"/proc/{pid or self.process.pid}/task").glob("*/children")
+        return [int(child) for some in of_threads for child in some.read_text().split()]
+
     def stop(self, sig=signal.SIGTERM, seconds=20):
         """The exit code after a signal, and the seconds that it took."""
         start = time.monotonic()

@@ -1,10 +1,9 @@
 """Trainings of a server: each in a process of its own, whose state is in the database."""
 
 import asyncio
-import contextlib
 import os
+import subprocess
 import sys
-from asyncio.subprocess import Process
 from typing import Any
 
 import structlog
@@ -21,13 +20,16 @@ log = structlog.get_logger(__name__)
 
 # How long a training that is told to stop may clean up behind itself.
 _STOP_SECONDS = 3
+# How often a training is looked at whether it has ended.
+_LOOK_SECONDS = 0.05
 
 
 class TrainingProcesses:
     """The trainings that this server process started.
 
     A process each, so that neither its threads nor its memory disturb predictions; spawned, never forked, because
-    LightGBM's threads do not survive a fork. What becomes of a run stands in the database: a server that is killed
+    LightGBM's threads do not survive a fork. Not by the event loop: uvloop's copies the server's page tables first,
+    and requests wait for that. What becomes of a run stands in the database: a server that is killed
     loses nothing of it.
     """
 
@@ -35,7 +37,7 @@ class TrainingProcesses:
         self._engine = engine
         self._settings = settings
         self._production = production
-        self._children: dict[int, tuple[Process, asyncio.Task[None]]] = {}
+        self._children: dict[int, tuple[subprocess.Popen[bytes], asyncio.Task[None]]] = {}
 
     async def start(self, options: TrainingOptions) -> int:
         """Begin a training; the number of its run.
@@ -45,12 +47,13 @@ class TrainingProcesses:
         """
         run_id = await asyncio.to_thread(claim_run, self._engine, "train", options.as_dict())
         try:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "zap", "train", "--run-id", str(run_id),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+            child = await asyncio.to_thread(
+                subprocess.Popen,
+                [sys.executable, "-m", "zap", "train", "--run-id", str(run_id)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 env={**os.environ, **self._settings.environment()},
-            )  # fmt: skip
+            )
         except BaseException:
             await asyncio.to_thread(fail_run, self._engine, run_id, TrainingFailed("its process could not be started"))
             raise
@@ -73,16 +76,16 @@ class TrainingProcesses:
     async def end(self) -> None:
         """End the trainings that run when the server stops: asked first, so that they clean up behind themselves."""
         for child, settled in list(self._children.values()):
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
+            child.terminate()
             done, _ = await asyncio.wait([settled], timeout=_STOP_SECONDS)
             if not done:
-                with contextlib.suppress(ProcessLookupError):
-                    child.kill()
+                child.kill()
                 await asyncio.wait([settled])
 
-    async def _settle(self, run_id: int, child: Process) -> None:
-        exit_code = await child.wait()
+    async def _settle(self, run_id: int, child: subprocess.Popen[bytes]) -> None:
+        # A thread that waits for it would keep this process from ending where it has to end at once.
+        while (exit_code := child.poll()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
         try:
             died = TrainingFailed("its process died; the log says more, and the model that served still does")
             if await asyncio.to_thread(fail_run, self._engine, run_id, died):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import lightgbm
@@ -162,7 +161,7 @@ def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sq
         while not connection.scalar(text("SELECT count(*) FROM predictions WHERE model_version = 2")):
             connection.rollback()
             time.sleep(0.02)
-    kill_tree(server.process.pid)
+    kill_tree(server)
     thread.join()
     server.process.wait()
 
@@ -183,9 +182,9 @@ def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sq
     engine.dispose()
 
 
-def kill_tree(pid):
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    os.kill(pid, signal.SIGKILL)
+def kill_tree(server):
+    children = server.children()
+    os.kill(server.process.pid, signal.SIGKILL)
     for child in children:
         os.kill(child, signal.SIGKILL)
 

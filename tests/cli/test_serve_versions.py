@@ -149,10 +149,6 @@ def test_of_two_trainings_from_two_servers_one_runs(serve, trained, tmp_path):
     assert {reply.json()["training_run"] for reply in replies if reply.status_code == 409} == {"/training-runs/2"}
 
 
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def is_training(pid):
     try:
         return b"--run-id" in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -162,8 +158,8 @@ def is_training(pid):
 
 def training_under(server):
     """The pids of the worker that trains and of its training."""
-    for worker in [server.process.pid, *children(server.process.pid)]:
-        for child in children(worker):
+    for worker in [server.process.pid, *server.children()]:
+        for child in server.children(worker):
             if is_training(child):
                 return worker, child
     return None
