@@ -1,10 +1,8 @@
 """The application: wiring and nothing else."""
 
 import asyncio
-import gc
-import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -27,6 +25,7 @@ from zap.db.prediction_log import PredictionLog
 from zap.db.production import Production
 from zap.db.schema import check_at_head
 from zap.db.training_runs import see_to_dead_runs
+from zap.interpreter import collecting_seldom, taking_turns
 from zap.logs import configure_logs
 from zap.settings import Settings, read_settings
 from zap.stopping import told_to_stop
@@ -35,11 +34,6 @@ from zap.watch import watch
 
 # A change anywhere is noticed within two of these.
 WATCH_SECONDS = 0.5
-# New objects, in numbers.
-_COLLECT_AFTER = 50_000
-# How long a thread that computes keeps the interpreter from one that has a request to answer; 5 ms by default, and a
-# request needs it several times.
-_SWITCH_SECONDS = 0.0005
 # How often somebody looks for a training that died.
 DEAD_RUNS_SECONDS = 2.0
 
@@ -98,8 +92,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(engine.dispose)
         closing.callback(app.state.prediction_log.close)
         closing.callback(app.state.driver_histories.close)
-        closing.enter_context(_collecting_seldom())
-        closing.enter_context(_taking_turns())
+        closing.enter_context(collecting_seldom())
+        closing.enter_context(taking_turns())
         tasks = [
             asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
             asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
@@ -114,35 +108,6 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """While it serves Python looks for cycles among new objects alone, and when there are many.
-
-    By default that is a sixth of all that a request costs: many are under way at once, and their objects are looked at
-    again and again.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-@contextmanager
-def _taking_turns() -> Iterator[None]:
-    """While it serves threads take turns quickly: beside a batch a request waits for half as long."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 async def _end_trainings(state: State) -> None:
