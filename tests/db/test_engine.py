@@ -121,7 +121,7 @@ def test_only_the_background_writer_leaves_the_disk_its_time(sqlite_engine):
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
-def test_a_background_writer_steps_back_for_others_alone(sqlite_engine):
+def test_a_background_writer_steps_back_for_others(sqlite_engine):
     """Somebody who writes as often as it can gets in between each two of its transactions, or nearly."""
     file, over, theirs, ours = sqlite_engine.url.database, threading.Event(), [], 0
     other = create_engine(f"sqlite:///{file}")

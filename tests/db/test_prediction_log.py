@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from zap.db import prediction_log
 from zap.db.engine import PATIENCE_SECONDS, DriverConnection, create_engine
-from zap.db.prediction_log import Entry, Logged, PredictionLog, check_writable, read_prediction
+from zap.db.prediction_log import Entry, Logged, PredictionLog, check_writable, read_features, read_prediction
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.db.train_predictions import log_train_predictions
 from zap.errors import DamagedModel, LogUnavailable, NotFound
@@ -117,14 +117,16 @@ def test_two_processes_that_log_at_once_give_no_id_twice(engine, database_url):
     assert count(engine) == (600, 3600)
 
 
-def test_a_row_that_cannot_be_stored_fails_alone(log, engine):
+# Few are sent to PostgreSQL otherwise than many.
+@pytest.mark.parametrize("n", [20, 200])
+def test_a_row_that_cannot_be_stored_fails_alone(log, engine, n):
     poison = Answer(None, {}, 1, b"", 0)
-    requests = [("{}", utc_now(), poison if number == 7 else ANSWER) for number in range(20)]
+    requests = [("{}", utc_now(), poison if number == 7 else ANSWER) for number in range(n)]
 
     outcomes = record_all(log, requests)
 
-    assert [type(one) for one in outcomes] == [Logged] * 7 + [LogUnavailable] + [Logged] * 12
-    assert count(engine) == (19, 19)
+    assert [type(one) for one in outcomes] == [Logged] * 7 + [LogUnavailable] + [Logged] * (n - 8)
+    assert count(engine) == (n - 1, n - 1)
 
 
 def test_what_failed_at_its_commit_is_not_written_a_second_time(log, engine, refuse_commits, monkeypatch):
@@ -143,11 +145,29 @@ def test_what_failed_at_its_commit_is_not_written_a_second_time(log, engine, ref
     assert count(engine) == (0, 0)
 
 
-def test_a_text_that_no_driver_takes_fails_alone(log, engine):
-    outcomes = record_all(log, [("{}", utc_now(), ANSWER), ("\ud800", utc_now(), ANSWER), ("{}", utc_now(), ANSWER)])
+@pytest.mark.parametrize("n", [3, 200])
+def test_a_text_that_no_driver_takes_fails_alone(log, engine, n):
+    outcomes = record_all(log, [("\ud800" if number == 1 else "{}", utc_now(), ANSWER) for number in range(n)])
 
-    assert [type(one) for one in outcomes] == [Logged, LogUnavailable, Logged]
-    assert count(engine) == (2, 2)
+    assert [type(one) for one in outcomes] == [Logged, LogUnavailable] + [Logged] * (n - 2)
+    assert count(engine) == (n - 1, n - 1)
+
+
+@pytest.mark.parametrize("n", [1, 200])
+def test_texts_and_bytes_of_any_kind_are_kept(log, engine, n):
+    text = '{"é": "\\t \t \\n \n \\\\ \\N \\. \r", \'x\': %s, "\U0001f50c": \x7f}'
+    answer = Answer('50 % "fast"\t\\N', {'"\\': 0.1 + 0.2}, 1, bytes(range(256)), 0)
+
+    logged = log.write_all([Entry(text, utc_now(), answer)] * n)
+
+    assert count(engine) == (n, n)
+    row = read_prediction(engine, logged[-1].prediction_id)
+    assert (row["input_data_json"], row["predicted_class"], row["probabilities"]) == (
+        text,
+        answer.predicted_class,
+        answer.probabilities,
+    )
+    assert read_features(engine, logged[-1].prediction_id).features == answer.features
 
 
 def test_an_answer_that_fails_fails_alone(log, engine):

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
-from zap.db.engine import BackgroundWriter
+from zap.db.engine import BackgroundWriter, copy_rows
 from zap.db.tables import OF_TRAINING, ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction that removes, and of one that logs: few enough that a request for a prediction never waits
@@ -61,15 +61,13 @@ def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
 
 def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Rows of _LOGGED, past SQLAlchemy, which takes many times as long as the database does."""
-    names = ", ".join(_LOGGED)
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(_LOGGED))
+        names, marks = ", ".join(_LOGGED), ", ".join("?" * len(_LOGGED))
         connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", rows)  # noqa: S608
         return
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY predictions ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    with driver.cursor() as cursor:
+        copy_rows(cursor, "predictions", _LOGGED, rows)
 
 
 def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
