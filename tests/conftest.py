@@ -150,6 +150,12 @@ def engine(database_url):
 
 
 @pytest.fixture
+def upgraded():
+    """What an upgrade of an empty database says, line by line."""
+    return ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
+
+
+@pytest.fixture
 def at_head():
     """Brings a database to head and gives an engine on it."""
     engines = []

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 # New objects, in numbers.
 _COLLECT_AFTER = 50_000
-# How long a thread that computes keeps the interpreter from one that has something to do; Python's own are 5 ms, and
-# a request, or a transaction, needs it several times.
+# How long Python code keeps the interpreter from a thread that has something to do; by default 5 ms, and a request, or
+# a transaction, needs it several times.
 _SWITCH_SECONDS = 0.0005
 
 
@@ -32,7 +32,10 @@ def collecting_seldom() -> Iterator[None]:
 
 @contextmanager
 def taking_turns() -> Iterator[None]:
-    """Threads take turns quickly: a request beside a batch, a transaction beside a training that computes."""
+    """Threads take turns quickly: a request beside a batch, a heartbeat's transaction beside a training that computes.
+
+    Of two of these in one process the first that was entered has to be the last that is left.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

@@ -28,9 +28,9 @@ class TrainingProcesses:
     """The trainings that this server process started.
 
     A process each, so that neither its threads nor its memory disturb predictions; spawned, never forked, because
-    LightGBM's threads do not survive a fork. Not by the event loop: uvloop's copies the server's page tables first,
-    and requests wait for that. What becomes of a run stands in the database: a server that is killed
-    loses nothing of it.
+    LightGBM's threads do not survive a fork. A thread starts it: uvloop would copy the server's page tables first, and
+    requests would wait for that. What becomes of a run stands in the database: a server that is killed loses nothing
+    of it.
     """
 
     def __init__(self, engine: Engine, settings: Settings, production: Production) -> None:
@@ -46,15 +46,20 @@ class TrainingProcesses:
             TrainingRunning: another one is running, on whatever machine.
         """
         run_id = await asyncio.to_thread(claim_run, self._engine, "train", options.as_dict())
-        try:
-            child = await asyncio.to_thread(
+        starting = asyncio.create_task(
+            asyncio.to_thread(
                 subprocess.Popen,
                 [sys.executable, "-m", "zap", "train", "--run-id", str(run_id)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **self._settings.environment()},
             )
+        )
+        try:
+            child = await asyncio.shield(starting)
         except BaseException:
+            # Nobody waits for it any more, but a thread cannot be stopped.
+            starting.add_done_callback(_kill)
             await asyncio.to_thread(fail_run, self._engine, run_id, TrainingFailed("its process could not be started"))
             raise
         self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
@@ -96,3 +101,10 @@ class TrainingProcesses:
             log.warning("the end of a training is not seen to yet", run_id=run_id, error=type(error).__name__)
         finally:
             del self._children[run_id]
+
+
+def _kill(starting: asyncio.Task[subprocess.Popen[bytes]]) -> None:
+    """End what was started after all."""
+    if not starting.cancelled() and starting.exception() is None:
+        with starting.result() as child:
+            child.kill()

@@ -47,7 +47,6 @@ INSERT INTO inference_inputs VALUES (1, '2025-11-09T22:26:36.760882', '{"tempera
 INSERT INTO predictions VALUES (1, 1, '2025-11-09T22:26:36.771908', 'inference', 'Level 1', NULL),
     (2, NULL, '2025-11-09T22:07:11.771677', 'train', 'Level 2', 'Level 1');
 """
-UPGRADED = ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
 FIXED = ("Users", "Vehicles", "ChargingSessions", "inference_inputs", "predictions")
 # For tables without the keys that would have kept bad ids out.
 NO_KEYS = """
@@ -315,9 +314,9 @@ def test_copies_of_one_second_have_names_of_their_own(legacy):
     assert len({migration._new_file(legacy) for _ in range(20)}) == 20
 
 
-def test_no_copy_is_made_where_there_is_nothing_to_adopt(tmp_path):
+def test_no_copy_is_made_where_there_is_nothing_to_adopt(tmp_path, upgraded):
     write(tmp_path / "other.sqlite", "CREATE TABLE theirs (x)")
-    assert adopt(tmp_path / "other.sqlite") == UPGRADED
+    assert adopt(tmp_path / "other.sqlite") == upgraded
     assert copies(tmp_path / "other.sqlite") == []
 
 
@@ -680,11 +679,11 @@ def test_users_whose_names_are_no_text_stay_different(legacy, adopted_engine):
     assert len(history.frame) == 1
 
 
-def test_times_that_are_right_are_not_worth_a_line(legacy):
+def test_times_that_are_right_are_not_worth_a_line(legacy, upgraded):
     assert [line.split(":")[0].split(" ")[0] for line in adopt(legacy)] == [
         "adopting",
         "a",
-        *["upgraded"] * len(UPGRADED),
+        *["upgraded"] * len(upgraded),
     ]
 
 
@@ -721,8 +720,8 @@ def test_a_process_that_is_killed_half_way_leaves_the_database_as_it_was(legacy)
     assert dump(legacy) == before
 
 
-def test_adoption_after_a_refusal(legacy):
+def test_adoption_after_a_refusal(legacy, upgraded):
     write(legacy, "INSERT INTO Users VALUES (NULL, NULL)")
     refused(legacy)
     write(legacy, "DELETE FROM Users WHERE user_id IS NULL")
-    assert adopt(legacy)[-4:] == UPGRADED
+    assert adopt(legacy)[-4:] == upgraded

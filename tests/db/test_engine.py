@@ -11,7 +11,7 @@ from filelock import Timeout
 from sqlalchemy import func, insert, inspect, select, text
 from sqlmodel import col
 
-from zap.db.engine import BackgroundWriter, create_engine, database_now, process_lock, write_transaction
+from zap.db.engine import background_transactions, create_engine, database_now, process_lock, write_transaction
 from zap.db.schema import upgrade
 from zap.db.tables import User, utc_now
 
@@ -98,50 +98,53 @@ def test_write_transactions_that_read_first_wait_for_each_other(tmp_path):
     engine.dispose()
 
 
-def test_a_background_writer_commits_each_transaction_or_rolls_it_back(engine):
-    with BackgroundWriter(engine) as writer:
-        with writer.transaction() as connection:
-            connection.execute(insert(User), {"user_id": "a"})
-        assert users(engine) == ["a"]
-        with pytest.raises(ZeroDivisionError), writer.transaction() as connection:  # noqa: PT012
-            connection.execute(insert(User), {"user_id": "b"})
-            1 / 0  # noqa: B018
-        with writer.transaction() as connection:
-            connection.execute(insert(User), {"user_id": "c"})
+def test_each_transaction_in_the_background_is_committed_or_rolled_back(engine):
+    transaction = background_transactions(engine)
+
+    with transaction() as connection:
+        connection.execute(insert(User), {"user_id": "a"})
+    assert users(engine) == ["a"]
+    with pytest.raises(ZeroDivisionError), transaction() as connection:  # noqa: PT012
+        connection.execute(insert(User), {"user_id": "b"})
+        1 / 0  # noqa: B018
+    with transaction() as connection:
+        connection.execute(insert(User), {"user_id": "c"})
+
     assert users(engine) == ["a", "c"]
 
 
-def test_only_the_background_writer_leaves_the_disk_its_time(sqlite_engine):
-    with BackgroundWriter(sqlite_engine) as writer, writer.transaction() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
-        with sqlite_engine.connect() as other:
-            assert other.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-    for _ in range(10):
-        with write_transaction(sqlite_engine) as connection:
-            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+def test_between_two_in_the_background_the_lock_is_free_for_a_while(sqlite_engine):
+    transaction, free, ended = background_transactions(sqlite_engine), [], None
+    for number in range(20):
+        with transaction() as connection:
+            if ended is not None:
+                free.append(time.monotonic() - ended)
+            connection.execute(insert(User), {"user_id": str(number)})
+        ended = time.monotonic()
+
+    # Three of those after which somebody who waits looks again.
+    assert min(free) > 0.0003
 
 
-def test_a_background_writer_steps_back_for_others(sqlite_engine):
-    """Somebody who writes as often as it can gets in between each two of its transactions, or nearly."""
-    file, over, theirs, ours = sqlite_engine.url.database, threading.Event(), [], 0
-    other = create_engine(f"sqlite:///{file}")
+def test_others_who_write_get_their_turn_between_two_in_the_background(sqlite_engine):
+    other = create_engine(sqlite_engine.url.render_as_string())
+    over, theirs, ours = threading.Event(), [], 0
 
     def write():
         while not over.is_set():
             with write_transaction(other) as connection:
                 connection.execute(insert(User), {"user_id": f"theirs {len(theirs)}"})
-            theirs.append(time.monotonic())
+            theirs.append(1)
 
     writing = threading.Thread(target=write)
-    with BackgroundWriter(sqlite_engine) as writer:
-        writing.start()
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
-            with writer.transaction() as connection:
-                connection.execute(insert(User), {"user_id": f"ours {ours}"})
-                time.sleep(0.002)
-            ours += 1
-        during = len(theirs)
+    writing.start()
+    transaction, end = background_transactions(sqlite_engine), time.monotonic() + 1
+    while time.monotonic() < end:
+        with transaction() as connection:
+            connection.execute(insert(User), {"user_id": f"ours {ours}"})
+            time.sleep(0.002)
+        ours += 1
+    during = len(theirs)
     over.set()
     writing.join()
     other.dispose()

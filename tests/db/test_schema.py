@@ -15,7 +15,6 @@ from zap.db.schema import check_at_head, upgrade
 from zap.errors import DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
 TABLES = {*tables.SQLModel.metadata.tables, "alembic_version"}
-UPGRADED = ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
 UPGRADE = """
 import sys
 from zap.db.schema import upgrade
@@ -44,11 +43,11 @@ def run(engine, statement):
         connection.execute(text(statement))
 
 
-def test_it_works(empty_database_url, engine_on):
+def test_it_works(empty_database_url, engine_on, upgraded):
     """From nothing to all the tables, and it says so."""
     lines = []
     upgrade(empty_database_url, lines.append)
-    assert lines == UPGRADED
+    assert lines == upgraded
     assert set(inspect(engine_on(empty_database_url)).get_table_names()) == TABLES
 
 
@@ -95,7 +94,7 @@ def test_a_locked_file_is_unavailable(tmp_path, monkeypatch):
             upgrade(f"sqlite:///{file}")
 
 
-def test_two_processes_upgrade_at_once(empty_database_url):
+def test_two_processes_upgrade_at_once(empty_database_url, upgraded):
     """Both succeed, one has done it."""
     pair = [
         subprocess.Popen(
@@ -113,7 +112,7 @@ def test_two_processes_upgrade_at_once(empty_database_url):
         process.stdin.flush()
     said = sorted(process.communicate(timeout=60)[0] for process in pair)
     assert [process.returncode for process in pair] == [0, 0]
-    assert said == ["", "".join(f"{line}\n" for line in UPGRADED)]
+    assert said == ["", "".join(f"{line}\n" for line in upgraded)]
 
 
 def test_a_newer_database_is_refused(database_url, engine_on):

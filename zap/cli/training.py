@@ -14,6 +14,7 @@ import click
 
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
 from zap.errors import TrainingFailed, ZapError
+from zap.interpreter import taking_turns
 from zap.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def train(
     # A training that is told to stop cleans up behind itself.
     signal.signal(signal.SIGTERM, _stop_training)
     with (
+        # What its heartbeat writes holds a lock that requests wait for.
+        taking_turns(),
         engine_at_head(settings, upgraded=not no_upgrade and run_id is None, patience=_PATIENCE_SECONDS) as engine,
         _claimed(engine, settings, run_id, _fields(asked, settings_)) as (lease, options),
     ):
@@ -86,7 +89,7 @@ def tune(trials: int | None, minutes: float | None, forget: bool, database_url: 
         raise click.BadParameter(f"{minutes} is no number of minutes", param_hint="--minutes")
     settings = read_settings(database_url=database_url)
     signal.signal(signal.SIGTERM, _stop_training)
-    with engine_at_head(settings, upgraded=True, patience=_PATIENCE_SECONDS) as engine:
+    with taking_turns(), engine_at_head(settings, upgraded=True, patience=_PATIENCE_SECONDS) as engine:
         if forget:
             from zap.db.engine import write_transaction
             from zap.db.tunings import add_tuning

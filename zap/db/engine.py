@@ -3,11 +3,11 @@
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy
 from filelock import FileLock
@@ -20,10 +20,9 @@ from sqlalchemy.pool import PoolProxiedConnection
 # How long a transaction waits for whoever else writes.
 PATIENCE_SECONDS = 5
 # How often it looks whether they still do, on SQLite.
-_LOOK_AGAIN_SECONDS = 0.0003
-# How long a background writer leaves the lock to others who write: as long as one of its own transactions takes, and
-# several times as long as it takes them to look again.
-_STEP_BACK_SECONDS = 0.002
+_LOOK_AGAIN_SECONDS = 0.0001
+# For how long the lock is free between two transactions in the background: for somebody who looks again to find it so.
+_GAP_SECONDS = 0.0006
 # The name under which a driver's connection to SQLite carries its own patience.
 _PATIENCE = "patience"
 
@@ -160,50 +159,24 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-class BackgroundWriter:
-    """Many short transactions that write, on one connection of its own; between them others who write come first.
+def background_transactions(engine: Engine) -> Callable[[], AbstractContextManager[Connection]]:
+    """`write_transaction`, for many short ones in a row, between which others who write get their turn.
 
-    SQLite gives the lock to whoever asks first, so before each transaction this steps back where somebody else has
-    committed since the one before. Its commits do not wait for the disk there: what they wrote lasts a power cut once
-    somebody who does wait commits after them, or at a checkpoint. PostgreSQL needs neither.
+    SQLite gives the lock to whoever asks first: between two of these it is free for long enough to be found so. On
+    PostgreSQL nobody waits.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._connection = engine.connect().execution_options(immediate=True)
-        self._ended = -math.inf
-        self._seen: int | None = None
-        if engine.dialect.name == "sqlite":
-            self._driver.execute("PRAGMA synchronous=NORMAL").close()
-            self._seen = self._commits_of_others()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._seen is not None:
-            # Not given back: the next one who has it would not wait for the disk either.
-            self._connection.invalidate()
-        self._connection.close()
+    gap = _GAP_SECONDS if engine.dialect.name == "sqlite" else 0.0
+    ended = -math.inf
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction that writes: committed at the end, rolled back by any exception."""
-        if self._seen is not None and self._seen != (now := self._commits_of_others()):
-            self._seen = now
-            time.sleep(max(0.0, self._ended + _STEP_BACK_SECONDS - time.monotonic()))
-        with self._connection.begin():
-            yield self._connection
-        self._ended = time.monotonic()
+    def transaction() -> Iterator[Connection]:
+        nonlocal ended
+        time.sleep(max(0.0, ended + gap - time.monotonic()))
+        with write_transaction(engine) as connection:
+            yield connection
+        ended = time.monotonic()
 
-    @property
-    def _driver(self) -> Any:
-        return self._connection.connection.driver_connection
-
-    def _commits_of_others(self) -> int:
-        """A number that changes with each commit on another connection, of any process."""
-        with closing(self._driver.execute("PRAGMA data_version")) as cursor:
-            version: int = cursor.fetchone()[0]
-        return version
+    return transaction
 
 
 def copy_rows(cursor: Any, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

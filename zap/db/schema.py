@@ -50,7 +50,7 @@ def upgrade(url: str, report: Report = silent) -> None:
     engine = _engine(url)
     with _explained(engine):
         if not _is_missing_file(engine):
-            with engine.connect().execution_options(reads_only=True) as connection:
+            with engine.connect().execution_options(immediate=False) as connection:
                 if is_at_head(connection):
                     return
     # A server whose database is at head needs no Alembic: it is memory and a part of its start.
@@ -162,8 +162,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # One that turns writer half-way would fail at once where somebody else wrote in between.
-        reads_only = connection.get_execution_options().get("reads_only", False)
-        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+        immediate = connection.get_execution_options().get("immediate", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
 

@@ -151,7 +151,7 @@ class InferenceInput(SQLModel, table=True):
     input_data_json: str = Field(sa_type=Text)
 
 
-# What a training has logged, as the index of it says: with a bound value no database would use the index.
+# What a training has logged, in the words of the index: PostgreSQL's generic plans would not use it for a bound value.
 OF_TRAINING = text("source = 'train'")
 _OF_A_REQUEST = text("input_id IS NOT NULL")
 

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
-from zap.db.engine import BackgroundWriter, copy_rows
+from zap.db.engine import background_transactions, copy_rows
 from zap.db.tables import OF_TRAINING, ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction that removes, and of one that logs: few enough that a request for a prediction never waits
@@ -36,22 +36,22 @@ def log_train_predictions(  # noqa: PLR0913, PLR0917
         actual: the types that the drivers used, one a row; of a million rows an array of few texts.
         probabilities: of shape (len(actual), len(classes)).
     """
-    with BackgroundWriter(engine) as writer:
-        for start in range(0, len(actual), _ROWS):
-            rows = slice(start, start + _ROWS)
-            some = probabilities[rows]
-            now = Stamp().process_bind_param(utc_now(), engine.dialect)
-            # Made while nothing is locked.
-            values = [
-                (now, "train", classes[best], used, model_version, document)
-                for best, used, document in zip(
-                    some.argmax(axis=1).tolist(), actual[rows], _documents(classes, some), strict=True
-                )
-            ]
-            with writer.transaction() as connection:
-                check(connection)
-                _insert(connection, values)
-            yield start + len(values)
+    transaction = background_transactions(engine)
+    for start in range(0, len(actual), _ROWS):
+        rows = slice(start, start + _ROWS)
+        some = probabilities[rows]
+        now = Stamp().process_bind_param(utc_now(), engine.dialect)
+        # Made while nothing is locked.
+        values = [
+            (now, "train", classes[best], used, model_version, document)
+            for best, used, document in zip(
+                some.argmax(axis=1).tolist(), actual[rows], _documents(classes, some), strict=True
+            )
+        ]
+        with transaction() as connection:
+            check(connection)
+            _insert(connection, values)
+        yield start + len(values)
 
 
 def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
@@ -73,17 +73,16 @@ def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
     """Remove what the trainings of these versions logged; how many rows."""
     removed = 0
-    with BackgroundWriter(engine) as writer:
-        for version in versions:
-            of_version = OF_TRAINING & (col(Prediction.model_version) == version)
-            some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
-            remove = delete(Prediction).where(col(Prediction.prediction_id).in_(some))
-            while True:
-                with writer.transaction() as connection:
-                    found = connection.execute(remove).rowcount
-                removed += found
-                if found == 0:
-                    break
+    transaction = background_transactions(engine)
+    for version in versions:
+        of_version = OF_TRAINING & (col(Prediction.model_version) == version)
+        some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
+        while True:
+            with transaction() as connection:
+                found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
+            removed += found
+            if found == 0:
+                break
     return removed
 
 

@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from zap.db.engine import process_lock, write_transaction
 from zap.db.training_runs import PROCESS_LOCK, add_events, beat, fail_run
 from zap.errors import TrainingFailed, TrainingRunning, ZapError
-from zap.interpreter import taking_turns
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +30,7 @@ def run_lease(engine: Engine, run_id: int, on_end: Callable[[ZapError], object] 
     Raises:
         TrainingRunning: on SQLite another process of a run has not ended yet.
     """
-    # What its thread writes holds a lock that requests wait for: it must not wait for the interpreter meanwhile.
-    with taking_turns(), Lease(engine, run_id, on_end) as lease:
+    with Lease(engine, run_id, on_end) as lease:
         try:
             yield lease
         except BaseException as error:

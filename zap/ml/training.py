@@ -32,8 +32,8 @@ class Split:
 
     Attributes:
         frame: all sessions. Those before `first` are nothing but the drivers' past.
-        matrix: what was known of the driver of each, with room in front for MATRIX_COLUMNS, which a fit fills: as
-            `past_matrix(frame, types, mix of the training part)` gives it.
+        matrix: what was known of the driver of each, `past_matrix(frame, types, mix of the training part)`. In the room
+            in front a fit writes MATRIX_COLUMNS of the sessions that it trains on; of the others nothing is there.
         types: the charger types among those to train on, sorted.
         test_share: the share to test on, of which `n_test` is the count.
     """

@@ -131,7 +131,10 @@ def search(split: Split, budget: Budget, *, n_jobs: int, progress: Rounds | None
     begin = time.monotonic()
     model = ChargerTypeModel()
     matrix, codes = model.prepare(
-        split.train, split.train["charger_type"], past=split.train_past, categories=known_categories(split.frame)
+        split.train,
+        split.train["charger_type"],
+        past=split.matrix[split.trained],
+        categories=known_categories(split.frame),
     )
     matrix, codes = matrix[-_MOST_SESSIONS:], codes[-_MOST_SESSIONS:]
     folds = _folds(matrix, codes, len(model.classes_))

@@ -1,4 +1,4 @@
-"""What zap does when it starts, for those that it is compared with: Python looks for cycles seldom."""
+"""Of what zap does when it starts that by which all gain that it is compared with: Python looks for cycles seldom."""
 
 import gc
 
