@@ -1,7 +1,7 @@
 """The indexes of predictions have only the rows that are looked for by them.
 
 Of a training's rows no request is known, and requests' are not looked for by their version: each row was in two
-indexes, and is in one. To build them anew takes some seconds for each million predictions.
+indexes, and is in one. To build them anew takes about a second for each million predictions.
 
 This file is history: it imports nothing of zap, so that it does the same for ever.
 

@@ -1,4 +1,4 @@
-"""Of what zap does when it starts that by which all gain that it is compared with: Python looks for cycles seldom."""
+"""What zap does when it starts and whatever it is compared with gains by too: Python looks for cycles seldom."""
 
 import gc
 
