@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | simulate | soak: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,18 +6,23 @@ STAMP := $(VENV)/.installed
 
 # What `make bench` is told beside its files, e.g. make bench BENCH="--quick --only many,zap,ceiling".
 BENCH ?=
+# What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
+SOAK ?=
 PEERS := .bench
 
-.PHONY: help setup serve test fix bench bench-peers bench-training lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training simulate soak lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
 	@echo "make serve   set up, load a sample history and train where there is none, serve on http://127.0.0.1:8000"
 	@echo "make test    set up, then lint, types and all tests (changes nothing)"
+	@echo "make test-long   the tests of chance and of speed that take minutes"
 	@echo "make fix     format and mend what ruff can mend"
 	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
 	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
+	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
+	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -44,6 +49,9 @@ test: setup
 	$(BIN)/mypy
 	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+test-long: setup
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m long --numprocesses 2
+
 fix: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -62,6 +70,12 @@ $(PEERS)/%/.installed: tests/benchmarks/peers/%.txt
 bench-training: setup
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/driver_history.py
+
+simulate: setup
+	$(BIN)/python tests/simulations/intervals.py
+
+soak: setup
+	$(BIN)/python tests/faults/soak.py $(SOAK)
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }

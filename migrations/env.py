@@ -1,13 +1,16 @@
 """How Alembic runs zap's migrations, from its own command line and from zap.db.schema."""
 
+import sys
 from typing import Any
 
 from alembic import context
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from sqlalchemy import Connection
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-from zap.db.schema import migration_transaction, refuse_newer
+from zap.db.schema import refuse_newer, run_migrations
 from zap.db.tables import Stamp, WallTime
 from zap.errors import ZapError
 from zap.settings import read_settings
@@ -17,7 +20,7 @@ INDEXES = {index.name for table in TABLES.values() for index in table.indexes}
 
 
 def run() -> None:
-    """Run what the command asks for in one transaction, then report what was applied."""
+    """Run what the command asks for, then report what was applied."""
     config = context.config
     report = config.attributes.setdefault("report", config.print_stdout)
     url = config.attributes.get("url") or read_settings().database_url
@@ -26,8 +29,12 @@ def run() -> None:
     def note(*, step: Any, heads: set[str], **_: Any) -> None:
         applied.append(f"{'up' if step.is_upgrade else 'down'}graded to {', '.join(heads) or 'base'}")
 
-    with migration_transaction(url) as connection:
-        refuse_newer(connection)
+    def migrate(connection: Connection) -> None:
+        look_first(connection, refuse_newer(connection))
+        postgresql = connection.dialect.name == "postgresql"
+        if postgresql:
+            # Alembic commits each migration by itself, unless somebody else has begun.
+            connection.rollback()
         context.configure(
             connection=connection,
             target_metadata=SQLModel.metadata,
@@ -38,10 +45,30 @@ def run() -> None:
             render_item=render_without_zap,
             autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
             on_version_apply=note,
+            transaction_per_migration=postgresql,
         )
-        context.run_migrations()
-    for line in applied:
-        report(line)
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            if postgresql or sys.exc_info()[0] is None:
+                for line in applied:
+                    report(line)
+                applied.clear()
+
+    run_migrations(url, migrate)
+
+
+def look_first(connection: Connection, revision: str | None) -> None:
+    """Let every migration of an upgrade refuse what is in its way before the first one changes anything."""
+    try:
+        steps = [*context.script.iterate_revisions(context.get_revision_argument(), revision)]
+    except (KeyError, CommandError, RevisionError):
+        # No upgrade.
+        return
+    for step in reversed(steps):
+        if look := getattr(step.module, "look_first", None):
+            look(connection)
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:

@@ -1,54 +1,69 @@
-"""What the tests share: a real database of each kind, upgraded by the migrations."""
+"""Fixtures of many tests: databases of each kind, trained databases, clients, servers and a browser."""
 
+import gc
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
+from databases import POSTGRESQL, REVISIONS, connect, postgresql_database
+from filelock import FileLock
 from litestar.testing import TestClient
+from servers import Server
 from sqlalchemy import func, make_url, select
 
 from zap.app import create_app
 from zap.db.engine import create_engine
-from zap.db.history_store import upsert_history
+from zap.db.history.history_store import upsert_history
 from zap.db.schema import upgrade
 from zap.db.tables import Prediction
+from zap.flows.training import run_training
+from zap.ml.features import FEATURES
 from zap.ml.sample import sample_history
+from zap.server import interpreter
 from zap.settings import Settings
-from zap.training_run import run_training
 
-POSTGRESQL = os.environ.get("ZAP_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
-
-_LONGEST = {"test_serve.py", "test_serve_load.py", "test_serving_benchmark.py", "test_training_run.py"}
+_LONGEST = (
+    *("cli/test_serve.py", "cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py"),
+    *("flows/test_training.py", "test_manual_examples.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
-    """The longest first: at the end they would run alone while the other cores have nothing to do."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
+    """Run the longest tests first. At the end they would run alone while other cores are idle."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
 
 
 def pytest_xdist_auto_num_workers():
-    """One more than there are cores: a third of the time of all tests is waiting."""
+    """Return one worker more than there are cores, because a third of the time of all tests is waiting."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _starts_without_a_collection():
+    """Skip the garbage collection when an app starts. In a process with all libraries of the tests it takes 0.15 s."""
+
+    class Quick:
+        collect = staticmethod(lambda: 0)
+
+        def __getattr__(self, name):
+            return getattr(gc, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "gc", Quick())
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch, tmp_path):
-    """Neither ZAP_* variables nor a .env of the developer reach a test."""
+    """Hide the developer's ZAP_* variables and .env from the tests."""
     for name in list(os.environ):
         if name.startswith("ZAP_") and not name.startswith("ZAP_TEST_"):
             monkeypatch.delenv(name)
@@ -56,65 +71,69 @@ def _no_settings_from_outside(monkeypatch, tmp_path):
 
 
 def absent(what: str) -> None:
-    """Skip with a reason, or fail where nothing may be skipped."""
+    """Skip the test with a reason, or fail if nothing may be skipped."""
     (pytest.fail if NOTHING_IS_SKIPPED else pytest.skip)(f"{what} is not here")
-
-
-def _admin() -> psycopg.Connection:
-    url = make_url(POSTGRESQL)
-    return psycopg.connect(
-        host=url.host,
-        port=url.port,
-        user=url.username,
-        password=url.password,
-        dbname=url.database,
-        autocommit=True,
-        connect_timeout=3,
-    )
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """The browser's program."""
+    """Return the path of the browser's program."""
     found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
     return found[0] if found else absent("Chromium")
+
+
+# One module at a time: the event loop of Playwright would be in the way of other tests in this process.
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only for the tests that need it
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+                  "--disable-sync", "--disable-component-update", "--no-first-run"],
+        )  # fmt: skip
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """Open an empty page beside a real server, and note every problem of the page and every address that it asks."""
+    context = browser.new_context(base_url=server.url)
+    page = context.new_page()
+    page.problems, page.asked = [], []
+    page.on("console", lambda message: message.type in {"error", "warning"} and page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    yield page
+    context.close()
 
 
 @pytest.fixture(scope="session")
 def postgresql_server():
     try:
-        _admin().close()
+        connect(POSTGRESQL).close()
     except psycopg.OperationalError:
         absent("PostgreSQL")
 
 
-@contextmanager
-def postgresql_database(template="template1"):
-    """The URL of a new PostgreSQL database, a copy of another one by its name."""
-    name = f"zap_test_{uuid4().hex}"
-    with _admin() as admin:
-        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
-    with _admin() as admin:
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
 @pytest.fixture
 def empty_postgresql_url(postgresql_server):
-    """A new, empty PostgreSQL database."""
+    """Yield the URL of a new, empty PostgreSQL database."""
     with postgresql_database() as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request, tmp_path):
-    """Where a database may be made, on each engine."""
+    """Return the URL of a database without tables, on each engine."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'zap.sqlite'}"
     return request.getfixturevalue("empty_postgresql_url")
 
 
-# One database is upgraded once a session; every test works on a copy of its own.
+# One database is upgraded once in a session. Each test works on its own copy.
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +152,7 @@ def _postgresql_at_head(postgresql_server):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """A database at head, on each engine."""
+    """Yield the URL of a database at head, on each engine."""
     if request.param == "sqlite":
         file = shutil.copy(request.getfixturevalue("_sqlite_at_head"), tmp_path / "zap.sqlite")
         yield f"sqlite:///{file}"
@@ -151,13 +170,13 @@ def engine(database_url):
 
 @pytest.fixture
 def upgraded():
-    """What an upgrade of an empty database says, line by line."""
-    return ["upgraded to 0001", "upgraded to 0002", "upgraded to 0003", "upgraded to 0004"]
+    """Return the lines that an upgrade of an empty database reports."""
+    return [f"upgraded to {revision}" for revision in REVISIONS]
 
 
 @pytest.fixture
 def at_head():
-    """Brings a database to head and gives an engine on it."""
+    """Return a function that upgrades a database to head and returns an engine on it."""
     engines = []
 
     def engine_on(url):
@@ -172,7 +191,7 @@ def at_head():
 
 @pytest.fixture
 def sqlite_engine(_sqlite_at_head, tmp_path):
-    """On SQLite, where times are texts, and other tools may have written any."""
+    """Yield an engine on SQLite, where times are texts that other tools may have written."""
     engine = create_engine(f"sqlite:///{shutil.copy(_sqlite_at_head, tmp_path / 'zap.sqlite')}")
     yield engine
     engine.dispose()
@@ -180,64 +199,71 @@ def sqlite_engine(_sqlite_at_head, tmp_path):
 
 @pytest.fixture
 def zapapp_database():
-    """The real database of ZapApp (read only)."""
+    """Return the file of ZapApp's real database (read only)."""
     path = SHARED_DATA / "charge_database_alt.sqlite"
-    if not path.exists():
-        absent(str(path.name))
-    return path
+    return path if path.exists() else absent(path.name)
 
 
 @pytest.fixture
 def dundee_file():
-    """Real sessions at Dundee's public charge points (read only)."""
+    """Return the file of real sessions at Dundee's public charge points (read only)."""
     path = SHARED_DATA / "dundee_2018_sessions.csv.gz"
-    if not path.exists():
-        absent(str(path.name))
-    return path
+    return path if path.exists() else absent(path.name)
 
 
-# One small history, trained on once a session; every test works on a copy of its own.
+@pytest.fixture
+def import_cases():
+    """Return the folder of small history files as people have them (read only)."""
+    path = SHARED_DATA.with_name("cases") / "import"
+    return path if path.exists() else absent(str(path))
+
+
+# One small history is trained on once in a session. Each test works on its own copy.
 
 
 def _train(url, models_dir):
-    """A small synthetic history and a model in production, at `url`."""
+    """Store a small synthetic history at `url`, and train a model that serves."""
     upgrade(url)
     engine = create_engine(url)
     sample = sample_history(seed=1, drivers=40, months=4)
     upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
-    report = run_training(engine, Settings(database_url=url, models_dir=models_dir), lambda *_: None)
+    run_training(engine, Settings(database_url=url, models_dir=models_dir), lambda *_: None)
     engine.dispose()
-    return report
 
 
 @pytest.fixture(scope="session")
 def _trained_sqlite(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    report = _train(f"sqlite:///{folder / 'zap.sqlite'}", folder / "models")
-    return folder, report
+    """Return the folder of a trained database. One worker of pytest-xdist trains it, and the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-sqlite"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            begun = tmp_path_factory.mktemp("trained")
+            _train(f"sqlite:///{begun / 'zap.sqlite'}", begun / "models")
+            begun.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def _trained_postgresql(postgresql_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with postgresql_database() as url:
-        report = _train(url, folder / "models")
-        yield make_url(url).database, folder, report
+        _train(url, folder / "models")
+        yield make_url(url).database, folder
 
 
 @pytest.fixture
 def trained_sqlite(_trained_sqlite, tmp_path):
-    """Settings of a SQLite database with a model in production."""
-    folder, _ = _trained_sqlite
-    shutil.copy(folder / "zap.sqlite", tmp_path / "zap.sqlite")
-    shutil.copytree(folder / "models", tmp_path / "models")
+    """Return settings of a SQLite database with a model in production."""
+    shutil.copy(_trained_sqlite / "zap.sqlite", tmp_path / "zap.sqlite")
+    shutil.copytree(_trained_sqlite / "models", tmp_path / "models")
     return Settings(database_url=f"sqlite:///{tmp_path / 'zap.sqlite'}", models_dir=tmp_path / "models")
 
 
 @pytest.fixture
 def trained_postgresql(_trained_postgresql, tmp_path):
-    """Settings of a PostgreSQL database with a model in production."""
-    template, folder, _ = _trained_postgresql
+    """Yield settings of a PostgreSQL database with a model in production."""
+    template, folder = _trained_postgresql
     shutil.copytree(folder / "models", tmp_path / "models")
     with postgresql_database(template) as url:
         yield Settings(database_url=url, models_dir=tmp_path / "models")
@@ -245,29 +271,35 @@ def trained_postgresql(_trained_postgresql, tmp_path):
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def trained(request):
-    """Settings of a database with a model in production, on each engine."""
+    """Return settings of a database with a model in production, on each engine."""
     return request.getfixturevalue(f"trained_{request.param}")
+
+
+def client_of(app, **options):
+    """Return a client of an app, or of a new app with these settings. Its base URL has an address as its host."""
+    app = create_app(app) if isinstance(app, Settings) else app
+    return TestClient(app, base_url="http://127.0.0.1:8000", **options)
 
 
 @pytest.fixture
 def client(trained):
-    """The real app on a trained database, on each engine."""
-    with TestClient(create_app(trained), raise_server_exceptions=False) as client:
+    """Yield a client of the real app on a trained database, on each engine."""
+    with client_of(trained, raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture
 def sqlite_client(trained_sqlite):
-    """The real app on a trained SQLite database, for what does not depend on the engine."""
-    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
+    """Yield a client of the real app on a trained SQLite database, for tests that do not depend on the engine."""
+    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture
 def untrained_client(database_url, tmp_path):
-    """The real app on a database without history or model, on each engine."""
+    """Yield a client of the real app on a database without history or model, on each engine."""
     settings = Settings(database_url=database_url, models_dir=tmp_path / "models")
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with client_of(settings, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -298,7 +330,7 @@ _REFUSE = {
 
 @pytest.fixture
 def refuse_commits():
-    """From now on, and after so many rows more, the database takes every row of the log and refuses its COMMIT."""
+    """Return a function that makes the database refuse the COMMIT of every log row, after `after` more rows."""
 
     def refuse(engine, after=0):
         with engine.begin() as connection:
@@ -309,14 +341,7 @@ def refuse_commits():
     return refuse
 
 
-GOOD_REQUEST = {
-    "state_of_charge_start": 30.5,
-    "distance_driven_km": 120.0,
-    "temperature_c": 15.0,
-    "battery_capacity_kwh": 64.0,
-    "vehicle_age_years": 2.5,
-    "user_type": "Commuter",
-}
+GOOD_REQUEST = {feature.name: feature.example for feature in FEATURES if not feature.context}
 
 
 @pytest.fixture
@@ -326,7 +351,7 @@ def good_request():
 
 @pytest.fixture
 def rows():
-    """All rows of a table in the database of an app, as dicts, ordered by their key."""
+    """Return a function that reads all rows of a table in an app's database, as dicts in order of their key."""
 
     def read(app, table):
         with app.state.engine.connect() as connection:
@@ -336,63 +361,9 @@ def rows():
     return read
 
 
-class Server:
-    """`zap serve` (or another module) in a process of its own, on a real socket."""
-
-    def __init__(self, settings, *arguments, module=()):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
-        environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
-        command = [*module, str(self.port)] if module else ["zap", "serve", *arguments]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stderr=self.lines, stdout=self.lines
-        )
-
-    def wait(self, seconds=60):
-        """Until it is live; fails with its log when it ends or never is."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                httpx.get(f"{self.url}/health/live").raise_for_status()
-            except httpx.TransportError:
-                time.sleep(0.1)
-            else:
-                return self
-        return pytest.fail(f"the server is not there:\n{self.log()}")
-
-    def log(self):
-        self.lines.seek(0)
-        return self.lines.read()
-
-    def children(self, pid=None):
-        """The processes that this one has started, or one of its own; each thread has some."""
-        of_threads = Path(f"/proc/{pid or self.process.pid}/task").glob("*/children")
-        return [int(child) for some in of_threads for child in some.read_text().split()]
-
-    def stop(self, sig=signal.SIGTERM, seconds=20):
-        """The exit code after a signal, and the seconds that it took."""
-        start = time.monotonic()
-        if self.process.poll() is None:
-            self.process.send_signal(sig)
-        code = self.process.wait(seconds)
-        return code, time.monotonic() - start
-
-    def close(self):
-        try:
-            # Asked, not killed: a killed parent would leave its workers behind.
-            self.stop()
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.lines.close()
-
-
 @pytest.fixture
 def serve():
-    """Starts servers, and ends those that a test leaves running."""
+    """Yield a function that starts servers, and end the servers that a test leaves running."""
     servers = []
 
     def start(settings, *arguments, **options):
@@ -406,19 +377,19 @@ def serve():
 
 @pytest.fixture
 def server(serve, trained_sqlite):
-    """A real server on a trained SQLite database."""
+    """Return a running server on a trained SQLite database."""
     return serve(trained_sqlite).wait()
 
 
 @pytest.fixture
 def zap_command():
-    """Runs `zap` in a process of its own, as a user would."""
+    """Return a function that runs `zap` in its own process, as a user would."""
 
     def run(*arguments, settings=None, text=None):
         environment = os.environ | (settings.environment() if settings else {})
         return subprocess.run(
             [sys.executable, "-m", "zap", *map(str, arguments)],
-            env=environment, input=text, capture_output=True, text=True, timeout=120, check=False,
+            env=environment, input=text, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
     return run
@@ -426,5 +397,5 @@ def zap_command():
 
 @pytest.fixture
 def empty_settings(empty_database_url, tmp_path):
-    """Settings of a database that is yet to be made, on each engine."""
+    """Return settings of a database without tables, on each engine."""
     return Settings(database_url=empty_database_url, models_dir=tmp_path / "models")

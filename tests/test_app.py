@@ -3,14 +3,14 @@
 import gc
 import sys
 
-from litestar.testing import TestClient
+from conftest import client_of
 
 from zap.app import create_app
 
 
 def test_it_sets_the_interpreter_for_serving_and_leaves_it_as_it_was(trained_sqlite):
     before = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count()
-    with TestClient(create_app(trained_sqlite)) as client:
+    with client_of(trained_sqlite) as client:
         assert client.get("/health/live").status_code == 200
         assert sys.getswitchinterval() < before[0]
         assert gc.get_threshold()[0] > before[1][0]

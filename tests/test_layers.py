@@ -13,21 +13,13 @@ PACKAGE = Path(zap.__file__).parent
 # Lowest first; a module may import its own layer and those before it.
 LAYERS = [
     ("zap.errors",),
-    ("zap.settings", "zap.progress", "zap.watch", "zap.stopping", "zap.interpreter"),
-    ("zap.logs",),
+    ("zap.settings", "zap.progress", "zap.public"),
+    ("zap.logs", "zap.threads"),
     ("zap.ml",),
+    ("zap.formats",),
     ("zap.db",),
-    (
-        "zap.training_run",
-        "zap.training_process",
-        "zap.reproduction",
-        "zap.history_import",
-        "zap.batch_prediction",
-        "zap.batch_file",
-        "zap.file_prediction",
-        "zap.shown",
-    ),
-    ("zap.controllers",),
+    ("zap.flows", "zap.server"),
+    ("zap.controllers", "zap.pages"),
     ("zap.app",),
     ("zap.cli",),
     ("zap.__main__",),
@@ -60,11 +52,24 @@ def test_imports_point_down(module):
     assert [name for name in used if layer(name) > layer(module)] == []
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("zap.ml")))
-def test_ml_knows_no_server_no_session_and_no_settings(module):
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith(("zap.ml", "zap.formats"))))
+def test_ml_and_formats_know_no_server_no_session_and_no_settings(module):
     foreign = ("litestar", "sqlmodel", "sqlalchemy", "uvicorn", "zap.settings", "zap.db")
 
     assert [name for name in imports(MODULES[module]) if name.startswith(foreign)] == []
+
+
+@pytest.mark.parametrize("room", [path for path in PACKAGE.rglob("*") if path.is_dir() and any(path.glob("*.py"))])
+def test_every_room_says_what_is_in_it(room):
+    assert ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+
+
+@pytest.mark.parametrize(("room", "other"), [("zap.pages", "zap.controllers"), ("zap.controllers", "zap.pages")])
+def test_pages_and_controllers_do_not_import_each_other(room, other):
+    inside = [module for module in MODULES if module.startswith(room)]
+
+    assert inside
+    assert [(module, name) for module in inside for name in imports(MODULES[module]) if name.startswith(other)] == []
 
 
 def test_importing_the_app_makes_no_file_and_opens_no_connection(tmp_path):
@@ -90,7 +95,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_what_serves_imports_neither_pandas_nor_scikit_learn():
-    """LightGBM brings both where they are installed; zap's own modules on the way of a request ask for neither."""
+    # LightGBM imports both if they are installed, but no module of zap that answers a request does.
     code = "import sys, zap.app; print(*(name for name in sys.modules if name.startswith('zap')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

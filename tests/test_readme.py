@@ -1,5 +1,6 @@
-"""README: every route, setting, command, table and module stands in it."""
+"""README and the manual: every route, setting, command, table, problem and module stands there, and README is short."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import zap
 from zap import errors
 from zap.app import create_app
 from zap.cli import main
+from zap.controllers.docs import live_document
 from zap.db.tables import SQLModel
+from zap.pages.manual import PAGES
 from zap.settings import Settings
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 PACKAGE = Path(zap.__file__).parent
+FOLDER = PACKAGE / "manual"
+MANUAL = "\n".join((FOLDER / f"{name}.md").read_text() for name in PAGES)
+REFERENCE = (FOLDER / "reference.md").read_text()
 
 
 def commands(group, prefix="zap"):
@@ -26,45 +33,81 @@ def commands(group, prefix="zap"):
 
 
 def routes():
-    app = create_app(Settings())
-    for path, item in app.openapi_schema.paths.items():
-        for method in ("get", "post", "put", "patch", "delete"):
-            if getattr(item, method):
-                yield method.upper(), path
+    """Every method and path of the document that zap serves: Litestar's own lacks what is plain ASGI."""
+    for path, methods in live_document(create_app(Settings()), None, "")["paths"].items():
+        yield from ((method.upper(), path) for method in methods)
+
+
+def every_error(error=errors.ZapError):
+    for one in error.__subclasses__():
+        # Others have names of their own at each time.
+        if one.__module__ == errors.__name__:
+            yield one
+            yield from every_error(one)
+
+
+def test_predict_is_among_the_routes():
+    assert ("POST", "/predict") in set(routes())
 
 
 @pytest.mark.parametrize(("method", "path"), list(routes()))
-def test_every_route_stands_in_it_with_a_curl(method, path):
-    assert f"`{method} {path}`" in README
+def test_every_route_stands_in_the_manual_with_a_curl(method, path):
+    assert f"`{method} {path}`" in REFERENCE
     without_parameter = path.split("{")[0].rstrip("/")
-    assert re.search(rf"curl [^\n]*{re.escape(without_parameter)}", README)
+    assert re.search(rf"curl [^\n]*{re.escape(without_parameter)}\b", MANUAL)
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
-def test_every_setting_stands_in_it(name):
-    assert f"`ZAP_{name.upper()}`" in README
+def test_every_setting_stands_in_the_manual(name):
+    assert f"`ZAP_{name.upper()}`" in REFERENCE.split("## Configuration")[1]
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands(main)))
-def test_every_command_stands_in_it_and_has_help(name, command):
-    assert f"`{name}" in README
+def test_every_command_stands_in_the_manual_and_has_help(name, command):
+    assert f"`{name}" in REFERENCE.split("## Commands")[1]
     assert command.help
 
 
 @pytest.mark.parametrize("table", list(SQLModel.metadata.tables))
-def test_every_table_stands_in_it(table):
-    assert f"`{table}`" in README
+def test_every_table_stands_in_the_manual(table):
+    assert f"`{table}`" in REFERENCE.split("## Tables")[1]
 
 
 @pytest.mark.parametrize("module", sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")))
-def test_every_module_stands_in_its_tree(module):
-    tree = README.split("## The package")[1]
+def test_every_module_stands_in_the_manual(module):
+    tree = (FOLDER / "developing.md").read_text().split("## The package")[1]
 
     assert re.search(rf"^ +{re.escape(module.name)} +\S", tree, re.MULTILINE)
 
 
-def test_every_exit_code_stands_in_it():
-    codes = {error.exit_code for error in errors.ZapError.__subclasses__()} - {1}
-    listed = README.split("Exit codes:")[1].split("\n\n")[0]
+@pytest.mark.parametrize("error", list(every_error()))
+def test_every_problem_stands_in_the_manual_with_its_status_and_exit_code(error):
+    name = error([] if error is errors.InvalidRequest else "").problem()["type"].removeprefix("urn:zap:problem:")
+    row = re.search(rf"^\| `{name}` \| *(\d*) *\| *(\d*) *\|", REFERENCE, re.MULTILINE)
 
-    assert all(re.search(rf"\b{code}\s", listed) for code in codes)
+    assert row, name
+    # Where there is no number, the problem is never seen over HTTP, or on the command line.
+    assert row[1] in {str(error.status_code), ""}
+    assert row[2] == ("" if error.exit_code == 1 else str(error.exit_code))
+
+
+def test_the_readme_is_short_and_has_no_benchmark():
+    assert len(README.splitlines()) <= 200
+    assert "requests/s" not in README
+
+
+def test_the_links_of_the_readme_lead_to_files():
+    linked = [target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", README)]
+
+    assert [name for name in PAGES if f"zap/manual/{name}.md" not in linked] == []
+    assert [target for target in linked if not target.startswith("https://") and not (ROOT / target).exists()] == []
+
+
+def test_every_page_is_a_file_and_every_file_a_page():
+    assert {path.stem for path in FOLDER.glob("*.md")} == set(PAGES)
+
+
+@pytest.mark.parametrize("text", [README, *((FOLDER / f"{name}.md").read_text() for name in PAGES)])
+def test_every_reply_that_is_shown_is_json(text):
+    for shown in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
+        json.loads(shown)

@@ -49,6 +49,13 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(tmp_path, monkeypatch):
         ("SQLITE_SYNCHRONOUS", "OFF", "ZAP_SQLITE_SYNCHRONOUS"),
         ("TIMEZONE", "Mars/Olympus", "Europe/London"),
         ("TIMEZONE", "../etc/passwd", "Europe/London"),
+        ("ROOT_PATH", "zap", "/zap"),
+        ("ROOT_PATH", '/"><script>', "/zap"),
+        ("TRUSTED_PROXIES", "127.0.0.1, proxy", "10.0.0.0/8"),
+        ("CORS_ORIGINS", "https://app.example.com/", "without a path"),
+        ("CORS_ORIGINS", "*", "without a path"),
+        ("CONNECTIONS", "0", "ZAP_CONNECTIONS"),
+        ("HEAD_SECONDS", "0", "ZAP_HEAD_SECONDS"),
         ("LOG_FORMAT", "xml", "ZAP_LOG_FORMAT"),
     ],
 )
@@ -70,13 +77,13 @@ def test_no_message_shows_a_password(monkeypatch):
     assert "secret" not in str(caught.value)
     monkeypatch.delenv("ZAP_DATABASE_URL")
     assert "secret" not in Settings(database_url="postgresql+psycopg://zap:secret@db/zap").shown_url
-    assert "secret" not in repr(Settings(api_key="secret"))
+    assert "sixteen" not in repr(Settings(api_key="a secret of sixteen"))
 
 
 def test_what_zap_starts_has_the_same_settings(monkeypatch, tmp_path):
     settings = Settings(
         database_url=f"sqlite:///{tmp_path}/x.sqlite",
-        api_key="secret",
+        api_key="a secret of sixteen",
         timezone="Europe/London",
         port=9003,
         workers=2,
@@ -85,3 +92,36 @@ def test_what_zap_starts_has_the_same_settings(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
     assert read_settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "is empty"),
+        ("a", "at least 16"),
+        ("fifteen letters", "at least 16"),
+        ("a key with a\nline break", "header"),
+    ],
+)
+def test_a_key_that_protects_nothing_is_refused(monkeypatch, key, said):
+    monkeypatch.setenv("ZAP_API_KEY", key)
+
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+
+    assert "ZAP_API_KEY" in str(caught.value)
+    assert said in str(caught.value)
+    assert len(key) < 2 or key not in str(caught.value)
+
+
+def test_an_empty_key_in_the_file_is_refused_too(tmp_path):
+    (tmp_path / ".env").write_text("ZAP_API_KEY=\nZAP_PORT=\n")
+
+    with pytest.raises(InvalidSettings, match="ZAP_API_KEY is empty"):
+        read_settings()
+
+
+@pytest.mark.parametrize("hosts", ["http://zap", "zap:8000", "*.", "a b", "**", "*.*.com", "zap/"])
+def test_hosts_are_names(hosts):
+    with pytest.raises(InvalidSettings, match="ZAP_ALLOWED_HOSTS holds"):
+        read_settings(allowed_hosts=hosts)

@@ -1,14 +1,17 @@
-"""The one family of errors: what was wrong, which value, and what to do.
+"""The one family of errors: each message says what is wrong, which value, and what to do.
 
-Every error knows how it looks over HTTP (`status_code`, `problem()`) and on the command line (`exit_code`).
+Every error knows its form over HTTP (`status_code`, `problem()`) and on the command line (`exit_code`).
 """
 
 import re
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+# What clients are told about a database that fails. The reason names addresses and files, so it goes to the log only.
+DOES_NOT_ANSWER = "the database does not answer; the log says why"
 
 
 class ZapError(Exception):
-    """Something that zap can explain. Its message is for whoever made the request or typed the command."""
+    """An error that zap can explain. The message is for the person who sent the request or typed the command."""
 
     title: ClassVar[str] = "zap could not do this"
     status_code: ClassVar[int] = 500
@@ -20,7 +23,7 @@ class ZapError(Exception):
         self.details = details
 
     def problem(self) -> dict[str, Any]:
-        """The error as problem details (RFC 9457)."""
+        """Return the error as problem details (RFC 9457)."""
         kind = re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
         return {
             "type": f"urn:zap:problem:{kind}",
@@ -32,18 +35,20 @@ class ZapError(Exception):
 
 
 class InvalidSettings(ZapError):
+    """A setting has a value that zap cannot use."""
+
     title = "A setting is not usable"
     exit_code = 2
 
 
 class InvalidRequest(ZapError):
-    """The body was read and some of it cannot be accepted; `errors` lists each place with a JSON pointer."""
+    """Some values of the request cannot be accepted. `errors` lists each of them with a JSON pointer."""
 
     title = "The request has errors"
     status_code = 422
     exit_code = 2
 
-    # A reply says this many; nobody mends more from one reply.
+    # A reply lists at most this many errors: a person does not correct more from one reply.
     SHOWN: ClassVar[int] = 100
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
@@ -54,26 +59,30 @@ class InvalidRequest(ZapError):
 
 
 class MalformedJson(ZapError):
+    """The body cannot be parsed as JSON."""
+
     title = "The body is not JSON"
     status_code = 400
     exit_code = 2
 
 
 class MalformedCsv(ZapError):
-    title = "This is not CSV"
+    """The body or file cannot be parsed as CSV."""
+
+    title = "The data is not CSV"
     status_code = 400
     exit_code = 2
 
 
 class UnusableFile(ZapError):
-    """A file that cannot be read or written as what its name says."""
+    """A file cannot be read or written in the format that its name ends with."""
 
     title = "The file cannot be used"
     exit_code = 2
 
 
 class BatchTooLarge(ZapError):
-    """More rows or bytes than a batch may have; the message names the limit and its setting."""
+    """A batch has more rows or bytes than it may have. The message names the limit and its setting."""
 
     title = "The batch is too large"
     status_code = 413
@@ -81,29 +90,65 @@ class BatchTooLarge(ZapError):
 
 
 class UnsupportedMediaType(ZapError):
-    title = "The body has a type that this route does not take"
+    """The Content-Type of the body is not one that the route accepts."""
+
+    title = "The body has a type that this route does not accept"
     status_code = 415
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed, which no route accepts."""
+
+    title = "The body is compressed"
+
+
+class ClientLeft(ZapError):
+    """The client closed the connection before it had sent the whole request. No answer can be sent."""
+
+    title = "The request is incomplete"
+    # The status that nginx writes to its log in this case; it is never sent.
+    status_code = 499
+
+
+class UnknownHost(ZapError):
+    """The Host header names a host that this server does not serve. The request is refused unread."""
+
+    title = "zap does not answer under this host name"
+    status_code = 421
+
+
+class CrossSiteRequest(ZapError):
+    """A page of another site made a browser send the request."""
+
+    title = "A page of another site may not change anything here"
+    status_code = 403
+
+
 class Unauthorized(ZapError):
+    """The request needs the API key and does not carry it."""
+
     title = "The API key is missing or wrong"
     status_code = 401
 
 
 class NotFound(ZapError):
+    """There is no resource with this path or number."""
+
     title = "Not found"
     status_code = 404
     exit_code = 20
 
 
 class TrainingRunning(ZapError):
-    title = "A training is running already"
+    """Another training is running; zap runs one at a time."""
+
+    title = "A training is already running"
     status_code = 409
     exit_code = 9
 
 
 class TrainingCancelled(ZapError):
-    """Somebody ended the training from outside; the version that served still does."""
+    """The training was cancelled by a person or a signal. The version in production is unchanged."""
 
     title = "The training was cancelled"
     status_code = 409
@@ -111,13 +156,15 @@ class TrainingCancelled(ZapError):
 
 
 class RunEnded(ZapError):
-    title = "The training has ended already"
+    """The training run cannot be cancelled because it has already ended."""
+
+    title = "The training has already ended"
     status_code = 409
     exit_code = 23
 
 
 class NotPromotable(ZapError):
-    """A version that cannot serve, or none to go back to; what serves still does."""
+    """A version cannot serve, or there is no version to roll back to. The version in production is unchanged."""
 
     title = "The version cannot be put into production"
     status_code = 409
@@ -125,14 +172,45 @@ class NotPromotable(ZapError):
 
 
 class TrainingFailed(ZapError):
-    """The training ended without a report: its process was stopped or crashed."""
+    """The training ended without a report, because its process was stopped or crashed."""
 
     title = "The training did not finish"
     exit_code = 10
 
 
+class TrainingLimited(ZapError):
+    """The training needed more memory or time than the settings allow. The version in production is unchanged."""
+
+    title = "The training exceeded its memory or time limit"
+    exit_code = 26
+
+    @classmethod
+    def of_memory(cls, most_bytes: int) -> Self:
+        """Return the error of a training that needed more memory than it may use.
+
+        Args:
+            most_bytes: the memory that it may use.
+        """
+        return cls(
+            f"the training needed more than the {most_bytes:,} bytes of memory that it may use (ZAP_TRAINING_MEMORY);"
+            " train on fewer sessions (history_from) or fewer charger types, or raise the setting"
+        )
+
+    @classmethod
+    def of_time(cls, seconds: float) -> Self:
+        """Return the error of a training that took longer than it may.
+
+        Args:
+            seconds: how long it may take.
+        """
+        return cls(
+            f"the training took longer than the {seconds:,g} seconds that it may take (ZAP_TRAINING_SECONDS);"
+            " train on fewer sessions (history_from), leave out windows, nested or tune, or raise the setting"
+        )
+
+
 class UnusableHistory(ZapError):
-    """Too little history, a single charger type, or tables that are not there."""
+    """The history has too few sessions, a single charger type, or missing tables."""
 
     title = "The history is not enough to train on"
     status_code = 422
@@ -140,13 +218,15 @@ class UnusableHistory(ZapError):
 
 
 class NoModel(ZapError):
+    """No model version is in production yet."""
+
     title = "There is no model yet"
     status_code = 503
     exit_code = 12
 
 
 class DamagedModel(ZapError):
-    """The bytes of a model version are not those that were stored, or do not fit this code."""
+    """The bytes of a model version differ from the bytes that were stored, or this code cannot use them."""
 
     title = "The stored model cannot be used"
     status_code = 503
@@ -154,7 +234,7 @@ class DamagedModel(ZapError):
 
 
 class LogUnavailable(ZapError):
-    """The request and its prediction could not be committed, so there is no answer."""
+    """The request and its prediction could not be committed, so no prediction is sent."""
 
     title = "The prediction could not be logged"
     status_code = 503
@@ -162,48 +242,91 @@ class LogUnavailable(ZapError):
 
 
 class DatabaseUnavailable(ZapError):
+    """The database cannot be reached, cannot be opened, or takes too long."""
+
     title = "The database cannot be used"
     status_code = 503
     exit_code = 15
 
 
-class TooBusy(ZapError):
-    """Others are in front, and it takes too long to wait for them: the same request is answered later."""
+class NoRight(ZapError):
+    """zap's database role lacks the right that this request needs. Other requests may still be answered."""
 
-    title = "Too much is asked at once"
+    title = "The database does not let zap do this"
+    status_code = 403
+    exit_code = 15
+
+
+class DatabaseReplaced(ZapError):
+    """The path of the SQLite file that this process opened now leads to another file, or to none."""
+
+    title = "The database file is not the one that was opened"
+    status_code = 503
+    exit_code = 15
+
+
+class TooBusy(ZapError):
+    """The request would have to wait too long for requests before it. The client can send it again later."""
+
+    title = "The server is busy"
     status_code = 503
     exit_code = 25
 
 
+class ServerStopping(ZapError):
+    """The server was told to stop, and the request did not end within the last seconds."""
+
+    title = "The server is stopping"
+    status_code = 503
+
+
+class TooSlow(ZapError):
+    """The client sent nothing for too long in the middle of a request."""
+
+    title = "The request did not arrive in time"
+    status_code = 408
+
+
 class DatabaseBehind(ZapError):
+    """The database's schema is older than this code needs."""
+
     title = "The database has to be upgraded"
     status_code = 503
     exit_code = 16
 
 
 class DatabaseAhead(ZapError):
+    """The database's schema was upgraded by a newer zap, which this code does not know."""
+
     title = "The database is newer than this zap"
     status_code = 503
     exit_code = 17
 
 
 class AdoptionRefused(ZapError):
-    """An existing database cannot be adopted without losing something; nothing was changed."""
+    """An existing database cannot be adopted without losing data. Nothing was changed."""
 
     title = "The database cannot be adopted as it is"
     exit_code = 18
 
 
-class NotReproduced(ZapError):
-    """A stored answer, or the trees of a stored version, do not come out again."""
+class UpgradeBlocked(ZapError):
+    """Other connections keep a table locked that the upgrade has to change. Servers go on serving."""
 
-    title = "What is stored does not come out again"
+    title = "The upgrade cannot lock the database"
+    exit_code = 27
+
+
+class NotReproduced(ZapError):
+    """A stored prediction, or the trees of a stored version, could not be reproduced."""
+
+    title = "The stored result could not be reproduced"
     exit_code = 21
 
 
 class BadHistoryFile(ZapError):
-    """A history file with rows that cannot be imported; `refused` lists them with line number and reason."""
+    """A history file cannot be imported. `refused` lists its bad rows, if it has any, with line number and reason."""
 
-    title = "The history file has rows that cannot be imported"
+    title = "The history file cannot be imported"
     status_code = 422
     exit_code = 19

@@ -1,16 +1,26 @@
-"""Settings, read from ZAP_* (and `.env`) once."""
+"""Settings, read once from the environment variables ZAP_* and from `.env`."""
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zap.errors import InvalidSettings
+
+# A path prefix, or an empty text.
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+# A host name, all host names below a domain, or every host name.
+_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
+SHORTEST_KEY = 16
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
 def _supported_url(value: str) -> str:
@@ -19,9 +29,9 @@ def _supported_url(value: str) -> str:
     except ArgumentError:
         raise ValueError("is not a database URL; write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from None
     if url.drivername not in {"sqlite", "postgresql+psycopg"}:
-        raise ValueError(f"names the driver {url.drivername}; zap supports sqlite and postgresql+psycopg")
+        raise ValueError(f"begins with {url.drivername}; zap supports sqlite and postgresql+psycopg")
     if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise ValueError("is a database in memory, which no second process can see; name a file: sqlite:///FILE")
+        raise ValueError("is a database in memory, which other processes cannot see; name a file: sqlite:///FILE")
     return value
 
 
@@ -30,60 +40,163 @@ def _known_zone(value: str | None) -> str | None:
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{value!r} is no time zone; write a name such as Europe/London") from None
+            raise ValueError(f"{value!r} is not a time zone; write a name such as Europe/London") from None
     return value
 
 
+def _usable_prefix(value: str) -> str:
+    prefix = value.rstrip("/")
+    if not PREFIX.fullmatch(prefix):
+        raise ValueError(f"{value!r} is not a path; write a path such as /zap, of letters, digits and . _ ~ -")
+    return prefix
+
+
+def _known_networks(value: str) -> str:
+    for network in _listed(value):
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ValueError(f"holds {network!r}; write addresses or networks such as 127.0.0.1, 10.0.0.0/8") from None
+    return value
+
+
+def _whole_origins(value: str) -> str:
+    for origin in _listed(value):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"holds {origin!r}; write origins such as https://app.example.com, without a path")
+    return value
+
+
+def _known_hosts(value: str) -> str:
+    for host in _listed(value):
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"holds {host!r}; write names such as zap.example.com or *.example.com, without a port")
+    return value
+
+
+def _strong_key(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        key = value.get_secret_value()
+        if not key:
+            raise ValueError("is empty; leave it out to run zap without a key")
+        if len(key) < SHORTEST_KEY:
+            raise ValueError(f"has {len(key)} characters; use at least {SHORTEST_KEY}, such as `openssl rand -hex 16`")
+        if not key.isprintable() or key != key.strip():
+            raise ValueError("starts or ends with a space, or holds a character that no header may have")
+    return value
+
+
+def _listed(value: str) -> list[str]:
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
 class Settings(BaseSettings):
-    """What an operator can set. Every field is the environment variable ZAP_<NAME>."""
+    """The settings of an operator. Every field is read from the environment variable ZAP_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ZAP_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="ZAP_", env_file=".env", env_ignore_empty=False, extra="ignore", frozen=True
     )
 
-    # Where the history, the requests and the predictions live.
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Leave out empty values, except an empty key: an operator who sets the key wants one."""
+        return {name: value for name, value in values.items() if value != "" or name == "api_key"}
+
+    # The database of the history, the requests and the predictions.
     database_url: Annotated[str, AfterValidator(_supported_url)] = "sqlite:///data/charge_database_alt.sqlite"
-    # Where production_model.joblib is exported.
+    # The folder to which production_model.joblib is exported.
     models_dir: Path = Path("models")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     # Server processes; each holds the model and its own connections.
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    # FULL survives a power cut; NORMAL may lose the last commits in one, and survives a crash of the process.
+    # With FULL, commits survive a power cut. With NORMAL they survive a crash of the process, but a power cut may lose
+    # the last commits.
     sqlite_synchronous: Literal["FULL", "NORMAL", "EXTRA"] = "FULL"
-    # When set, every POST must carry it in X-API-Key.
-    api_key: SecretStr | None = None
-    # The drivers' wall clock: a request's time with an offset is turned into this zone. Default: the machine's.
+    # If it is set, every request must carry it in X-API-Key, except requests for health, docs and the manual.
+    api_key: Annotated[SecretStr | None, AfterValidator(_strong_key)] = None
+    # The time zone of the drivers. A time with an offset is converted to it. Default: the time zone of the machine.
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
-    # Threads of one training; part of what makes a training repeatable.
+    # Threads of one training; a training is repeatable only with the same number of threads.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
-    # Versions that never served keep their bytes while so few newer ones are there; versions that served always do.
+    # The limits of a training that a server starts, in bytes and in seconds. They suffice for a million sessions of
+    # three charger types with a search in each window, which takes an hour and a half.
+    training_memory: Annotated[int, Field(ge=2**28, le=2**50)] = 4 * 2**30
+    training_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] = 14_400
+    # A charger type is learned if it has this many sessions, this share of all sessions, and is one of the most
+    # frequent types.
+    fewest_type_sessions: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    least_type_share: Annotated[float, Field(ge=0, le=0.5)] = 0.005
+    most_types: Annotated[int, Field(ge=2, le=1000)] = 20
+    # How many of the newest versions that never served keep their artefact. Versions that served always keep it.
     keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
-    # The most that one batch of JSON or CSV may have, in rows and in bytes; 16 MiB hold 10,000 rows of 1,600 bytes.
+    # The most rows and bytes of a batch in JSON or CSV; 16 MiB hold 10,000 rows of 1,600 bytes.
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     batch_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 16 * 2**20
-    # "console" for people, "json" for machines, "auto": console on a terminal, else json.
+    # The most connections of one server process. When there are more, a new one replaces an idle one, or is refused.
+    connections: Annotated[int, Field(ge=1, le=60_000)] = 2000
+    # How long a connection may be idle: longer than the 60 s after which load balancers usually close idle connections.
+    keep_alive_seconds: Annotated[float, Field(ge=1, le=86_400)] = 75
+    # How long the headers of a request may take, and how long a client may send nothing of a body, or of a stream.
+    head_seconds: Annotated[float, Field(ge=1, le=86_400)] = 20
+    body_seconds: Annotated[float, Field(ge=1, le=86_400)] = 30
+    stream_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300
+    # How long a client may read nothing of its reply, and how many bytes of all replies may be unread.
+    unread_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60
+    unread_bytes: Annotated[int, Field(ge=2**20)] = 64 * 2**20
+    # The path under which a proxy shows zap, such as /zap.
+    root_path: Annotated[str, AfterValidator(_usable_prefix)] = ""
+    # Addresses or networks, separated by commas, of proxies whose X-Forwarded-Proto, -Host and -Prefix are used.
+    trusted_proxies: Annotated[str, AfterValidator(_known_networks)] = ""
+    # Host names under which clients reach zap, separated by commas. IP addresses, localhost and ZAP_HOST always work.
+    allowed_hosts: Annotated[str, AfterValidator(_known_hosts)] = ""
+    # Origins, separated by commas, of web pages that may send requests to zap from a browser.
+    cors_origins: Annotated[str, AfterValidator(_whole_origins)] = ""
+    # "console" is for people, and "json" is for machines. "auto" means console on a terminal, and json otherwise.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
     def url(self) -> URL:
+        """Return the database URL in parts."""
         return make_url(self.database_url)
 
     @property
     def shown_url(self) -> str:
-        """The database URL without its password, for logs and messages."""
+        """Return the database URL without its password, for logs and messages."""
         return self.url.render_as_string(hide_password=True)
 
     @property
     def model_file(self) -> Path:
+        """Return the path of the model file of production."""
         return self.models_dir / "production_model.joblib"
 
+    @property
+    def shown_model_file(self) -> str:
+        """Return the model file's name and folder, for replies, which do not show the paths of the machine."""
+        return "/".join(self.model_file.parts[-2:])
+
+    @property
+    def trusted_networks(self) -> list[IPv4Network | IPv6Network]:
+        """Return the networks of `trusted_proxies`."""
+        return [ip_network(one) for one in _listed(self.trusted_proxies)]
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Return the host names of this server, in small letters."""
+        return frozenset(one.lower() for one in ("localhost", self.host, *_listed(self.allowed_hosts)))
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Return the origins of `cors_origins`, in small letters as browsers send them."""
+        return frozenset(one.lower() for one in _listed(self.cors_origins))
+
     def wall_time(self, moment: datetime) -> datetime:
-        """The naive wall time of `moment` where the drivers are; a naive moment is wall time already.
+        """Return `moment` as naive wall time in the drivers' time zone. A naive moment is already wall time.
 
         Raises:
-            OverflowError: when the conversion leaves the years 1 to 9999.
+            OverflowError: the wall time is outside the years 1 to 9999.
         """
         if moment.tzinfo is None:
             return moment
@@ -91,18 +204,29 @@ class Settings(BaseSettings):
         return moment.astimezone(zone).replace(tzinfo=None)
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for the processes that zap starts."""
+        """Return these settings as environment variables, for server processes."""
         values = self.model_dump(mode="json", exclude_none=True)
         if self.api_key is not None:
             values["api_key"] = self.api_key.get_secret_value()
         return {f"ZAP_{name.upper()}": str(value) for name, value in values.items()}
 
+    def training_environment(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a training: the environment of this process and these settings, without the key.
+
+        A training answers no requests, so it does not need the key, and it reads data from outside.
+
+        Args:
+            own: the environment of this process.
+        """
+        whole = {**own, **self.environment()}
+        return {name: value for name, value in whole.items() if name.upper() != "ZAP_API_KEY"}
+
 
 def read_settings(**overrides: object) -> Settings:
-    """The settings of this process; `overrides` (those that are not None) win over the environment.
+    """Return the settings of this process. An override that is not None replaces the environment's value.
 
     Raises:
-        InvalidSettings: names each variable that cannot be used and why. It never shows the value of a secret.
+        InvalidSettings: variables have wrong values. It names each variable and the reason, but no secret value.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]

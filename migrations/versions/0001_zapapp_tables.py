@@ -136,6 +136,7 @@ MODEL_VERSIONS = sa.Table(
 # Those that existed before zap, children before their parents.
 FIXED = (PREDICTIONS, INPUTS, SESSIONS, VEHICLES, USERS)
 OWN = (MODEL_VERSIONS, TRAINING_RUNS)
+KEPT_PROMOTIONS = "zap_kept_promotions"
 ADDED_COLUMNS = ("model_version", "probabilities")
 # What a table is called while its rows move to its successor.
 OLD = "_zap_old_"
@@ -144,16 +145,23 @@ SHOWN_ROWS = 10
 NAIVE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?)?")
 
 
-def upgrade() -> None:
-    connection = op.get_bind()
+def look_first(connection: sa.Connection) -> None:
+    """Refuse what is in the way, before anything is changed."""
     inspector = sa.inspect(connection)
-    taken = {_key(name): name for name in [*inspector.get_table_names(), *inspector.get_view_names()]}
-    in_the_way = [table.name for table in OWN if _key(table.name) in taken]
+    taken = {name.lower() for name in [*inspector.get_table_names(), *inspector.get_view_names()]}
+    in_the_way = [table.name for table in OWN if table.name in taken]
     if in_the_way:
         raise CommandError(
             f"there is something called {' and '.join(in_the_way)} already, which zap needs for itself; "
             "nothing was changed. Rename it, then upgrade again."
         )
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    look_first(connection)
+    inspector = sa.inspect(connection)
+    taken = {_key(name): name for name in [*inspector.get_table_names(), *inspector.get_view_names()]}
     found = {table.name: taken[_key(table.name)] for table in FIXED if _key(table.name) in taken}
     if not found:
         TABLES.create_all(connection, checkfirst=False)
@@ -166,6 +174,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove what zap added. A table of ZapApp's that holds rows stays."""
     rows = {table.name: _count(table.name) for table in FIXED}
+    # What a later revision has kept of versions that go now.
+    op.drop_table(KEPT_PROMOTIONS, if_exists=True)
     for table in OWN:
         op.drop_table(table.name)
     for table in FIXED:
@@ -254,6 +264,7 @@ def _adopt(legacy: list[_Legacy]) -> None:
     _report("adopting " + ", ".join(f"{one.name} ({_in_words(_count(one.name))})" for one in legacy))
     _report(f"a copy of the database as it was: {_write_copy(connection.engine.url.database)}")
     built_on_them = [made for one in legacy for made in _indexes_and_triggers(one)]
+    _report_lost_constraints(legacy)
     # Else renaming would rewrite the views, triggers and foreign keys that name these tables.
     connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
     for one in legacy:
@@ -365,14 +376,14 @@ def _write_copy(database: str) -> Path:
 
 
 def _new_file(database: Path) -> Path:
-    """An empty file that only those can read who can read the database."""
+    """Make an empty file that its user alone can read."""
     moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     number = 1
     while True:
         again = f"-{number}" if number > 1 else ""
         path = database.with_name(f"{database.stem}.before-zap-{moment}{again}{database.suffix}")
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, database.stat().st_mode & 0o777)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             number += 1
         else:
@@ -460,6 +471,17 @@ def _indexes_and_triggers(one: _Legacy) -> Iterator[tuple[str, str]]:
     for name, statement in connection.execute(there.order_by(master.c.name)):
         if statement not in ours:
             yield name, statement
+
+
+def _report_lost_constraints(legacy: list[_Legacy]) -> None:
+    inspector = sa.inspect(op.get_bind())
+    for one in legacy:
+        key = [one.columns.get(column.name) for column in one.table.primary_key.columns]
+        for unique in inspector.get_unique_constraints(one.name):
+            if (names := unique["column_names"]) != key:
+                # An index would be kept; a constraint inside of the table is not in the new one.
+                said = ", ".join(names)
+                _report(f"{one.name}: its constraint UNIQUE ({said}) is not kept; make it again as a unique index")
 
 
 def _make_again(name: str, statement: str) -> None:

@@ -8,6 +8,7 @@ Revises: 0001
 
 import sqlalchemy as sa
 from alembic import context, op
+from alembic.util import CommandError
 
 revision = "0002"
 down_revision = "0001"
@@ -16,12 +17,24 @@ depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 STAMP = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
+NAME = "tunings"
+
+
+def look_first(connection: sa.Connection) -> None:
+    """Refuse what is in the way, before anything is changed."""
+    inspector = sa.inspect(connection)
+    if NAME in {name.lower() for name in [*inspector.get_table_names(), *inspector.get_view_names()]}:
+        raise CommandError(
+            f"there is something called {NAME} already, which zap needs for itself; nothing was changed."
+            " Rename it, then upgrade again."
+        )
 
 
 def upgrade() -> None:
+    look_first(op.get_bind())
     op.add_column("predictions", sa.Column("features", sa.LargeBinary()))
     op.create_table(
-        "tunings",
+        NAME,
         sa.Column("tuning_id", ID, nullable=False),
         sa.Column("created_at", STAMP, nullable=False),
         sa.Column("hyper_parameters", sa.JSON(none_as_null=True)),
@@ -35,5 +48,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("tunings")
+    op.drop_table(NAME)
     op.drop_column("predictions", "features")

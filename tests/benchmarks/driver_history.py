@@ -22,13 +22,15 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import insert
 
-from zap.db.driver_histories import DriverHistories
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_rows import SESSIONS
+from zap.db.history.driver_histories import DriverHistories
+from zap.db.history.history_rows import SESSIONS
 from zap.db.schema import upgrade
-from zap.ml.model import ChargerTypeModel, train_booster
+from zap.ml.boosting import boost
+from zap.ml.driver_columns import DAY
+from zap.ml.model import ChargerTypeModel
 from zap.ml.training import mix_of, past_features
-from zap.ml.user_history import DAY, PopulationHistory
+from zap.ml.user_history import PopulationHistory
 
 TYPES = ("DC Fast Charger", "Level 1", "Level 2")
 START = np.datetime64("2025-01-01T00:00:00", "s")
@@ -69,7 +71,7 @@ def in_training(frame, rounds):
     model = ChargerTypeModel(n_estimators=rounds, n_jobs=os.cpu_count() or 1)
     matrix, codes = model.prepare(frame, frame["charger_type"], past=past)
     begin = time.perf_counter()
-    train_booster(model.get_params(), matrix, codes, len(TYPES))
+    boost(model.get_params(), matrix, codes, len(TYPES))[0]
     fitted = time.perf_counter() - begin
     return {
         "sessions": len(frame),

@@ -26,7 +26,9 @@ from harness.report import as_markdown, as_text, write_into
 from harness.scenarios import SCENARIOS, Bench
 from harness.server import NoServer
 
-PLOT = "tests/benchmarks/serving.svg"
+# The page of the manual that shows a run, and its plot beside it.
+PAGE = REPOSITORY / "zap" / "manual" / "performance.md"
+PLOT = PAGE.with_suffix(".svg")
 
 
 def options(arguments=None):
@@ -41,7 +43,9 @@ def options(arguments=None):
     parser.add_argument("--client", choices=["wrk", "python"], help="default: wrk where it is there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, round by round")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot (SVG)")
-    parser.add_argument("--readme", action="store_true", help=f"show this run in README.md, with its plot in {PLOT}")
+    parser.add_argument(
+        "--manual", action="store_true", help=f"show this run in {PAGE.name} of the manual, with its plot"
+    )
     chosen = parser.parse_args(arguments)
     chosen.rounds = chosen.rounds or (3 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (2 if chosen.quick else 4)
@@ -102,9 +106,9 @@ def show(chosen, result):
         chosen.json.write_text(json.dumps(result, indent=1) + "\n")
     if chosen.plot:
         chosen.plot.write_text(as_svg(result))
-    if chosen.readme:
-        (REPOSITORY / PLOT).write_text(as_svg(result))
-        write_into(REPOSITORY / "README.md", as_markdown(result, PLOT))
+    if chosen.manual:
+        PLOT.write_text(as_svg(result))
+        write_into(PAGE, as_markdown(result, PLOT.name))
     if result["refused"]:
         sys.exit(1)
 

@@ -23,7 +23,9 @@ from harness.report import as_markdown, as_text, write_into
 from harness.rounds import Ratio, alternate, ratio
 from harness.server import NoServer, Program, Server, uvicorn
 
-from zap.controllers.schemas import PredictReply
+from zap.controllers.prediction_reply import PredictReply
+
+pytestmark = pytest.mark.long
 
 BENCHMARKS = Path(__file__).parent
 CLIENTS = ["python", pytest.param("wrk", marks=pytest.mark.skipif(find_client() != "wrk", reason="wrk is not here"))]
@@ -44,10 +46,8 @@ def start(tmp_path):
 
 
 def test_a_planted_slowdown_of_two_is_found(start):
-    """By each client, in short alternating rounds: what a request costs without the plant is small beside it.
-
-    By the server's CPU always; by the clock where nobody else takes the cores, as other tests do.
-    """
+    # Each client compares short alternating rounds, in which the planted work is most of a request's cost. The CPU of
+    # the server always shows the slowdown. The clock shows it only if no other process, such as a test, uses the cores.
     servers = {"quick": start(planted("quick", 2000)), "slow": start(planted("slow", 4000))}
 
     def compared(client, seconds, rounds):
@@ -113,12 +113,15 @@ def test_a_steady_load_keeps_its_rate(start):
 
 
 LEFT_BEHIND = """
-import sys, time
+import signal, sys, time
+# Whoever has started the tests may ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from xml.etree import ElementTree as ET
 from harness.machine import find_cores, this_machine
 from harness.server import Server
 from test_serving_benchmark import planted
+
 with Server(planted("left", 1), find_cores().server, Path(sys.argv[1])) as server:
     print(server.process.pid, flush=True)
     time.sleep(60)
@@ -127,7 +130,7 @@ with Server(planted("left", 1), find_cores().server, Path(sys.argv[1])) as serve
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_is_left_behind(tmp_path, sig):
-    """Neither after Ctrl-C nor after an end without a chance to clean up."""
+    # This holds after Ctrl-C, and after an end without a chance to clean up.
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
     with subprocess.Popen(
         [sys.executable, "-c", LEFT_BEHIND, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True,
@@ -136,9 +139,9 @@ def test_no_process_is_left_behind(tmp_path, sig):
         pid = int(harness.stdout.readline())
         assert runs(pid)
         harness.send_signal(sig)
-        harness.wait(30)
+        harness.wait(60)
 
-    end = time.monotonic() + 15
+    end = time.monotonic() + 45
     while runs(pid) and time.monotonic() < end:
         time.sleep(0.1)
     assert not runs(pid)
@@ -181,17 +184,17 @@ def test_a_run_says_what_was_measured_and_what_was_not(trained_sqlite, tmp_path,
     assert len(figures) == len(ALL)
     for figure in (ALL[0], ALL[4], ALL[6], ALL[8]):
         assert figures[figure.figure]["measured"]["median"] > 0
-        assert figures[figure.figure]["reached"] in {"no", "yes", "the aim"}
-    assert figures["over MLflow"]["reached"].startswith("not measured")
+        assert figures[figure.figure]["reached"] in {"no", "yes", "the target"}
+    assert figures[ALL[2].figure]["reached"].startswith("not measured")
     text = as_text(result)
     assert all(title in text for title in ("raw ASGI", "zap, FULL", "while a training runs", "fdatasync of 12 KiB"))
     ET.fromstring(as_svg(result))
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
-    write_into(readme, as_markdown(result, "plot.svg"))
-    assert readme.read_text().startswith("before\n<!-- bench -->")
-    assert readme.read_text().endswith("<!-- /bench -->\nafter\n")
-    assert "old" not in readme.read_text()
+    page = tmp_path / "performance.md"
+    page.write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
+    write_into(page, as_markdown(result, "plot.svg"))
+    assert page.read_text().startswith("before\n<!-- bench -->")
+    assert page.read_text().endswith("<!-- /bench -->\nafter\n")
+    assert "old" not in page.read_text()
     result["run"]["client"] = "python"
     assert "WHICH IS THE BOTTLENECK" in as_text(result)
 

@@ -29,15 +29,16 @@ from driver_history import made_up
 from sqlalchemy import delete
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_rows import SESSIONS, USERS, VEHICLES
-from zap.db.history_store import read_history
+from zap.db.history.history_rows import SESSIONS, USERS, VEHICLES
+from zap.db.history.history_store import read_history
 from zap.db.schema import upgrade
+from zap.flows.training import run_training
+from zap.formats.training_options import TrainingOptions
 from zap.ml import training
+from zap.ml.boosting import _ROWS_PER_THREAD
 from zap.ml.history import clean_history
-from zap.ml.model import _ROWS_PER_THREAD, ChargerTypeModel
-from zap.ml.training_options import TrainingOptions
+from zap.ml.model import ChargerTypeModel
 from zap.settings import Settings
-from zap.training_run import run_training
 
 # What is not compared with the bare fit: how drivers' pasts are walked has a benchmark of its own.
 APART = ("features", "windows")

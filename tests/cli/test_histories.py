@@ -27,7 +27,7 @@ def test_a_sample_is_made_and_says_that_it_is_synthetic(zap_command, empty_setti
     assert zap_command("sample-history", "--drivers", 30, "--months", 3, settings=empty_settings).returncode == 0
     assert count(empty_settings, "ChargingSessions") == sessions
     # And a training on it says so too.
-    report = json.loads(zap_command("train", "--json", settings=empty_settings).stdout)
+    report = json.loads(zap_command("train", "--json", "--set", "n_estimators=10", settings=empty_settings).stdout)
     assert report["synthetic_sessions"] == sessions
     assert "synthetic" in report["message"]
 
@@ -77,3 +77,87 @@ def test_a_file_that_is_not_there_is_told(zap_command, empty_settings):
 
     assert done.returncode == 2
     assert "nowhere.csv" in done.stderr
+
+
+OTHERS = "Driver;Plug;Date;Clock;Amount (kWh)\nann;Level 2;04/05/2024;9:05;12,5\nann;n/a;04/05/2024;11:05;12,5\n"
+MAPPING = ("--map", "Plug=charger_type", "--map", "Date+Clock=charging_start_time", "--map",
+           "Amount (kWh)=energy_consumed_kwh", "--date-format", "day-first")  # fmt: skip
+
+
+def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trained_sqlite, tmp_path):
+    (tmp_path / "others.csv").write_text(OTHERS)
+    before = count(trained_sqlite, "ChargingSessions")
+
+    done = zap_command("import-history", tmp_path / "others.csv", "--dry-run", *MAPPING, settings=trained_sqlite)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "others.csv: 2 rows",
+        "nothing was stored; the file would be read like this:",
+        "  user_id              from 'Driver': 'ann'",
+        "  charger_type         from 'Plug': 'Level 2'",
+        "  charging_start_time  from 'Date + Clock': '04/05/2024 9:05', '04/05/2024 11:05'",
+        "  energy_consumed_kwh  from 'Amount (kWh)': '12,5'",
+        "cannot import 1 bad row:",
+        "  line 3: charger_type is 'n/a': no value",
+        "user_id: taken from 'Driver'",
+        "charger_type: taken from 'Plug'",
+        "charging_start_time: taken from 'Date + Clock'",
+        "energy_consumed_kwh: taken from 'Amount (kWh)'",
+        "dates such as '04/05/2024 9:05' are read with the day first",
+        "numbers are read with a decimal comma",
+        "charger_type: 1 word for nothing, such as NULL or n/a, read as missing",
+    ]
+    assert count(trained_sqlite, "ChargingSessions") == before
+
+
+def test_a_dry_run_needs_no_database_and_is_json(zap_command, empty_settings, tmp_path):
+    (tmp_path / "cp1252.csv").write_bytes("user_id,charger_type,charging_start_time\nZoë,A,soon\n".encode("cp1252"))
+
+    done = zap_command("import-history", tmp_path / "cp1252.csv", "--dry-run", "--json", settings=empty_settings)
+
+    report = json.loads(done.stdout)
+    assert report["counts"] is None
+    assert report["columns"]["user_id"] == {"header": "user_id", "values": [r"Zo\udceb"]}
+    assert [row["line"] for row in report["refused"]] == [2]
+
+
+def test_what_is_said_of_one_file_is_kept_for_the_next_files(zap_command, trained_sqlite, tmp_path):
+    before = count(trained_sqlite, "ChargingSessions")
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text(OTHERS)
+    second.write_text(OTHERS.replace("04/05/2024", "31/05/2024"))
+
+    asked = zap_command("import-history", first, settings=trained_sqlite)
+    kept = zap_command(
+        "import-history", first, "--dry-run", "--save-map", "kept.json", *MAPPING, settings=trained_sqlite
+    )
+    done = zap_command("import-history", first, second, "--map-file", "kept.json", "--skip-bad-rows", "--json",
+                       settings=trained_sqlite)  # fmt: skip
+
+    assert (asked.returncode, kept.returncode, done.returncode) == (19, 0, 0), done.stderr
+    assert "perhaps --map" in asked.stderr or "name it with --map" in asked.stderr
+    assert json.loads((tmp_path / "kept.json").read_text())["date_format"] == "day-first"
+    assert [report["counts"]["sessions"]["added"] for report in json.loads(done.stdout)] == [1, 1]
+    assert count(trained_sqlite, "ChargingSessions") == before + 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--map", "Plag=charger_type"), "--map names 'Plag', which is not in the file"),
+        (("--map", "Plug=charger"), "the nearest is charger_type"),
+        (("--date-format", "%H:%M"), "--date-format '%H:%M' is not known"),
+        (("--encoding", "nope"), "--encoding 'nope' is not known"),
+        (("--map-file", "others.csv"), "others.csv cannot be read"),
+        (("--save-map", "nowhere/kept.json", *MAPPING, "--skip-bad-rows"), "cannot be written"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_sentence(zap_command, trained_sqlite, tmp_path, options, message):
+    (tmp_path / "others.csv").write_text(OTHERS)
+
+    done = zap_command("import-history", tmp_path / "others.csv", "--dry-run", *options, settings=trained_sqlite)
+
+    assert done.returncode == 19
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

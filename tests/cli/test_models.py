@@ -1,10 +1,13 @@
 """zap models."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import create_engine, text
+
+from zap.cli.shown import SHORT, print_versions
+from zap.ml.evaluation import LAST_PART, NESTED_WINDOWS, WINDOWS
 
 COPIED = (
     "run_id, created_at, artefact, sha256, hyper_parameters, contract, evaluation, features, columns, classes, golden,"
@@ -48,7 +51,7 @@ def problem(done, exit_code):
 
 
 def test_it_works(zap_command, trained):
-    """A version is put into production and taken back, and what was said of it is kept."""
+    """Promote a version and roll it back, and keep the reasons of both."""
     add_candidates(trained, "the second")
     trained.model_file.unlink()
 
@@ -84,6 +87,11 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     table = zap_command("models", "list", settings=trained_sqlite).stdout
     for shown in ("[red]second", "third", "production", "candidate, pruned", listed[0]["created_at"][:10]):
         assert shown in table
+    # Every score is shown beside the best baseline's, and the verdict with the sessions that decide it.
+    scores = listed[0]["scores"]
+    assert f"{scores['test_f1_score']:.3f} ({scores['best_baseline_f1_score']:.3f})" in table
+    assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in table
+    assert "last part" in table
 
     known = printed(zap_command("models", "show", 1, "--json", settings=trained_sqlite))
     assert known["status"] == "production"
@@ -94,9 +102,41 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     assert known["artefact_bytes"] > 0
     assert "artefact" not in known
 
+    of_first = zap_command("models", "show", 1, settings=trained_sqlite).stdout
+    assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in of_first
+    assert f"{scores['judged_on']['sessions']:,}: the last part" in of_first
     shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
     for part in ("[red]second", "candidate", "num_leaves 40", "no bytes", "DC Fast Charger", known["trees_sha256"]):
         assert part in shown
+
+
+def test_a_version_takes_two_lines_at_most_on_a_narrow_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert set(SHORT) == {LAST_PART, WINDOWS, NESTED_WINDOWS}
+    scores = {
+        "test_f1_score": 0.5934, "best_baseline_f1_score": 0.4102, "log_loss": 0.9134, "best_baseline_log_loss": 1.0213,
+        "verdict": "not_shown",
+    }  # fmt: skip
+    unseen = f"the sessions of {LAST_PART} that the search has not seen"
+    judged = [(name, 1234) for name in (*SHORT, unseen)]
+    made = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
+
+    print_versions(
+        [
+            {
+                "model_version": 17, "status": "candidate", "artefact_bytes": None, "created_at": made,
+                "note": "tuned", "scores": scores | {"judged_on": {"sessions_of": name, "sessions": sessions}},
+            }
+            for name, sessions in judged
+        ]
+    )  # fmt: skip
+
+    table = capsys.readouterr().out
+    rows = table[table.index("17 ") :].splitlines()
+    assert len(rows) == 2 * len(judged)
+    for shown in ("last part", "windows", "nested windows", "unseen part: 1,234"):
+        assert all(any(word in row for row in rows) for word in shown.split())
+    assert not any("…" in line for line in table.splitlines())
 
 
 def test_what_is_not_there_or_cannot_serve_is_told_and_changes_nothing(zap_command, trained_sqlite):
@@ -137,7 +177,7 @@ def test_the_same_rows_give_the_same_trees(zap_command, trained_sqlite):
     done = zap_command("models", "reproduce", 1, settings=trained_sqlite)
 
     assert done.returncode == 0, done.stderr
-    assert "The same trees." in done.stdout
+    assert "The trees are equal." in done.stdout
     assert "read ..." in done.stderr.splitlines()
     assert "fit ..." in done.stderr.splitlines()
 
@@ -153,7 +193,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
     done = zap_command("models", "reproduce", 1, *["--json"] * as_json, settings=trained_sqlite)
 
     assert done.returncode == 21
-    assert "the history is another in 2024-02" in done.stderr
+    assert "the history as this code reads it has changed in 2024-02" in done.stderr
     assert "Traceback" not in done.stderr
     if as_json:
         found = json.loads(done.stdout)
@@ -163,7 +203,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
         assert found["changed_months"] == {}
     else:
         assert "sessions of 2024-02" in done.stdout
-        assert "Not the same trees." in done.stdout
+        assert "The trees differ." in done.stdout
 
 
 def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from litestar.testing import TestClient
-
-from zap.app import create_app
+from conftest import client_of
 
 
 def test_it_works(zap_command, trained, good_request):
@@ -14,7 +12,7 @@ def test_it_works(zap_command, trained, good_request):
 
     assert done.returncode == 0
     answer = json.loads(done.stdout)
-    with TestClient(create_app(trained)) as client:
+    with client_of(trained) as client:
         over_http = client.post("/predict", content=body, headers={"Content-Type": "application/json"}).json()
         record = client.get(f"/predictions/{answer['prediction_id']}").json()
     assert answer["probabilities"] == over_http["probabilities"]

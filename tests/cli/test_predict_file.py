@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 
-from zap.batch_file import read_file
 from zap.cli import main
 from zap.db.engine import create_engine
-from zap.db.production import Production
 from zap.db.tables import InferenceInput, Prediction
+from zap.db.versions.production import Production
 from zap.errors import InvalidRequest, LogUnavailable, MalformedCsv, UnusableFile
-from zap.file_prediction import FilePrediction
+from zap.flows.file_prediction import FilePrediction
+from zap.formats.request_files import read_file
 
 DRIVER = "sample-1-00003"
 TYPES = ["DC Fast Charger", "Level 1", "Level 2"]
@@ -119,7 +119,7 @@ def read(path):
 
 
 def test_it_works(zap_command, trained_sqlite, requests, write, tmp_path):
-    """From the shell: as the server answers."""
+    # Predict for files from the shell, bit-identical to the server's answers.
     out = tmp_path / "answers.csv"
     done = zap_command("predict", write("sessions.csv", requests), "--out", out, settings=trained_sqlite)
 
@@ -307,7 +307,7 @@ def test_when_the_log_fails_what_is_logged_is_in_the_part(  # noqa: PLR0917
     with pytest.raises(LogUnavailable, match="not known") as caught:
         files.predict(write("in.csv", requests), tmp_path / "out.parquet", skip=False)
 
-    assert "1,000 rows are logged already, with their answers in out.parquet.part" in caught.value.message
+    assert "1,000 rows are logged already, with their predictions in out.parquet.part" in caught.value.message
     assert logged(files.engine) == (1_000, 1_000)
     assert len(pd.read_parquet(tmp_path / "out.parquet.part")) == 1_000
     assert not (tmp_path / "out.parquet").exists()
@@ -364,7 +364,7 @@ def test_a_file_without_rows_gives_one_without_rows(sqlite_files, tmp_path, name
 
 
 def test_reading_holds_a_group_at_a_time(tmp_path):
-    """A file of many lines is read as its rows are asked for."""
+    # The lines of a file are read as their rows are needed.
     (tmp_path / "in.ndjson").write_text("{}\n" * 200_000)
 
     with read_file(tmp_path / "in.ndjson") as source:

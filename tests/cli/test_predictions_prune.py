@@ -40,7 +40,7 @@ def add_rows(settings, *versions):
 
 
 def test_it_works(zap_command, trained):
-    """What is not needed goes; production's rows, those of before zap and every answer stay."""
+    # Remove the training rows of old versions. Production's rows, rows from before zap and all answers stay.
     add_rows(trained, 2, 3, 4, None)
     before = logged(trained)
 

@@ -1,7 +1,9 @@
 """zap serve: real sockets, several workers, clean ends."""
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -9,19 +11,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
-import lightgbm
-import numpy as np
 import pytest
 from sqlalchemy import create_engine, text, update
 
-from zap.db.model_registry import load_version, production_version
 from zap.db.schema import upgrade
 from zap.db.tables import ModelVersion
+from zap.db.versions.model_registry import load_version, production_version
 from zap.ml.fitted import sha256
-from zap.ml.model import ChargerTypeModel
 from zap.settings import Settings
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+JSON = {"Content-Type": "application/json"}
 
 
 def logged(settings):
@@ -88,7 +92,8 @@ def test_sigterm_under_load_loses_nothing_that_was_answered(serve, trained_sqlit
         thread.join()
 
     assert len(answers) > 20
-    assert seconds < 8
+    # Five seconds for replies, and room for a machine three times slower.
+    assert seconds < 24
     assert set(answers) <= {row[0] for row in logged(trained_sqlite)}
 
 
@@ -102,7 +107,8 @@ def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite,
     _, seconds = server.stop()
     thread.join()
 
-    assert seconds < 10
+    # It gives itself three seconds; a machine may be three times slower, and its server has replies to wait for.
+    assert seconds < 25
     server = serve(trained_sqlite).wait()
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
     engine = create_engine(trained_sqlite.database_url)
@@ -115,7 +121,7 @@ def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite,
     engine.dispose()
 
 
-def wait_for_a_running_training(settings, seconds=60):
+def wait_for_a_running_training(settings, seconds=120):
     engine = create_engine(settings.database_url)
     end = time.monotonic() + seconds
     with engine.connect() as connection:
@@ -150,7 +156,7 @@ def multiply_history(settings, times):
 
 
 def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sqlite, good_request):
-    """Neither the server nor the training gets to clean up; the next server does."""
+    # Neither the server nor the training can clean up. The next server does.
     server = serve(trained_sqlite).wait()
     multiply_history(trained_sqlite, times=40)
     quick = {"hyper_parameters": {"n_estimators": 3}}
@@ -169,7 +175,7 @@ def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sq
 
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
     with engine.connect() as connection:
-        end = time.monotonic() + 15
+        end = time.monotonic() + 45
         while connection.scalar(text("SELECT count(*) FROM model_versions")) > 1:
             assert time.monotonic() < end
             connection.rollback()
@@ -189,15 +195,21 @@ def kill_tree(server):
         os.kill(child, signal.SIGKILL)
 
 
-def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_path, good_request):
+def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_path):
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'data' / 'zap.sqlite'}", models_dir=tmp_path / "models")
     server = serve(settings, "--bootstrap").wait(120)
-    assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200
+    # README shows what the first two requests are answered.
+    asked = re.findall(r"/predict [^\n]*-d '(.*?)'\n```\n\n.*?```json\n(.*?)```", README, re.DOTALL)
+    assert len(asked) == 2
+    for sent, reply in asked:
+        answer, shown = httpx.post(f"{server.url}/predict", content=sent, headers=JSON).json(), json.loads(reply)
+        assert answer.pop("probabilities") == pytest.approx(shown.pop("probabilities"), abs=0.02)
+        assert answer == shown
     server.stop()
     assert "synthetic" in server.log()
     before = dump(settings)
 
-    server = serve(settings, "--bootstrap").wait(30)
+    server = serve(settings, "--bootstrap").wait(90)
 
     assert httpx.get(f"{server.url}/health/ready").status_code == 200
     server.stop()
@@ -222,7 +234,8 @@ def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sql
     code, seconds = server.stop()
 
     assert code != 0
-    assert seconds < 10
+    # It gives itself three seconds; a machine may be three times slower, and its server has replies to wait for.
+    assert seconds < 25
     engine = create_engine(trained_sqlite.database_url)
     with engine.connect() as connection:
         assert connection.scalars(text("SELECT status FROM training_runs ORDER BY run_id")).all() == [
@@ -233,20 +246,20 @@ def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sql
 
 
 def test_bootstrap_trains_where_the_model_in_production_is_of_other_code(serve, trained_sqlite, good_request):
-    """As after an upgrade of zap to one with other features."""
+    # An upgrade of zap may bring other features.
     engine = create_engine(trained_sqlite.database_url)
-    model = ChargerTypeModel.from_fitted(load_version(engine, production_version(engine)))
-    matrix = np.random.default_rng(1).random((100, 3))
-    model.booster_ = lightgbm.train({"verbosity": -1}, lightgbm.Dataset(matrix, matrix[:, 0]), 2)
-    artefact = model.to_bytes()
+    model = load_version(engine, production_version(engine))
+    # The model names one column of another matrix first.
+    artefact = replace(model, columns=(model.columns[1], model.columns[0], *model.columns[2:])).to_bytes()
     with engine.begin() as connection:
-        connection.execute(update(ModelVersion.__table__).values(artefact=artefact, sha256=sha256(artefact)))
+        stored = {"artefact": artefact, "sha256": sha256(artefact), "columns": None, "golden": None}
+        connection.execute(update(ModelVersion.__table__).values(stored))
     engine.dispose()
 
     server = serve(trained_sqlite, "--bootstrap").wait(120)
 
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 2
-    assert "trained on other features" in server.log()
+    assert "read other columns than it names" in server.log()
 
 
 def test_bootstrap_serves_a_history_that_is_too_little_to_train_on(serve, tmp_path, good_request):
@@ -280,15 +293,16 @@ def test_a_host_that_others_reach_is_warned_about(serve, trained_sqlite):
     assert "ZAP_API_KEY is not set" in server.log()
 
 
-def test_a_database_that_is_newer_than_the_code_is_refused(serve, trained_sqlite):
+def test_a_database_that_is_newer_than_the_code_and_does_not_fit_it_is_refused(serve, trained_sqlite):
     engine = create_engine(trained_sqlite.database_url)
     with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE tunings RENAME TO searches"))
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
 
     server = serve(trained_sqlite)
 
-    assert server.process.wait(30) == 17
+    assert server.process.wait(90) == 17
     assert "newer" in server.log()
     assert "Traceback" not in server.log()
 
@@ -305,7 +319,7 @@ def test_the_log_is_one_json_object_a_line(serve, trained_sqlite, good_request):
 
 @pytest.mark.parametrize("change", ["swapped", "emptied", "deleted"])
 def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_sqlite, good_request, tmp_path, change):
-    """The strange file is a pickle that would leave a mark; the bytes in the database take its place."""
+    # The strange file is a pickle that would leave a mark. The bytes of the database replace it.
     good = trained_sqlite.model_file.read_bytes()
     mark = tmp_path / "unpickled"
     strange = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode() if change == "swapped" else b""
@@ -324,10 +338,36 @@ def test_a_model_file_that_zap_did_not_write_is_never_unpickled(serve, trained_s
     assert [file.read_bytes() for file in aside] == ([strange] if change == "swapped" else [])
     # The same while it serves.
     trained_sqlite.model_file.write_bytes(b"strange")
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     while trained_sqlite.model_file.read_bytes() != good and time.monotonic() < deadline:
         time.sleep(0.05)
     assert trained_sqlite.model_file.read_bytes() == good
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "lock"])
+def test_a_models_folder_that_blocks_is_in_nobodys_way(serve, trained_sqlite, good_request, what):
+    # The folder delays neither the start, nor a training and its promotion, nor the end.
+    file = trained_sqlite.model_file
+    lock = Path(f"{file}.lock").open("w")  # noqa: SIM115 - held to the end
+    fcntl.flock(lock, fcntl.LOCK_EX if what == "lock" else fcntl.LOCK_UN)
+    file.unlink()
+    if what == "pipe":
+        os.mkfifo(file)
+    elif what == "folder":
+        file.mkdir()
+
+    server = serve(trained_sqlite).wait()
+    quick = {"hyper_parameters": {"n_estimators": 3}}
+    trained = httpx.post(f"{server.url}/train-model", json=quick, timeout=120)
+    back = httpx.post(f"{server.url}/models/rollback", timeout=60)
+
+    assert (trained.status_code, back.status_code) == (200, 200)
+    assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
+    assert httpx.get(f"{server.url}/health/ready").status_code == 200
+    assert not file.is_file()
+    assert server.stop()[1] < 15
+    assert "the models folder does not answer" in server.log() or "the model file cannot be written" in server.log()
+    lock.close()
 
 
 def test_uvicorn_alone_serves_a_database_at_head(trained_sqlite, serve, good_request):
@@ -342,7 +382,7 @@ def test_uvicorn_alone_refuses_another_database_and_names_the_command(trained_sq
     )
     command = [sys.executable, "-m", "uvicorn", "--factory", "zap.app:create_app", "--port", "0"]
 
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     assert refused.returncode != 0
     assert "zap db upgrade" in refused.stderr

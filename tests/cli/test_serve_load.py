@@ -34,7 +34,9 @@ for line in sys.stdin:
 
 async def ask_on(port, body, answers, enough, begun):
     """Ask on one connection, again and again, until there are enough answers or the server is gone."""
-    request = b"POST /predict HTTP/1.1\r\nHost: zap\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    request = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    )
     request %= len(body), body
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -91,7 +93,7 @@ def servers(trained):
 
 
 def test_no_answer_is_lost_where_the_server_is_killed(servers, trained, good_request):
-    """Twenty times in all, each time in the middle of its work."""
+    # The server is killed twenty times in all, each time in the middle of its work.
     body = json.dumps(good_request).encode()
     answers, kills = [], []
 

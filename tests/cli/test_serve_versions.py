@@ -5,14 +5,14 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
+from servers import is_training, trainings, until
 from sqlalchemy import create_engine, insert, select, text
 
-from zap.db.model_registry import load_version, production_version
 from zap.db.tables import ModelVersion
+from zap.db.versions.model_registry import load_version, production_version
 from zap.ml.fitted import sha256
 from zap.ml.model import ChargerTypeModel
 
@@ -46,14 +46,6 @@ def ask(database, statement):
         return connection.execute(text(statement)).all()
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 class Load:
     """Clients that ask for predictions until they are stopped, each on connections of its own."""
 
@@ -75,7 +67,7 @@ class Load:
     def _ask(self, url, request):
         while not self._over.is_set():
             # A new connection now and then, so that every worker is asked.
-            with httpx.Client(timeout=20) as client:
+            with httpx.Client(timeout=120) as client:
                 for _ in range(10):
                     begun = time.monotonic()
                     reply = client.post(f"{url}/predict", json=request)
@@ -86,7 +78,7 @@ class Load:
 
 
 def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve, two_versions, database, good_request):
-    """And so does a rollback; each answer is of the version that it names, and so is each logged row."""
+    # A rollback fails no request either. Each answer and each logged row is of the version that it names.
     server = serve(two_versions, "--workers", "3").wait()
     request = good_request | {"charging_start_time": "2024-05-01T18:00:00"}
     changes = []
@@ -117,12 +109,12 @@ def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve,
 
 
 def test_two_servers_on_one_database_serve_one_version(serve, two_versions, good_request, tmp_path):
-    """As on two machines, each with a model file of its own."""
+    # The servers stand for two machines, each with its own model file.
     other = two_versions.model_copy(update={"models_dir": tmp_path / "other"})
     here, there = serve(two_versions).wait(), serve(other).wait()
     before = other.model_file.read_bytes()
 
-    httpx.post(f"{here.url}/train-model", json=QUICK, timeout=60).raise_for_status()
+    httpx.post(f"{here.url}/train-model", json=QUICK, timeout=120).raise_for_status()
 
     served = until(
         lambda: httpx.post(f"{there.url}/predict", json=good_request).json()["model_version"] == 3, seconds=2
@@ -137,7 +129,7 @@ def test_of_two_trainings_from_two_servers_one_runs(serve, trained, tmp_path):
     replies = []
 
     def post(server):
-        replies.append(httpx.post(f"{server.url}/train-model", timeout=60))
+        replies.append(httpx.post(f"{server.url}/train-model", timeout=120))
 
     threads = [threading.Thread(target=post, args=[server]) for server in servers for _ in range(2)]
     for thread in threads:
@@ -149,19 +141,11 @@ def test_of_two_trainings_from_two_servers_one_runs(serve, trained, tmp_path):
     assert {reply.json()["training_run"] for reply in replies if reply.status_code == 409} == {"/training-runs/2"}
 
 
-def is_training(pid):
-    try:
-        return b"--run-id" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
 def training_under(server):
     """The pids of the worker that trains and of its training."""
     for worker in [server.process.pid, *server.children()]:
-        for child in server.children(worker):
-            if is_training(child):
-                return worker, child
+        for training in trainings(worker):
+            return worker, training
     return None
 
 
@@ -172,15 +156,15 @@ def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained,
 
     os.kill(training, signal.SIGKILL)
 
-    run = until(lambda: ended(server, location), seconds=15)
+    run = until(lambda: ended(server, location), seconds=45)
     assert run["status"] == "failed"
     assert_nothing_is_left(database)
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
-    assert httpx.post(f"{server.url}/train-model", json=QUICK, timeout=60).status_code == 200
+    assert httpx.post(f"{server.url}/train-model", json=QUICK, timeout=120).status_code == 200
 
 
 def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, database, good_request):
-    """The training goes on, whoever is asked says how far it is, and anybody can cancel it."""
+    # The training goes on. Every worker can report its progress and cancel it.
     server = serve(trained, "--workers", "2").wait()
     location = begin(server)
     worker, training = until(lambda: training_under(server))
@@ -190,13 +174,15 @@ def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, datab
     until(lambda: (followed(server, location)["progress"] or {}).get("phase") == "fit")
     assert is_training(training)
     assert until(lambda: httpx.delete(f"{server.url}{location}").status_code == 200)
-    until(lambda: not is_training(training), seconds=2)
-    until(lambda: nothing_is_left(database), seconds=10)
+    # Two seconds, and room for a machine three times slower.
+    until(lambda: not is_training(training), seconds=6)
+    until(lambda: nothing_is_left(database), seconds=30)
     assert httpx.post(f"{server.url}/predict", json=good_request).json()["model_version"] == 1
 
 
 def test_a_machine_that_dies_leaves_a_failed_run_to_the_others(serve, trained, database, tmp_path):
-    """One server dies with its training; another one, on the same database, sees to the rest within 15 seconds."""
+    # One server dies with its training. Another server on this database marks the run as failed within 15
+    # seconds.
     dying, other = serve(trained).wait(), serve(trained).wait()
     location = begin(dying)
     _, training = until(lambda: training_under(dying))
@@ -204,9 +190,10 @@ def test_a_machine_that_dies_leaves_a_failed_run_to_the_others(serve, trained, d
     os.kill(training, signal.SIGKILL)
     killed = time.monotonic()
 
-    run = until(lambda: ended(other, location), seconds=15)
+    run = until(lambda: ended(other, location), seconds=45)
 
-    assert time.monotonic() - killed < 15
+    # Fifteen seconds, and room for a machine three times slower.
+    assert time.monotonic() - killed < 45
     assert (run["status"], "died" in run["report"]["detail"]) == ("failed", True)
     assert_nothing_is_left(database)
 
@@ -217,7 +204,7 @@ def test_followers_are_let_go_when_the_server_stops(serve, trained_sqlite):
     said = []
 
     def follow():
-        with httpx.stream("GET", f"{server.url}{location}/events", timeout=60) as reply:
+        with httpx.stream("GET", f"{server.url}{location}/events", timeout=120) as reply:
             said.extend(reply.iter_lines())
 
     follower = threading.Thread(target=follow)
@@ -225,11 +212,11 @@ def test_followers_are_let_go_when_the_server_stops(serve, trained_sqlite):
     until(lambda: said)
 
     _, seconds = server.stop()
-    follower.join(5)
+    follower.join(15)
 
     assert not follower.is_alive()
-    # Well before the server would have cut it off.
-    assert seconds < 5
+    # Five seconds, and room for a machine three times slower.
+    assert seconds < 15
     assert any(json.loads(line.removeprefix("data: "))["phase"] for line in said if line.startswith("data: "))
 
 

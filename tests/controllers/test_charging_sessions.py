@@ -2,27 +2,24 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import histories
 import pytest
-from litestar.testing import TestClient
+from conftest import client_of
 from sqlalchemy import func, select, text
 
-from zap.app import create_app
+from zap.controllers import charging_sessions, deadline
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history_rows import SESSIONS, take_turn
+from zap.db.history import driver_histories
+from zap.db.history.history_rows import SESSIONS, take_turn
 
 at = datetime.fromisoformat
 ID = 1_000_001
-START = {
-    "session_id": ID,
-    "user_id": "driver of this test",
-    "charger_type": "Level 2",
-    "charging_start_time": "2026-03-02T18:30:00",
-    "state_of_charge_start": 30,
-}
-END = {"session_id": ID, "charging_end_time": "2026-03-02T20:00:00", "energy_consumed_kwh": 24.5}
+START = histories.START | {"session_id": ID, "user_id": "driver of this test", "state_of_charge_start": 30}
+END = histories.END | {"session_id": ID}
 
 
 def stored(app, number=ID):
@@ -62,7 +59,7 @@ def pointers(problem):
 
 
 def test_it_works(client):
-    """A session starts, and ends; each is there for everybody when the answer is."""
+    """Report the start and the end of a session. Each is committed before its answer."""
     assert report(client, START) == {"status": "success", "added": 1, "updated": 0, "unchanged": 0}
     started = {**START, "charging_start_time": at("2026-03-02 18:30")}
     assert stored(client.app) == started
@@ -95,7 +92,7 @@ def test_without_a_model_or_a_history_it_works_too(untrained_client):
 
 def test_a_time_with_an_offset_becomes_wall_time(trained):
     settings = trained.model_copy(update={"timezone": "Europe/London"})
-    with TestClient(create_app(settings)) as client:
+    with client_of(settings) as client:
         report(client, START | {"charging_start_time": "2026-07-01T12:00:00.5Z"})
 
         assert stored(client.app)["charging_start_time"] == at("2026-07-01 13:00")
@@ -170,7 +167,7 @@ def test_a_locked_database_is_told_and_the_same_report_succeeds_later(client):
 
 
 def test_reports_that_wait_leave_the_threads_to_others(client):
-    """More of them than there are threads; meanwhile what is needed of the database for other answers is there."""
+    # More reports wait than there are threads. Other answers can still ask the database.
     with write_transaction(client.app.state.engine) as connection, ThreadPoolExecutor(40) as threads:
         take_turn(connection)
         waiting = [
@@ -184,7 +181,9 @@ def test_reports_that_wait_leave_the_threads_to_others(client):
 
     assert answered == 200
     assert statuses == {503}
-    assert report(client, START)["added"] == 1
+    # Of a report that was refused at its deadline it is not known whether it was written.
+    again = report(client, START)
+    assert again["added"] + again["unchanged"] == 1
 
 
 def test_a_commit_that_fails_is_no_answer(client):
@@ -222,9 +221,9 @@ BAD = {
     "truncated": (b'[{"session_id": 1}', 400),
     "two documents": (b"{}{}", 400),
     "no JSON": (b"hello", 400),
-    "a byte order mark": (b"\xef\xbb\xbf{}", 400),
+    "two byte order marks": (b"\xef\xbb\xbf\xef\xbb\xbf{}", 400),
     "not UTF-8": (b'{"user_id": "\xff\xfe"}', 400),
-    "a lone surrogate": (b'{"user_id": "\\ud800"}', 400),
+    "a lone surrogate": (b'{"user_id": "\\ud800"}', 422),
     "a lone surrogate as a name": (b'[{"\\ud800": 1}]', 400),
     "a lone surrogate behind a large number": (b'[{"session_id": 1e999, "user_id": "\\ud800"}]', 422),
     "a lone surrogate as a name behind a large number": (b'[{"session_id": 1e999, "\\ud800": 1}]', 400),
@@ -284,6 +283,47 @@ def test_the_docs_show_the_body_and_examples_that_are_answered(client):
     content = document["paths"]["/charging-sessions"]["post"]["requestBody"]["content"]["application/json"]
 
     one, several = content["schema"]["oneOf"]
-    assert (one["type"], several["type"]) == ("object", "array")
+    assert one == several["items"] == {"$ref": "#/components/schemas/ChargingSession"}
+    assert several["type"] == "array"
+    assert document["components"]["schemas"]["ChargingSession"]["required"] == ["session_id"]
     replies = [report(client, example["value"]) for example in content["examples"].values()]
     assert [(reply["added"], reply["updated"]) for reply in replies] == [(1, 0), (0, 1)]
+
+
+def test_a_report_that_outlives_its_deadline_keeps_its_turn_and_lets_the_past_be_read_anew(client, monkeypatch):
+    # The client learns in time that the outcome is unknown. The report is committed, and it counts at once.
+    monkeypatch.setattr(deadline, "_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(driver_histories, "FRESH_SECONDS", 1000)
+    goes_on, begun, order = threading.Event(), [], []
+    real = charging_sessions.report_sessions
+
+    def slowly(*arguments):
+        begun.append(1)
+        if len(begun) == 1:
+            goes_on.wait(60)
+        reported = real(*arguments)
+        order.append(arguments[1].sessions[0].session_id)
+        return reported
+
+    monkeypatch.setattr(charging_sessions, "report_sessions", slowly)
+    histories = client.app.state.driver_histories
+    at, types = 2_000_000_000, ("Level 1", "Level 2")
+    before = histories.read("slow", at, types).sessions
+    report = {"user_id": "slow", "charger_type": "Level 2", "charging_start_time": "2024-05-01T10:00:00"}
+
+    refused = client.post("/charging-sessions", json={"session_id": 5_000_001, **report})
+    assert refused.status_code == 503
+    # The next one does not begin beside it.
+    assert client.post("/charging-sessions", json={"session_id": 5_000_002, **report}).status_code == 503
+    assert len(begun) == 1
+    assert histories.known("slow", at, types).sessions == before
+    goes_on.set()
+    end = time.monotonic() + 60
+    while histories.known("slow", at, types) is not None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    monkeypatch.setattr(deadline, "_DEADLINE_SECONDS", 5.5)
+    assert client.post("/charging-sessions", json={"session_id": 5_000_003, **report}).status_code == 200
+
+    assert order == [5_000_001, 5_000_003]
+    assert histories.read("slow", at, types).sessions == before + 2

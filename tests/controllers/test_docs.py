@@ -1,6 +1,7 @@
 """GET /docs and the OpenAPI document. The page in a real browser is in test_docs_browser.py."""
 
 import re
+import time
 
 import pytest
 
@@ -43,6 +44,26 @@ def test_the_root_leads_there(sqlite_client):
 def test_both_addresses_give_the_same_document(sqlite_client):
     assert sqlite_client.get("/docs/openapi.json").json() == document(sqlite_client)
     assert document(sqlite_client)["openapi"].startswith("3.1")
+
+
+def test_the_document_is_made_once_a_version(sqlite_client):
+    # Making the document takes tens of milliseconds, in which no other request is answered.
+    first = document(sqlite_client)
+    before = time.process_time()
+    for path in ("/openapi.json", "/docs/openapi.json"):
+        for _ in range(100):
+            assert sqlite_client.get(path).status_code == 200
+    asked = time.process_time() - before
+    before = time.process_time()
+    for _ in range(200):
+        assert sqlite_client.get("/health/live").status_code == 200
+
+    assert asked < 3 * (time.process_time() - before)
+    production = sqlite_client.app.state.production
+    contract = production.predictor.contract
+    production.predictor.contract = {**contract, "fields": {**contract["fields"], "temperature_c": "ignored"}}
+    assert document(sqlite_client) != first
+    assert "temperature_c" not in predict_body(sqlite_client)["schema"]["required"]
 
 
 def test_every_field_has_its_unit_and_range(sqlite_client):

@@ -1,13 +1,16 @@
 """/models: which versions there are, which one serves, and the way back."""
 
+import json
+from datetime import datetime, timedelta
+
 import msgspec
 import pytest
 from sqlalchemy import insert, select, update
 
-from zap.controllers.schemas import Changed, ModelDetail, Models, Promotions
+from zap.controllers.models import Changed, ModelDetail, Models, Promotions
 from zap.db.engine import write_transaction
+from zap.db.runs.training_runs import claim_run
 from zap.db.tables import ModelVersion, Promotion
-from zap.db.training_runs import claim_run
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def serving(client, request):
 
 
 def test_it_works(versions, good_request, rows):
-    """A version is looked at, promoted, and taken back."""
+    """Read a version, promote it, and roll it back."""
     client = versions
     listed = msgspec.json.decode(client.get("/models").content, type=Models).models
     assert [(one.model_version, one.status) for one in listed] == [
@@ -140,7 +143,7 @@ def test_versions_come_page_by_page(versions):
 
 
 def test_versions_of_before_say_what_they_can(versions):
-    """Most columns are NULL on them."""
+    # Most columns of a version from an older zap are NULL.
     older = [column.name for column in ModelVersion.__table__.columns if column.nullable]
     with write_transaction(versions.app.state.engine) as connection:
         values = dict.fromkeys(name for name in older if name != "artefact")
@@ -149,3 +152,15 @@ def test_versions_of_before_say_what_they_can(versions):
     assert versions.get("/models/2").status_code == 200
     assert versions.get("/models").status_code == 200
     assert promote(versions, 2).json()["changed"] is True
+
+
+def test_every_time_of_a_reply_is_what_the_document_says(versions):
+    # A date-time of OpenAPI has an offset, and clients that are generated from the document expect it.
+    schemas = versions.get("/openapi.json").json()["components"]["schemas"]
+
+    for path, name in (("/models/1", "ModelDetail"), ("/training-runs/1", "RunDetail")):
+        reply, fields = versions.get(path).json(), schemas[name]["properties"]
+        stamps = [field for field in fields if "date-time" in json.dumps(fields[field]) and reply[field]]
+        assert stamps
+        assert [datetime.fromisoformat(reply[field]).utcoffset() for field in stamps] == [timedelta(0)] * len(stamps)
+    assert datetime.fromisoformat(versions.get("/models/1").json()["trained_from"]).tzinfo is None

@@ -3,17 +3,18 @@
 import json
 import threading
 import time
-from datetime import datetime
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from litestar.testing import TestClient
-from sqlalchemy import insert, select, text
+from conftest import client_of
+from histories import add_sessions, session_row
+from sqlalchemy import select, text
 
-from zap.app import create_app
 from zap.db.tables import ChargingSession, InferenceInput, Prediction
+from zap.flows import prediction
+from zap.ml.inference import Predictor
 
 
 def counts(app, rows):
@@ -115,7 +116,7 @@ def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_wri
 
 
 def test_a_commit_that_fails_is_no_answer(client, good_request, rows, refuse_commits):
-    """The last moment at which it can go wrong: both rows are in, and the commit is refused."""
+    # Both rows are written, and then the database refuses the commit.
     before = counts(client.app, rows)
     refuse_commits(client.app.state.engine)
 
@@ -163,12 +164,8 @@ DRIVER = "sample-1-00003"
 def add_session(client):
     """Adds a session as somebody with SQL would."""
 
-    def add(start, kind="Level 1", driver=DRIVER):
-        with client.app.state.engine.begin() as connection:
-            connection.execute(
-                insert(ChargingSession.__table__),
-                {"user_id": driver, "charger_type": kind, "charging_start_time": datetime.fromisoformat(start)},
-            )
+    def add(start, charger_type="Level 1", driver=DRIVER):
+        add_sessions(client.app.state.engine, session_row(driver, charger_type, start))
 
     return add
 
@@ -245,7 +242,7 @@ def test_an_earlier_start_is_answered_from_the_sessions_before_it(client, good_r
 
 
 def test_every_way_leads_to_the_same_answer(client, good_request):
-    """The direct way takes what is usual; what comes in pieces, or says more of its type, takes Litestar's."""
+    # A body may arrive in pieces, and its content type may have parameters.
     body = json.dumps(good_request).encode()
     kind = {"Content-Type": "application/json"}
 
@@ -413,7 +410,7 @@ def test_another_method_is_refused(sqlite_client, rows, good_request, method):
 
 
 def test_an_old_field_name_is_answered_with_its_new_one(sqlite_client, rows, good_request):
-    """The request of the earlier service, as it stands in an adopted database."""
+    # The request has the fields of the earlier service, as an adopted database holds them.
     old = {
         "state of charge start": 30.5, "distance driven km": 250.2, "temperature c": 15.0, "battery capacity kwh": 64.0,
         "vehicle age years": 2.5, "user type Commuter": 1.0, "user type Occasional": 0.0,
@@ -451,15 +448,32 @@ def test_a_request_id_is_given_back(sqlite_client, good_request):
     assert len(given) == 32
 
 
-def test_an_unexpected_error_stays_in_the_log(trained_sqlite, good_request, capsys):
-    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
-        client.app.state.production._predictor._codes = None
+def test_an_unexpected_error_stays_in_the_log(trained_sqlite, good_request, capsys, monkeypatch):
+    def broken(*_):
+        raise TypeError("a detail of the code")
+
+    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
+        monkeypatch.setattr(Predictor, "answer", broken)
         reply = client.post("/predict", json=good_request)
 
     assert reply.status_code == 500
     assert reply.headers["content-type"] == "application/problem+json"
     assert "Traceback" not in reply.text
-    assert "NoneType" not in reply.text
+    assert "a detail" not in reply.text
     line = next(line for line in capsys.readouterr().err.splitlines() if "unexpected error" in line)
     assert json.loads(line)["request_id"] == reply.json()["request_id"]
     assert "Traceback" in json.loads(line)["exception"]
+
+
+def test_the_facts_and_the_past_of_a_driver_have_one_deadline(sqlite_client, good_request, monkeypatch):
+    monkeypatch.setattr(prediction, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(prediction, "driver_facts", lambda *_: time.sleep(0.8) or {"user_type": "Commuter"})
+    histories = sqlite_client.app.state.driver_histories
+    monkeypatch.setattr(histories, "read_many", lambda *_, **__: time.sleep(3))
+    del good_request["user_type"]
+    begun = time.monotonic()
+
+    reply = sqlite_client.post("/predict", json=good_request | {"user_id": "somebody"})
+
+    assert reply.status_code == 503
+    assert 0.9 < time.monotonic() - begun < 1.6

@@ -11,16 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from litestar.testing import TestClient
+from conftest import client_of
+from litestar.datastructures import State
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 
-from zap.app import create_app
-from zap.batch_prediction import BatchPrediction
-from zap.controllers import batches, line_stream
+from zap.controllers import batches, line_stream, open_batches
 from zap.controllers.line_stream import LineStream
 from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
+from zap.errors import DatabaseUnavailable
+from zap.flows.prediction import BatchPrediction
+from zap.threads import Pool
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -66,7 +68,7 @@ def varied(good_request):
 
 
 def test_it_works(client, varied, rows):
-    """Each row is answered as /predict answers it, to the bit, and logged like one."""
+    """Answer each row bit-identical to /predict, and log it as /predict does."""
     before = counts(client.app, rows)
 
     reply = send(client, {"inputs": varied})
@@ -220,7 +222,7 @@ def test_a_field_twice_in_a_row_is_told(sqlite_client, good_request, rows):
     errors = send(sqlite_client, f'{{"inputs": [{row}, {twice}, {row}, {escaped}]}}').json()["errors"]
 
     assert [(error["pointer"], error["detail"]) for error in errors] == [
-        (f"#/inputs/{place}/temperature_c", "is there more than once") for place in (1, 3)
+        (f"#/inputs/{place}/temperature_c", "appears more than once") for place in (1, 3)
     ]
     assert counts(sqlite_client.app, rows) == before
 
@@ -283,7 +285,7 @@ def test_without_a_model_it_is_503(untrained_client, kind, body):
 def limited(trained_sqlite):
     """The app with room for three rows in a thousand bytes."""
     settings = trained_sqlite.model_copy(update={"batch_rows": 3, "batch_bytes": 1_000})
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with client_of(settings, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -378,7 +380,7 @@ def test_a_column_that_is_no_field_is_told_once(sqlite_client):
         reply = send(sqlite_client, body, CSV, on_error=on_error)
         assert reply.status_code == 422
         assert {error["pointer"]: error["detail"].split(";")[0] for error in reply.json()["errors"]} == {
-            "#/user_type": "is there more than once",
+            "#/user_type": "appears more than once",
             "#/colour": "is not a field",
             "#/temperature": "is not a field",
         }
@@ -404,7 +406,7 @@ def test_what_is_no_csv_is_refused(sqlite_client, body):
 
 
 def test_bad_lines_are_answered_in_their_place(client, good_request, rows):
-    """Five thousand and some lines, one in fifty bad; each good one is logged once."""
+    # One in fifty of more than five thousand lines is bad. Each good line is logged once.
     bad = ['{"temperature_c": "x"', "hello", "[]", '{"colour": 1}', '{"a": 1}{"b": 2}', "\x00"]
     sent = [
         bad[n // 50 % len(bad)] if n % 50 == 0 else json.dumps(good_request | {"distance_driven_km": n % 1_000})
@@ -446,7 +448,7 @@ def test_blank_lines_are_ignored_and_counted_as_lines(sqlite_client, good_reques
 
 
 def test_two_halves_of_a_row_on_two_lines_are_two_bad_lines(sqlite_client, good_request, rows):
-    """Nor does a line with two rows make up for it."""
+    # A line with two rows does not make up for it.
     row = json.dumps(good_request)
     half = row.index(",")
     before = counts(sqlite_client.app, rows)
@@ -477,7 +479,7 @@ def test_a_line_that_is_too_long_is_told_and_the_next_answered(sqlite_client, go
 
 @pytest.mark.parametrize("lines", [10, 2_500])
 def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request, rows, refuse_commits, lines):
-    """The first group is answered, the second is not, and nothing is answered that is not logged."""
+    # The first group is answered and the second is not. No row is answered that is not logged.
     before = counts(client.app, rows)
     refuse_commits(client.app.state.engine, after=1_000 if lines > 1_000 else 0)
 
@@ -514,7 +516,7 @@ def test_when_the_log_cannot_be_written_nothing_is_answered(client, good_request
 # Among others.
 
 
-def test_a_batch_behind_one_that_takes_long_is_told_so(sqlite_client, good_request, monkeypatch):
+def test_a_batch_behind_one_that_takes_long_is_told_so(trained_sqlite, good_request, monkeypatch):
     monkeypatch.setattr(batches, "_PATIENCE_SECONDS", 0.05)
     begun, over = threading.Event(), threading.Event()
     predict = BatchPrediction.predict
@@ -526,24 +528,51 @@ def test_a_batch_behind_one_that_takes_long_is_told_so(sqlite_client, good_reque
 
     monkeypatch.setattr(BatchPrediction, "predict", slowly)
     line = json.dumps(good_request)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(send, sqlite_client, line, NDJSON)
-        begun.wait(20)
-        behind = send(sqlite_client, {"inputs": [good_request]})
-        over.set()
+    with client_of(trained_sqlite) as client:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(send, client, line, NDJSON)
+            begun.wait(20)
+            behind = send(client, {"inputs": [good_request]})
+            over.set()
 
-    assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
-    assert behind.json()["type"] == "urn:zap:problem:too-busy"
-    assert "in front" in behind.json()["detail"]
-    assert len(lines_of(first.result())) == 1
+        assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
+        assert behind.json()["type"] == "urn:zap:problem:too-busy"
+        assert "before this one" in behind.json()["detail"]
+        assert len(lines_of(first.result())) == 1
+        assert send(client, {"inputs": [good_request]}).status_code == 200
+
+
+def test_batches_behind_one_that_the_database_fails_are_refused_with_it(sqlite_client, good_request, monkeypatch):
+    # Otherwise each waiting batch would wait for the silent database in its own turn.
+    begun, over, asked = threading.Event(), threading.Event(), []
+
+    def silent(*_):
+        asked.append(1)
+        begun.set()
+        over.wait(20)
+        raise DatabaseUnavailable("no answer")
+
+    monkeypatch.setattr(BatchPrediction, "complete", silent)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(send, sqlite_client, {"inputs": [good_request]})
+        begun.wait(20)
+        behind = [pool.submit(send, sqlite_client, {"inputs": [good_request]}) for _ in range(2)]
+        time.sleep(0.5)
+        over.set()
+        replies = [one.result() for one in (first, *behind)]
+
+    assert [reply.status_code for reply in replies] == [503] * 3
+    assert len(asked) == 1
+    monkeypatch.undo()
     assert send(sqlite_client, {"inputs": [good_request]}).status_code == 200
 
 
 def test_work_that_is_cancelled_is_over_before_the_next_begins():
     over = threading.Event()
+    state = State({"batch_threads": Pool("batches", 1)})
 
     async def cancelled():
-        task = asyncio.create_task(batches._apart(lambda: time.sleep(0.1) or over.set()))
+        task = asyncio.create_task(batches._apart(state, lambda: time.sleep(0.1) or over.set()))
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -551,6 +580,7 @@ def test_work_that_is_cancelled_is_over_before_the_next_begins():
         assert over.is_set()
 
     asyncio.run(cancelled())
+    state.batch_threads.close()
 
 
 def ask_directly(app, kind, messages):
@@ -591,7 +621,7 @@ def test_rows_refused_alone_are_counted_and_leave_one_line(sqlite_client, good_r
 
 
 def test_the_version_that_answers_is_the_one_that_serves_when_it_is_its_turn(sqlite_client, good_request, monkeypatch):
-    """Not the one that served when the body began to come."""
+    # Another version may have served when the body began to arrive.
     production = sqlite_client.app.state.production
     old = production.predictor
     read_body = batches._read_body
@@ -610,11 +640,11 @@ def test_the_version_that_answers_is_the_one_that_serves_when_it_is_its_turn(sql
 
 
 def test_no_more_batches_than_there_is_room_for_are_open(sqlite_client, monkeypatch):
-    """Each that ends, well or not, makes room."""
-    monkeypatch.setattr(batches, "_MOST_OPEN", 1)
+    # Each batch makes room when it ends, with an answer or with an error.
+    monkeypatch.setattr(open_batches, "_MOST_OPEN", 1)
     for body, status in (("x", 400), ('{"inputs": []}', 200), ('{"inputs": []}', 200)):
         assert send(sqlite_client, body).status_code == status
-    monkeypatch.setattr(batches, "_MOST_OPEN", 0)
+    monkeypatch.setattr(open_batches, "_MOST_OPEN", 0)
 
     refused = send(sqlite_client, "", NDJSON)
 
@@ -675,7 +705,7 @@ def test_answers_that_nobody_reads_end_the_reading_and_are_all_read_later(monkey
 
 @pytest.mark.parametrize("pieces", [200, 3])
 def test_who_reads_nothing_is_let_go(monkeypatch, pieces):
-    """When much is unread, and when all is answered."""
+    # A client that reads nothing is disconnected when much is unread, and when everything is answered.
     monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
     monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
     monkeypatch.setattr(line_stream, "_UNREAD_SECONDS", 0.1)
@@ -685,7 +715,7 @@ def test_who_reads_nothing_is_let_go(monkeypatch, pieces):
         with capture_logs() as logs:
             await asyncio.wait_for(talk.run(), 5)
         assert talk.sent == b""
-        assert ["let go" in one["event"] for one in logs] == [True]
+        assert ["disconnected" in one["event"] for one in logs] == [True]
 
     asyncio.run(talk())
 
@@ -736,7 +766,8 @@ def peak_memory(server):
 
 
 def test_streams_on_a_real_socket(server, good_request):
-    """Lines are answered while more may come; who sends all before reading is answered; memory stays bounded."""
+    # Lines are answered while more lines arrive. A client may send everything before it reads. Memory stays
+    # bounded.
     line = json.dumps(good_request).encode() + b"\n"
     # A group that is whole is answered at once, others when nothing comes for a second.
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-from litestar.testing import TestClient
+from conftest import client_of
 from sqlalchemy import text
 
-from zap.app import create_app
 from zap.db.engine import write_transaction
 
 
@@ -47,7 +46,7 @@ def test_what_is_not_there_is_a_404(client, number):
 
 
 def test_a_database_that_does_not_answer_is_a_503(trained_sqlite, tmp_path):
-    with TestClient(create_app(trained_sqlite), raise_server_exceptions=False) as client:
+    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
         client.app.state.engine.dispose()
         path = Path(trained_sqlite.url.database)
         path.write_bytes(b"")
@@ -61,7 +60,7 @@ def test_a_database_that_does_not_answer_is_a_503(trained_sqlite, tmp_path):
 
 
 def test_rows_that_are_older_than_zap_are_shown_as_they_are(sqlite_client):
-    """Their stamps have no zone, and nobody promises that what they logged is JSON."""
+    # The stamps of such rows have no zone, and the logged text may be no JSON.
     with write_transaction(sqlite_client.app.state.engine) as connection:
         connection.execute(text("INSERT INTO inference_inputs VALUES (777, '2025-11-09T22:26:36.760882', '{old: 1}')"))
         connection.execute(

@@ -16,7 +16,7 @@ from sqlmodel import Session, SQLModel, col
 from sqlmodel import select as sqlmodel_select
 
 from zap.db.engine import create_engine
-from zap.db.history_store import read_history
+from zap.db.history.history_store import read_history
 from zap.db.schema import migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.errors import AdoptionRefused
@@ -40,7 +40,7 @@ CREATE TABLE predictions (prediction_id INTEGER PRIMARY KEY AUTOINCREMENT, input
     predicted_class TEXT NOT NULL, actual_class TEXT,
     FOREIGN KEY (input_id) REFERENCES inference_inputs (input_id));
 INSERT INTO Users VALUES ('ann', 'Commuter'), ('bob', NULL);
-INSERT INTO Vehicles VALUES (1, 'ann', 'BMW i3', 42.2, 3.0), (4, 'a stranger', NULL, NULL, NULL);
+INSERT INTO Vehicles VALUES (1, 'ann', 'BMW i3', 42.2, 3.0), (4, 'unknown', NULL, NULL, NULL);
 INSERT INTO ChargingSessions (session_id, user_id, vehicle_id, charger_type, charging_start_time)
     VALUES (1, 'ann', 1, 'Level 1', '2024-01-01 00:00:00'), (2, 'nobody', 99, 'Level 2', NULL);
 INSERT INTO inference_inputs VALUES (1, '2025-11-09T22:26:36.760882', '{"temperature c":15.0}');
@@ -127,7 +127,7 @@ def adopted_engine():
 
 
 def test_it_works(real, zapapp_database):
-    """Every row of the real database is there, value by value and with its id."""
+    """Find every row of the real database after the adoption, with its values and its id."""
     adopt(real)
     for table in FIXED:
         columns = ", ".join(name for (name,) in read(zapapp_database, f"SELECT name FROM pragma_table_info('{table}')"))
@@ -174,7 +174,7 @@ def test_adopting_twice_does_nothing_the_second_time(real):
 
 
 def test_old_stamps_are_kept_byte_for_byte(legacy):
-    """Nobody knows their zone; even digits must not become a number."""
+    # The zone of these stamps is unknown, and digits must not become a number.
     write(legacy, "INSERT INTO inference_inputs VALUES (2, '1762727196.10', '{}'), (3, '20251109', '{}')")
     adopt(legacy)
     assert read(legacy, "SELECT typeof(request_timestamp), request_timestamp FROM inference_inputs") == [
@@ -252,7 +252,7 @@ def test_an_emptied_table_continues_its_ids(legacy, adopted_engine):
 
 @pytest.mark.parametrize("loss", ["DELETE FROM inference_inputs", "DROP TABLE inference_inputs"])
 def test_a_new_request_does_not_take_the_prediction_of_a_lost_one(legacy, adopted_engine, loss):
-    """Also where the ids of requests do not remember that it was there."""
+    # This holds even if the counter of the request ids has forgotten the lost request.
     write(legacy, f"UPDATE predictions SET input_id = 30 WHERE input_id = 1; {loss}")
     with Session(adopted_engine(legacy)) as session:
         session.add(request := InferenceInput(request_timestamp=utc_now(), input_data_json="{}"))
@@ -300,8 +300,8 @@ def test_the_copy_has_the_rows_that_are_still_in_the_wal(legacy):
         assert read(file, "SELECT user_type FROM Users WHERE user_id = 'late'") == [("Commuter",)]
 
 
-def test_the_copy_is_as_private_as_the_database(legacy):
-    legacy.chmod(0o600)
+def test_the_copy_can_be_read_by_its_user_alone(legacy):
+    legacy.chmod(0o644)
     adopt(legacy)
     (copy,) = copies(legacy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -329,7 +329,7 @@ def test_without_a_copy_nothing_is_adopted(legacy):
 
 
 def test_half_a_copy_is_removed(real, zapapp_database):
-    """A disk that is full, as a limit on the size of files."""
+    # A limit on the size of files stands for a full disk.
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n{UPGRADE}"
     process = subprocess.run(
         [sys.executable, "-c", limited, url_of(real)], input="\n", capture_output=True, text=True, check=False
@@ -433,7 +433,7 @@ def test_rows_that_would_be_lost_are_refused(legacy, table, script, complaint):
 
 
 def test_a_null_user_is_refused_although_it_was_a_key(legacy):
-    """SQLite lets NULL into a key that is no INTEGER."""
+    # SQLite accepts NULL in a primary key that is not INTEGER.
     write(legacy, "INSERT INTO Users VALUES (NULL, 'Commuter')")
     assert "Users: user_id is NULL in row 3" in refused(legacy)
 
@@ -501,7 +501,7 @@ def test_an_index_that_cannot_be_made_again_is_refused_by_name(legacy):
 
 
 def test_a_refusal_on_postgresql(empty_postgresql_url):
-    """There the tables are somebody else's: ZapApp never used it."""
+    # ZapApp never used PostgreSQL, so tables with these names belong to another program.
     engine = create_engine(empty_postgresql_url)
     with engine.begin() as connection:
         connection.exec_driver_sql('CREATE TABLE "Users" (user_id text primary key, user_type text)')
@@ -581,6 +581,18 @@ def test_indexes_are_made_again(legacy):
     statement = read(legacy, "SELECT sql FROM sqlite_master WHERE name = 'mine'")
     adopt(legacy)
     assert read(legacy, "SELECT sql FROM sqlite_master WHERE name = 'mine'") == statement
+
+
+def test_a_constraint_that_is_not_kept_is_told(legacy):
+    write(
+        legacy,
+        "CREATE TABLE v (vehicle_id INTEGER PRIMARY KEY, user_id TEXT, vehicle_model TEXT,"
+        " UNIQUE (user_id, vehicle_model), UNIQUE (vehicle_id)); DROP TABLE Vehicles; ALTER TABLE v RENAME TO Vehicles",
+    )
+    lines = adopt(legacy)
+    assert [line for line in lines if "UNIQUE" in line] == [
+        "Vehicles: its constraint UNIQUE (user_id, vehicle_model) is not kept; make it again as a unique index"
+    ]
 
 
 def test_an_index_that_zap_makes_as_well_is_no_hindrance(legacy):
@@ -724,4 +736,4 @@ def test_adoption_after_a_refusal(legacy, upgraded):
     write(legacy, "INSERT INTO Users VALUES (NULL, NULL)")
     refused(legacy)
     write(legacy, "DELETE FROM Users WHERE user_id IS NULL")
-    assert adopt(legacy)[-4:] == upgraded
+    assert adopt(legacy)[-len(upgraded) :] == upgraded

@@ -9,9 +9,17 @@ from datetime import timedelta
 import pytest
 from filelock import Timeout
 from sqlalchemy import func, insert, inspect, select, text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
-from zap.db.engine import background_transactions, create_engine, database_now, process_lock, write_transaction
+from zap.db.engine import (
+    background_transactions,
+    bounds_of,
+    create_engine,
+    database_now,
+    process_lock,
+    write_transaction,
+)
 from zap.db.schema import upgrade
 from zap.db.tables import User, utc_now
 
@@ -45,7 +53,7 @@ def test_sqlite_synchronous_can_be_set(tmp_path):
 
 
 def test_a_new_file_that_somebody_else_writes_to_is_waited_for(tmp_path):
-    """As when the workers of a server start together after an upgrade; SQLite itself refuses this at once."""
+    # The workers of a server start together after an upgrade. SQLite itself refuses this at once.
     file = tmp_path / "zap.sqlite"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE one (two)")
@@ -82,7 +90,7 @@ def test_write_transaction_rolls_back_tables_too(engine):
 
 
 def test_write_transactions_that_read_first_wait_for_each_other(tmp_path):
-    """On SQLite, where a transaction that turns writer half-way would fail."""
+    # On SQLite a transaction that reads first and then writes would fail.
     url = f"sqlite:///{tmp_path / 'zap.sqlite'}"
     upgrade(url)
     engine = create_engine(url)
@@ -166,7 +174,7 @@ def test_a_process_lock_is_held_by_one_and_of_one_database(tmp_path):
 
 
 def test_postgresql_has_no_process_lock(empty_postgresql_url):
-    """Its processes are on several machines."""
+    # The processes that use PostgreSQL are on several machines.
     assert process_lock(create_engine(empty_postgresql_url), "training", timeout=0) is None
 
 
@@ -184,4 +192,58 @@ def test_patience_on_postgresql_unless_the_url_says_otherwise(empty_postgresql_u
 
     with engine.connect() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == shown
+    engine.dispose()
+
+
+def test_who_waits_for_another_writer_takes_next_to_nothing_of_a_core(sqlite_engine):
+    holder = create_engine(sqlite_engine.url.render_as_string())
+    with holder.connect().execution_options(immediate=True) as other, other.begin():
+        began, cpu = time.monotonic(), time.thread_time()
+        with pytest.raises(OperationalError), write_transaction(sqlite_engine):
+            pass
+        share = (time.thread_time() - cpu) / (time.monotonic() - began)
+    holder.dispose()
+
+    # Every 0.1 ms it was 17 %.
+    assert share < 0.06
+
+
+def test_two_that_write_without_a_pause_take_turns(sqlite_engine):
+    other = create_engine(sqlite_engine.url.render_as_string())
+    over, longest, times = threading.Event(), [0.0, 0.0], [0, 0]
+
+    def write(number, engine):
+        while not over.is_set():
+            began = time.monotonic()
+            with write_transaction(engine) as connection:
+                connection.execute(insert(User), {"user_id": f"{number} {times[number]}"})
+            longest[number] = max(longest[number], time.monotonic() - began)
+            times[number] += 1
+
+    threads = [threading.Thread(target=write, args=pair) for pair in enumerate((sqlite_engine, other))]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    over.set()
+    for thread in threads:
+        thread.join()
+    other.dispose()
+
+    assert max(longest) < 1
+    assert min(times) > max(times) / 4
+
+
+@pytest.mark.parametrize("shutdown", [False, True])
+def test_a_wait_for_postgresql_ends_in_time(empty_postgresql_url, monkeypatch, shutdown):
+    # The wait ends even if the server's own limits have no effect, for example behind a proxy that stalls.
+    monkeypatch.setattr("zap.db.engine._ANSWER_SECONDS", 60 if shutdown else 1)
+    engine = create_engine(empty_postgresql_url, serves=True)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW statement_timeout")) == "30s"
+        begun = time.monotonic()
+        if shutdown:
+            threading.Timer(0.3, bounds_of(engine).hurry).start()
+        with pytest.raises(OperationalError, match="did not answer in time"):
+            connection.execute(text("SELECT pg_sleep(20)"))
+        assert time.monotonic() - begun < 10
     engine.dispose()

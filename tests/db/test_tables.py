@@ -106,9 +106,9 @@ def test_a_stamp_older_than_zap_reads_naive_or_as_none(sqlite_engine, legacy, re
 
 
 def test_a_prediction_is_of_a_training_or_of_a_request(engine):
-    stranger = Prediction(prediction_timestamp=utc_now(), source="guess", predicted_class="Level 2")
+    wrong = Prediction(prediction_timestamp=utc_now(), source="other", predicted_class="Level 2")
     with pytest.raises(IntegrityError):
-        add(engine, stranger)
+        add(engine, wrong)
 
 
 def test_a_prediction_of_no_stored_request_is_refused(engine):
@@ -118,7 +118,7 @@ def test_a_prediction_of_no_stored_request_is_refused(engine):
 
 
 def test_ids_are_not_used_again(engine):
-    """A deleted row's id never becomes another row's."""
+    # A new row never gets the id of a deleted row.
     add(engine, TrainingRun(status="failed", started_at=utc_now()))
     with write_transaction(engine) as connection:
         connection.execute(SQLModel.metadata.tables["training_runs"].delete())
@@ -127,7 +127,7 @@ def test_ids_are_not_used_again(engine):
 
 
 def test_no_probabilities_are_null_in_sql(engine):
-    """Not the JSON word null, which IS NULL would not find."""
+    # IS NULL would not find the JSON word null.
     row = {
         "prediction_timestamp": utc_now(),
         "source": "train",

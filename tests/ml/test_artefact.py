@@ -1,4 +1,4 @@
-"""The artefact of a version: how it is described, and that code which reads it otherwise is refused by name."""
+"""The artefact of a version: its description, and the refusal of code that reads it differently."""
 
 import json
 import math
@@ -9,28 +9,27 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from histories import raw_sample
 
 from zap.errors import DamagedModel
-from zap.ml import artefact, user_history
+from zap.ml import artefact, driver_columns
 from zap.ml.artefact import check_artefact, describe_features
 from zap.ml.cells import to_seconds
+from zap.ml.driver_columns import DAY
 from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.golden import golden_rows
-from zap.ml.history import RawHistory, clean_history
+from zap.ml.history import clean_history
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time
-from zap.ml.user_history import DAY, driver_column
+from zap.ml.user_history import driver_column
 
 NAMES = [feature.name for feature in FEATURES]
 
 
 @pytest.fixture(scope="module")
 def history():
-    sample = sample_history(seed=9, drivers=15, months=3)
-    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
-    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
-    return clean_history(RawHistory(sample.users, vehicles, sessions))
+    return clean_history(raw_sample(sample_history(seed=9, drivers=15, months=3)))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def model(split):
 
 @pytest.fixture(scope="module")
 def stored(model, split):
-    """What is stored beside the bytes, as the database gives it back."""
+    """Return the description that is stored with the bytes, as the database returns it."""
     described = {
         "features": describe_features(model.fitted()),
         "columns": model.columns_,
@@ -112,7 +111,7 @@ def test_golden_rows_lie_evenly_over_the_training_part(described, split):
 
 
 def test_golden_rows_are_what_was_trained_on(described, split, model):
-    """As long as the driver had no more sessions than are kept."""
+    # This holds as long as the driver has no more sessions than a golden row keeps.
     every = split.train["charging_start_time"].dt.strftime("%Y-%m-%dT%H:%M:%S").tolist()
     matrix = model.matrix(split.train, split.train_past)
     sessions = split.train_past[:, driver_column("sessions", 3)]
@@ -149,7 +148,7 @@ def test_sessions_with_the_same_start_are_not_in_a_golden_past(split, model):
         assert all(session[0] < start for session in golden["past"])
 
 
-def test_who_names_no_user_has_no_golden_past(split, model, described):
+def test_a_session_without_a_user_has_no_golden_past(split, model, described):
     nobody = replace(split, frame=split.frame.assign(user_id=None))
 
     golden = golden_rows(model.fitted(), nobody)
@@ -183,26 +182,26 @@ def test_holes_are_stored_and_read_as_holes(split, model, described):
     kept = json.loads(json.dumps(golden, allow_nan=False))
     assert kept == golden
     assert kept[-1]["request"]["temperature_c"] is kept[-1]["request"]["vehicle_model"] is None
-    # The ends and the energies of a past: what is not known is not made up.
+    # Unknown ends and energies of a past stay unknown.
     holes = {(session[2] is None, session[3] is None) for one in kept for session in one["past"]}
     assert holes == {(True, True), (True, False), (False, True), (False, False)}
     check_artefact(model.fitted(), described | {"golden": kept})
 
 
-# What is refused.
+# Refusals.
 
 
 @pytest.mark.parametrize(
     ("what", "change", "said"),
     [
-        ("classes", lambda names: names[::-1], "classes .* they are in another order"),
+        ("classes", lambda names: names[::-1], "classes .* their order differs"),
         ("classes", lambda names: [*names, "Tesla"], "classes .* without Tesla;"),
         ("classes", lambda names: names[1:], "classes .* with DC Fast Charger;"),
         ("classes", lambda names: ["AC", *names[1:]], "classes .* without AC and with DC Fast Charger;"),
-        ("columns", lambda names: [*names[1:], names[0]], "columns .* they are in another order"),
+        ("columns", lambda names: [*names[1:], names[0]], "columns .* their order differs"),
         ("columns", lambda names: [*names, "wind", "rain"], "columns .* without wind, rain;"),
         ("columns", lambda names: names[:-2], "columns .* with last_duration, largest_power;"),
-        ("features", lambda some: some[::-1], "features .* they are in another order"),
+        ("features", lambda some: some[::-1], "features .* their order differs"),
         ("features", lambda some: [{"name": "wind"}, *some[1:]], "features .* without wind and with state_of_charge"),
         ("features", lambda some: some[:-1], "features .* with charging_start_time;"),
     ],
@@ -211,6 +210,24 @@ def test_another_description_is_refused_by_what_differs(model, described, what, 
     described[what] = change(described[what])
 
     with pytest.raises(DamagedModel, match=said):
+        check_artefact(model.fitted(), described)
+
+
+@pytest.mark.parametrize(
+    "change", [{"minimum": -5}, {"maximum": 4000}, {"unit": "MJ"}, {"description": "how long the way was"}]
+)
+def test_another_range_or_unit_is_no_reason_to_refuse(model, described, change):
+    # The golden rows show whether a prediction has changed.
+    described["features"][NAMES.index("distance_driven_km")] |= change
+
+    check_artefact(model.fitted(), described)
+
+
+@pytest.mark.parametrize("change", [{"dtype": "category"}, {"in_requests": "ignored"}])
+def test_another_type_or_need_of_a_feature_is_refused(model, described, change):
+    described["features"][NAMES.index("distance_driven_km")] |= change
+
+    with pytest.raises(DamagedModel, match=f"{next(iter(change))} of the feature distance_driven_km is"):
         check_artefact(model.fitted(), described)
 
 
@@ -263,8 +280,8 @@ def test_the_last_bits_may_differ_from_machine_to_machine(model, described):
     ],
 )
 def test_code_that_computes_otherwise_is_refused(model, described, monkeypatch, changed, differs):
-    """A mistake that no list of names shows."""
-    monkeypatch.setattr(user_history, *changed)
+    # Such a mistake changes no list of names.
+    monkeypatch.setattr(driver_columns, *changed)
 
     with pytest.raises(DamagedModel, match=rf"feature {differs} of golden row \d is .* go back to the code"):
         check_artefact(model.fitted(), described)
@@ -279,7 +296,7 @@ def test_other_trees_are_refused(split, described, params):
 
 
 def test_another_weight_of_new_drivers_is_refused(split, described):
-    """Of the golden rows the first is of a driver without a past."""
+    # The first golden row is of a driver without a past.
     other = fit(split, {"n_estimators": 10, "num_leaves": 7}, n_jobs=1)
     other.cold_weight_ = 1 - other.cold_weight_
 
@@ -295,11 +312,11 @@ def test_another_order_of_known_values_is_refused(model, described, split):
         check_artefact(other.fitted(), described)
 
 
-def test_a_row_that_has_another_length_than_the_model_is_told_as_damage(model, described, monkeypatch):
+def test_a_row_of_another_length_than_the_model_is_damage(model, described, monkeypatch):
     def packed(*_):
         return struct.pack("<2d", 1.0)
 
     monkeypatch.setattr(artefact, "scored", packed)
 
-    with pytest.raises(DamagedModel, match="do not fit together"):
+    with pytest.raises(DamagedModel, match="do not match"):
         check_artefact(model.fitted(), described)

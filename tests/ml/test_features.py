@@ -1,4 +1,4 @@
-"""FEATURES and build_features: what may be known before a session, as numbers."""
+"""FEATURES and build_features: the inputs that are known before a session, as numbers."""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ CODES = {
 
 
 def columns(**values):
-    """One session, with the given values."""
+    """Build the columns of one session with the given values."""
     session = {feature.name: np.nan for feature in NUMBERS} | {feature.name: None for feature in CATEGORIES}
     session |= {"charging_start_time": "2024-01-01T00:00:00"} | values
     return {
@@ -34,7 +34,7 @@ def columns(**values):
 
 
 def test_it_works():
-    values = dict(zip([f.name for f in NUMBERS], (30.5, 120.0, -5.0, 64.0, 2.5), strict=True))
+    values = {feature.name: feature.example for feature in NUMBERS}
 
     row = build_features(
         columns(
@@ -95,7 +95,7 @@ sessions = st.fixed_dictionaries(
 
 @given(st.lists(sessions, min_size=1, max_size=20))
 def test_a_session_alone_has_the_features_it_has_among_others(rows):
-    """Bit for bit: what training sees of a session is what serving sees of it."""
+    # The features of training and serving are bit-identical.
     together = build_features(arrays(rows), CODES)
 
     for place, row in enumerate(rows):

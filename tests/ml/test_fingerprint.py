@@ -1,37 +1,35 @@
-"""Fingerprints: of the rows that a model was made of, of its trees, and of what made it."""
+"""Fingerprints of the training rows, of the trees, and of the code and libraries."""
 
 import json
 import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from histories import raw_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zap import __version__
-from zap.ml import fingerprint
-from zap.ml import model as model_module
+from zap.ml import boosting, fingerprint
 from zap.ml.cells import PAST_COLUMNS
-from zap.ml.features import FEATURES
-from zap.ml.fingerprint import code_version, libraries, rows_fingerprint, trees_sha256
+from zap.ml.features import FEATURES, Feature
+from zap.ml.fingerprint import NOT_DECIDING, code_version, libraries, rows_fingerprint
 from zap.ml.history import RawHistory, clean_history
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
-from zap.ml.training import mix_of, past_features
+from zap.ml.training import fit_and_predict, mix_of, past_features, split_by_time
 
 READ = sorted({"user_id", *PAST_COLUMNS, *(feature.name for feature in FEATURES)})
 
 
 @pytest.fixture(scope="module")
 def frame():
-    """A cleaned history of four months with holes in every column that may have some."""
-    sample = sample_history(seed=7, drivers=8, months=4)
-    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
-    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
-    frame = clean_history(RawHistory(sample.users, vehicles, sessions)).frame
+    """Return a cleaned history of four months, with missing values in every column that may have some."""
+    frame = clean_history(raw_sample(sample_history(seed=7, drivers=8, months=4))).frame
     for place, name in enumerate(sorted(set(READ) - {"charger_type", "charging_start_time"})):
         frame.loc[frame.index % 17 == place, name] = None
     return frame
@@ -64,7 +62,7 @@ def test_it_works(frame):
     assert json.loads(json.dumps(found.months)).keys() == found.months.keys()
 
 
-def test_it_is_of_what_was_read_and_not_of_how_it_is_held(frame):
+def test_the_fingerprint_depends_on_the_values_and_not_on_their_storage(frame):
     other = frame.set_index(frame.index + 1000).iloc[:, ::-1]
     other["session_id"] = [f"imported-{row}" for row in range(len(frame))]
     other["vehicle_id"] = None
@@ -77,7 +75,7 @@ def test_it_is_of_what_was_read_and_not_of_how_it_is_held(frame):
 
 
 def another(value):
-    """Something else of the same kind."""
+    """Return another value of the same type."""
     if pd.isna(value):
         return None
     if isinstance(value, pd.Timestamp):
@@ -88,7 +86,7 @@ def another(value):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_value_that_is_read_counts(frame, data):
-    """Another value, however little it differs, changes the whole and its month, and no other month."""
+    # Any changed value changes the hash of all rows and of its month, but of no other month.
     name = data.draw(st.sampled_from(READ))
     row = data.draw(st.sampled_from(np.flatnonzero(frame[name].notna()).tolist()))
     changed = frame.copy()
@@ -122,8 +120,20 @@ def test_every_session_and_its_place_count(frame, data):
     assert rows_fingerprint(swapped).sha256 != rows_fingerprint(together).sha256
 
 
+def test_a_feature_that_is_added_later_changes_nothing(frame, monkeypatch):
+    """A version of older code keeps its fingerprint; a version that is trained from now on reads the column."""
+    known = {feature.name for feature in FEATURES}
+    then = rows_fingerprint(frame)
+    monkeypatch.setattr(fingerprint, "FEATURES", (Feature("humidity_percent", "number", "", 60.0), *FEATURES))
+
+    newer = frame.assign(humidity_percent=60.0)
+
+    assert rows_fingerprint(newer, known) == then
+    assert rows_fingerprint(newer).sha256 != then.sha256
+
+
 def test_later_months_change_nothing_of_earlier_ones(frame):
-    """What was imported since does not hide that the rows of then are still there."""
+    # Later imports do not change the hashes of earlier months.
     months = list(rows_fingerprint(frame).months.items())
     earlier = frame[frame["charging_start_time"] < "2024-03-01"]
 
@@ -135,8 +145,7 @@ def test_later_months_change_nothing_of_earlier_ones(frame):
     st.lists(st.none() | st.text("a\x00\x1e\x1f,", max_size=3), min_size=2, max_size=3),
 )
 def test_ids_of_any_characters_are_told_apart(one, other):
-    """Ids are kept to the letter, whatever somebody wrote into them."""
-
+    # Ids are hashed unchanged, whatever characters they contain.
     def of(users):
         start = pd.Timestamp("2024-01-01")
         rows = pd.DataFrame({name: [1.0] * len(users) for name in READ})
@@ -147,8 +156,8 @@ def test_ids_of_any_characters_are_told_apart(one, other):
     assert (of(one) == of(other)) == (one == other)
 
 
-def test_no_sessions_have_a_fingerprint_too(frame):
-    """Where all sessions are gone since, that is what has changed."""
+def test_an_empty_history_has_a_fingerprint(frame):
+    # An empty history has a fingerprint that differs from others.
     assert rows_fingerprint(frame.iloc[:0]).months == {}
 
 
@@ -158,41 +167,41 @@ def test_no_sessions_have_a_fingerprint_too(frame):
 def test_the_same_rows_and_parameters_have_the_same_trees(learned):
     once, again = fitted(learned), fitted(learned)
 
-    assert len(bytes.fromhex(trees_sha256(once.booster_))) == 32
-    assert trees_sha256(again.booster_) == trees_sha256(once.booster_)
+    assert len(bytes.fromhex(once.scorer_.digest())) == 32
+    assert again.scorer_.digest() == once.scorer_.digest()
 
 
-def test_what_does_not_make_the_trees_does_not_count(learned, monkeypatch):
-    """Neither the threads, of which the booster's text tells, nor a way through a file."""
-    monkeypatch.setattr(model_module, "_ROWS_PER_THREAD", 1)
+def test_parameters_that_do_not_change_the_trees_do_not_count(learned, monkeypatch):
+    # The number of threads, which is in the booster's text, does not count, and neither does saving to a file.
+    monkeypatch.setattr(boosting, "_ROWS_PER_THREAD", 1)
     model = fitted(learned)
     others = [fitted(learned, n_jobs=2), ChargerTypeModel.from_fitted(model.fitted())]
 
     assert others[0].booster_.model_to_string() != model.booster_.model_to_string()
-    assert {trees_sha256(other.booster_) for other in others} == {trees_sha256(model.booster_)}
+    assert {other.scorer_.digest() for other in others} == {model.scorer_.digest()}
 
 
 @pytest.mark.parametrize(
     "params", [{"random_state": 1}, {"n_estimators": 4}, {"n_estimators": 2}, {"learning_rate": 0.0500001}]
 )
 def test_other_trees_have_another_fingerprint(learned, params):
-    assert trees_sha256(fitted(learned, **params).booster_) != trees_sha256(fitted(learned).booster_)
+    assert fitted(learned, **params).scorer_.digest() != fitted(learned).scorer_.digest()
 
 
 def test_the_trees_of_other_rows_have_another_fingerprint(learned):
     frame, past = learned
 
-    assert trees_sha256(fitted((frame[:-1], past[:-1])).booster_) != trees_sha256(fitted(learned).booster_)
+    assert fitted((frame[:-1], past[:-1])).scorer_.digest() != fitted(learned).scorer_.digest()
 
 
 def test_trees_without_a_split_have_a_fingerprint_too(learned):
-    """Nothing is learned where a leaf needs more rows than there are."""
+    # Nothing is learned if a leaf needs more rows than the history has.
     stumps = fitted(learned, min_child_samples=1_000_000)
 
-    assert trees_sha256(stumps.booster_) != trees_sha256(fitted(learned).booster_)
+    assert stumps.scorer_.digest() != fitted(learned).scorer_.digest()
 
 
-# What made them.
+# The code and the libraries.
 
 
 def test_the_libraries_are_those_that_run():
@@ -205,19 +214,100 @@ def test_the_libraries_are_those_that_run():
     assert all(isinstance(value, str) and value for value in found.values())
 
 
-def test_the_code_that_learns_is_told_by_its_version_and_a_hash(tmp_path, monkeypatch):
-    """It is the same wherever it is installed, and another when a line of it changes."""
-    uncached = code_version.__wrapped__
-    here = uncached()
+@pytest.fixture
+def ml(tmp_path, monkeypatch):
+    """Return a copy of the folder `ml`, whose code `version_of_the_code` reads."""
     ml = shutil.copytree(Path(fingerprint.__file__).parent, tmp_path / "ml")
     monkeypatch.setattr(fingerprint, "__file__", str(ml / "fingerprint.py"))
+    return ml
 
+
+version_of_the_code = code_version.__wrapped__
+
+
+def test_the_code_version_has_the_version_and_a_hash_of_the_code(ml):
+    """The hash does not depend on the place of the installation, and changes with every line of code."""
+    here = version_of_the_code()
+
+    assert here == code_version()
     assert here.startswith(f"{__version__}+")
-    assert uncached() == here
     with (ml / "user_history.py").open("a") as code:
         code.write("PRIOR_WEIGHT = 2.0\n")
-    assert uncached() != here
-    assert uncached().startswith(f"{__version__}+")
+    assert version_of_the_code() != here
+    assert version_of_the_code().startswith(f"{__version__}+")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Boosting: fit', '"""Boosting: quickly fit'),
+        ('"""Fit a booster to a matrix', '"""Fit some trees to a matrix'),
+        ("# The shortest time", "# The least time"),
+        ("_TOLD_SHARE = 100\n", "_TOLD_SHARE = (\n    100\n)  # per mille\n"),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(ml, old, new):
+    here = version_of_the_code()
+    code = (ml / "boosting.py").read_text()
+    assert old in code
+    (ml / "boosting.py").write_text(code.replace(old, new))
+
+    assert version_of_the_code() == here
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("_ROWS_PER_THREAD = 20_000", "_ROWS_PER_THREAD = 20_001"),
+        ("_TOLD_SECONDS = 0.2", "_TOLD_SECONDS = None"),
+        ("return trees, found\n", "return trees, found[0]\n"),
+    ],
+)
+def test_every_constant_of_a_deciding_module_counts(ml, old, new):
+    here = version_of_the_code()
+    code = (ml / "boosting.py").read_text()
+    assert old in code
+    (ml / "boosting.py").write_text(code.replace(old, new))
+
+    assert version_of_the_code() != here
+
+
+def test_only_modules_that_decide_count(ml):
+    here = version_of_the_code()
+    for name in NOT_DECIDING:
+        (ml / f"{name}.py").write_text("ANOTHER = 1\n")
+    assert version_of_the_code() == here
+
+    (ml / "later.py").write_text("ANOTHER = 1\n")
+    assert version_of_the_code() != here
+
+
+def test_every_module_that_a_fit_runs_counts(frame):
+    """Only modules that exist are named as not deciding, and a fit runs none of them but the one that frees memory."""
+    ml, run = Path(fingerprint.__file__).parent, set()
+
+    def note(running, event, _):
+        if event == "call" and running.f_code.co_name != "<module>":
+            run.add(Path(running.f_code.co_filename))
+
+    sample = sample_history(seed=7, drivers=40, months=4)
+    raw = RawHistory(
+        sample.users,
+        sample.vehicles.assign(vehicle_id=range(len(sample.vehicles))),
+        sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None),
+    )
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        fit_and_predict(split_by_time(clean_history(raw)), {"n_estimators": 3}, n_jobs=1)
+    finally:
+        sys.setprofile(before)
+
+    names = {path.stem for path in run if path.parent == ml}
+    assert {"history", "features", "user_history", "boosting", "missing", "cold", "charger_types", "model"} <= names
+    assert names & NOT_DECIDING.keys() == {"memory"}
+    assert {f"{name}.py" for name in NOT_DECIDING} <= {path.name for path in ml.iterdir()}
+    assert all(NOT_DECIDING.values())
 
 
 def test_the_version_of_the_code_is_read_once():

@@ -3,43 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from histories import SESSION, USER, VEHICLE, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zap.ml.cells import PAST_COLUMNS, PAST_NUMBERS, read_past_session, read_wall_time
+from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES, NUMBERS
-from zap.ml.history import RawHistory, _wall_times, clean_history, past_sessions, population_history
-from zap.ml.user_history import PastSession
-
-SESSION = {
-    "session_id": 1,
-    "user_id": "u1",
-    "vehicle_id": 1,
-    "charger_type": "Level 2",
-    "charging_start_time": "2024-01-01 10:00:00",
-    "state_of_charge_start": 40.0,
-    "distance_driven_km": 120.0,
-    "temperature_c": 15.0,
-    "charging_end_time": "2024-01-01 12:00:00",
-    "energy_consumed_kwh": 11.0,
-    "charging_duration_hours": 1.5,
-}
-USERS = [{"user_id": "u1", "user_type": "Commuter"}]
-VEHICLES = [
-    {
-        "vehicle_id": 1,
-        "user_id": "u1",
-        "vehicle_model": "Leaf",
-        "battery_capacity_kwh": 40.0,
-        "vehicle_age_years": 2.0,
-    }
-]
-
-
-def raw(*sessions, users=USERS, vehicles=VEHICLES):
-    rows = [SESSION | {"session_id": number + 1} | session for number, session in enumerate(sessions)]
-    frames = (pd.DataFrame(table, dtype=object) for table in (users, vehicles, rows))
-    return RawHistory(*frames)
+from zap.ml.history import RawHistory, clean_history, past_sessions, population_history
 
 
 def clean(*sessions, **tables):
@@ -62,7 +33,8 @@ def test_it_works():
     }
     assert first["charging_end_time"] == pd.Timestamp("2024-01-01 12:00:00")
     assert (first["energy_consumed_kwh"], first["charging_duration_hours"]) == (11.0, 1.5)
-    assert history.dropped.as_dict() == {"rows": {}, "values": {}, "strangers": {}}
+    undated = {"user_type": 2, "battery_capacity_kwh": 2, "vehicle_age_years": 2}
+    assert history.dropped.as_dict() == {"rows": {}, "values": {}, "strangers": {}, "undated": undated}
 
 
 @pytest.mark.parametrize(
@@ -131,28 +103,29 @@ def test_the_ends_of_a_range_belong_to_it():
     assert frame[["energy_consumed_kwh", "charging_duration_hours"]].iloc[1].tolist() == [1000.0, 8784.0]
 
 
-def test_tables_without_what_is_known_after_a_session_are_a_history_too():
+def test_tables_without_the_columns_known_after_a_session_are_a_history():
     tables = raw({})
     after = ["charging_end_time", "energy_consumed_kwh", "charging_duration_hours"]
 
     history = clean_history(RawHistory(tables.users, tables.vehicles, tables.sessions.drop(columns=after)))
 
     assert history.frame[after].isna().all(axis=None)
-    assert history.dropped.as_dict() == {"rows": {}, "values": {}, "strangers": {}}
+    dropped = history.dropped.as_dict()
+    assert (dropped["rows"], dropped["values"], dropped["strangers"]) == ({}, {}, {})
 
 
 def test_a_session_without_any_vehicle_is_counted():
-    history = clean({"vehicle_id": None}, vehicles=[VEHICLES[0] | {"user_id": "another"}])
+    history = clean({"vehicle_id": None}, vehicles=[VEHICLE | {"user_id": "another"}])
 
     assert history.frame["battery_capacity_kwh"].isna().all()
-    assert history.dropped.strangers == {"sessions without a vehicle": 1}
+    assert history.dropped.unmatched == {"sessions without a vehicle": 1}
 
 
-def test_strangers_are_kept_without_what_is_unknown_and_counted():
-    history = clean({"user_id": "stranger", "vehicle_id": 99}, {"user_id": None, "vehicle_id": None})
+def test_sessions_of_unknown_users_and_vehicles_are_kept_and_counted():
+    history = clean({"user_id": "unknown", "vehicle_id": 99}, {"user_id": None, "vehicle_id": None})
 
     assert history.frame[["user_type", "vehicle_model", "battery_capacity_kwh"]].isna().all(axis=None)
-    assert history.dropped.strangers == {
+    assert history.dropped.unmatched == {
         "sessions without a vehicle": 1,
         "sessions without a user": 1,
         "sessions of a user that Users lacks": 1,
@@ -160,38 +133,88 @@ def test_strangers_are_kept_without_what_is_unknown_and_counted():
     }
 
 
-def test_a_session_without_a_vehicle_is_of_the_drivers_only_one():
+def test_a_session_without_a_vehicle_has_the_drivers_only_vehicle():
     assert clean({"vehicle_id": None}).frame["vehicle_model"].tolist() == ["Leaf"]
 
 
-def test_a_driver_with_two_vehicles_has_no_only_one():
-    second = VEHICLES[0] | {"vehicle_id": 2, "vehicle_model": "Kona"}
+def test_a_driver_with_two_vehicles_has_no_only_vehicle():
+    second = VEHICLE | {"vehicle_id": 2, "vehicle_model": "Kona"}
 
-    assert clean({"vehicle_id": None}, vehicles=[*VEHICLES, second]).frame["vehicle_model"].isna().all()
+    assert clean({"vehicle_id": None}, vehicles=[VEHICLE, second]).frame["vehicle_model"].isna().all()
 
 
-def test_the_owner_of_the_vehicle_says_what_kind_of_driver_it_is_but_not_whose_past():
+def test_the_owner_of_the_vehicle_supplies_the_user_type_but_not_the_past():
     history = clean({"user_id": None}, {"user_id": " ", "vehicle_id": 99})
 
     assert history.frame["user_id"].isna().all()
     assert history.frame["user_type"].tolist()[:1] == ["Commuter"]
     assert history.frame["user_type"].isna().tolist() == [False, True]
-    assert history.dropped.strangers == {
+    assert history.dropped.unmatched == {
         "sessions without a user": 1,
         "sessions of a vehicle that Vehicles lacks": 1,
     }
 
 
 def test_the_user_that_a_session_names_is_its_user_whoever_owns_the_vehicle():
-    users = [*USERS, {"user_id": "u2", "user_type": "Casual Driver"}]
+    users = [USER, {"user_id": "u2", "user_type": "Casual Driver"}]
 
     frame = clean({"user_id": "u2", "vehicle_id": 1}, users=users).frame
 
     assert frame[["user_id", "user_type", "vehicle_model"]].iloc[0].tolist() == ["u2", "Casual Driver", "Leaf"]
 
 
-def test_an_id_is_what_it_is_to_the_letter():
-    """A request is looked up by SQL, which compares so too."""
+# The facts about its driver and its vehicle that a session keeps.
+
+FACTS = {"user_type": "Student", "vehicle_model": "Leaf", "battery_capacity_kwh": 38.0, "vehicle_age_years": 0.5}
+
+
+def test_a_session_has_its_kept_facts_or_else_the_current_values():
+    history = clean(FACTS, {}, {"vehicle_age_years": 1.5, "user_type": " "})
+
+    assert history.frame["user_type"].tolist() == ["Student", "Commuter", "Commuter"]
+    assert history.frame["battery_capacity_kwh"].tolist() == [38.0, 40.0, 40.0]
+    assert history.frame["vehicle_age_years"].tolist() == [0.5, 2.0, 1.5]
+    assert history.frame["vehicle_model"].tolist() == ["Leaf"] * 3
+    assert history.dropped.undated == {"user_type": 2, "battery_capacity_kwh": 2, "vehicle_age_years": 1}
+
+
+def test_kept_facts_need_no_user_or_vehicle_in_the_tables():
+    # This holds for a session without a user, and for a driver whose second vehicle came later.
+    second = VEHICLE | {"vehicle_id": 2, "vehicle_model": "Kona"}
+
+    history = clean(
+        FACTS | {"user_id": None, "vehicle_id": None},
+        FACTS | {"vehicle_id": None},
+        vehicles=[VEHICLE, second],
+    )
+
+    assert history.frame[list(FACTS)].to_dict("records") == [FACTS, FACTS]
+    assert history.dropped.undated == {}
+
+
+def test_kept_facts_are_checked_like_current_values():
+    # An impossible kept value counts as missing. The current value does not replace it: it may differ.
+    history = clean({"vehicle_age_years": 51.0, "battery_capacity_kwh": "big"}, {"user_type": " Student "})
+
+    assert history.frame["vehicle_age_years"].isna().tolist() == [True, False]
+    assert history.frame["battery_capacity_kwh"].isna().tolist() == [True, False]
+    assert history.frame["user_type"].tolist() == ["Commuter", "Student"]
+    assert history.dropped.as_dict()["values"] == {
+        "vehicle_age_years": {"outside 0 to 50 years": 1},
+        "battery_capacity_kwh": {"not a number": 1},
+    }
+    assert history.dropped.undated == {"user_type": 1, "battery_capacity_kwh": 1, "vehicle_age_years": 1}
+
+
+def test_a_fact_that_is_neither_kept_nor_current_is_missing_and_not_undated():
+    history = clean({"user_id": None, "vehicle_id": None})
+
+    assert history.frame[list(FACTS)].isna().all(axis=None)
+    assert history.dropped.undated == {}
+
+
+def test_an_id_is_kept_unchanged():
+    # The user of a request is looked up by SQL, which compares texts exactly too.
     frame = clean({"user_id": "u1 ", "vehicle_id": None}).frame
 
     assert frame["user_id"].tolist() == ["u1 "]
@@ -261,13 +284,17 @@ sessions = st.fixed_dictionaries(
         "charging_end_time": times,
         "energy_consumed_kwh": anything,
         "charging_duration_hours": anything,
+        "user_type": st.sampled_from([None, "", " Commuter", "Student"]),
+        "vehicle_model": st.sampled_from([None, " ", "Leaf"]),
+        "battery_capacity_kwh": anything,
+        "vehicle_age_years": anything,
     }
 )
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(sessions, min_size=1, max_size=15), st.randoms(use_true_random=False))
-def test_whatever_the_tables_hold_the_frame_is_valid_and_its_order_is_its_own(rows, random):
+def test_any_tables_give_a_valid_frame_in_time_order(rows, random):
     numbered = [row | {"session_id": number} for number, row in enumerate(rows)]
     shuffled = random.sample(numbered, len(numbered))
 
@@ -290,25 +317,26 @@ def test_cleaning_a_clean_history_changes_nothing(rows):
     tables = raw(*rows)
     once = clean_history(tables).frame
 
-    again = clean_history(RawHistory(tables.users, tables.vehicles, once))
+    # The frame contains all facts about drivers and vehicles.
+    again = clean_history(RawHistory(tables.users[:0], tables.vehicles[:0], once))
 
     pd.testing.assert_frame_equal(again.frame, once)
     assert again.dropped.rows == {}
     assert again.dropped.as_dict()["values"] == {}
 
 
-# The same sessions as they are remembered: from the frame in training, row by row in serving.
+# Past sessions: made from the frame in training, and row by row in serving.
 
 
 def read(**values):
     return read_past_session(SESSION | values, ["Level 1", "Level 2"])
 
 
-def test_a_row_is_read_as_it_is_remembered():
+def test_a_raw_row_becomes_a_past_session():
     start = 1_704_103_200  # 2024-01-01 10:00:00
 
     assert read() == PastSession(start, 1, start + 2 * 3600, 11.0, 1.5, 40.0, 120.0)
-    assert read(charger_type="Rapid").kind == -1
+    assert read(charger_type="Rapid").type_code == -1
     assert read(charging_start_time="1969-12-31 23:59:59.9").start == -1
 
 
@@ -316,7 +344,7 @@ def test_a_row_is_read_as_it_is_remembered():
     "values",
     [{"charger_type": " "}, {"charger_type": None}, {"charging_start_time": None}, {"charging_start_time": "x"}],
 )
-def test_a_row_that_cannot_be_used_is_not_remembered(values):
+def test_a_raw_row_that_cannot_be_used_becomes_no_past_session(values):
     assert read(**values) is None
 
 
@@ -324,12 +352,12 @@ def test_a_row_that_cannot_be_used_is_not_remembered(values):
     ("values", "lasted", "hours"),
     [
         ({}, 7200, 1.5),
-        # Each follows from the other.
+        # The end and the duration follow from each other.
         ({"charging_duration_hours": None}, 7200, 2.0),
         ({"charging_end_time": None}, 5400, 1.5),
         ({"charging_end_time": None, "charging_duration_hours": 0}, 0, 0.0),
         ({"charging_end_time": None, "charging_duration_hours": 0.9999}, 3600, 0.9999),
-        # An end before the start, or with an offset, is none.
+        # An end before the start, or with an offset, counts as missing.
         ({"charging_end_time": "2024-01-01 09:59:59"}, 5400, 1.5),
         ({"charging_end_time": "2024-01-01 12:00:00+01:00"}, 5400, 1.5),
         ({"charging_duration_hours": -1}, 7200, 2.0),
@@ -348,8 +376,8 @@ def test_the_end_and_the_duration_follow_from_each_other(values, lasted, hours):
 
 @settings(deadline=None)
 @given(st.lists(sessions, min_size=1, max_size=15))
-def test_rows_read_one_by_one_are_those_of_the_cleaned_frame(rows):
-    """Training cleans whole tables, serving reads a few rows: what they remember is the same to the bit."""
+def test_rows_read_one_by_one_equal_the_cleaned_frame(rows):
+    # Training cleans whole tables, and serving reads a few rows. Both give bit-identical past sessions.
     numbered = [SESSION | row | {"session_id": number} for number, row in enumerate(rows)]
     types = ["Level 1", "Level 2"]
 
@@ -395,7 +423,7 @@ def test_the_mix_of_all_drivers_is_of_the_sessions_of_the_days_before():
         return population.mix(int(np.datetime64(time, "s").astype(np.int64)))
 
     assert mix("2024-01-01 23:59:59") == [1 / 2, 1 / 2]
-    # Two of B, and one of each type that is always added; a type that is not learned from does not count.
+    # Two sessions of B, plus one added session of each type. A type that is not learned does not count.
     assert mix("2024-01-02 00:00:00") == mix("2024-01-03 23:59:59") == [1 / 4, 3 / 4]
     assert mix("2024-01-04 00:00:00") == mix("2030-01-01 00:00:00") == [2 / 5, 3 / 5]
 
@@ -408,6 +436,14 @@ def test_the_mix_before_1970_is_of_the_days_before_too():
     assert population.mix(0) == [2 / 3, 1 / 3]
 
 
+def starts_of(texts):
+    """Return the starts of sessions as cleaning reads them, NaT for sessions that it leaves out."""
+    tables = raw(*[{"charging_start_time": text} for text in texts])
+    sessions = tables.sessions.astype({"charging_start_time": "str"})
+    frame = clean_history(RawHistory(tables.users, tables.vehicles, sessions)).frame.set_index("session_id")
+    return frame["charging_start_time"].reindex(range(1, len(texts) + 1)).to_numpy()
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(
@@ -417,15 +453,15 @@ def test_the_mix_before_1970_is_of_the_days_before_too():
         max_size=30,
     )
 )
-def test_times_that_are_read_together_are_those_that_are_read_one_by_one(texts):
-    read_together = _wall_times(pd.Series(texts, dtype="str")).to_numpy()
+def test_times_read_together_equal_times_read_one_by_one(texts):
+    read_together = starts_of(texts)
 
     assert read_together.dtype == "datetime64[s]"
     one_by_one = np.array([read_wall_time(text) for text in texts], dtype="datetime64[s]")
     assert read_together.tolist() == one_by_one.tolist()
 
 
-def test_every_day_of_the_calendar_is_read_and_no_other():
+def test_every_day_of_the_calendar_is_read_and_no_impossible_day():
     texts = [
         f"{year}-{month:02}-{day:02} 23:59:59"
         for year in ("0000", "0999", "1900", "2000", "2023", "9999")
@@ -433,7 +469,7 @@ def test_every_day_of_the_calendar_is_read_and_no_other():
         for day in range(33)
     ]
 
-    read_together = _wall_times(pd.Series(texts, dtype="str")).to_numpy()
+    read_together = starts_of(texts)
 
     assert read_together.tolist() == np.array([read_wall_time(text) for text in texts], dtype="datetime64[s]").tolist()
     assert (~np.isnat(read_together)).sum() == 365 * 5 + 1

@@ -5,14 +5,16 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from histories import BEGIN, cleaned
 
 from zap.errors import DamagedModel
+from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES
 from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import mix_of, past_features
-from zap.ml.user_history import PastSession, UserHistory, driver_column
+from zap.ml.user_history import UserHistory, driver_column
 
 NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {
     "charging_start_time": datetime.fromisoformat("2024-03-02T18:30:00")
@@ -23,28 +25,26 @@ NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {
 def frame():
     random = np.random.default_rng(1)
     n = 300
-    return pd.DataFrame(
-        {
-            "user_id": random.choice(["u1", "u2", "u3"], n),
-            "charging_end_time": pd.Series(pd.NaT, index=range(n), dtype="datetime64[s]"),
-            "energy_consumed_kwh": random.uniform(1, 50, n),
-            "charging_duration_hours": random.uniform(0, 9, n),
-            "state_of_charge_start": random.uniform(0, 100, n),
-            "distance_driven_km": random.uniform(0, 500, n),
-            "temperature_c": np.where(random.random(n) < 0.1, np.nan, random.uniform(-20, 40, n)),
-            "battery_capacity_kwh": random.choice([40.0, 64.0], n),
-            "vehicle_age_years": random.uniform(0, 9, n),
-            "user_type": random.choice(["Commuter", "Casual Driver"], n),
-            "vehicle_model": random.choice(["Leaf", "Kona"], n),
-            "charging_start_time": pd.Timestamp("2024-01-01")
-            + pd.to_timedelta(np.sort(random.integers(0, 9999, n)), unit="min"),
-        }
+    return cleaned(
+        n,
+        user_id=random.choice(["u1", "u2", "u3"], n),
+        charging_end_time=pd.NaT,
+        energy_consumed_kwh=random.uniform(1, 50, n),
+        charging_duration_hours=random.uniform(0, 9, n),
+        state_of_charge_start=random.uniform(0, 100, n),
+        distance_driven_km=random.uniform(0, 500, n),
+        temperature_c=np.where(random.random(n) < 0.1, np.nan, random.uniform(-20, 40, n)),
+        battery_capacity_kwh=random.choice([40.0, 64.0], n),
+        vehicle_age_years=random.uniform(0, 9, n),
+        user_type=random.choice(["Commuter", "Casual Driver"], n),
+        vehicle_model=random.choice(["Leaf", "Kona"], n),
+        charging_start_time=BEGIN + pd.to_timedelta(np.sort(random.integers(0, 9999, n)), unit="min"),
     )
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def known(request, frame):
-    """The sessions of 2 or 3 types, and what was known of their drivers."""
+    """Return sessions of 2 or 3 types, and the history columns of their drivers."""
     names = np.array(["A", "B", "C"])[: request.param]
     used = names[(frame["state_of_charge_start"] // (100 / request.param)).astype(int).clip(upper=request.param - 1)]
     sessions = frame.assign(charger_type=used)
@@ -66,7 +66,7 @@ def no_past(model):
 
 
 def history_before(sessions, place, model):
-    """The driver's sessions that started before the one at `place`."""
+    """Return the driver's sessions that started before the session at `place`."""
     mine = sessions["user_id"] == sessions["user_id"].iloc[place]
     earlier = sessions[mine & (sessions["charging_start_time"] < sessions["charging_start_time"].iloc[place])]
     history = no_past(model)
@@ -133,14 +133,14 @@ def test_a_stored_row_is_explained_by_name_and_computed_again_to_the_bit(model, 
     assert told["equal"]
 
 
-def test_another_answer_than_the_row_gives_is_noticed(model, frame):
+def test_a_stored_answer_that_differs_from_the_row_is_noticed(model, frame):
     answer = Predictor(model.fitted(), 1).answer(request_of(frame.iloc[0]), no_past(model))
     other = answer.probabilities | {"A": np.nextafter(answer.probabilities["A"], 2)}
 
     assert not Predictor(model.fitted(), 1).explain(answer.features, other)["equal"]
 
 
-def test_what_is_missing_or_of_another_type_is_told_so(model):
+def test_missing_values_and_unlearned_types_are_explained(model):
     history = no_past(model)
     history.observe(PastSession(0, -1))
     answer = Predictor(model.fitted(), 1).answer(NOTHING, history)

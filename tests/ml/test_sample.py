@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from histories import raw_sample
 
 from zap.errors import InvalidSettings
 from zap.ml import training
-from zap.ml.history import RawHistory, clean_history
+from zap.ml.history import clean_history
 from zap.ml.sample import (
     CLASSES,
     EFFICIENCY,
@@ -21,13 +22,6 @@ from zap.ml.sample import (
 @pytest.fixture(scope="module")
 def sample():
     return sample_history()
-
-
-def raw(sample):
-    """The sample as the database would hold it."""
-    vehicles = sample.vehicles.assign(vehicle_id=range(len(sample.vehicles)))
-    sessions = sample.sessions.merge(vehicles[["user_id", "vehicle_id"]], on="user_id")
-    return RawHistory(sample.users, vehicles, sessions.assign(session_id=range(len(sessions))))
 
 
 def test_the_same_arguments_give_the_same_history():
@@ -47,7 +41,7 @@ def test_another_seed_gives_another_history():
 @pytest.mark.parametrize(
     "arguments", [{"drivers": 0}, {"drivers": 10**9}, {"months": 0}, {"months": 121}, {"seed": -1}]
 )
-def test_sizes_that_cannot_be_made_are_refused_by_name(arguments):
+def test_impossible_sizes_are_refused_by_name(arguments):
     with pytest.raises(InvalidSettings, match=next(iter(arguments))):
         sample_history(**arguments)
 
@@ -68,7 +62,7 @@ def test_it_has_all_types_of_everything(sample):
 
 
 def test_sessions_obey_physics(sample):
-    frame = sample.sessions.merge(sample.vehicles, on=["user_id", "vehicle_model"])
+    frame = sample.sessions
     gained = frame["state_of_charge_end"] - frame["state_of_charge_start"]
 
     assert frame["state_of_charge_start"].between(0, 100).all()
@@ -83,6 +77,14 @@ def test_sessions_obey_physics(sample):
     assert (frame["charging_rate_kw"] <= limits).all()
     lasted = (frame["charging_end_time"] - frame["charging_start_time"]).dt.total_seconds() / 3600
     assert np.allclose(lasted, frame["charging_duration_hours"], atol=1.1 / 3600)
+
+
+def test_each_session_has_the_facts_of_its_driver_and_vehicle(sample):
+    facts = sample.vehicles.merge(sample.users, on="user_id")
+
+    own = sample.sessions[facts.columns].drop_duplicates().sort_values("user_id", ignore_index=True)
+    pd.testing.assert_frame_equal(own, facts)
+    assert clean_history(raw_sample(sample)).dropped.undated == {}
 
 
 def test_a_driver_charges_once_at_a_time(sample):
@@ -112,7 +114,7 @@ def test_few_values_are_missing(sample):
 
 
 def test_types_were_drawn_with_the_stated_probabilities(sample):
-    """Calibration: of the sessions for which the model says about p, a share of about p used the type."""
+    # This is calibration: of the sessions with a probability near p, a share of about p used the type.
     for code, name in enumerate(sample.classes):
         stated, used = sample.probabilities[:, code], sample.sessions["charger_type"] == name
         for low in np.arange(0, 1, 0.2):
@@ -139,7 +141,7 @@ def test_without_the_habit_ten_points_are_out_of_reach(sample):
 
 
 def test_the_model_comes_close_to_what_is_reachable_and_beats_every_baseline(sample, capsys):
-    split = training.split_by_time(clean_history(raw(sample)))
+    split = training.split_by_time(clean_history(raw_sample(sample)))
 
     scores = training.score(split, training.fit(split, n_jobs=1))
 
@@ -152,7 +154,7 @@ def test_the_model_comes_close_to_what_is_reachable_and_beats_every_baseline(sam
         share = f"{scores['accuracy'] / best.accuracy:.1%} and {scores['log_loss'] / best.log_loss:.1%} of it"
         print(f"model                        {scores['accuracy']:.3f}     {scores['log_loss']:.3f}   {share}")
         for name, baseline in scores["baselines"].items():
-            print(f"guessing: {name:24} F1 {baseline['weighted_f1']:.3f}     {baseline['log_loss']:.3f}")
+            print(f"baseline: {name:24} F1 {baseline['weighted_f1']:.3f}     {baseline['log_loss']:.3f}")
     assert 0.97 * best.accuracy <= scores["accuracy"] <= 1.01 * best.accuracy
     assert 0.99 * best.log_loss <= scores["log_loss"] <= 1.05 * best.log_loss
     assert scores["beats_baseline"]

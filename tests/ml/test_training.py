@@ -1,4 +1,4 @@
-"""Split, fit, score and try over rolling windows."""
+"""The split, the fit, the scores, and the rolling windows."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -6,15 +6,17 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from histories import as_history, cleaned, raw_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zap.errors import UnusableHistory
+from zap.formats.training_options import HYPER_PARAMETERS
 from zap.ml import training
-from zap.ml.evaluation import BASELINES
-from zap.ml.fingerprint import trees_sha256
-from zap.ml.history import Dropped, History, RawHistory, clean_history
-from zap.ml.model import ChargerTypeModel, known_categories
+from zap.ml.baselines import BASELINES
+from zap.ml.contract import known_categories
+from zap.ml.history import clean_history
+from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import (
     FEWEST_SESSIONS,
@@ -29,48 +31,33 @@ from zap.ml.training import (
     score_windows,
     split_by_time,
 )
-from zap.ml.training_options import HYPER_PARAMETERS
 from zap.ml.user_history import driver_column, history_columns, type_columns
 
 QUICK = {"n_estimators": 10, "num_leaves": 5}
 
 
 def history(used, users=None):
-    """A cleaned history: a session an hour, of the types that were used."""
+    """Build a cleaned history with one session an hour, of the given types."""
     n = len(used)
     random = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {
-            "user_id": pd.Series([f"u{row % 7}" for row in range(n)] if users is None else users, dtype="str"),
-            "charger_type": pd.Series(used, dtype="str"),
-            "charging_start_time": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n), unit="h"),
-            "charging_end_time": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n) + 2, unit="h"),
-            "energy_consumed_kwh": random.uniform(1, 50, n),
-            "charging_duration_hours": 2.0,
-            "state_of_charge_start": random.uniform(0, 100, n),
-            "distance_driven_km": random.uniform(0, 500, n),
-            "temperature_c": 15.0,
-            "battery_capacity_kwh": 64.0,
-            "vehicle_age_years": 3.0,
-            "user_type": "Commuter",
-            "vehicle_model": "Leaf",
-        }
+    frame = cleaned(
+        n,
+        user_id=[f"u{row % 7}" for row in range(n)] if users is None else users,
+        charger_type=used,
+        energy_consumed_kwh=random.uniform(1, 50, n),
+        state_of_charge_start=random.uniform(0, 100, n),
+        distance_driven_km=random.uniform(0, 500, n),
     )
-    return History(frame, Dropped(), synthetic_sessions=0)
+    return as_history(frame)
 
 
 def alternating(n, types=("A", "B")):
     return history([types[row % len(types)] for row in range(n)])
 
 
-def raw(sample):
-    sessions = sample.sessions.assign(session_id=range(len(sample.sessions)), vehicle_id=None)
-    return RawHistory(sample.users, sample.vehicles.assign(vehicle_id=range(len(sample.vehicles))), sessions)
-
-
 @pytest.fixture(scope="module")
 def split():
-    return split_by_time(clean_history(raw(sample_history(seed=3, drivers=20, months=4))))
+    return split_by_time(clean_history(raw_sample(sample_history(seed=3, drivers=20, months=4))))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +114,7 @@ def test_another_share_can_be_tested_on(share, n_train):
 def test_all_sessions_are_learned_from_unless_a_window_of_history_is_asked_for():
     split = split_by_time(alternating(100))
 
-    assert (split.first, split.n_train, split.n_test) == (0, 90, 10)
+    assert (split.train_start, split.n_train, split.n_test) == (0, 90, 10)
     assert (split.trained, split.tested) == (slice(0, 90), slice(90, 100))
 
 
@@ -146,7 +133,7 @@ def test_a_single_type_is_refused_by_its_name():
         split_by_time(alternating(100, types=("A",)))
 
 
-def test_a_type_that_only_the_last_sessions_have_is_not_enough():
+def test_a_second_type_only_in_the_test_part_is_not_enough():
     with pytest.raises(UnusableHistory, match="'A'"):
         split_by_time(history(["A"] * 95 + ["B"] * 5))
 
@@ -159,18 +146,17 @@ def test_a_type_that_only_the_last_sessions_have_is_scored_as_missed():
     assert split.types == ("A", "B")
     assert scores["classes"] == ["A", "B", "C"]
     assert scores["per_class"]["C"] == {"precision": 0, "recall": 0, "f1": 0, "support": 6}
-    # The driver's later sessions know that something else was used.
+    # The type that was used is part of the past of the driver's later sessions.
     assert split.past[-1, driver_column("last_type", 2)] == -1
     assert split.past[-1, driver_column("sessions", 2)] == 99
     assert split.past[-1, type_columns("share", 2)].sum() == pytest.approx(1)
 
 
-def test_a_user_type_that_only_the_last_sessions_have_can_be_asked_about():
+def test_a_user_type_only_in_the_test_part_is_a_known_category():
     sample = sample_history(seed=3, drivers=12, months=2)
-    tables = raw(sample)
-    tables.sessions.loc[tables.sessions["charging_start_time"].idxmax(), "user_id"] = "late"
-    users = pd.concat([tables.users, pd.DataFrame([{"user_id": "late", "user_type": "Astronaut"}])])
-    split = split_by_time(clean_history(RawHistory(users, tables.vehicles, tables.sessions)))
+    tables = raw_sample(sample)
+    tables.sessions.loc[tables.sessions["charging_start_time"].idxmax(), ["user_id", "user_type"]] = "late", "Astronaut"
+    split = split_by_time(clean_history(tables))
 
     model = fit(split, n_jobs=1)
 
@@ -182,7 +168,7 @@ def test_a_user_type_that_only_the_last_sessions_have_can_be_asked_about():
 
 
 def at(hours):
-    """When so many of the sessions of `history` have started before."""
+    """Return the moment before which this many sessions of `history` have started."""
     return (pd.Timestamp("2024-01-01") + pd.Timedelta(hours=hours)).to_pydatetime()
 
 
@@ -192,7 +178,7 @@ def test_the_window_of_history_begins_with_its_first_moment_and_ends_before_its_
     split = split_by_time(whole, since=at(40), until=at(160))
 
     assert split.frame.equals(whole.frame[:160])
-    assert (split.first, split.n_train, split.n_test) == (40, 108, 12)
+    assert (split.train_start, split.n_train, split.n_test) == (40, 108, 12)
     assert split.train.index.tolist() == list(range(40, 148))
     assert split.test.index.tolist() == list(range(148, 160))
     assert split.train_past.tobytes() == split.past[40:148].tobytes()
@@ -206,7 +192,7 @@ def test_the_window_of_history_begins_with_its_first_moment_and_ends_before_its_
     st.none() | st.integers(0, 91),
     st.sampled_from([0.01, 0.1, 0.25, 0.5]),
 )
-def test_whatever_the_window_its_sessions_are_trained_on_and_then_tested_on(hours, since, until, share):
+def test_any_window_is_split_into_training_and_test_sessions(hours, since, until, share):
     whole = alternating(len(hours))
     whole.frame["charging_start_time"] = [at(hour) for hour in sorted(hours)]
     inside = [since is None or hour >= since for hour in sorted(hours) if until is None or hour < until]
@@ -224,13 +210,13 @@ def test_whatever_the_window_its_sessions_are_trained_on_and_then_tested_on(hour
 
 
 def test_earlier_sessions_stay_in_the_past_of_their_drivers():
-    """What is known of a driver is the same as without the window; its own shares lean on the window's mix."""
+    # The past of a driver does not depend on the window; only the shares are smoothed towards the window's mix.
     whole = history([("A", "B")[row % 3 == 0] for row in range(200)])
 
     windowed, plain = split_by_time(whole, since=at(80)), split_by_time(whole)
 
     assert windowed.past.shape == plain.past.shape
-    # All but the shares, which are smoothed towards the mix.
+    # All columns except the shares, which are smoothed towards the mix.
     own = type_columns("mean_state_of_charge", 2).start
     assert windowed.past[:, own:].tobytes() == plain.past[:, own:].tobytes()
     earlier = windowed.train_past[:, driver_column("sessions", 2)]
@@ -241,21 +227,21 @@ def test_earlier_sessions_stay_in_the_past_of_their_drivers():
 
 
 def test_earlier_sessions_are_not_in_the_mix():
-    """A new driver is told by the sessions of the window: before its first day by nothing."""
+    # The mix for a new driver counts only sessions of the window; before its first day it counts no session.
     used = ["A"] * 96 + ["A", "B", "B"] * 40
     split = split_by_time(history(used, users=[None] * 216), since=at(96))
 
     shares = split.past[:, type_columns("share", 2)]
     assert shares[:120].tolist() == [[0.5, 0.5]] * 120
-    # One session of each type, and those of the window's first day.
+    # One added session of each type, and the sessions of the window's first day.
     assert shares[120].tolist() == [(1 + 8) / (2 + 24), (1 + 16) / (2 + 24)]
-    # The model tells new drivers the same as it learned from.
+    # The model has this mix for new drivers too.
     model = fit(split, QUICK, n_jobs=1)
     assert model.matrix(split.train).tobytes() == model.matrix(split.train, split.train_past).tobytes()
 
 
 def test_earlier_sessions_are_not_trained_on():
-    """The booster counts its rows, and the contract knows nothing of their holes."""
+    # The booster counts its rows, and the contract ignores missing values of earlier sessions.
     whole = alternating(200)
     whole.frame.loc[:79, "temperature_c"] = np.nan
     whole.frame.loc[:79, "vehicle_model"] = "e-Golf"
@@ -269,7 +255,7 @@ def test_earlier_sessions_are_not_trained_on():
     assert probabilities.shape == (108, 2)
     scores = score(split, model)
     assert sum(map(sum, scores["confusion_matrix"])) == split.n_test == 12
-    # What may be asked about are the categories of all that is known.
+    # The known categories are those of the whole history.
     assert model.contract_["categories"]["vehicle_model"] == ["Leaf", "e-Golf"]
 
 
@@ -278,7 +264,7 @@ def test_a_type_of_earlier_sessions_alone_is_not_learned():
 
     assert split.types == ("A", "B")
     assert fit(split, QUICK, n_jobs=1).classes_.tolist() == ["A", "B"]
-    # The driver is known to have used something else.
+    # The past shows that the driver used another type.
     assert split.past[50, driver_column("sessions", 2)] == 50
     assert split.past[50, driver_column("last_type", 2)] == -1
 
@@ -299,7 +285,7 @@ def test_nothing_is_known_of_sessions_after_the_window():
     assert score(split, models[0]) == score(same, models[1])
 
 
-def test_too_few_sessions_in_the_window_are_told_from_too_few_at_all():
+def test_too_few_sessions_in_the_window_have_their_own_message():
     with pytest.raises(UnusableHistory, match="49 usable sessions of 200 lie in the window of history"):
         split_by_time(alternating(200), since=at(151))
     with pytest.raises(UnusableHistory, match="0 usable sessions of 200"):
@@ -309,14 +295,14 @@ def test_too_few_sessions_in_the_window_are_told_from_too_few_at_all():
 
 
 def test_a_single_type_in_the_window_is_refused_by_its_name():
-    with pytest.raises(UnusableHistory, match="54 sessions to train on have only one charger type, 'B'"):
+    with pytest.raises(UnusableHistory, match="54 training sessions have only one charger type, 'B'"):
         split_by_time(history(["A", "B"] * 50 + ["B"] * 60), since=at(100))
 
 
-# What was known of the drivers.
+# The pasts of the drivers.
 
 
-def test_walking_the_pasts_is_told_in_steps(monkeypatch):
+def test_the_progress_of_the_pasts_is_reported(monkeypatch):
     monkeypatch.setattr(training, "_CHUNK", 30)
     told = []
 
@@ -327,7 +313,7 @@ def test_walking_the_pasts_is_told_in_steps(monkeypatch):
     assert split_by_time(alternating(100)).past.tobytes() == split.past.tobytes()
 
 
-def test_sessions_without_a_user_are_each_of_somebody_else():
+def test_each_session_without_a_user_is_a_driver_of_its_own():
     users = ["a", None, "b", None, "a", None]
 
     codes = driver_codes(history(["A", "B"] * 3, users=users).frame)
@@ -337,7 +323,7 @@ def test_sessions_without_a_user_are_each_of_somebody_else():
 
 
 def test_a_driver_has_one_code_in_all_windows():
-    """And nobody else has it: intervals over windows resample drivers."""
+    # No other driver has this code, because intervals over windows resample drivers.
     users = ["a", None, "b", None, "c", "d", None, "e"]
     frame = history(["A", "B"] * 4, users=users).frame
 
@@ -360,25 +346,32 @@ def test_sessions_without_a_user_have_no_past():
     assert scores["by_earlier_sessions"]["0"]["sessions"] == 3
 
 
-def test_intervals_are_of_the_drivers_who_are_tested_on():
-    """Here nine; of those trained on there are more."""
-    users = [f"u{row % (30 if row < 90 else 9)}" for row in range(180)]
-    whole = history([("A", "B")[row % 3 == 0] for row in range(180)], users=users)
+def test_intervals_are_over_the_drivers_of_the_test_part():
+    # Here these are nine drivers; the training part has more drivers.
+    users = [f"u{row % (40 if row < 200 else 9)}" for row in range(360)]
+    whole = history([("A", "B")[row % 3 == 0] for row in range(360)], users=users)
 
-    nine, thirty = (split_by_time(whole, until=end, test_share=0.4) for end in (None, at(100)))
+    nine, forty = (split_by_time(whole, until=end, test_share=0.4) for end in (None, at(200)))
 
-    assert score(nine, fit(nine, QUICK, n_jobs=1))["test_f1_interval"] is None
-    assert score(thirty, fit(thirty, QUICK, n_jobs=1))["test_f1_interval"] is not None
+    scores = [score(one, fit(one, QUICK, n_jobs=1)) for one in (nine, forty)]
+    assert [one["effective_drivers"] for one in scores] == [9, 40]
+    assert scores[0]["test_f1_interval"] is None
+    assert scores[1]["test_f1_interval"] is not None
 
 
-def test_whether_a_driver_uses_several_types_is_told_by_the_whole_history():
-    """The one who changes does so only in the end; the others always use what they use."""
+def test_the_number_of_used_types_is_point_in_time():
+    # The last session has a type that its driver had never used, so it counts as a session of a driver of one
+    # type.
     used = [("A", "B")[row % 2] for row in range(99)] + ["A"]
     split = split_by_time(history(used, users=[f"u{row % 2}" for row in range(100)]))
 
     scores = score(split, fit(split, QUICK, n_jobs=1))
 
-    assert {name: one["sessions"] for name, one in scores["by_types_used"].items()} == {"one": 5, "several": 5}
+    assert {name: some and some["sessions"] for name, some in scores["by_types_used"].items()} == {
+        "none": None,
+        "one": 10,
+        "several": None,
+    }
 
 
 # Fitting.
@@ -390,7 +383,7 @@ def test_any_set_of_types_trains_and_scores(types):
 
     model = fit(split, QUICK, n_jobs=1)
 
-    # Who used what comes by in turn: seven drivers each go through all types in order.
+    # Seven drivers use all types in order.
     assert model.classes_.tolist() == list(types)
     assert score(split, model)["accuracy"] == 1
 
@@ -403,18 +396,18 @@ def test_the_parameters_are_the_defaults_unless_given(split):
 
 
 def test_the_test_part_does_not_matter_to_the_model(split, model):
-    """Neither the types, nor the pasts, nor the values of the last 10 % reach the fit."""
+    # The types, the pasts and the values of the last 10 % do not reach the fit.
     frame = split.frame.copy()
     frame.loc[split.n_train :, "charger_type"] = frame.loc[split.n_train :, "charger_type"].to_numpy()[::-1]
     frame.loc[split.n_train :, "state_of_charge_start"] = 1.0
-    other = split_by_time(History(frame, Dropped(), synthetic_sessions=0))
+    other = split_by_time(as_history(frame))
 
     again = fit(other, QUICK, n_jobs=1)
 
     assert other.train_past.tobytes() == split.train_past.tobytes()
     assert again.booster_.model_to_string() == model.booster_.model_to_string()
     assert again.cold_weight_ == model.cold_weight_
-    nobody = split.frame.head(20)
+    nobody = split.frame.head(20).drop(columns="user_id")
     assert again.predict_proba(nobody).tobytes() == model.predict_proba(nobody).tobytes()
 
 
@@ -422,8 +415,8 @@ def test_the_test_part_does_not_matter_to_the_model(split, model):
 @pytest.mark.parametrize(
     "params", [{}, {"subsample": 0.5}, {"min_child_samples": 1_000_000}, {"min_child_samples": 1, "num_leaves": 60}]
 )
-def test_what_a_fit_says_of_its_rows_is_what_its_model_predicts(types, params):
-    """To the bit: with values missing, with rare vehicles, and for drivers without a past."""
+def test_the_training_probabilities_of_a_fit_equal_its_predictions(types, params):
+    # Both are bit-identical: with missing values, with rare vehicles, and for drivers without a past.
     made = alternating(600, types)
     random = np.random.default_rng(3)
     holes = random.random(600) < 0.2
@@ -441,20 +434,20 @@ def test_what_a_fit_says_of_its_rows_is_what_its_model_predicts(types, params):
     assert probabilities.tobytes() == model.predict_proba(split.train, split.train_past).tobytes()
 
 
-def test_the_trees_are_those_of_a_matrix_that_is_made_anew(split, model):
-    """The matrix is written where the pasts have room for it; the rows of a history do not depend on that."""
+def test_the_trees_equal_those_of_a_new_matrix(split, model):
+    # A fit writes into the empty columns in front of the pasts; the result equals that of a new matrix.
     anew = ChargerTypeModel(**QUICK, n_jobs=2).fit(
         split.train, split.train_types, past=split.train_past, categories=known_categories(split.frame)
     )
 
-    assert trees_sha256(anew.booster_) == trees_sha256(model.booster_)
+    assert anew.scorer_.digest() == model.scorer_.digest()
     assert anew.cold_weight_ == model.cold_weight_
 
 
 @pytest.mark.parametrize("edge", ["minimum", "maximum"])
 @pytest.mark.parametrize("parameter", HYPER_PARAMETERS, ids=lambda parameter: parameter.name)
-def test_whatever_hyper_parameter_may_be_asked_for_can_be_trained_with(parameter, edge):
-    """With as few sessions as there may be."""
+def test_every_allowed_hyper_parameter_can_be_trained_with(parameter, edge):
+    # The history has the fewest allowed sessions.
     split = split_by_time(alternating(FEWEST_SESSIONS), test_share=0.5)
     value = getattr(parameter, edge)
     if edge == "minimum" and parameter.minimum_excluded:
@@ -482,7 +475,7 @@ def test_there_are_five_windows_one_after_the_other(split):
             window.test["session_id"].tolist()
             == split.frame["session_id"].tolist()[window.n_train : window.n_train + window.n_test]
         )
-        # What is known of the drivers is the same, but for the mix of the sessions that the window is not trained on.
+        # The pasts are equal, except for the mix of the sessions that are not in the window's training part.
         counts = driver_column("sessions", len(split.types))
         assert window.past[:, counts:].tobytes() == split.past[: len(window.past), counts:].tobytes()
 
@@ -494,8 +487,8 @@ def test_there_are_five_windows_one_after_the_other(split):
     before=st.sampled_from([0, 20]),
     after=st.sampled_from([0, 20]),
 )
-def test_windows_test_on_as_much_each_and_none_on_the_first_half(n, share, before, after):
-    """At most five, of whatever share and in whatever window of history; those with nothing to test on are left out."""
+def test_windows_have_equal_test_parts_outside_the_first_half(n, share, before, after):
+    # At most five windows exist, for any share and window of history; windows without test sessions are left out.
     whole = alternating(before + n + after)
     split = split_by_time(whole, since=at(before), until=at(before + n), test_share=float(share))
 
@@ -506,7 +499,7 @@ def test_windows_test_on_as_much_each_and_none_on_the_first_half(n, share, befor
     assert [window.n_train for window in windows] == expected
     assert [window.n_train + window.n_test for window in windows] == [*expected[1:], n]
     for window in windows:
-        assert window.first == before
+        assert window.train_start == before
         assert window.train.index.tolist() == list(range(before, before + window.n_train))
         assert window.test.index.tolist() == list(range(before + window.n_train, len(window.frame)))
         mix = mix_of(window.train, window.types)
@@ -542,7 +535,7 @@ def test_a_window_knows_only_the_types_of_its_own_training():
 def test_windows_are_scored_with_models_of_their_own(split, model):
     told = []
 
-    found = score_windows(split, model, lambda *step: told.append(step))
+    found = score_windows(split, model, progress=lambda *step: told.append(step))
 
     assert told == [(done, 5) for done in range(1, 6)]
     assert [one["trained_samples"] for one in found["each"]] == [one.n_train for one in rolling_windows(split)]
@@ -551,7 +544,7 @@ def test_windows_are_scored_with_models_of_their_own(split, model):
     assert last["log_loss"] == score(split, model)["log_loss"]
     window = next(rolling_windows(split))
     assert first["log_loss"] == score(window, fit(window, QUICK, n_jobs=1))["log_loss"]
-    # The last model has seen the sessions that the first is tested on.
+    # The last model has seen the test sessions of the first model.
     assert first["log_loss"] > score(window, model)["log_loss"]
     assert found["test_samples"] == sum(one["test_samples"] for one in found["each"])
 
@@ -562,6 +555,30 @@ def test_windows_with_other_types_are_scored_together():
     found = score_windows(split, fit(split, QUICK, n_jobs=1))
 
     assert found["test_samples"] == 50
-    # In the window before, nobody had ever used C.
-    assert found["each"][2]["log_loss"] > 5
+    # In the window before, no session has the type C.
+    assert found["each"][2]["log_loss"] > 1.5
+    assert found["unseen_type_sessions"] > 0
     assert all(0 <= one["weighted_f1"] <= 1 for one in found["each"])
+
+
+def test_a_search_in_each_window_sees_the_training_part_of_that_window(split, model):
+    # No search is made for the last window, whose model is the trained model.
+    searched = []
+
+    def search(window):
+        searched.append(window.n_train)
+        return {"num_leaves": 4}
+
+    found = score_windows(split, model, split.train["charging_start_time"].iloc[-1], search=search)
+
+    assert searched == [window["trained_samples"] for window in found["each"]][:-1]
+    assert found["judged"]["sessions"] == found["test_samples"]
+    assert found["each"][-1]["log_loss"] == score(split, model)["log_loss"]
+
+
+def test_windows_that_the_search_has_seen_do_not_decide(split, model):
+    found = score_windows(split, model, split.train["charging_start_time"].iloc[-1])
+
+    unseen = split.test["charging_start_time"] > split.train["charging_start_time"].iloc[-1]
+    assert found["judged"]["sessions"] == int(unseen.sum())
+    assert found["judged"]["log_loss"] == pytest.approx(score(split, model)["log_loss"], rel=0.05)

@@ -1,4 +1,4 @@
-"""Trees: LightGBM's C API says what its Booster says, to the bit, in every thread."""
+"""Trees: the results of LightGBM's C API are bit-identical to those of its Booster, in every thread."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ def trained(classes):
 
 @pytest.fixture(scope="module", params=[2, 3, 7])
 def booster(request):
-    """The classes, a booster of theirs, rows with holes, and what the booster says of them."""
+    """Return the number of classes, a booster, rows with missing values, and their probabilities."""
     booster, matrix = trained(request.param)
     found = booster.predict(matrix, num_threads=1)
     return request.param, booster, matrix, np.column_stack([1 - found, found]) if found.ndim == 1 else found
@@ -53,7 +53,7 @@ def test_rows_may_lie_in_any_order_in_memory(booster):
     assert found.tobytes() == expected.tobytes()
 
 
-def test_many_threads_ask_at_once(booster):
+def test_many_threads_score_at_once(booster):
     classes, fitted, matrix, expected = booster
     trees = Trees(fitted.model_to_string(), COLUMNS, classes)
     rows = [row.tobytes() for row in matrix]
@@ -65,7 +65,7 @@ def test_many_threads_ask_at_once(booster):
 
 
 def test_a_row_does_not_wait_for_a_batch():
-    """Nobody has asked for a row before; then all rows are scored, which takes long."""
+    # The first single row is scored while a long batch is being scored.
     fitted, matrix = trained(3)
     trees = Trees(fitted.model_to_string(), COLUMNS, 3)
     many = np.tile(matrix, (2000, 1))
@@ -78,7 +78,7 @@ def test_a_row_does_not_wait_for_a_batch():
 
 
 def test_versions_come_and_go_while_others_answer():
-    """As when a new version is put into production: nothing that is freed is asked."""
+    # This happens when a new version is promoted: no freed booster is used.
     booster, matrix = trained(3)
     text, row = booster.model_to_string(), matrix[0].tobytes()
     expected = booster.predict(matrix[:1], num_threads=1)[0].tolist()
@@ -94,11 +94,11 @@ def test_versions_come_and_go_while_others_answer():
 def test_trees_of_another_shape_are_refused(columns, classes):
     text = trained(3)[0].model_to_string()
 
-    with pytest.raises(DamagedModel, match=r"the trees are of \d (columns|classes), not \d; train again"):
+    with pytest.raises(DamagedModel, match=r"the trees have \d (columns|classes) instead of \d; train again"):
         Trees(text, columns, classes)
 
 
-def test_what_is_no_booster_is_refused():
+def test_a_text_that_is_not_a_booster_is_refused():
     with pytest.raises(DamagedModel, match="LightGBM cannot use the trees: "):
         Trees("no booster", COLUMNS, 3)
 

@@ -1,4 +1,4 @@
-"""UserHistory: what was known of a driver at a moment, and nothing that came later."""
+"""UserHistory: the past of a driver as known at a moment, without later information."""
 
 import math
 import pickle
@@ -10,15 +10,18 @@ from itertools import takewhile
 import numpy as np
 import pandas as pd
 import pytest
+from histories import SESSION, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zap.ml.history import RawHistory, clean_history, past_sessions
+from zap.ml import user_history
+from zap.ml.driver_columns import DRIVER_COLUMNS, HALF_LIFE_DAYS, PRIOR_WEIGHT, DriverColumns, PastSession
+from zap.ml.features import FEATURES, MATRIX_COLUMNS
+from zap.ml.history import clean_history, past_sessions
+from zap.ml.inference import Predictor
+from zap.ml.model import ChargerTypeModel
 from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import (
-    HALF_LIFE_DAYS,
-    PRIOR_WEIGHT,
-    PastSession,
     PopulationHistory,
     UserHistory,
     driver_column,
@@ -34,7 +37,7 @@ EVEN = [0.5, 0.5]
 
 
 def at(text):
-    """Seconds on the wall clock since 1970-01-01."""
+    """Return the seconds on the wall clock since 1970-01-01."""
     return int((datetime.fromisoformat(text) - EPOCH).total_seconds())
 
 
@@ -46,7 +49,7 @@ def remembered(sessions, n_types=2):
 
 
 def known(sessions, moment, mix=EVEN):
-    """The features by their names, of the sessions that are given."""
+    """Return the features by name after the given sessions."""
     types = NAMES[: len(mix)]
     values = remembered(sessions, len(mix)).features(moment, mix)
     return dict(zip(history_columns(types), values, strict=True))
@@ -56,11 +59,11 @@ def to_bits(values):
     return np.array(values, dtype=np.float64).tobytes()
 
 
-# What the features are, told once more as plainly as can be: loops over all that came before.
+# The features in the plainest way: loops over all earlier sessions.
 
 
 def reference(sessions, moment, mix):
-    kinds = range(len(mix))
+    codes = range(len(mix))
     time = EPOCH + timedelta(seconds=moment)
     earlier = [one for one in sessions if one.start < moment]
     ended = sorted((one for one in earlier if one.end is not None and one.end <= moment), key=lambda one: one.end)
@@ -71,7 +74,7 @@ def reference(sessions, moment, mix):
     ]
 
     def counts(some):
-        return [sum(one.kind == kind for one in some) for kind in kinds]
+        return [sum(one.type_code == code for one in some) for code in codes]
 
     def smoothed(weights, prior):
         total = sum(weights) + PRIOR_WEIGHT
@@ -88,26 +91,26 @@ def reference(sessions, moment, mix):
         return max((value for value in values if not math.isnan(value)), default=math.nan)
 
     fading = [
-        sum(0.5 ** ((moment - one.start) / DAY / HALF_LIFE_DAYS) for one in earlier if one.kind == kind)
-        for kind in kinds
+        sum(0.5 ** ((moment - one.start) / DAY / HALF_LIFE_DAYS) for one in earlier if one.type_code == code)
+        for code in codes
     ]
     share = smoothed(counts(earlier), mix)
-    newest_first = [float(one.kind) for one in reversed(earlier)]
+    newest_first = [float(one.type_code) for one in reversed(earlier)]
     hours_ago = [(moment - one.start) / HOUR for one in reversed(earlier)]
     return {
         "share": share,
         "share_time_of_day": smoothed(counts(in_bucket), share),
         "share_day_kind": smoothed(counts(in_day_kind), share),
         "share_recent": smoothed(fading, mix),
-        "mean_state_of_charge": [mean(one.state_of_charge for one in earlier if one.kind == k) for k in kinds],
-        "mean_distance": [mean(one.distance_km for one in earlier if one.kind == k) for k in kinds],
+        "mean_state_of_charge": [mean(one.state_of_charge for one in earlier if one.type_code == k) for k in codes],
+        "mean_distance": [mean(one.distance_km for one in earlier if one.type_code == k) for k in codes],
         "sessions": len(earlier),
-        "sessions_time_of_day": sum(one.kind >= 0 for one in in_bucket),
-        "types_used": len({one.kind for one in earlier} - {-1}),
+        "sessions_time_of_day": sum(one.type_code >= 0 for one in in_bucket),
+        "types_used": len({one.type_code for one in earlier} - {-1}),
         "last_type": (newest_first + [math.nan] * 3)[0],
         "second_last_type": (newest_first + [math.nan] * 3)[1],
         "third_last_type": (newest_first + [math.nan] * 3)[2],
-        "same_type_in_a_row": len(list(takewhile(lambda kind: kind == newest_first[0], newest_first))),
+        "same_type_in_a_row": len(list(takewhile(lambda code: code == newest_first[0], newest_first))),
         "hours_since_last": (hours_ago + [math.nan] * 2)[0],
         "hours_since_second_last": (hours_ago + [math.nan] * 2)[1],
         "days_since_first": hours_ago[-1] / 24 if hours_ago else math.nan,
@@ -121,22 +124,22 @@ def reference(sessions, moment, mix):
     }
 
 
-# Starts on a coarse grid, and a second beside it: ties, midnights, and sessions exactly seven days ago come by often.
+# Starts are on or next to a coarse grid, so that ties, midnights and sessions of exactly seven days ago are frequent.
 moments = st.builds(lambda step, second: step * 6 * HOUR + second, st.integers(-60, 60), st.sampled_from([0, 0, 1, -1]))
 numbers = st.just(math.nan) | st.floats(0, 500)
 
 
 @st.composite
 def pasts(draw, most=20):
-    """How many types there are, sessions in order of start, and a mix."""
+    """Draw a number of types, sessions in order of start, and a mix."""
     n_types = draw(st.integers(2, 6))
     weights = draw(st.lists(st.integers(1, 9), min_size=n_types, max_size=n_types))
     size = draw(st.integers(0, most))
     sessions = draw(
         st.lists(
             st.builds(
-                lambda start, kind, lasted, *values: PastSession(
-                    start, kind, None if lasted is None else start + lasted, *values
+                lambda start, code, lasted, *values: PastSession(
+                    start, code, None if lasted is None else start + lasted, *values
                 ),
                 moments,
                 st.integers(-1, n_types - 1),
@@ -169,7 +172,7 @@ def test_it_works():
 
     assert features["share[A]"] == (1 + 0.5) / 4
     assert features["share[B]"] == (2 + 0.5) / 4
-    # Nothing has started in an evening: the share of all hours.
+    # No session has started in an evening, so the share equals that of all hours.
     assert features["sessions_time_of_day"] == 0
     assert features["share_time_of_day[B]"] == features["share[B]"]
     assert features["share_day_kind[B]"] == (2 + features["share[B]"]) / 4
@@ -183,14 +186,14 @@ def test_it_works():
     assert (features["hours_since_last"], features["hours_since_second_last"]) == (12, 36)
     assert features["days_since_first"] == 2.5
     assert features["sessions_in_7_days"] == 3
-    # The third is still plugged in.
+    # The third session has not ended.
     assert (features["mean_energy"], features["last_energy"], features["largest_energy"]) == (25.0, 30.0, 30.0)
     assert (features["mean_duration"], features["last_duration"], features["largest_power"]) == (1.5, 1.0, 30.0)
 
 
 @settings(deadline=None, max_examples=200)
 @given(pasts(), moments)
-def test_the_features_are_what_loops_over_the_past_find(past, moment):
+def test_the_features_equal_those_of_plain_loops(past, moment):
     sessions, mix = past
     types = NAMES[: len(mix)]
 
@@ -199,7 +202,7 @@ def test_the_features_are_what_loops_over_the_past_find(past, moment):
     expected = {}
     for name, value in reference(sessions, moment, mix).items():
         values = (
-            {f"{name}[{kind}]": one for kind, one in zip(types, value, strict=True)}
+            {f"{name}[{code}]": one for code, one in zip(types, value, strict=True)}
             if isinstance(value, list)
             else {name: value}
         )
@@ -213,25 +216,105 @@ def test_without_a_past_the_shares_are_the_mix_and_all_else_is_missing():
     features = known([], at("2024-01-01 08:00:00"), [0.2, 0.3, 0.5])
 
     for name in ("share", "share_time_of_day", "share_day_kind", "share_recent"):
-        assert [features.pop(f"{name}[{kind}]") for kind in "ABC"] == [0.2, 0.3, 0.5]
+        assert [features.pop(f"{name}[{code}]") for code in "ABC"] == [0.2, 0.3, 0.5]
     counts = ("sessions", "sessions_time_of_day", "types_used", "same_type_in_a_row", "sessions_in_7_days")
     assert [features.pop(name) for name in counts] == [0] * 5
     assert all(math.isnan(value) for value in features.values())
 
 
-# Nothing that comes later.
+# One definition of a column.
+
+
+class LongestPause(DriverColumns):
+    """The longest time between two starts, and for each type the time since its last session, in hours."""
+
+    by_type = ("hours_since_type",)
+    of_driver = ("longest_pause",)
+
+    def __init__(self, n_types):
+        self.last = [math.nan] * n_types
+        self.newest = self.longest = math.nan
+
+    def observe(self, session):
+        pause = (session.start - self.newest) / HOUR
+        self.longest = pause if not pause <= self.longest else self.longest
+        self.newest = session.start
+        if session.type_code >= 0:
+            self.last[session.type_code] = session.start
+
+    def values(self, at, mix):  # noqa: ARG002
+        return [*[(at - last) / HOUR for last in self.last], self.longest]
+
+
+@pytest.fixture
+def with_longest_pause(monkeypatch):
+    """Define the columns in front of the last ones."""
+
+    def forget():
+        user_history.no_past.cache_clear()
+        user_history._without_past.cache_clear()
+
+    monkeypatch.setattr(user_history, "DRIVER_COLUMNS", (*DRIVER_COLUMNS[:-1], LongestPause, DRIVER_COLUMNS[-1]))
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("with_longest_pause")
+def test_a_column_that_is_defined_once_is_known_by_name_in_training_and_in_serving():
+    start = at("2024-03-04 08:00:00")
+    hours, types = [0, 5, 5, 12, 13], ["A", "B", "B", "B", "A"]
+    rows = [row(place, start + hour * HOUR, charger_type=types[place]) for place, hour in enumerate(hours)]
+    past = from_rows([*rows, row(5, start, user_id="new")])
+    columns = history_columns(past.types)
+    names = ["hours_since_type[A]", "hours_since_type[B]", "longest_pause"]
+    place = driver_column("longest_pause", 2)
+
+    assert columns[place - 2 : place + 2] == [*names, "mean_energy"]
+    assert columns[type_columns("hours_since_type", 2)] == names[:2]
+    mine = past.matrix[(past.frame["user_id"] == "u1").to_numpy()]
+    assert mine[-1, place - 2 : place + 1].tolist() == [13, 1, 7]
+    # Before the first session, and for a driver without a past.
+    assert np.isnan(mine[0, place - 2 : place + 1]).all()
+    assert np.isnan(past.matrix[(past.frame["user_id"] == "new").to_numpy(), place]).all()
+
+    frame = past.frame.assign(user_type="Commuter", vehicle_model="Leaf")
+    model = ChargerTypeModel(n_estimators=2, n_jobs=1).fit(frame, frame["charger_type"], past=past.matrix)
+    history = remembered(past_sessions(frame[frame["user_id"] == "u1"].head(4), past.types)).copy()
+    request = {feature.name: None for feature in FEATURES} | {
+        "charging_start_time": EPOCH + timedelta(hours=13, seconds=start)
+    }
+    served = Predictor(model.fitted(), 1).answer(request, history).features
+
+    assert set(names) < set(model.columns_)
+    assert served[8 * len(MATRIX_COLUMNS) :] == mine[-1].tobytes()
+
+
+@pytest.mark.parametrize("columns", DRIVER_COLUMNS)
+@pytest.mark.parametrize("n_types", [1, 3])
+def test_the_values_of_a_column_fit_its_names_and_without_a_past_do_not_depend_on_the_moment(columns, n_types):
+    state, mix = columns(n_types), [1 / n_types] * n_types
+
+    values = [state.values(moment, mix) for moment in (-(10**11), 0, at("2024-03-04 08:00:00"))]
+
+    assert len(values[0]) == n_types * len(columns.by_type) + len(columns.of_driver)
+    assert len({to_bits(one) for one in values}) == 1
+    assert set(columns.type_codes) <= set(columns.of_driver)
+
+
+# Later information.
 
 
 @settings(deadline=None)
 @given(pasts(), pasts(), moments)
 def test_later_sessions_change_nothing(past, other, moment):
-    """Those that start at the moment or after it may be there, be others, or be away."""
+    # Sessions that start at the moment or later may be added, changed or removed.
     sessions, mix = past
     population = PopulationHistory({}, len(mix))
     earlier = before(sessions, moment)
     probe = PastSession(moment, 0)
     later = [one for one in sessions if one.start >= moment]
-    others = [one._replace(kind=min(one.kind, len(mix) - 1)) for one in other[0] if one.start >= moment]
+    others = [one._replace(type_code=min(one.type_code, len(mix) - 1)) for one in other[0] if one.start >= moment]
 
     expected = [to_bits(row) for row in walk([*earlier, probe], population, len(mix))]
 
@@ -242,7 +325,7 @@ def test_later_sessions_change_nothing(past, other, moment):
 
 @settings(deadline=None)
 @given(pasts(), moments, st.integers(1, 10**7))
-def test_what_a_session_that_has_not_ended_brings_does_not_matter(past, moment, later):
+def test_the_energy_of_a_session_that_has_not_ended_does_not_matter(past, moment, later):
     sessions, mix = past
     earlier = before(sessions, moment)
     running = [one.end is None or one.end > moment for one in earlier]
@@ -276,7 +359,7 @@ def test_the_last_energy_is_that_of_the_session_that_ended_last():
 
     assert known([long, short], start + 8 * HOUR)["last_energy"] == 5.0
     assert known([long, short], start + 9 * HOUR)["last_energy"] == 50.0
-    # The same when another session was observed after both had ended.
+    # The result is equal if another session is observed after both have ended.
     assert known([long, short, PastSession(start + DAY, 0)], start + 2 * DAY)["last_energy"] == 50.0
 
 
@@ -291,8 +374,8 @@ def test_the_energy_of_long_ago_counts_too():
 
 
 @pytest.mark.parametrize("still_plugged_in", [1, 19, 20, 21, 50])
-def test_however_many_are_plugged_in_their_ends_do_not_matter_yet(still_plugged_in):
-    """One user_id may stand for a whole fleet. Serving cannot know an end that training will have found."""
+def test_the_ends_of_many_open_sessions_do_not_matter_yet(still_plugged_in):
+    # One user_id may stand for a whole fleet. Serving does not know an end that a later training knows.
     start = at("2024-01-01 08:00:00")
     first = PastSession(start, 0, start + 5 * HOUR, 20.0, 5.0)
     others = [
@@ -309,7 +392,7 @@ def test_however_many_are_plugged_in_their_ends_do_not_matter_yet(still_plugged_
 
 def test_sessions_that_start_together_do_not_see_each_other():
     start = at("2024-01-01 08:00:00")
-    sessions = [PastSession(start - DAY, 0), *(PastSession(start, kind, start, 9.0, 0.0) for kind in (1, 1, 0))]
+    sessions = [PastSession(start - DAY, 0), *(PastSession(start, code, start, 9.0, 0.0) for code in (1, 1, 0))]
     sessions.append(PastSession(start + 1, 0))
 
     rows = list(walk(sessions, PopulationHistory({}, 2), 2))
@@ -320,7 +403,7 @@ def test_sessions_that_start_together_do_not_see_each_other():
 
 @settings(deadline=None)
 @given(pasts())
-def test_walking_is_observing_what_started_strictly_earlier(past):
+def test_walk_equals_observing_the_sessions_that_started_strictly_earlier(past):
     sessions, mix = past
     population = PopulationHistory({0: [3] * len(mix), 2: list(range(len(mix)))}, len(mix))
 
@@ -334,7 +417,7 @@ def test_walking_is_observing_what_started_strictly_earlier(past):
 
 @settings(deadline=None)
 @given(pasts(), st.lists(st.integers(1, 30 * DAY), min_size=1, max_size=4))
-def test_asking_changes_nothing(past, waits):
+def test_features_does_not_change_the_state(past, waits):
     sessions, mix = past
     asked, silent = UserHistory(len(mix)), UserHistory(len(mix))
     end = sessions[-1].start if sessions else 0
@@ -345,7 +428,7 @@ def test_asking_changes_nothing(past, waits):
         for wait in waits:
             asked.features(one.start + wait, mix)
 
-    # Also asked about earlier and later moments in turn.
+    # Earlier and later moments may be asked about in any order.
     for moment in [end + wait for wait in (*waits, *reversed(waits))]:
         assert to_bits(asked.features(moment, mix)) == to_bits(silent.features(moment, mix))
     assert pickle.dumps(asked) == pickle.dumps(silent)
@@ -354,7 +437,7 @@ def test_asking_changes_nothing(past, waits):
 def test_a_session_earlier_than_the_newest_is_refused():
     history = remembered([PastSession(1000, 0)])
 
-    with pytest.raises(ValueError, match="999 comes after one that started at 1000"):
+    with pytest.raises(ValueError, match="999 was observed after one that started at 1000"):
         history.observe(PastSession(999, 0))
 
     assert history.sessions == 1
@@ -366,7 +449,7 @@ def test_a_session_earlier_than_the_newest_is_refused():
 def test_a_moment_that_is_not_after_the_newest_session_is_refused(moment):
     history = remembered([PastSession(1000, 0)])
 
-    with pytest.raises(ValueError, match="started at 1000 is not known"):
+    with pytest.raises(ValueError, match="started at 1000 is observed already"):
         history.features(moment, EVEN)
     assert history.features(1001, EVEN)[driver_column("sessions", 2)] == 1
 
@@ -436,20 +519,20 @@ def test_a_session_of_seven_days_ago_is_the_last_that_counts():
 
 
 @pytest.mark.parametrize("n_types", [2, 3, 6])
-def test_every_column_stands_where_it_is_said_to(n_types):
+def test_the_places_of_the_columns_are_right(n_types):
     types = NAMES[:n_types]
     columns = history_columns(types)
 
     assert len(columns) == len(set(columns)) == len(UserHistory(n_types).features(0, [1 / n_types] * n_types))
     for name in ("share", "share_time_of_day", "share_day_kind", "share_recent", "mean_distance"):
-        assert columns[type_columns(name, n_types)] == [f"{name}[{kind}]" for kind in types]
+        assert columns[type_columns(name, n_types)] == [f"{name}[{code}]" for code in types]
     for name in ("sessions", "types_used", "last_type", "largest_power"):
         assert columns[driver_column(name, n_types)] == name
 
 
 def test_the_state_stays_small():
     def after(sessions):
-        """A driver who plugs in every five minutes, and for 300 days each time."""
+        """Return the history of a driver who plugs in every five minutes, for 300 days each time."""
         starts = range(0, sessions * 300, 300)
         return remembered(
             [PastSession(start, start // 300 % 3, start + 300 * DAY, 7.5, 7200.0, 40.0, 9.0) for start in starts], 3
@@ -485,7 +568,7 @@ def test_the_mix_before_1970_is_by_days_too():
     assert population.mix(0) == [2 / 3, 1 / 3]
 
 
-# From tables to the matrix: input order, other drivers, and what comes later.
+# From tables to the matrix: input order, other drivers, and later rows.
 
 
 @dataclass
@@ -499,14 +582,8 @@ class Past:
 
 
 def from_rows(rows, types=("A", "B")):
-    """What is known of each session of raw rows."""
-    users, vehicles = (
-        pd.DataFrame(columns=["user_id", "user_type"]),
-        pd.DataFrame(columns=["vehicle_id", "user_id", "vehicle_model", "battery_capacity_kwh", "vehicle_age_years"]),
-    )
-    columns = [*ROW, "session_id"]
-    sessions = pd.DataFrame(rows, columns=columns, dtype=object)
-    frame = clean_history(RawHistory(users, vehicles, sessions)).frame
+    """Return the history columns of each session of raw rows."""
+    frame = clean_history(raw(*rows, users=(), vehicles=())).frame
     return Past(frame, past_features(frame, types, mix_of(frame, types)), types)
 
 
@@ -514,18 +591,7 @@ def written(moment):
     return (EPOCH + timedelta(seconds=moment)).isoformat(sep=" ")
 
 
-ROW = {
-    "user_id": "u1",
-    "vehicle_id": None,
-    "charger_type": "A",
-    "charging_start_time": "2024-01-01 08:00:00",
-    "charging_end_time": None,
-    "energy_consumed_kwh": None,
-    "charging_duration_hours": None,
-    "state_of_charge_start": None,
-    "distance_driven_km": None,
-    "temperature_c": None,
-}
+ROW = dict.fromkeys(SESSION) | {"user_id": "u1", "charger_type": "A"}
 
 
 def row(session_id, moment, **values):
@@ -534,7 +600,7 @@ def row(session_id, moment, **values):
 
 @st.composite
 def tables(draw):
-    """Raw rows of a few drivers, of whom some start together."""
+    """Draw raw rows of a few drivers, with some equal starts."""
     drawn = draw(
         st.lists(
             st.fixed_dictionaries(
@@ -572,24 +638,24 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
 
 @settings(deadline=None, max_examples=40)
 @given(tables())
-def test_the_matrix_is_what_fresh_histories_find_row_by_row(rows):
-    """What serving will compute for one request, to the bit."""
+def test_the_matrix_equals_fresh_histories_row_by_row(rows):
+    # These are bit-identical to the features that serving computes for one request.
     past = from_rows(rows)
     starts = past.frame["charging_start_time"].to_numpy(dtype="datetime64[s]").astype(np.int64)
-    kinds = past.frame["charger_type"].map({"A": 0, "B": 1}).fillna(-1)
+    codes = past.frame["charger_type"].map({"A": 0, "B": 1}).fillna(-1)
 
     for place, (user, start) in enumerate(zip(past.frame["user_id"], starts.tolist(), strict=True)):
         mine = (past.frame["user_id"] == user).to_numpy(dtype=bool, na_value=False) & (starts < start)
         fresh = remembered(past_sessions(past.frame[mine], past.types))
-        before_today = Counter(kinds[starts // DAY < start // DAY])
-        mix = [(1 + before_today[kind]) / (2 + before_today[0] + before_today[1]) for kind in range(2)]
+        before_today = Counter(codes[starts // DAY < start // DAY])
+        mix = [(1 + before_today[code]) / (2 + before_today[0] + before_today[1]) for code in range(2)]
         assert to_bits(fresh.features(start, mix)) == past.matrix[place].tobytes()
 
 
 @settings(deadline=None, max_examples=40)
 @given(tables(), tables(), moments)
 def test_later_rows_change_nothing_of_earlier_ones(rows, others, moment):
-    """Later rows may be there, be others or be away; what earlier ones bring at a later end may be away too."""
+    # Later rows may be added, changed or removed, and so may values that earlier rows get at a later end.
     limit = written(moment)
     probes = [row(1000 + number, moment, user_id=user) for number, user in enumerate(("u1", "u2", "new", None))]
     earlier = [one for one in rows if one["charging_start_time"] < limit]
@@ -619,16 +685,16 @@ def test_other_drivers_matter_only_through_the_mix_of_earlier_days():
         past = from_rows([*mine, *(row(10 + number, moment, **today) for number, moment in enumerate(others))])
         return past.matrix[(past.frame["user_id"] == "u1").to_numpy()]
 
-    # Nothing of the same day; two Bs of the day before are known on the next, and it does not matter at what hour.
+    # Sessions of the day do not count. Two Bs of the day before count on the next day, at any hour.
     assert with_others(noon + DAY - 11 * HOUR, noon + DAY)[0].tobytes() == alone[0].tobytes()
     two_yesterday = with_others(noon - HOUR, noon + HOUR)
     assert two_yesterday[0].tobytes() == alone[0].tobytes()
     assert two_yesterday.tobytes() == with_others(noon - 2 * HOUR, noon - 3 * HOUR).tobytes()
     share = type_columns("share", 2)
-    # A and then three Bs or none, one of each type added: 2/3 and 2/5 of A on the second day.
+    # One A, then three Bs or none, plus one added session of each type: A has 2/3 or 2/5 on the second day.
     assert alone[1, share].tolist() == [(1 + 2 / 3) / 2, (1 / 3) / 2]
     assert two_yesterday[1, share].tolist() == [(1 + 2 / 5) / 2, (3 / 5) / 2]
-    # The driver's own figures are the same.
+    # The driver's own columns are equal.
     assert (
         two_yesterday[1, driver_column("sessions", 2) :].tobytes() == alone[1, driver_column("sessions", 2) :].tobytes()
     )

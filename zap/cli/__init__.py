@@ -1,4 +1,4 @@
-"""The command line. Heavy packages are imported by the commands that need them, so that `zap --help` is quick."""
+"""The command line. Each command imports the heavy packages that it needs, so that `zap --help` is quick."""
 
 import click
 
@@ -29,4 +29,4 @@ from zap.cli.training import train, tune
 )
 @click.version_option(__version__, prog_name="zap")
 def main() -> None:
-    """Learn from the charging history which charger type fits a driver's next session."""
+    """Predict which charger type fits a driver's next session. zap learns from the charging history."""

@@ -1,4 +1,4 @@
-"""What all commands have in common: how they fail, print JSON, read settings and get at the database."""
+"""The parts that all commands share: errors, JSON output, settings and the database."""
 
 import json
 import sys
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from zap.settings import Settings
 
-DATABASE = click.option("--database-url", help="Default: ZAP_DATABASE_URL.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Standard output is one JSON document, nothing else.")
+DATABASE = click.option("--database-url", metavar="URL", help="The URL of the database. Default: ZAP_DATABASE_URL.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
 
 
 class Command(click.Command):
-    """A command whose errors are told in a sentence (or as problem details, with --json) and by the exit code."""
+    """A command that reports errors in a sentence (with --json also as problem details) and by its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,11 +30,14 @@ class Command(click.Command):
 
 
 class Group(click.Group):
+    """A group whose commands report errors like `Command`."""
+
     command_class = Command
     group_class = type
 
 
 def read_settings(**overrides: object) -> "Settings":
+    """Return the settings, overridden by the options that are not None, and configure the logs."""
     from zap import settings
     from zap.logs import configure_logs
 
@@ -45,14 +48,22 @@ def read_settings(**overrides: object) -> "Settings":
 
 @contextmanager
 def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | None = None) -> Iterator["Engine"]:
-    """An engine on a database at head: upgraded first, or refused when it is not.
+    """Yield an engine on a database whose schema this code can use.
 
-    With more `patience` (seconds) than usual it waits on SQLite for whoever else writes for long.
+    Args:
+        settings: the database and its options.
+        upgraded: whether to upgrade the database first. Otherwise a database that is behind is refused.
+        patience: how long (seconds) to wait on SQLite for other writers. Default: PATIENCE_SECONDS.
+
+    Raises:
+        DatabaseUnavailable: the database fails inside the block.
+        DatabaseBehind, DatabaseAhead: this code cannot use the schema.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from zap.db.engine import PATIENCE_SECONDS, create_engine
+    from zap.db.engine import create_engine
     from zap.db.schema import check_at_head, upgrade
+    from zap.threads import PATIENCE_SECONDS
 
     if upgraded:
         upgrade(settings.database_url, report=lambda line: click.echo(line, err=True))
@@ -62,8 +73,8 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
         patience=patience or PATIENCE_SECONDS,
     )
     try:
-        if not upgraded:
-            check_at_head(engine)
+        if not upgraded and (known := check_at_head(engine)):
+            click.echo(f"warning: {known}", err=True)
         yield engine
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -73,13 +84,15 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
 
 
 def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
     from msgspec import to_builtins
 
-    # Stamps and wall times are as HTTP has them.
+    # Timestamps and wall times have the same form as over HTTP.
     click.echo(json.dumps(value, ensure_ascii=False, default=to_builtins))
 
 
 def fail(error: ZapError, *, as_json: bool) -> NoReturn:
+    """Print an error, and exit with its exit code."""
     click.echo(f"Error: {error.title}: {error.message}", err=True)
     for one in error.details.get("errors", ()):
         line = f"line {one['line']} " if "line" in one else ""

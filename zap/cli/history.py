@@ -1,47 +1,111 @@
-"""import-history and sample-history: where the history comes from."""
+"""The commands `import-history` and `sample-history`, which add to the history."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
-from zap.progress import Progress, shown_progress
+from zap.progress import Progress
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from zap.flows.history_import import ImportReport
+
 
 @click.command("import-history", cls=Command)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--skip-bad-rows", is_flag=True, help="Import the other rows of a file that has bad ones.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show how the file would be read, and store nothing.")
+@click.option(
+    "--map", "mapping", multiple=True, metavar="THEIRS=OURS",
+    help='The column that a header means, e.g. "Plug In=charging_start_time". Join a date and a time of day with "+".'
+    " An empty name after = ignores the header. Can be repeated.",
+)  # fmt: skip
+@click.option(
+    "--map-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read options of --save-map."
+)
+@click.option(
+    "--save-map", type=click.Path(dir_okay=False, path_type=Path), help="Keep these options for the next file."
+)
+@click.option(
+    "--date-format", metavar="FORMAT",
+    help="day-first or month-first, for dates such as 04/05/2024; or a pattern such as %d.%m.%Y %H:%M.",
+)  # fmt: skip
+@click.option(
+    "--decimal", type=click.Choice(["point", "comma"]), help="The mark before the decimals. Default: as found."
+)
+@click.option("--encoding", help="The encoding of the text, e.g. cp1252. Default: UTF-8, or UTF-16 by its mark.")
+@click.option("--skip-bad-rows", is_flag=True, help="Import the good rows of a file that also has bad rows.")
 @DATABASE
 @JSON
-def import_history_command(file: Path, skip_bad_rows: bool, database_url: str | None, as_json: bool) -> None:
-    """Add the charging sessions in FILE (.csv, .csv.gz, .parquet) to the history; importing twice adds nothing."""
-    settings = read_settings(database_url=database_url)
-    with engine_at_head(settings, upgraded=True) as engine:
-        from zap.history_import import import_history
+def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
+    files: tuple[Path, ...],
+    dry_run: bool,
+    mapping: tuple[str, ...],
+    map_file: Path | None,
+    save_map: Path | None,
+    date_format: str | None,
+    decimal: str | None,
+    encoding: str | None,
+    skip_bad_rows: bool,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Add the charging sessions in FILES to the history: CSV or JSON, also gzipped, or Parquet.
 
-        with shown_progress() as progress:
-            report = import_history(
-                engine,
-                file,
-                wall_time=settings.wall_time,
-                skip_bad_rows=skip_bad_rows,
-                progress=progress,
-            )
-    if as_json:
-        print_json(report.as_dict())
+    Importing a file a second time adds nothing. With --dry-run, zap shows which column is taken for which, how dates
+    and numbers are read, and which rows would be refused.
+    """
+    from zap.formats.history_choices import read_choices, save_choices
+
+    choices = read_choices(map_file, mapping, date_format=date_format, decimal=decimal, encoding=encoding)
+    kept, choices = choices, replace(choices, skip_bad_rows=skip_bad_rows)
+    settings = read_settings(database_url=database_url)
+    reports = []
+    if dry_run:
+        from zap.flows.history_import import import_report, read_file
+
+        for path in files:
+            with shown_progress() as progress:
+                found = read_file(path, wall_time=settings.wall_time, choices=choices, progress=progress)
+            reports.append(import_report(path, found))
+            _show(reports[-1], as_json)
     else:
+        with engine_at_head(settings, upgraded=True) as engine:
+            from zap.flows.history_import import import_history
+
+            for path in files:
+                with shown_progress() as progress:
+                    report = import_history(
+                        engine,
+                        path,
+                        wall_time=settings.wall_time,
+                        choices=choices,
+                        progress=progress,
+                    )
+                reports.append(report)
+                _show(report, as_json)
+    if save_map is not None:
+        save_choices(save_map, kept)
+    if as_json:
+        printed = [report.as_dict() for report in reports]
+        print_json(printed[0] if len(printed) == 1 else printed)
+
+
+def _show(report: "ImportReport", as_json: bool) -> None:
+    """Print a report for people as soon as its file is done."""
+    if not as_json:
         for line in report.lines():
             click.echo(line)
 
 
 @click.command("sample-history", cls=Command)
-@click.option("--seed", type=int, default=42, show_default=True)
-@click.option("--drivers", type=int, default=None, help="How many drivers.")
-@click.option("--months", type=int, default=None, help="How many months of sessions.")
+@click.option("--seed", type=int, default=42, show_default=True, help="The seed of the random numbers.")
+@click.option("--drivers", type=int, default=None, help="The number of drivers.")
+@click.option("--months", type=int, default=None, help="The number of months with sessions.")
 @DATABASE
 @JSON
 def sample_history_command(
@@ -51,7 +115,10 @@ def sample_history_command(
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Add a synthetic history: made up, deterministic, with the best reachable scores known."""
+    """Add a synthetic history, and print the best scores that a model can reach on it.
+
+    Equal options give equal sessions.
+    """
     settings = read_settings(database_url=database_url)
     size = {name: value for name, value in (("drivers", drivers), ("months", months)) if value is not None}
     with engine_at_head(settings, upgraded=True) as engine, shown_progress() as progress:
@@ -64,7 +131,8 @@ def sample_history_command(
 
 
 def add_sample_history(engine: "Engine", progress: Progress, **options: int) -> dict[str, Any]:
-    from zap.db.history_store import upsert_history
+    """Add a synthetic history to the database; return its size and the best possible scores."""
+    from zap.db.history.history_store import upsert_history
     from zap.ml.sample import sample_history
 
     sample = sample_history(**options)

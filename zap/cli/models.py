@@ -1,21 +1,23 @@
-"""models and predictions: which version serves, the way back, and keeping what is stored in hand."""
+"""The commands `models` and `predictions`: versions, promotions, rollbacks, and removing old predictions."""
 
 from typing import Any
 
 import click
 
+from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Group, engine_at_head, fail, print_json, read_settings
 from zap.errors import NotReproduced
-from zap.progress import shown_progress
 
-_WHO = click.option("--who", help="Who does this; kept with the change.")
-_WHY = click.option("--why", help="Why; kept with the change.")
-_LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+_WHO = click.option("--who", help="Who makes the change. The text is stored with the change.")
+_WHY = click.option("--why", help="The reason for the change. The text is stored with the change.")
+_LIMIT = click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most this many rows."
+)
 
 
 @click.group(cls=Group)
 def models() -> None:
-    """Look after the model versions."""
+    """Show, promote, roll back and reproduce model versions."""
 
 
 @models.command("list")
@@ -23,10 +25,10 @@ def models() -> None:
 @DATABASE
 @JSON
 def list_command(limit: int, database_url: str | None, as_json: bool) -> None:
-    """List the newest versions, newest first."""
+    """List the model versions, newest first."""
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.model_registry import list_versions
-        from zap.shown import print_versions
+        from zap.cli.shown import print_versions
+        from zap.db.versions.model_registry import list_versions
 
         versions = list_versions(engine, limit)
         if as_json:
@@ -40,10 +42,10 @@ def list_command(limit: int, database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def show(version: int, database_url: str | None, as_json: bool) -> None:
-    """Show all that is known of a version."""
+    """Show everything that is stored about a version."""
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.model_registry import read_version
-        from zap.shown import print_version
+        from zap.cli.shown import print_version
+        from zap.db.versions.model_registry import read_version
 
         known = read_version(engine, version)
         if as_json:
@@ -59,7 +61,7 @@ def show(version: int, database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def promote(version: int, who: str | None, why: str | None, database_url: str | None, as_json: bool) -> None:
-    """Put a version into production; every server follows within two seconds."""
+    """Put a version into production. Every server serves it within two seconds."""
     _change(database_url, who, why, version, as_json=as_json)
 
 
@@ -69,7 +71,7 @@ def promote(version: int, who: str | None, why: str | None, database_url: str | 
 @DATABASE
 @JSON
 def rollback(who: str | None, why: str | None, database_url: str | None, as_json: bool) -> None:
-    """Put the version back into production that served before the one that serves."""
+    """Put the previous version back into production."""
     _change(database_url, who, why, None, as_json=as_json)
 
 
@@ -78,10 +80,10 @@ def rollback(who: str | None, why: str | None, database_url: str | None, as_json
 @DATABASE
 @JSON
 def history(limit: int, database_url: str | None, as_json: bool) -> None:
-    """Show which version served when, changed by whom and why, newest first."""
+    """Show which version served when, who changed it and why, newest first."""
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.promotions import list_promotions
-        from zap.shown import print_promotions
+        from zap.cli.shown import print_promotions
+        from zap.db.versions.promotions import list_promotions
 
         promotions = list_promotions(engine, limit)
         if as_json:
@@ -95,18 +97,18 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
-    """Train a version again on the same rows and compare the trees; nothing is stored."""
+    """Train a version again on its training sessions, and compare the trees. Nothing is stored."""
     with (
         engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
         shown_progress() as progress,
     ):
-        from zap import reproduction
+        from zap.flows import reproduction
 
         found = reproduction.reproduce(engine, version, progress)
     if as_json:
         print_json(found)
     else:
-        from zap.shown import print_reproduction
+        from zap.cli.shown import print_reproduction
 
         print_reproduction(found)
     if not found["reproduced"]:
@@ -115,23 +117,32 @@ def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
 
 @click.group(cls=Group)
 def predictions() -> None:
-    """Look after the logged predictions."""
+    """Manage the logged predictions."""
 
 
 @predictions.command()
-@click.option("--source", type=click.Choice(["train"]), required=True, help="Answers to requests are never removed.")
 @click.option(
-    "--keep-versions", type=click.IntRange(0, 2**63 - 1), required=True, help="Keep those of the newest versions."
+    "--source", type=click.Choice(["train"]), required=True, help="Only predictions of trainings can be removed."
+)
+@click.option(
+    "--keep-versions",
+    type=click.IntRange(0, 2**63 - 1),
+    required=True,
+    metavar="N",
+    help="Keep the predictions of the N newest versions.",
 )
 @DATABASE
 @JSON
 def prune(source: str, keep_versions: int, database_url: str | None, as_json: bool) -> None:
-    """Remove what the trainings of older versions logged; that of the version in production stays."""
+    """Remove the predictions that trainings of older versions logged.
+
+    zap keeps the predictions of the version in production, and all predictions that answered requests.
+    """
     with (
         engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
         shown_progress() as progress,
     ):
-        from zap.db.train_predictions import remove_train_predictions, versions_to_prune
+        from zap.db.log.training_log import remove_train_predictions, versions_to_prune
 
         versions, removed = versions_to_prune(engine, keep_versions), 0
         for number, version in enumerate(versions, start=1):
@@ -145,20 +156,20 @@ def prune(source: str, keep_versions: int, database_url: str | None, as_json: bo
 
 
 def _change(database_url: str | None, who: str | None, why: str | None, version: int | None, *, as_json: bool) -> None:
-    """Promote a version, or roll back where none is named."""
+    """Promote a version, or roll back if `version` is None."""
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine:
-        from zap.db.model_file import export
-        from zap.db.model_registry import production_version
-        from zap.db.promotions import promote_version, roll_back
-        from zap.ml.promotion_reason import read_reason
+        from zap.db.versions.model_file import export_in_time
+        from zap.db.versions.model_registry import production_version
+        from zap.db.versions.promotions import promote_version, roll_back
+        from zap.formats.promotion_reason import Reason
 
         said = {"who": who, "why": why}
-        reason = read_reason({name: text for name, text in said.items() if text is not None})
+        reason = Reason.read({name: text for name, text in said.items() if text is not None})
         change = roll_back(engine, reason) if version is None else promote_version(engine, version, reason)
         serving = production_version(engine)
         if serving is not None:
-            export(engine, serving, settings.model_file)
+            export_in_time(engine, serving, settings.model_file)
     if as_json:
         print_json({"status": "success", **change._asdict()})
     elif change.changed:
@@ -169,7 +180,7 @@ def _change(database_url: str | None, who: str | None, why: str | None, version:
 
 def _why_not(found: dict[str, Any]) -> str:
     differing = [*found["code_version"], *found["libraries"]]
-    others = f"others are now: {', '.join(differing)}" if differing else "the code and the libraries are the same"
+    others = f"changed since: {', '.join(differing)}" if differing else "the code and the libraries are unchanged"
     if found["changed_months"]:
-        return f"{others}; as this code reads it, the history is another in {', '.join(found['changed_months'])}"
-    return others if differing else f"{others}, and so are the rows"
+        return f"{others}; the history as this code reads it has changed in {', '.join(found['changed_months'])}"
+    return others if differing else "the code, the libraries and the rows are unchanged"

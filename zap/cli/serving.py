@@ -1,83 +1,101 @@
-"""serve, predict and explain-prediction: the model in production at work."""
+"""The commands `serve`, `predict` and `explain-prediction`, which use the model in production."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from zap import __version__
+from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, fail, print_json, read_settings
 from zap.cli.history import add_sample_history
-from zap.errors import DamagedModel, NotReproduced, TrainingRunning, UnusableHistory
-from zap.progress import shown_progress
+from zap.errors import DamagedModel, NotReproduced, TrainingLimited, TrainingRunning, UnusableHistory
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from zap.settings import Settings
 
+# How long (seconds) zap waits for a --bootstrap training that was told to stop. This is longer than the training's own
+# limits for its end.
+_STOP_SECONDS = 6
+
 
 @click.command(cls=Command)
-@click.option("--host", help="Default: ZAP_HOST, else 127.0.0.1.")
-@click.option("--port", type=int, help="Default: ZAP_PORT, else 8000.")
-@click.option("--workers", type=int, help="Server processes. Default: ZAP_WORKERS, else 1.")
-@click.option("--bootstrap", is_flag=True, help="Load the sample history if there is none, train if no model serves.")
+@click.option("--host", help="The address to listen on. Default: ZAP_HOST, else 127.0.0.1.")
+@click.option("--port", type=int, help="The port to listen on. Default: ZAP_PORT, else 8000.")
+@click.option("--workers", type=int, help="The number of server processes. Default: ZAP_WORKERS, else 1.")
+@click.option("--root-path", help="The path under which a proxy shows zap. Default: ZAP_ROOT_PATH, else none.")
+@click.option(
+    "--bootstrap",
+    is_flag=True,
+    help="Add the sample history if the history is empty, and train if no model can serve.",
+)
 @DATABASE
-def serve(host: str | None, port: int | None, workers: int | None, bootstrap: bool, database_url: str | None) -> None:
+def serve(  # noqa: PLR0913, PLR0917 - one for each option
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    root_path: str | None,
+    bootstrap: bool,
+    database_url: str | None,
+) -> None:
     """Upgrade the database and serve predictions over HTTP."""
-    settings = read_settings(host=host, port=port, workers=workers, database_url=database_url)
+    settings = read_settings(host=host, port=port, workers=workers, root_path=root_path, database_url=database_url)
     with engine_at_head(settings, upgraded=True) as engine:
+        from zap.db.schema import check_rights
+
+        check_rights(engine)
         if bootstrap:
             _bootstrap(engine, settings)
     if settings.host not in {"127.0.0.1", "localhost", "::1"} and settings.api_key is None:
         click.echo(
-            f"warning: {settings.host} can be reached from other machines and ZAP_API_KEY is not set:"
-            " whoever can reach it can train and predict",
+            f"warning: other machines can reach {settings.host} and ZAP_API_KEY is not set:"
+            " any client that reaches zap can train and predict; set ZAP_API_KEY, or use --host 127.0.0.1",
             err=True,
         )
-    import uvicorn
+    from zap.server.serving import run_server
 
-    from zap.logs import logging_config
-
-    # The workers are processes of their own and read their settings from the environment.
+    # The server's processes read their settings from the environment.
     os.environ.update(settings.environment())
-    click.echo(f"zap {__version__} on http://{settings.host}:{settings.port}, docs at /docs", err=True)
-    uvicorn.run(
-        "zap.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_config=logging_config(settings),
-        access_log=False,
-        server_header=False,
-        # Nobody asks for the client's address.
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
+    click.echo(
+        f"zap {__version__} on http://{settings.host}:{settings.port}, docs at {settings.root_path}/docs, the manual at"
+        f" {settings.root_path}/manual",
+        err=True,
     )
+    run_server(settings)
 
 
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), default="-")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Predict for each row of FILE into this.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Predict for each row of FILE, and write the rows with their predictions to this file.",
+)
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="With --out: fail checks all rows before it answers the first; skip answers the good ones.",
+    help="With --out: fail predicts nothing if any row has an error; skip predicts for the good rows.",
 )
-@click.option("--force", is_flag=True, help="With --out: replace a file that is there.")
+@click.option("--force", is_flag=True, help="With --out: replace an existing file.")
 @DATABASE
 def predict(file: Path, out: Path | None, on_error: str, force: bool, database_url: str | None) -> None:
-    """Predict for the JSON object in FILE (default: standard input), logged like a request over HTTP.
+    """Predict for one JSON object, or for each row of a file.
 
-    With --out FILE is a table of requests, in .csv, .ndjson, .jsonl or .parquet, and so is what is written: each row
-    with its answer. A thousand rows are committed together.
+    Without --out, FILE (default: standard input) has one JSON object. zap logs it like a request over HTTP, and prints
+    the prediction.
+
+    With --out, FILE is a table of requests (.csv, .ndjson, .jsonl or .parquet). zap writes each row with its prediction
+    to the output file, which may have another of these formats. It commits the rows in groups of 1,000.
     """
     settings = read_settings(database_url=database_url)
     if out is not None:
@@ -90,20 +108,20 @@ def predict(file: Path, out: Path | None, on_error: str, force: bool, database_u
 
 
 def _check_files(file: Path, out: Path, *, force: bool) -> None:
-    from zap.batch_file import file_format
+    from zap.formats.request_files import file_format
 
     if str(file) == "-":
-        raise click.UsageError("--out needs a FILE, whose name says what it is: .csv, .ndjson, .jsonl or .parquet")
+        raise click.UsageError("--out needs a FILE whose name ends in .csv, .ndjson, .jsonl or .parquet")
     file_format(file)
     file_format(out)
     if out.exists() and not force:
-        raise click.UsageError(f"{out} is there already; --force replaces it")
+        raise click.UsageError(f"{out} exists already; --force replaces it")
 
 
 def _predict_file(settings: "Settings", file: Path, out: Path, *, skip: bool) -> None:
     with engine_at_head(settings, upgraded=False) as engine:
-        from zap.db.production import Production
-        from zap.file_prediction import FilePrediction
+        from zap.db.versions.production import Production
+        from zap.flows.file_prediction import FilePrediction
 
         production = Production(engine, settings.model_file)
         production.refresh()
@@ -116,29 +134,22 @@ def _predict_file(settings: "Settings", file: Path, out: Path, *, skip: bool) ->
 
 def _predict_one(settings: "Settings", body: bytes) -> None:
     with engine_at_head(settings, upgraded=False) as engine:
+        import asyncio
+        from contextlib import closing
+
         import msgspec
 
-        from zap.controllers.schemas import PredictReply
-        from zap.db.driver_histories import DriverHistories
-        from zap.db.drivers import driver_facts
-        from zap.db.prediction_log import PredictionLog
-        from zap.db.production import Production
-        from zap.db.tables import utc_now
-        from zap.ml.cells import to_seconds
-        from zap.ml.request import USER_ID, complete_request, parse_request
+        from zap.controllers.prediction_reply import PredictReply
+        from zap.db.history.driver_histories import DriverHistories
+        from zap.db.log.prediction_log import PredictionLog
+        from zap.db.versions.production import Production
+        from zap.flows.prediction import OnePrediction
 
-        received_at = utc_now()
         production = Production(engine, settings.model_file)
         production.refresh()
-        predictor = production.predictor
-        request = parse_request(body, settings.wall_time)
-        facts = driver_facts(engine, request.values)
-        values = complete_request(request, facts, predictor.contract, now=settings.wall_time(received_at))
-        history = DriverHistories(engine).read(
-            request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types
-        )
-        answer = predictor.answer(values, history)
-        logged = PredictionLog(engine).write(request.text, received_at, answer)
+        with closing(PredictionLog(engine)) as log, closing(DriverHistories(engine)) as histories:
+            one = OnePrediction(engine, production, histories, log, settings.wall_time)
+            answer, logged = asyncio.run(one.predict(body))
     print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
 
 
@@ -147,10 +158,13 @@ def _predict_one(settings: "Settings", body: bytes) -> None:
 @DATABASE
 @JSON
 def explain_prediction(prediction_id: int, database_url: str | None, as_json: bool) -> None:
-    """Show the row that was scored for a prediction, and score it again with the version that did."""
+    """Show the features of a prediction, and compute the prediction again.
+
+    zap computes it with the model version that made the prediction.
+    """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.model_registry import load_version, version
-        from zap.db.prediction_log import read_features
+        from zap.db.log.stored_predictions import read_features
+        from zap.db.versions.model_registry import load_version, version
         from zap.ml.inference import Predictor
 
         scored = read_features(engine, prediction_id)
@@ -163,16 +177,16 @@ def explain_prediction(prediction_id: int, database_url: str | None, as_json: bo
     if as_json:
         print_json(explained)
     else:
-        from zap.shown import print_explained
+        from zap.cli.shown import print_explained
 
         print_explained(explained)
     if not explained["equal"]:
-        fail(NotReproduced("another version of a library or another kind of machine may be why"), as_json=False)
+        fail(NotReproduced("a library or the kind of machine may have changed since"), as_json=False)
 
 
 def _bootstrap(engine: "Engine", settings: "Settings") -> None:
-    from zap.db.history_store import has_history
-    from zap.db.model_registry import load_version, production_version
+    from zap.db.history.history_store import has_history
+    from zap.db.versions.model_registry import load_version, production_version
 
     if not has_history(engine):
         with shown_progress() as progress:
@@ -186,23 +200,49 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
         serves = False
     if not serves:
         exit_code = _train_in_child(settings)
-        if exit_code in {TrainingRunning.exit_code, UnusableHistory.exit_code}:
-            click.echo("warning: there is no model yet; serving without one until there is", err=True)
+        if exit_code in {TrainingRunning.exit_code, UnusableHistory.exit_code, TrainingLimited.exit_code}:
+            click.echo("warning: there is no model yet; /predict answers 503 until a training succeeds", err=True)
         elif exit_code:
             sys.exit(exit_code)
 
 
 def _train_in_child(settings: "Settings") -> int:
-    """Train in a process of its own, whose memory is given back before the server starts; its exit code."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "zap", "train", "--no-upgrade"], env={**os.environ, **settings.environment()}
-    )
-    # Who is told to stop passes it on, and waits until the training has cleaned up behind itself.
-    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    """Train in a child process, so that its memory is free before the server starts. Return its exit code.
+
+    On SIGTERM or Ctrl-C this process stops the training, waits until it has cleaned up, and exits without serving.
+    After _STOP_SECONDS it ends the training by force.
+    """
+    told: list[signal.Signals] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        told.append(signal.Signals(number))
+        for child in children:
+            _end(child)
+
+    # If this process was started with an ignored signal, as nohup does, it continues to ignore the signal.
+    heard = [sign for sign in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(sign) is not signal.SIG_IGN]
+    before = {sign: signal.signal(sign, stop) for sign in heard}
     try:
-        return child.wait()
-    except KeyboardInterrupt:
-        # The terminal has told the child too.
-        return child.wait()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "zap", "train", "--no-upgrade"], env=settings.training_environment(os.environ)
+        )
+        children.append(child)
+        if told:
+            _end(child)
+        exit_code = child.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    if told:
+        # Exit even if the training had just finished: a signal that was received must not be lost.
+        sys.exit(exit_code if exit_code > 0 else 128 + told[0])
+    return exit_code
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Tell a training to end, and end it by force if it has not ended in time."""
+    child.terminate()
+    force = threading.Timer(_STOP_SECONDS, child.kill)
+    force.daemon = True
+    force.start()

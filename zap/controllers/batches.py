@@ -1,6 +1,7 @@
-"""POST /predict/batch: many rows as JSON or CSV at once, or as NDJSON in a stream."""
+"""POST /predict/batch: many rows in one JSON or CSV body, or in a stream of NDJSON."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,26 +12,29 @@ import msgspec
 import structlog
 from litestar import Controller, Request, Response, Router, post
 from litestar.datastructures import State
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
-from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Meta, Struct
+from sqlalchemy.exc import SQLAlchemyError
 
-from zap.batch_prediction import Answered, BatchPrediction
+from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.line_stream import NDJSON, Line, LineStream
-from zap.controllers.parameters import media_type
-from zap.controllers.problems import problem_specs
-from zap.controllers.schemas import BatchReply, FieldError, PredictReply, RefusedRow
-from zap.db.prediction_log import Logged
+from zap.controllers.open_batches import batch_of, few_at_once
+from zap.controllers.parameters import media_type, read_body
+from zap.controllers.prediction_reply import PredictReply
+from zap.controllers.problems import FieldError, problem_specs
+from zap.db.log.prediction_log import Logged
 from zap.db.tables import utc_now
-from zap.errors import BatchTooLarge, TooBusy
-from zap.ml.batch import Refusal, Rows, invalid_batch, placed, read_csv, read_json, refusals
+from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBusy
+from zap.flows.prediction import Answered, BatchPrediction
+from zap.formats.request_csv import read_csv
+from zap.formats.request_rows import Refusal, Rows, invalid_batch, placed, read_json, refusals
 from zap.settings import Settings
+from zap.threads import Pool, Turns
 
 JSON, CSV = "application/json", "text/csv"
-# How long a batch waits for those in front of it.
+# How long (seconds) a batch waits for the batches before it.
 _PATIENCE_SECONDS = 30
-
-# A body that is read whole may have ZAP_BATCH_BYTES, and takes some times as much.
-_MOST_OPEN = 16
 
 _Done = TypeVar("_Done")
 
@@ -38,23 +42,24 @@ _encoder = msgspec.json.Encoder()
 log = structlog.get_logger(__name__)
 
 
-def few_at_once(app: ASGIApp) -> ASGIApp:
-    """Around the route: no more requests are open at once than there is memory for; the others are told before a body
-    is read.
-    """
-    is_open = 0
+class RefusedRow(Struct, omit_defaults=True):
+    """A refused row of a batch. It takes the row's place among the predictions."""
 
-    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal is_open
-        if is_open >= _MOST_OPEN:
-            raise TooBusy(f"{_MOST_OPEN} batches are open already")
-        is_open += 1
-        try:
-            await app(scope, receive, send)
-        finally:
-            is_open -= 1
+    errors: Annotated[list[FieldError], Meta(description="every bad field of the row")]
+    line: Annotated[int | None, Meta(description="in NDJSON and CSV: the line of the row; the first line is 1")] = None
 
-    return limited
+
+class BatchReply(Struct):
+    """The predictions of a batch, which were committed before this reply was sent."""
+
+    status: Literal["success"]
+    answered: Annotated[int, Meta(description="how many rows have a prediction")]
+    skipped: Annotated[int, Meta(description="how many rows have errors; always 0 with on_error=fail")]
+    # msgspec encodes a union of two structs but cannot describe it: `docs.py` adds the element type to the document.
+    predictions: Annotated[
+        list[Any],
+        Meta(description="one for each row, in the order of the rows; a skipped row has its errors here"),
+    ]
 
 
 class BatchController(Controller):
@@ -62,18 +67,22 @@ class BatchController(Controller):
 
     def __init__(self, owner: Router) -> None:
         super().__init__(owner)
-        # One batch, or one group of lines, at a time: two would take no less time and twice the memory, and single
-        # requests would wait longer.
-        self._turn = asyncio.Lock()
+        # One batch, or one group of lines, at a time: two at once would not finish sooner, would need twice the memory,
+        # and would delay single requests.
+        busy = f"the batches before this one took longer than {_PATIENCE_SECONDS} seconds; send this batch again later"
+        self._turns = Turns(_PATIENCE_SECONDS, partial(TooBusy, busy))
+        # When the database last failed a batch, on the monotonic clock.
+        self._failed_at = 0.0
 
     @post(
         "/predict/batch",
         status_code=200,
         operation_id="predictBatch",
+        opt=TAKES_ITS_TIME,
         summary="Predict for many sessions at once",
-        # The bodies that are read whole have a limit of their own; NDJSON has none.
+        # JSON and CSV bodies, which are read whole, have their own limit (ZAP_BATCH_BYTES). NDJSON has no limit.
         request_max_body_size=None,
-        responses=problem_specs(400, 401, 413, 415, 422, 503),
+        responses=problem_specs(400, 413, 415, 422, 503),
         middleware=[few_at_once],
     )
     async def predict(
@@ -83,76 +92,71 @@ class BatchController(Controller):
         on_error: Annotated[
             Literal["fail", "skip"],
             QueryParameter(
-                description="JSON and CSV: with fail nothing is answered where a row has an error, with skip the other"
-                " rows are. NDJSON answers a bad line in its place, always."
+                description="JSON and CSV: with fail, one row with an error refuses the whole batch; with skip, the"
+                " other rows are answered. NDJSON always answers a bad line with its errors."
             ),
         ] = "fail",
     ) -> Response[BatchReply]:
-        """Each row means what a body of `/predict` means, and is logged and answered like one.
+        """Predict for each row. A row has the fields of a `/predict` body, and is logged and answered like a request.
 
-        JSON is `{"inputs": [...]}`. CSV has the fields as columns, in any order; an empty cell is null, and a column
-        that is not there is a field that is left out. Both are committed whole before they are answered, in JSON.
-        NDJSON is answered in NDJSON, a line for a line, while it comes: committed in groups of 1,000 lines, each
-        before it is answered. Where that cannot go on, the last line is a problem, whose `line` is the first line that
-        is not answered.
+        JSON is `{"inputs": [...]}`. CSV has the fields as columns, in any order; an empty cell is null, and a missing
+        column is a field that is left out. Both are answered in JSON, after the whole batch is committed.
+        NDJSON is answered in NDJSON, one line for each line, while the body is still being sent. It is committed in
+        groups of 1,000 lines, and each group is answered after its commit. If the stream cannot go on, the last line is
+        a problem, whose `line` is the first line that is not answered.
         """
         received_at = utc_now()
         kind = media_type(request, JSON, CSV, NDJSON)
         settings: Settings = state.settings
         batches = BatchPrediction(state.engine, state.driver_histories, settings.wall_time)
+        batch = batch_of(request.scope)
         if kind == NDJSON:
 
             async def answer(lines: Sequence[Line]) -> bytes:
-                async with self._one_at_a_time():
+                async with batch.answered(group=True), self._turn():
                     return await _answer_lines(batches, lines, state)
 
-            return LineStream(request, answer, state.stopping)
+            return LineStream(request, answer, state.stopping, settings.stream_seconds)
         body = await _read_body(request, settings.batch_bytes)
-        if body is None:
-            return Response(b"", media_type=JSON)  # type: ignore[arg-type] # to nobody
         read = partial(read_json if kind == JSON else read_csv, body, settings.batch_rows)
-        async with self._one_at_a_time():
+        async with batch.answered(group=False), self._turn():
             content = await _answer_rows(batches, read, received_at, state, skip=on_error == "skip")
         return Response(content, media_type=JSON)  # type: ignore[arg-type] # encoded already, off the event loop
 
     @asynccontextmanager
-    async def _one_at_a_time(self) -> AsyncGenerator[None, None]:
-        try:
-            await asyncio.wait_for(self._turn.acquire(), _PATIENCE_SECONDS)
-        except TimeoutError:
-            raise TooBusy("the batches in front of this one take too long") from None
-        try:
-            yield
-        finally:
-            self._turn.release()
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        """Hold a turn. If the database fails a batch, the batches that wait behind it are refused with it.
+
+        Otherwise the waiting batches would take their turns one after the other, and each would wait for the database.
+
+        Raises:
+            DatabaseUnavailable: the database failed a batch while this one waited.
+            TooBusy: the batches before this one took too long.
+        """
+        arrived = time.monotonic()
+        async with self._turns.taken():
+            if self._failed_at > arrived:
+                raise DatabaseUnavailable("the database did not answer an earlier batch; send this batch again later")
+            try:
+                yield
+            except (DatabaseUnavailable, LogUnavailable, SQLAlchemyError):
+                self._failed_at = time.monotonic()
+                raise
 
 
-async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes | None:
-    """The whole body, of which no more is ever held than it may have; None where the client has gone away.
-
-    Raises:
-        BatchTooLarge: it has more bytes.
-    """
-    too_large = BatchTooLarge(f"the body may have {most_bytes:,} bytes (ZAP_BATCH_BYTES); NDJSON has no such limit")
-    if (request.content_length or 0) > most_bytes:
-        raise too_large
-    body = bytearray()
-    while True:
-        message: Any = await request.receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if len(body) > most_bytes:
-            raise too_large
-        if not message.get("more_body", False):
-            return bytes(body)
+async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes:
+    try:
+        return await read_body(request.scope, request.receive, most_bytes)
+    except RequestEntityTooLarge:
+        said = f"the body has more than {most_bytes:,} bytes (ZAP_BATCH_BYTES); send fewer rows, or send NDJSON"
+        raise BatchTooLarge(said) from None
 
 
 async def _answer_rows(
     batches: BatchPrediction, read: Callable[[], Rows], received_at: datetime, state: State, *, skip: bool
 ) -> bytes:
-    """The reply to a whole batch, once all of it is in the database."""
-    # The version that serves when it is its turn.
+    """Return the reply to a whole batch, encoded, after all of its predictions are committed."""
+    # The predictor is read when the batch has its turn, because the version in production may have changed meanwhile.
     predictor = state.production.predictor
 
     def work() -> tuple[Rows, Answered]:
@@ -162,10 +166,10 @@ async def _answer_rows(
             raise invalid_batch(refused, rows.lines)
         return rows, batches.answer(completed, predictor, received_at)
 
-    rows, answered = await _apart(work)
+    rows, answered = await _apart(state, work)
     logged = await state.prediction_log.record_all(answered.to_log)
     _note_refused_rows(state, answered)
-    return await _apart(lambda: _reply(rows, answered, logged))
+    return await _apart(state, lambda: _reply(rows, answered, logged))
 
 
 def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged]) -> bytes:
@@ -179,32 +183,36 @@ def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged]) -> bytes:
 
 
 async def _answer_lines(batches: BatchPrediction, lines: Sequence[Line], state: State) -> bytes:
-    """A line for each line, once all are in the database."""
+    """Return one NDJSON line for each line, after all of their predictions are committed."""
     received_at = utc_now()
-    # Another version may have begun to serve since the group before.
+    # The predictor is read for each group, because the version in production may have changed since the last group.
     predictor = state.production.predictor
-    answered = await _apart(lambda: batches.predict([text for _, text in lines], predictor, received_at))
+    answered = await _apart(state, lambda: batches.predict([text for _, text in lines], predictor, received_at))
     logged = await state.prediction_log.record_all(answered.to_log)
     _note_refused_rows(state, answered)
 
     def refused(place: int, refusal: Refusal) -> RefusedRow:
         return _refused_row(refusal.errors, lines[place][0])
 
-    return await _apart(lambda: _encoder.encode_lines(_predictions(answered, logged, refused)))
+    return await _apart(state, lambda: _encoder.encode_lines(_predictions(answered, logged, refused)))
 
 
-async def _apart(work: Callable[[], _Done]) -> _Done:
-    """Work in a thread. Cancelled in the middle it waits until that is over: only then is it another's turn."""
-    working = asyncio.create_task(asyncio.to_thread(work))
+async def _apart(state: State, work: Callable[[], _Done]) -> _Done:
+    """Call `work` in a thread, and return its result.
+
+    If the request is cancelled, wait until the thread has ended, so that the next batch gets its turn only then.
+    """
+    ended = asyncio.Event()
+    threads: Pool = state.batch_threads
     try:
-        return await asyncio.shield(working)
+        return await threads.to_its_end(work, after=lambda _: ended.set())
     except asyncio.CancelledError:
-        await asyncio.wait([working])
+        await ended.wait()
         raise
 
 
 def _note_refused_rows(state: State, answered: Answered) -> None:
-    """Rows that are refused one by one are counted like refused requests, and leave one line together."""
+    """Count refused rows like refused requests, and write one log line for all of them."""
     n = len(answered.rows) - len(answered.to_log)
     if n:
         state.refused_requests += n

@@ -1,20 +1,31 @@
-"""POST /charging-sessions: what the app reports of sessions, from their start to their end."""
+"""POST /charging-sessions: reports of sessions that start, change and end."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Router, post
 from litestar.datastructures import State
-from litestar.params import RawBody
+from msgspec import Meta, Struct
 
+from zap.controllers.parameters import media_type, read_body
 from zap.controllers.problems import problem_specs
-from zap.controllers.schemas import SessionsReply
-from zap.db.engine import PATIENCE_SECONDS
-from zap.db.session_reports import report_sessions
-from zap.errors import DatabaseUnavailable, UnsupportedMediaType
-from zap.ml.session_report import parse_report
+from zap.db.history.session_reports import ReportedSessions, report_sessions
+from zap.db.tables import utc_now
+from zap.errors import DatabaseUnavailable
+from zap.formats.session_report import Report, parse_report
+from zap.threads import PATIENCE_SECONDS, Turns
+
+# A thousand whole sessions take half a megabyte.
+_LARGEST_BODY = 2 * 1024 * 1024
+
+
+class SessionsReply(Struct):
+    """The number of sessions that a report added or changed; all are committed before this reply is sent."""
+
+    status: Literal["success"]
+    added: Annotated[int, Meta(description="how many sessions were new")]
+    updated: Annotated[int, Meta(description="how many known sessions were changed by the report")]
+    unchanged: Annotated[int, Meta(description="how many known sessions already had all reported values")]
 
 
 class ChargingSessionController(Controller):
@@ -22,41 +33,35 @@ class ChargingSessionController(Controller):
 
     def __init__(self, owner: Router) -> None:
         super().__init__(owner)
-        # The database lets one report in at a time. Those that wait do so here: each in a thread of its own they would
-        # soon keep all threads from whoever else needs one.
-        self._turn = asyncio.Lock()
+        # The database commits one report at a time. Reports wait here, on the event loop: waiting in threads, they
+        # would soon take all threads from other requests.
+        self._turns = Turns(PATIENCE_SECONDS, partial(DatabaseUnavailable, "the reports before this one take too long"))
 
     @post(
         "/charging-sessions",
         status_code=200,
         operation_id="reportChargingSessions",
         summary="Report charging sessions when they start and again when they end",
-        # A thousand whole sessions take half a megabyte.
-        request_max_body_size=2 * 1024 * 1024,
-        responses=problem_specs(400, 401, 413, 415, 422, 503),
+        responses=problem_specs(400, 413, 415, 422, 503),
     )
-    async def report(self, request: Request[Any, Any, State], body: RawBody, state: State) -> SessionsReply:
-        """One session or many: all are committed before this is answered, or none.
+    async def report(self, request: Request[Any, Any, State], state: State) -> SessionsReply:
+        """Store a report of one session or many. All sessions are committed before the reply is sent, or none.
 
-        A session is known by its `session_id`. The first report of it needs `user_id`, `charger_type` and
-        `charging_start_time`; later ones add or correct what they give. What is left out or null erases nothing, and
-        the same report again changes nothing, so that one without an answer can be sent again.
+        A session is identified by its `session_id`. Its first report needs `user_id`, `charger_type` and
+        `charging_start_time`. Later reports add or correct values. A field that is left out or null erases nothing. A
+        report that is sent twice changes nothing the second time, so a client without a reply can send it again.
         """
-        if request.content_type[0] != "application/json":
-            raise UnsupportedMediaType("send the header Content-Type: application/json")
-        report = await asyncio.to_thread(parse_report, body, state.settings.wall_time)
-        async with self._one_at_a_time():
-            reported = await asyncio.to_thread(report_sessions, state.engine, report)
-        state.driver_histories.forget(reported.user_ids)
+        media_type(request, "application/json")
+        body = await read_body(request.scope, request.receive, _LARGEST_BODY)
+        report = await state.threads.run(parse_report, body, state.settings.wall_time)
+        await self._turns.take()
+        # The thread goes on if this request is cancelled, so the next report gets its turn when the thread ends.
+        reported = await state.threads.to_its_end(_write, state, report, after=lambda _: self._turns.give())
         return SessionsReply("success", reported.added, reported.updated, reported.unchanged)
 
-    @asynccontextmanager
-    async def _one_at_a_time(self) -> AsyncGenerator[None, None]:
-        try:
-            await asyncio.wait_for(self._turn.acquire(), PATIENCE_SECONDS)
-        except TimeoutError:
-            raise DatabaseUnavailable("the reports in front of this one take too long") from None
-        try:
-            yield
-        finally:
-            self._turn.release()
+
+def _write(state: State, report: Report) -> ReportedSessions:
+    """Commit a report, and drop its drivers' remembered histories so that the next request reads them again."""
+    reported = report_sessions(state.engine, report, state.settings.wall_time(utc_now()))
+    state.driver_histories.forget(reported.user_ids)
+    return reported

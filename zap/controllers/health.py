@@ -1,43 +1,74 @@
 """GET /health/live and /health/ready."""
 
-import asyncio
+from typing import Annotated, Literal
 
-import structlog
 from litestar import Controller, Response, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
-from sqlalchemy.exc import SQLAlchemyError
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zap import __version__
-from zap.controllers.problems import DOES_NOT_ANSWER
-from zap.controllers.schemas import Live, Ready
-from zap.db.model_file import last_restored
-from zap.db.prediction_log import check_writable
-from zap.db.schema import check_at_head
-from zap.errors import DatabaseUnavailable, ZapError
+from zap.errors import ZapError
+from zap.public import PUBLIC
 
-log = structlog.get_logger(__name__)
+
+class Live(Struct):
+    status: Literal["alive"]
+    version: str
+
+
+class Restored(Struct):
+    """When and why the model file was restored from the database."""
+
+    restored_at: str
+    model_version: int
+    reason: str
+
+
+class Ready(Struct):
+    """Whether this process can answer predictions, and the reason if it cannot."""
+
+    status: Literal["ready", "not ready"]
+    checks: Annotated[dict[str, str], Meta(description="the result of each check: ok, or what is wrong")]
+    model_version: int | None
+    refused_version: Annotated[
+        str | None, Meta(description="the version that should serve but cannot be loaded here, and why")
+    ]
+    model_warning: Annotated[
+        str | None,
+        Meta(description="why a baseline would predict better than the version that serves; null if none would"),
+    ]
+    model_file_restored: Annotated[
+        Restored | None, Meta(description="the newest restoring of the model file; null if it never was restored")
+    ]
+    refused_requests: Annotated[
+        int, Meta(description="how many 4xx replies and refused rows of batches this process has sent since its start")
+    ]
+    database_warning: Annotated[
+        str | UnsetType,
+        Meta(description="a warning about the database although it works; left out if there is no warning"),
+    ] = UNSET
 
 
 class HealthController(Controller):
     path = "/health"
     tags = ("health",)
+    opt = PUBLIC
 
-    @get("/live", operation_id="live", summary="The process answers")
+    @get("/live", operation_id="live", summary="Whether the process answers")
     async def live(self) -> Live:
-        """Touches nothing: neither the database nor the model."""
+        """Answer without looking at the database or the model."""
         return Live("alive", __version__)
 
     @get(
         "/ready",
         operation_id="ready",
-        summary="Predictions can be answered, or what is in the way",
+        summary="Whether predictions can be answered, and the reason if not",
         responses={503: ResponseSpec(Ready, description="Not ready", generate_examples=False)},
     )
     async def ready(self, state: State) -> Response[Ready]:
         checks = {
-            "database": await asyncio.to_thread(_check_database, state),
-            "log": await asyncio.to_thread(_check_log, state),
+            **await state.database_checks.results(),
             "model": _check_model(state),
         }
         ready = all(result == "ok" for result in checks.values())
@@ -48,30 +79,13 @@ class HealthController(Controller):
                 checks,
                 version,
                 state.production.refused,
-                await asyncio.to_thread(last_restored, state.settings.model_file),
+                state.production.warning if version else None,
+                state.production.file_restored,
                 state.refused_requests,
+                state.database_watch.warning or UNSET,
             ),
             status_code=200 if ready else 503,
         )
-
-
-def _check_database(state: State) -> str:
-    try:
-        check_at_head(state.engine)
-    except DatabaseUnavailable as error:
-        log.error("the database does not answer", reason=error.message)
-        return DOES_NOT_ANSWER
-    except ZapError as error:
-        return error.message
-    return "ok"
-
-
-def _check_log(state: State) -> str:
-    try:
-        check_writable(state.engine)
-    except SQLAlchemyError:
-        return "the log cannot be written to"
-    return "ok"
 
 
 def _check_model(state: State) -> str:

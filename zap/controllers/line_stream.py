@@ -1,4 +1,4 @@
-"""NDJSON in both directions at once: lines are read and answered in groups, and answers are sent as they come."""
+"""NDJSON in both directions at once: lines are read and answered in groups while the client still sends."""
 
 import asyncio
 import contextlib
@@ -13,51 +13,70 @@ from litestar import Request, Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from zap.controllers.problems import problem_of
-from zap.errors import LogUnavailable
-from zap.ml.batch import GROUP_BYTES, GROUP_LINES, Lines, Refusal
+from zap.errors import LogUnavailable, TooSlow
+from zap.formats.request_rows import GROUP_BYTES, GROUP_LINES, Lines, Refusal
 
 log = structlog.get_logger(__name__)
 
 NDJSON = "application/x-ndjson"
-# Lines do not wait longer than this (seconds) for others to be committed with.
+# How long (seconds) a line waits for more lines to be committed together with it.
 _WAITING_SECONDS = 1.0
-# Answers that a client has not read yet: beyond this they wait in an unnamed file, not in memory; and beyond this many
-# no more lines are read until the client has read them all.
-_IN_MEMORY = 2**20
+# Limits (bytes) of the answers that clients have not read yet. With more than _IN_MEMORY for one client, they go to an
+# unnamed file. With more than _MOST_UNREAD for one client, or _MOST_UNREAD_OF_ALL for all clients, no more lines are
+# read until the client has read all of its answers.
+_IN_MEMORY = 2**16
 _MOST_UNREAD = 64 * 2**20
-# A client that has answers to read and reads nothing for so long (seconds) is let go.
+_MOST_UNREAD_OF_ALL = 16 * _MOST_UNREAD
+# How long (seconds) a client may send nothing.
+_SILENT_SECONDS = 300.0
+# How long (seconds) a client may read none of its answers before it is disconnected.
 _UNREAD_SECONDS = 60.0
 _PIECE = 2**16
 
-# A line that can be answered or not, with its number.
+# The number of a line, and its text or why it is refused.
 Line = tuple[int, bytes | Refusal]
-# Answers a group of lines, in NDJSON, once all of it is in the database.
+# A function that returns the answers to a group of lines, in NDJSON, after they are committed.
 AnswerLines = Callable[[Sequence[Line]], Awaitable[bytes]]
 
 
 class LineStream(Response[Any]):
-    """A reply of one line for each line of the request, while that still comes."""
+    """Reply with one line for each line of the request, while the request is still being received.
 
-    def __init__(self, request: Request[Any, Any, Any], answer: AnswerLines, stopping: asyncio.Event) -> None:
+    Args:
+        request: the request whose body is read.
+        answer: returns the answers to a group of lines.
+        stopping: is set when the server stops.
+        silence: how long (seconds) the client may send nothing.
+    """
+
+    def __init__(
+        self,
+        request: Request[Any, Any, Any],
+        answer: AnswerLines,
+        stopping: asyncio.Event,
+        silence: float = _SILENT_SECONDS,
+    ) -> None:
         super().__init__(content=b"", media_type=NDJSON)
-        self._conversation = _Conversation(request, answer, stopping)
+        self._conversation = _Conversation(request, answer, stopping, silence)
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]
         return self._conversation
 
 
 class _Conversation:
-    """One request that is answered while it comes.
+    """Answer one request while it is received.
 
-    Reading does not wait for the client to read until very much is unread, so that one that sends all before it reads
-    is answered too. The client's sending waits while a group is answered: no more than that group and one line are in
-    memory.
+    A client that sends everything before it reads is answered too: lines are read on until _MOST_UNREAD bytes of
+    answers are unread. Nothing is read while a group is answered, so at most one group and one line are in memory.
     """
 
-    def __init__(self, request: Request[Any, Any, Any], answer: AnswerLines, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, request: Request[Any, Any, Any], answer: AnswerLines, stopping: asyncio.Event, silence: float
+    ) -> None:
         self._request = request
         self._answer = answer
         self._stopping = stopping
+        self._silence = silence
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         with _Answers() as answers:
@@ -65,7 +84,7 @@ class _Conversation:
             try:
                 line = 1
                 try:
-                    async with contextlib.aclosing(_groups(receive, sending, self._stopping)) as groups:
+                    async with contextlib.aclosing(_groups(receive, sending, self._stopping, self._silence)) as groups:
                         async for group in groups:
                             line = group[0][0]
                             answers.write(await self._answer(group))
@@ -76,7 +95,7 @@ class _Conversation:
                     return
                 except Exception as error:
                     if not answers.any:
-                        # Nothing is sent yet: it becomes an ordinary reply.
+                        # The reply has not begun, so the error can be answered with its own status.
                         raise
                     answers.write(self._problem(error, line))
                 answers.close()
@@ -90,10 +109,10 @@ class _Conversation:
     async def _let_read(
         self, answers: "_Answers", sending: asyncio.Task[None], until: Callable[[], bool] | None = None
     ) -> None:
-        """Wait until the client has read all there is, or until something else or the server's end.
+        """Wait until the client has read all answers, `until` is true, or the server stops.
 
         Raises:
-            _ClientGoneError: it reads nothing.
+            _ClientGoneError: the client reads nothing for _UNREAD_SECONDS.
         """
         sent, since = answers.sent, time.monotonic()
         while not sending.done():
@@ -108,26 +127,27 @@ class _Conversation:
             if answers.sent > sent:
                 sent, since = answers.sent, time.monotonic()
             elif time.monotonic() - since >= _UNREAD_SECONDS:
-                log.warning("a client that does not read its answers is let go", seconds=_UNREAD_SECONDS)
+                log.warning("disconnected a client that does not read its answers", seconds=_UNREAD_SECONDS)
                 raise _ClientGoneError
         await sending
 
     def _problem(self, error: Exception, line: int) -> bytes:
-        """The last line of a stream that could not go on: from this line on nothing is answered."""
+        """Return the last line of a stream that cannot go on. `line` is the first line that is not answered."""
         return msgspec.json.encode(problem_of(self._request, error) | {"line": line}) + b"\n"
 
 
 class _ClientGoneError(Exception):
-    """Nobody is there to answer to."""
+    """The client has disconnected, or does not read."""
 
 
 async def _groups(
-    receive: Receive, sending: asyncio.Task[None], stopping: asyncio.Event
+    receive: Receive, sending: asyncio.Task[None], stopping: asyncio.Event, silence: float
 ) -> AsyncGenerator[list[Line], None]:
-    """The lines of a body, so many together as are committed together.
+    """Yield the lines of a body in groups; each group is committed together.
 
     Raises:
-        LogUnavailable: the server is told to stop.
+        LogUnavailable: the server is stopping.
+        TooSlow: the client sends nothing for `silence` seconds.
     """
     lines = Lines()
     group: list[Line] = []
@@ -137,7 +157,7 @@ async def _groups(
     def patience() -> float:
         return max(0.0, since + _WAITING_SECONDS - time.monotonic()) if group else _WAITING_SECONDS
 
-    async with contextlib.aclosing(_pieces(receive, sending, stopping, patience)) as pieces:
+    async with contextlib.aclosing(_pieces(receive, sending, stopping, patience, silence)) as pieces:
         async for piece in pieces:
             for number, line in lines.feed(piece) if piece is not None else ():
                 since = since if group else time.monotonic()
@@ -155,19 +175,26 @@ async def _groups(
 
 
 async def _pieces(
-    receive: Receive, sending: asyncio.Task[None], stopping: asyncio.Event, patience: Callable[[], float]
+    receive: Receive,
+    sending: asyncio.Task[None],
+    stopping: asyncio.Event,
+    patience: Callable[[], float],
+    silence: float,
 ) -> AsyncGenerator[bytes | None, None]:
-    """The body as it comes; None where it does not come within the patience (seconds)."""
+    """Yield the pieces of a body as they arrive, and None whenever none arrives within `patience()` seconds."""
     reading = asyncio.ensure_future(receive())
+    heard = time.monotonic()
     try:
         while True:
             await asyncio.wait({reading, sending}, timeout=patience(), return_when=asyncio.FIRST_COMPLETED)
             if stopping.is_set():
-                raise LogUnavailable("the server is stopping; send what is not answered again")
+                raise LogUnavailable("the server is stopping; send the lines without an answer again")
             if sending.done():
                 sending.result()
                 raise _ClientGoneError
             if not reading.done():
+                if time.monotonic() - heard >= silence:
+                    raise TooSlow(f"no data arrived for {silence:g} seconds; send the other lines in a new request")
                 yield None
                 continue
             message: Any = reading.result()
@@ -177,12 +204,13 @@ async def _pieces(
             if not message.get("more_body", False):
                 return
             reading = asyncio.ensure_future(receive())
+            heard = time.monotonic()
     finally:
         reading.cancel()
 
 
 async def _send(answers: "_Answers", send: Send) -> None:
-    """Send answers as they come; the reply begins with the first, so that until then it may become another."""
+    """Send answers as they are written. The reply begins with the first answer: until then it can become an error."""
     started = False
     async for piece in answers:
         if not started:
@@ -195,13 +223,16 @@ async def _send(answers: "_Answers", send: Send) -> None:
 
 
 def _start() -> Any:
-    # A proxy that kept the answers together would undo it all.
+    # nginx buffers replies unless it is told not to, and the client would get no answer before the end.
     headers = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
 class _Answers:
-    """Answers on their way to a client who may read slower than they come, or not before all is sent."""
+    """Hold the answers that a client has not read yet, in memory and then in a file."""
+
+    # The bytes that are held for all clients of this process.
+    of_all = 0
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by __exit__
@@ -209,7 +240,7 @@ class _Answers:
         self._changed = asyncio.Event()
         self._closed = False
         self.any = False
-        # How many pieces the client has taken, and whether these were all.
+        # How many pieces have been sent, and whether none is unread.
         self.sent = 0
         self.read_all = asyncio.Event()
 
@@ -217,23 +248,26 @@ class _Answers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        _Answers.of_all -= self._written
         self._file.close()
 
     def write(self, answers: bytes) -> None:
+        """Add answers."""
         self._file.seek(self._written)
         self._file.write(answers)
         self._written += len(answers)
+        _Answers.of_all += len(answers)
         self.any = self.any or bool(answers)
         self.read_all.clear()
         self._changed.set()
 
     @property
     def many(self) -> bool:
-        """Whether those that are kept are as many as may be."""
-        return self._written >= _MOST_UNREAD
+        """Return whether the limit of unread answers is reached, of this client or of all."""
+        return self._written >= _MOST_UNREAD or (self._written > 0 and _Answers.of_all >= _MOST_UNREAD_OF_ALL)
 
     def close(self) -> None:
-        """There will be no more."""
+        """Declare that no more answers will be added."""
         self._closed = True
         self._changed.set()
 
@@ -254,6 +288,7 @@ class _Answers:
             piece = self._file.read(_PIECE)
             self._read += len(piece)
             if self._read == self._written:
+                _Answers.of_all -= self._written
                 self._read = self._written = 0
                 self._file.seek(0)
                 self._file.truncate()

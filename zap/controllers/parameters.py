@@ -1,58 +1,85 @@
-"""What paths, queries and bodies of several routes have in common."""
+"""The parameters and bodies that several routes read."""
 
 from typing import Annotated, Any
 
 from litestar import Request
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
+from litestar.types import Receive, Scope
 
-from zap.errors import NotFound, UnsupportedMediaType
-from zap.ml.json_body import LARGEST_ID
+from zap.errors import ClientLeft, NotFound, UnsupportedMediaType
+from zap.formats.json_body import LARGEST_ID
 
-Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="how many")]
-Before = Annotated[int | None, QueryParameter(name="before", ge=0, le=LARGEST_ID, description="older than this number")]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="the most entries to return")]
+Before = Annotated[
+    int | None, QueryParameter(name="before", ge=1, le=LARGEST_ID, description="return entries with smaller numbers")
+]
 
-# ASCII is a part of it.
+# ASCII text is also UTF-8 text.
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
-def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:
-    """Refuse a body that does not say that it is JSON.
+async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    """Return the whole body of a request. No more than `most_bytes` of it are ever held.
 
     Raises:
-        UnsupportedMediaType: it does not.
+        RequestEntityTooLarge: the body has more bytes than `most_bytes`, or its Content-Length says so.
+        ClientLeft: the connection ended before the whole body was received.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:19]) > most_bytes:
+            raise RequestEntityTooLarge
+    pieces = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientLeft("the connection ended before the whole body was received")
+        piece = message.get("body", b"")
+        if len(pieces) + len(piece) > most_bytes:
+            raise RequestEntityTooLarge
+        if not message.get("more_body", False):
+            return bytes(pieces + piece) if pieces else piece
+        pieces += piece
+
+
+def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:
+    """Refuse a body that is not declared as JSON; an empty body is accepted.
+
+    Raises:
+        UnsupportedMediaType: the Content-Type is not application/json.
     """
     if body.strip() and request.content_type[0] != "application/json":
-        raise UnsupportedMediaType("send no body, or an object with the header Content-Type: application/json")
+        raise UnsupportedMediaType("send no body, or a JSON object with the header Content-Type: application/json")
 
 
 def media_type(request: Request[Any, Any, Any], *kinds: str) -> str:
-    """Which of these the body is in.
+    """Return the media type of the body, which is one of `kinds`.
 
     Raises:
-        UnsupportedMediaType: it is in none of them, or in another encoding than UTF-8.
+        UnsupportedMediaType: the body has another media type, or an encoding other than UTF-8.
     """
     kind, options = request.content_type
     if kind not in kinds:
         *others, last = kinds
         raise UnsupportedMediaType(f"send the header Content-Type: {', '.join(others)}{' or ' * bool(others)}{last}")
     if (charset := options.get("charset", "utf-8")).lower() not in _UTF_8:
-        raise UnsupportedMediaType(f"the body is in {charset[:40]}; send it in UTF-8")
+        raise UnsupportedMediaType(f"the body is encoded in {charset[:40]}; send it in UTF-8")
     return kind
 
 
 def check_number(request: Request[Any, Any, Any], number: int, what: str, ending: str = "") -> None:
-    """Refuse a number in the path that is written otherwise than numbers are, or that no row can have.
+    """Refuse a number in the path that is not written in plain digits, or that no row can have.
 
     Args:
-        request: what was sent.
-        number: as it was read from the path.
-        what: what it is the number of.
-        ending: what comes behind it in the path.
+        request: the request.
+        number: the number as Litestar read it from the path.
+        what: the kind of resource, for the message.
+        ending: the part of the path after the number.
 
     Raises:
-        NotFound: there is nothing there.
+        NotFound: no resource can have this number.
     """
-    # Python's int, by which the path is read, takes 1_0, +10 and the digits of other scripts for 10 too.
+    # Litestar reads the path with Python's int, which also reads 1_0, +10 and digits of other scripts as 10.
     sent = request.scope["path"].rstrip("/").removesuffix(ending).rpartition("/")[2]
     if sent != str(number) or not 0 <= number <= LARGEST_ID:
         raise NotFound(f"there is no {what} {sent[:50]}")

@@ -1,28 +1,63 @@
-"""Errors over HTTP: everything that goes wrong leaves as problem details (RFC 9457)."""
+"""Errors over HTTP: every error is sent as problem details (RFC 9457)."""
 
+import errno
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
+from msgspec import Meta, Struct
 from sqlalchemy.exc import SQLAlchemyError
 
-from zap.controllers.schemas import Problem
-from zap.errors import DatabaseUnavailable, ZapError
-from zap.ml.json_body import pointer
+from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, NoRight, UnsupportedEncoding, ZapError
+from zap.flows.training_report import Dropped, LeftOutTypes
+from zap.formats.json_body import pointer
+from zap.public import public_path
 
 log = structlog.get_logger(__name__)
 
+# The name of the field of a problem that has the path of the training run that is already running.
+TRAINING_RUN = "training_run"
+# Messages of libraries are cut, because they may quote all that a client sent.
+_LONGEST_DETAIL = 200
+# PostgreSQL's error code for a missing right.
+_INSUFFICIENT_PRIVILEGE = "42501"
 MEDIA_TYPE = "application/problem+json"
-DOES_NOT_ANSWER = "the database does not answer; the log says why"
 UNAVAILABLE = DatabaseUnavailable("").problem()["type"]
 
 
+class FieldError(Struct, omit_defaults=True):
+    pointer: Annotated[str, Meta(description="JSON pointer to the field", examples=["#/temperature_c"])]
+    detail: str
+    line: Annotated[
+        int | None, Meta(description="in CSV: the line on which the row begins; the column names are on line 1")
+    ] = None
+
+
+class Problem(Struct, omit_defaults=True):
+    """Problem details (RFC 9457)."""
+
+    type: Annotated[str, Meta(examples=["urn:zap:problem:invalid-request"])]
+    title: str
+    status: int
+    detail: str
+    request_id: Annotated[str, Meta(description="the same id is in the log")]
+    errors: Annotated[list[FieldError] | None, Meta(description="every bad field of the request")] = None
+    training_run: Annotated[
+        str | None,
+        Meta(description="the path of the training run that is already running", examples=["/training-runs/7"]),
+    ] = None
+    run_id: Annotated[int | None, Meta(description="the number of the training run that is already running")] = None
+    dropped: Annotated[Dropped | None, Meta(description="of a history with too few usable sessions")] = None
+    left_out_types: Annotated[LeftOutTypes | None, Meta(description="of a history with too few usable sessions")] = None
+    line: Annotated[int | None, Meta(description="of NDJSON: the first line that is not answered")] = None
+
+
 def problem_specs(*statuses: int) -> dict[int, ResponseSpec]:
-    """For a handler's `responses`: the errors that it may answer with, as the OpenAPI document shows them."""
+    """Return a handler's `responses` for the OpenAPI document: the errors that it may answer with."""
     return {
         status: ResponseSpec(
             Problem, description=HTTPStatus(status).phrase, media_type=MEDIA_TYPE, generate_examples=False
@@ -32,7 +67,7 @@ def problem_specs(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def problem_of(request: Request[Any, Any, Any], error: Exception) -> dict[str, Any]:
-    """The problem details of an error, for a reply that has begun already; the log has it as for any other."""
+    """Return the problem details of an error for a reply that has already begun, and log the error."""
     if isinstance(error, ZapError):
         return _zap_error(request, error).content
     if isinstance(error, SQLAlchemyError):
@@ -45,9 +80,13 @@ def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dic
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", problem=problem["type"], reason=error.message, exc_info=error.__cause__)
     if problem["type"] == UNAVAILABLE:
-        # The reason names addresses and files: it is for the log.
+        # The reason names addresses and files, so only the log contains it.
         problem["detail"] = DOES_NOT_ANSWER
-    headers = {"Retry-After": "1"} if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = dict(_HEADERS.get(error.status_code, ()))
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = "identity"
+    if run := problem.get(TRAINING_RUN):
+        problem[TRAINING_RUN] = headers["Location"] = public_path(request.scope, run)
     return _problem(request, problem, headers)
 
 
@@ -59,17 +98,34 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
         "type": "about:blank",
         "title": status.phrase,
         "status": status,
-        "detail": _DETAILS.get(status, error.detail),
+        "detail": (
+            _DETAILS[status].format(docs=public_path(request.scope, "/docs")) if status in _DETAILS else error.detail
+        )[:_LONGEST_DETAIL],
     }
     if extra := error.extra if isinstance(error.extra, list) else None:
-        details["errors"] = [{"pointer": pointer(one.get("key", "")), "detail": one["message"]} for one in extra]
+        details["errors"] = [
+            {"pointer": pointer(one.get("key", "")), "detail": one["message"][:_LONGEST_DETAIL]} for one in extra
+        ]
     return _problem(request, details, dict(error.headers or {}))
 
 
 def _database_error(request: Request[Any, Any, Any], error: SQLAlchemyError) -> Response[dict[str, Any]]:
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+        # Not DatabaseUnavailable, which would tell the client to try again.
+        refused = NoRight("zap's database role lacks the right to do this; the log says which right")
+        refused.__cause__ = error
+        log.error("the database role lacks a right", reason=str(error.__cause__))
+        return _zap_error(request, refused)
     unavailable = DatabaseUnavailable(type(error).__name__)
     unavailable.__cause__ = error
     return _zap_error(request, unavailable)
+
+
+def unreadable_file(request: Request[Any, Any, Any], error: InternalServerException) -> Response[dict[str, Any]]:
+    """Return the problem of a file that Litestar could not read: 404 if the file's name is too long, otherwise 500."""
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENAMETOOLONG:
+        return _http_exception(request, NotFoundException())
+    return _unexpected(request, error)
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -78,7 +134,7 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[d
         "type": "about:blank",
         "title": "Internal Server Error",
         "status": HTTPStatus.INTERNAL_SERVER_ERROR,
-        "detail": "zap could not answer; the log says why under this request_id",
+        "detail": "zap could not answer because of an unexpected error; the log has it under this request_id",
     }
     return _problem(request, details, {})
 
@@ -90,9 +146,14 @@ def _problem(
     return Response(content, status_code=details["status"], media_type=MEDIA_TYPE, headers=headers)
 
 
+# Reply headers by status, from which a client's program knows what to do.
+_HEADERS: dict[int, dict[str, str]] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'ApiKey realm="zap"'},
+}
 _DETAILS = {
-    HTTPStatus.NOT_FOUND: "there is nothing here; /docs lists what there is",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take that method; /docs lists what there is",
+    HTTPStatus.NOT_FOUND: "there is no resource at this path; {docs} lists the routes",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not accept this method; {docs} lists the routes",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this route accepts",
 }
 

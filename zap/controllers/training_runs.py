@@ -1,28 +1,63 @@
-"""/training-runs: what trainings are doing, how they went, and how one is ended."""
+"""/training-runs: list, follow and cancel training runs."""
 
-import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get
 from litestar.datastructures import State
 from litestar.params import FromPath
 from litestar.response import ServerSentEvent, ServerSentEventMessage
-from sqlalchemy import Engine
+from msgspec import Meta, Struct
 
 from zap.controllers.parameters import Before, Limit, check_number
 from zap.controllers.problems import problem_specs
-from zap.controllers.schemas import RunDetail, Runs, RunSummary
-from zap.db.training_runs import cancel_run, events_after, list_runs, read_run
+from zap.db.runs.training_runs import cancel_run, list_runs, read_run
 from zap.errors import InvalidRequest
-from zap.ml.json_body import LARGEST_ID
+from zap.formats.json_body import LARGEST_ID
+from zap.server.run_news import RunNews
 
-# The last event, by its name and its id.
+# The name and the id of the last event of a run.
 _END = "end"
-# How often the database is asked for news, and how often a silent stream says that it is still there.
-_ASK_SECONDS = 0.5
-_PING_SECONDS = 15.0
+
+
+class RunProgress(Struct, omit_defaults=True):
+    """The progress of a training run."""
+
+    phase: str
+    done: int
+    total: int
+    log_loss: Annotated[
+        float | None, Meta(description="while boosting: the mean log loss on the training rows so far")
+    ] = None
+
+
+class RunSummary(Struct):
+    """A training run in a list."""
+
+    run_id: int
+    kind: Annotated[Literal["train", "tune"], Meta(description="tune: only a search for hyper-parameters")]
+    status: Literal["running", "finished", "failed", "cancelled"]
+    started_at: datetime
+    heartbeat_at: Annotated[datetime | None, Meta(description="when its process last reported")]
+    finished_at: datetime | None
+    options: Annotated[dict[str, Any] | None, Meta(description="the options of the request or the command")]
+
+
+class Runs(Struct):
+    training_runs: Annotated[list[RunSummary], Meta(description="newest first")]
+
+
+class RunDetail(RunSummary, kw_only=True):
+    """A training run, with its progress or its result."""
+
+    progress: RunProgress | None
+    report: Annotated[
+        dict[str, Any] | None,
+        Meta(description="if the run finished: the reply of /train-model; if it failed: the problem"),
+    ]
 
 
 class TrainingRunController(Controller):
@@ -31,18 +66,18 @@ class TrainingRunController(Controller):
 
     @get("/", operation_id="listTrainingRuns", summary="The newest training runs", responses=problem_specs(400, 503))
     async def list(self, state: State, limit: Limit = 20, before: Before = None) -> Runs:
-        rows = await asyncio.to_thread(list_runs, state.engine, limit, before)
+        rows = await state.threads.run(list_runs, state.engine, limit, before)
         return Runs([RunSummary(**row) for row in rows])
 
     @get(
         "/{run_id:int}",
         operation_id="getTrainingRun",
-        summary="A training run: how far it has come, or what came of it",
+        summary="A training run with its progress or its result",
         responses=problem_specs(404, 503),
     )
     async def read(self, request: Request[Any, Any, State], run_id: FromPath[int], state: State) -> RunDetail:
         check_number(request, run_id, "training run")
-        return RunDetail(**await asyncio.to_thread(read_run, state.engine, run_id))
+        return RunDetail(**await state.threads.run(read_run, state.engine, run_id))
 
     @get(
         "/{run_id:int}/events",
@@ -54,68 +89,54 @@ class TrainingRunController(Controller):
     async def follow(
         self, request: Request[Any, Any, State], run_id: FromPath[int], state: State
     ) -> ServerSentEvent | Response[None]:
-        """Each event `progress` is a phase, how far it has come, and while boosting the log loss on the training rows.
+        """Send the events of a training run.
 
-        The last event is `end`, with the status of the run. Who was cut off goes on with `Last-Event-ID`, as browsers
-        do by themselves; after the end the answer is 204, nothing more.
+        An event `progress` has the phase, its progress, and while boosting the log loss on the training rows. The last
+        event is `end`, with the status of the run. A client that was disconnected continues with `Last-Event-ID`, as
+        browsers do by themselves. After `end` the reply to such a request is 204.
         """
         check_number(request, run_id, "training run", ending="/events")
         last = _last_event(request)
-        await asyncio.to_thread(read_run, state.engine, run_id)
+        await state.threads.run(read_run, state.engine, run_id)
         if last is None:
-            # There is nothing more: a browser would ask again for ever.
+            # 204 ends the stream: with any other reply a browser would connect again for ever.
             return Response(None, status_code=204)
-        return ServerSentEvent(_events(state, run_id, last))
+        return ServerSentEvent(_events(state.run_news, run_id, last))
 
     @delete(
         "/{run_id:int}",
         status_code=200,
         operation_id="cancelTrainingRun",
         summary="Cancel a training run",
-        responses=problem_specs(401, 404, 409, 503),
+        responses=problem_specs(404, 409, 503),
     )
     async def cancel(self, request: Request[Any, Any, State], run_id: FromPath[int], state: State) -> RunDetail:
-        """It can change nothing any more when this is answered; its process ends within two seconds.
+        """Cancel a training run. When this replies, the run can change nothing more.
 
-        The version in production stays as it is, and what the run has logged is removed.
+        Its process ends within two seconds. The version in production is unchanged, and the predictions that the run
+        has logged are removed.
         """
         check_number(request, run_id, "training run")
-        await asyncio.to_thread(cancel_run, state.engine, run_id)
-        return RunDetail(**await asyncio.to_thread(read_run, state.engine, run_id))
+        await state.threads.run(cancel_run, state.engine, run_id)
+        return RunDetail(**await state.threads.run(read_run, state.engine, run_id))
 
 
 def _last_event(request: Request[Any, Any, State]) -> int | None:
-    """The event after which the client goes on; None after the last."""
+    """Return the id of the last event that the client received, 0 for none; None after the event `end`."""
     sent = request.headers.get("Last-Event-ID", "0")
     if sent == _END:
         return None
     if not (sent.isascii() and sent.isdigit() and int(sent[:19]) <= LARGEST_ID and len(sent) <= 19):
-        raise InvalidRequest([{"pointer": "#", "detail": "the header Last-Event-ID must be the id of an event"}])
+        raise InvalidRequest([{"pointer": "#", "detail": "the header Last-Event-ID must be the number of an event"}])
     return int(sent)
 
 
-def _news(engine: Engine, run_id: int, last: int) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
-    # In this order: whatever was told before the end is sent before the end is.
-    return read_run(engine, run_id), events_after(engine, run_id, last)
-
-
-async def _events(state: State, run_id: int, last: int) -> AsyncGenerator[ServerSentEventMessage, None]:
-    stopping: asyncio.Event = state.stopping
-    silent = 0.0
-    while not stopping.is_set():
-        run, told = await asyncio.to_thread(_news, state.engine, run_id, last)
-        for event_id, data in told:
-            yield ServerSentEventMessage(event="progress", id=str(event_id), data=json.dumps(data))
-            last, silent = event_id, 0.0
-        if run["status"] != "running":
-            version = (run["report"] or {}).get("model_version")
-            end = {"status": run["status"], "model_version": version}
-            yield ServerSentEventMessage(event=_END, id=_END, data=json.dumps(end))
-            return
-        if silent >= _PING_SECONDS:
-            yield ServerSentEventMessage(comment="still running")
-            silent = 0.0
-        try:
-            await asyncio.wait_for(stopping.wait(), _ASK_SECONDS)
-        except TimeoutError:
-            silent += _ASK_SECONDS
+async def _events(news: RunNews, run_id: int, last: int) -> AsyncGenerator[ServerSentEventMessage, None]:
+    async with contextlib.aclosing(news.follow(run_id, last)) as following:
+        async for new in following:
+            for event_id, data in new.events:
+                yield ServerSentEventMessage(event="progress", id=str(event_id), data=json.dumps(data))
+            if new.end:
+                yield ServerSentEventMessage(event=_END, id=_END, data=json.dumps(new.end))
+            elif not new.events:
+                yield ServerSentEventMessage(comment="still running")

@@ -1,7 +1,8 @@
-"""The engine, its transactions, its clock, and locks of processes."""
+"""The engine, its transactions, the database's clock, and locks between processes."""
 
 import math
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,40 +18,74 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
-# How long a transaction waits for whoever else writes.
-PATIENCE_SECONDS = 5
-# How often it looks whether they still do, on SQLite.
-_LOOK_AGAIN_SECONDS = 0.0001
-# For how long the lock is free between two transactions in the background: for somebody who looks again to find it so.
+from zap.db.bounds import Bounds
+from zap.db.database_file import DatabaseFile
+from zap.db.turn import WriterTurn, pauses
+from zap.errors import DatabaseReplaced
+from zap.threads import PATIENCE_SECONDS
+
+# How long one answer of PostgreSQL may take if requests wait for it: longer than the limits that the server enforces.
+_ANSWER_SECONDS = PATIENCE_SECONDS + 2
+# How long the lock is free between two background transactions: long enough for a waiting writer to find it free.
 _GAP_SECONDS = 0.0006
-# The name under which a driver's connection to SQLite carries its own patience.
-_PATIENCE = "patience"
+# SQLite cuts the WAL file to this size when it starts a new WAL.
+WAL_BYTES = 64 * 2**20
+# The keys under which a connection stores its patience, and an engine its bounds, file and turn.
+_PATIENCE, _BOUNDS, _FILE, _TURN = "patience", "zap_bounds", "zap_file", "zap_turn"
 
 
-def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float = PATIENCE_SECONDS) -> Engine:
-    """An engine on `url`. It connects on first use and creates no file before that.
+def create_engine(
+    url: str, *, sqlite_synchronous: str = "FULL", patience: float = PATIENCE_SECONDS, serves: bool = False
+) -> Engine:
+    """Return an engine on `url`. It connects on first use and creates no file before that.
 
-    On SQLite: WAL, foreign keys enforced, `patience` seconds for another writer, and transactions that begin
-    when SQLAlchemy says so (`BEGIN`, or `BEGIN IMMEDIATE` inside `write_transaction`), so that DDL rolls back too.
-    On PostgreSQL five seconds for a lock and for a server that does not answer; options in the URL go first.
+    On SQLite the engine uses WAL, enforces foreign keys, and waits `patience` seconds for another writer. Transactions
+    begin when SQLAlchemy begins them (`BEGIN`, or `BEGIN IMMEDIATE` inside `write_transaction`), so that DDL is rolled
+    back too. After the file was removed or replaced, it is neither read nor written.
+    On PostgreSQL the engine waits `patience` seconds for a lock, for a connection, and for the acknowledgement of sent
+    bytes. Options in the URL override this.
+
+    Args:
+        url: of the database.
+        sqlite_synchronous: SQLite's PRAGMA synchronous, which says how durable a commit is.
+        patience: how long to wait, in seconds.
+        serves: whether requests wait for this engine. Then each answer of PostgreSQL has a time limit.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        bounds = {"connect_timeout": PATIENCE_SECONDS, "options": f"-c lock_timeout={PATIENCE_SECONDS}s"}
-        bounds = {name: value for name, value in bounds.items() if name not in parsed.query}
-        return sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args=bounds)
+        return _postgresql_engine(url, patience, serves=serves)
     engine = sqlalchemy.create_engine(url)
+    name = str(parsed.database)
+    bounds, file, turn = Bounds(), DatabaseFile(name, serves=serves), WriterTurn(name)
+    engine.update_execution_options(**{_BOUNDS: bounds, _FILE: file, _TURN: turn})
+
+    @event.listens_for(engine, "do_connect")
+    def _before_connecting(*_arguments: Any) -> None:
+        # Before connecting, because SQLite may change another file, and creates a missing one.
+        file.check()
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: Any, record: Any) -> None:
         record.info[_PATIENCE] = patience
         connection.isolation_level = None
-        # An old history may hold bytes that are not UTF-8; one such cell must not make its table unreadable.
+        # An old history may hold bytes that are not UTF-8, and one such cell must not make its table unreadable.
         connection.text_factory = _decode
         _wait_inside_sqlite(connection, patience)
-        for pragma in (f"synchronous={sqlite_synchronous}", "foreign_keys=ON"):
+        pragmas = (f"synchronous={sqlite_synchronous}", "foreign_keys=ON", f"journal_size_limit={WAL_BYTES}")
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
         _enter_wal(connection, patience)
+        file.open()
+
+    @event.listens_for(engine, "checkout")
+    @event.listens_for(engine, "commit")
+    def _check_file(*_arguments: Any) -> None:
+        file.check()
+
+    @event.listens_for(engine, "engine_disposed")
+    def _forget_file(_engine: Engine) -> None:
+        file.close()
+        turn.close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -61,7 +96,7 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float
             driver = connection.connection.driver_connection
             _wait_inside_sqlite(driver, 0)
             try:
-                _begin_when_free(driver, patience)
+                _begin_when_free(engine, driver, patience)
             finally:
                 _wait_inside_sqlite(driver, patience)
         except sqlite3.OperationalError as error:
@@ -70,30 +105,61 @@ def create_engine(url: str, *, sqlite_synchronous: str = "FULL", patience: float
     return engine
 
 
+def _postgresql_engine(url: str, patience: float, *, serves: bool) -> Engine:
+    # Imported here, because psycopg is not needed with SQLite.
+    from zap.db.postgresql import bound_connections, connect_arguments, time_limits  # noqa: PLC0415
+
+    arguments = connect_arguments(make_url(url), patience)
+    engine = sqlalchemy.create_engine(url, pool_pre_ping=True, pool_timeout=patience, connect_args=arguments)
+    bounds = Bounds(_ANSWER_SECONDS) if serves else Bounds()
+    engine.update_execution_options(**{_BOUNDS: bounds})
+    bound_connections(engine, bounds, time_limits(patience, serves=serves))
+    return engine
+
+
+def bounds_of(engine: Engine) -> Bounds:
+    """Return the limits for the waits of an engine's connections."""
+    bounds: Bounds = engine.get_execution_options()[_BOUNDS]
+    return bounds
+
+
+def file_of(engine: Engine) -> DatabaseFile | None:
+    """Return the file that an engine on SQLite has opened; None on PostgreSQL."""
+    file: DatabaseFile | None = engine.get_execution_options().get(_FILE)
+    return file
+
+
+def _check_file_of(engine: Engine) -> None:
+    if (file := file_of(engine)) is not None:
+        file.check()
+
+
 def _wait_inside_sqlite(driver: Any, seconds: float) -> None:
     driver.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}").close()
 
 
-def _begin_when_free(driver: Any, patience: float) -> None:
-    """BEGIN IMMEDIATE as soon as nobody else writes, on a connection that does not wait inside SQLite.
+def _begin_when_free(engine: Engine, driver: Any, patience: float) -> None:
+    """Run BEGIN IMMEDIATE as soon as no other connection writes, on a connection with a busy timeout of 0.
 
-    SQLite's own waiting looks again after up to 100 ms, and misses the moments between the transactions of somebody
-    who writes many.
+    SQLite's own busy handler sleeps up to 100 ms, and misses the short gaps between the transactions of another writer.
     """
-    end = time.monotonic() + patience
-    while True:
-        try:
-            driver.execute("BEGIN IMMEDIATE").close()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
-                raise
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        else:
-            return
+    bounds = bounds_of(engine)
+    turn: WriterTurn = engine.get_execution_options()[_TURN]
+    until = bounds.until(patience)
+    with turn.taken():
+        for pause in pauses():
+            try:
+                driver.execute("BEGIN IMMEDIATE").close()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or bounds.is_over(until):
+                    raise
+                time.sleep(pause)
+            else:
+                return
 
 
 def _enter_wal(connection: Any, patience: float) -> None:
-    """Of several that open a new file at once SQLite refuses some this without any patience."""
+    """Enter WAL mode. Try again, because SQLite refuses without waiting when several connections open a new file."""
     end = time.monotonic() + patience
     while True:
         try:
@@ -107,15 +173,16 @@ def _enter_wal(connection: Any, patience: float) -> None:
 
 
 def _decode(text: bytes) -> str:
-    # Different bytes stay different texts.
+    # backslashreplace: different bytes must give different texts.
     return text.decode(errors="backslashreplace")
 
 
-class DriverConnection:
-    """The driver's own connection, cursors and errors, for a thread that commits many times a second.
+class RawConnection:
+    """A connection of the database driver without SQLAlchemy, for a thread that commits many times a second.
 
-    What SQLAlchemy does for one transaction costs more than a row in it. On SQLite the connection is kept: to another
-    one every page that this wrote would be new. On PostgreSQL each transaction asks the pool for one that is alive.
+    SQLAlchemy's work for a transaction takes longer than writing a row. On SQLite the connection is kept, because
+    another connection would have to read again every page that was written. On PostgreSQL each transaction takes a
+    live connection from the pool.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -124,8 +191,16 @@ class DriverConnection:
         self._connection: PoolProxiedConnection | None = None
 
     @contextmanager
-    def transaction(self) -> Iterator[DBAPICursor]:
-        """One transaction that writes: committed at the end, rolled back by any exception."""
+    def transaction(self, patience: float = PATIENCE_SECONDS) -> Iterator[DBAPICursor]:
+        """Yield the cursor of a writing transaction. Commit it at the end; roll it back on any exception.
+
+        Args:
+            patience: how long to wait for another writer on SQLite, in seconds.
+
+        Raises:
+            DatabaseReplaced: the database file was replaced, so the commit may be in another file.
+        """
+        _check_file_of(self._engine)
         connection = self._connection
         if connection is None:
             connection = self._connection = self._engine.raw_connection()
@@ -133,37 +208,79 @@ class DriverConnection:
                 _wait_inside_sqlite(connection.driver_connection, 0)
         try:
             if self._sqlite:
-                _begin_when_free(connection.driver_connection, connection.info[_PATIENCE])
+                _begin_when_free(self._engine, connection.driver_connection, patience)
             with closing(connection.cursor()) as cursor:
+                if not self._sqlite:
+                    driver: Any = connection.driver_connection
+                    driver.limit_transaction(cursor)
                 yield cursor
+            _check_file_of(self._engine)
             connection.commit()
-        except BaseException:
-            self.close()
+            # Checked again: if the file was replaced during the commit, the rows must not be reported as stored.
+            _check_file_of(self._engine)
+        except BaseException as error:
+            self._give_up(error)
             raise
         if not self._sqlite:
             self.close()
 
     def close(self) -> None:
-        """Roll back what is not committed, and give the connection up."""
+        """Roll back an open transaction, and return the connection to the pool."""
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._sqlite:
                 _wait_inside_sqlite(connection.driver_connection, connection.info[_PATIENCE])
             connection.close()
 
+    def _give_up(self, error: BaseException) -> None:
+        """Roll back. On PostgreSQL drop a connection that is useless now, and all idle connections of the pool."""
+        if self._sqlite:
+            self.close()
+            return
+        from zap.db.postgresql import is_useless  # noqa: PLC0415
+
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if is_useless(error) or getattr(connection.driver_connection, "closed", False):
+            connection.invalidate(error)
+            self._engine.dispose()
+        else:
+            connection.close()
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Return whether an error is caused by the state of the database, not by the values to write."""
+    if isinstance(error, (OperationalError, DatabaseReplaced)):
+        return True
+    if isinstance(error, sqlite3.Error):
+        # sqlite3 raises DatabaseError itself, not a subclass, for a damaged file.
+        return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    driver = sys.modules.get("psycopg")
+    if driver is None or not isinstance(error, driver.Error):
+        return False
+    from zap.db.postgresql import is_useless  # noqa: PLC0415
+
+    return isinstance(error, driver.OperationalError) or is_useless(error)
+
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes: committed at the end, rolled back by any exception."""
+    """Yield the connection of a writing transaction. Commit it at the end; roll it back on any exception.
+
+    Raises:
+        DatabaseReplaced: the database file was replaced, so the commit may be in another file.
+    """
     with engine.connect().execution_options(immediate=True) as connection, connection.begin():
         yield connection
+    _check_file_of(engine)
 
 
 def background_transactions(engine: Engine) -> Callable[[], AbstractContextManager[Connection]]:
-    """`write_transaction`, for many short ones in a row, between which others who write get their turn.
+    """Return a `write_transaction` for many short transactions in a row that lets other writers in between.
 
-    SQLite gives the lock to whoever asks first: between two of these it is free for long enough to be found so. On
-    PostgreSQL nobody waits.
+    SQLite has no queue for its lock, so the lock stays free between two transactions long enough for other writers to
+    take it. PostgreSQL needs no gap.
     """
     gap = _GAP_SECONDS if engine.dialect.name == "sqlite" else 0.0
     ended = -math.inf
@@ -180,15 +297,15 @@ def background_transactions(engine: Engine) -> Callable[[], AbstractContextManag
 
 
 def copy_rows(cursor: Any, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """PostgreSQL's COPY, by a cursor of its driver: the quickest way for many rows."""
+    """Insert rows with PostgreSQL's COPY, which is the fastest way for many rows. The cursor is psycopg's."""
     with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
 
 
 def database_now(connection: Connection) -> datetime:
-    """Now, on the one clock that all who share the database can see."""
-    # Whoever shares a SQLite file is on one machine.
+    """Return the present time (UTC) of the one clock that all processes on this database share."""
+    # All processes on an SQLite file run on one machine.
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
@@ -196,7 +313,7 @@ def database_now(connection: Connection) -> datetime:
 
 
 def process_lock(engine: Engine, name: str, *, timeout: float) -> FileLock | None:
-    """On SQLite a lock beside the file, which the operating system frees when the process dies; on PostgreSQL none."""
+    """Return a lock file beside the SQLite file, which the system frees when its process dies; None on PostgreSQL."""
     if engine.dialect.name != "sqlite":
         return None
     return FileLock(f"{Path(str(engine.url.database)).resolve()}.{name}.lock", timeout=timeout)

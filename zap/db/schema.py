@@ -1,27 +1,40 @@
-"""The schema: every supported database is brought to head, and zap works on none that is not there."""
+"""The schema: upgrades of every supported database to head, and the checks before zap uses a database."""
 
+import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
+from weakref import WeakKeyDictionary
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, column, event, func, inspect, make_url, select, table
+from sqlalchemy import Connection, Engine, column, event, inspect, make_url, select, table
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
+from sqlmodel import SQLModel
 
+from zap.db.additions import changes
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
-# Any constant will do, as long as every zap on one PostgreSQL database uses the same.
-_UPGRADE_LOCK_KEY = 0x7A61_7003
-# How long an upgrade waits for another one, or for whoever else writes to the file.
+# How long an upgrade waits for another upgrade, or for another writer on the file.
 _SQLITE_PATIENCE_SECONDS = 60
 
-# What Alembic reads of a migration, without running it.
+# The revision and its predecessor in the text of a migration, so that Alembic need not be imported.
 _REVISION = re.compile(r'^(revision|down_revision) = "?(\w+)"?$', re.MULTILINE)
+# PostgreSQL's error codes for a role without a right, and for a role without a schema in which it may create tables.
+_NO_RIGHT = frozenset({"42501", "3F000"})
+_RIGHTS = (
+    "An upgrade needs the owner of the tables, or for a new database CREATE on its schema. To serve, a role needs"
+    " SELECT, INSERT, UPDATE and DELETE on all tables (alembic_version too) and USAGE and UPDATE on all sequences: as"
+    " the owner, run `zap db upgrade` and grant these rights"
+)
 _VERSION = table("alembic_version", column("version_num"))
+
+# For each database, a newer revision that this code can use, and its warning. The check takes a hundred queries.
+_fits: WeakKeyDictionary[Engine, tuple[str, str]] = WeakKeyDictionary()
 
 Report = Callable[[str], object]
 
@@ -32,28 +45,35 @@ class _Revisions(NamedTuple):
 
 
 def silent(line: str) -> None:
-    """For callers with nobody to report to."""
+    """Ignore a line, for callers that do not show a report."""
 
 
 def upgrade(url: str, report: Report = silent) -> None:
-    """Bring a database to head: one that is not there yet, an empty one, a ZapApp database, an older zap's.
+    """Upgrade a database to head: a missing or empty database, a ZapApp database, or a database of an older zap.
+
+    A database of a newer zap is not changed, if it only adds to the schema that this zap needs.
 
     Args:
-        url: the database.
-        report: called with each line that a person should see; not at all when nothing was to be done.
+        url: of the database.
+        report: called with each line that a person should see; not called if there is nothing to do.
 
     Raises:
-        AdoptionRefused: the tables that are there cannot be adopted without losing something.
-        DatabaseAhead: a newer zap made it.
-        DatabaseUnavailable: it cannot be opened, or it is no database.
+        AdoptionRefused: the existing tables cannot be adopted without losing data, or the database refused a step.
+        DatabaseAhead: a newer zap upgraded the database, and this zap cannot use it.
+        DatabaseUnavailable: the database cannot be opened, the file is not a database, or the role lacks rights.
+        UpgradeBlocked: on PostgreSQL another connection kept a lock for too long.
     """
     engine = _engine(url)
     with _explained(engine):
         if not _is_missing_file(engine):
             with engine.connect().execution_options(immediate=False) as connection:
-                if is_at_head(connection):
+                revision = _revision(connection)
+                if revision == _revisions().head:
                     return
-    # A server whose database is at head needs no Alembic: it is memory and a part of its start.
+                if _is_unknown(revision):
+                    report(f"{_check_additions(connection, revision)}; there is nothing to upgrade")
+                    return
+    # Imported only for an upgrade, because Alembic takes memory and time when a server starts.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
@@ -63,77 +83,155 @@ def upgrade(url: str, report: Report = silent) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        # The migrations are frozen and know nothing of zap's errors; this is how they refuse.
+        # Migrations are frozen and do not import zap's errors: they raise CommandError to refuse a database.
         raise AdoptionRefused(str(error)) from None
 
 
-def check_at_head(engine: Engine) -> None:
-    """Refuse to work on a database that this code does not fit.
+def check_at_head(engine: Engine) -> str | None:
+    """Check that this code can use the schema of a database.
+
+    Returns:
+        None for a database at head. A warning for a newer database that only adds to the schema that this code needs.
 
     Raises:
-        DatabaseBehind: it has to be upgraded first.
-        DatabaseAhead: a newer zap made it.
-        DatabaseUnavailable: it cannot be opened, or it is no database.
+        DatabaseBehind: the database has to be upgraded first.
+        DatabaseAhead: a newer zap upgraded the database, and this code cannot use it.
+        DatabaseUnavailable: the database cannot be opened, or the file is not a database.
     """
     with _explained(engine):
-        # Connecting would make the file.
+        # Connecting would create the file.
         if not _is_missing_file(engine):
             with engine.connect() as connection:
-                if is_at_head(connection):
-                    return
+                revision = _revision(connection)
+                if revision == _revisions().head:
+                    return None
+                if _is_unknown(revision):
+                    if _fits.get(engine, ("", ""))[0] != revision:
+                        _fits[engine] = revision, _check_additions(connection, revision)
+                    return _fits[engine][1]
     raise DatabaseBehind(
         f"the database is not at revision {_revisions().head}, which this zap needs; "
         "run `zap db upgrade` (or `alembic upgrade head`)"
     )
 
 
-def is_at_head(connection: Connection) -> bool:
-    """Whether the schema is the one that this code needs.
+def check_rights(engine: Engine) -> None:
+    """Check on PostgreSQL that the role has the rights that a prediction needs.
 
     Raises:
-        DatabaseAhead: a newer zap made it.
+        DatabaseUnavailable: rights are missing. The message names them and says how to grant them.
     """
-    return refuse_newer(connection) == _revisions().head
+    if engine.dialect.name != "postgresql":
+        return
+    from zap.db.postgresql import missing_rights  # noqa: PLC0415
+
+    keys = {"inference_inputs": "input_id", "predictions": "prediction_id"}
+    with _explained(engine), engine.connect() as connection:
+        missing = missing_rights(connection, list(SQLModel.metadata.tables), keys)
+    if not missing:
+        missing = _refused_insert(engine)
+    if missing:
+        raise DatabaseUnavailable(
+            f"{engine.url.render_as_string(hide_password=True)} cannot be used by its role, which lacks the rights"
+            f" {', '.join(missing)}: zap could not answer predictions. {_RIGHTS}"
+        )
+
+
+def _refused_insert(engine: Engine) -> list[str]:
+    """Return why the log takes no row from this role: rights to some columns, or row security; nothing if it does."""
+    from zap.db.log.prediction_log import check_writable  # noqa: PLC0415 - the log is built on this module's ground
+
+    try:
+        check_writable(engine)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _NO_RIGHT:
+            return [f"insert a row of the log ({str(error.orig).strip().splitlines()[0]})"]
+        # A server that is read-only now may take writes in a moment; readiness tells.
+    return []
 
 
 def refuse_newer(connection: Connection) -> str | None:
-    """The revision of the schema, None where there is none.
+    """Return the revision of the schema; None if the database has no revision.
 
     Raises:
-        DatabaseAhead: it is one that this code does not know.
+        DatabaseAhead: this code does not know the revision.
     """
-    if not inspect(connection).has_table(_VERSION.name):
-        return None
-    revision: str | None = connection.scalar(select(_VERSION.c.version_num))
-    if revision is not None and revision not in _revisions().known:
-        raise DatabaseAhead(
-            f"the database is at revision {revision}, which this zap does not know (its newest is "
-            f"{_revisions().head}): a newer zap made it, or another program's migrations did; "
-            "install that zap, or name another database"
-        )
+    revision = _revision(connection)
+    if _is_unknown(revision):
+        raise DatabaseAhead(_ahead(revision))
     return revision
 
 
-@contextmanager
-def migration_transaction(url: str) -> Iterator[Connection]:
-    """The one transaction of a migration. Until it ends no other runs, and on SQLite nobody else writes.
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    revision: str | None = connection.scalar(select(_VERSION.c.version_num))
+    return revision
+
+
+def _is_unknown(revision: str | None) -> TypeGuard[str]:
+    return revision is not None and revision not in _revisions().known
+
+
+def _check_additions(connection: Connection, revision: str) -> str:
+    """Return the warning for a newer database that this code can use.
 
     Raises:
-        DatabaseUnavailable: the database cannot be opened, or it is no database.
+        DatabaseAhead: the schema lacks a part that this code needs, or does not accept this code's rows.
+    """
+    if problems := changes(connection):
+        raise DatabaseAhead(f"{_ahead(revision)}. This zap cannot use it: {'; '.join(problems)}")
+    return (
+        f"the database is at revision {revision}, which is newer than this zap (its newest is {_revisions().head})."
+        " The newer revision only adds to the schema, so this zap can use it"
+    )
+
+
+def _ahead(revision: str) -> str:
+    return (
+        f"the database is at revision {revision}, which this zap does not know (its newest is "
+        f"{_revisions().head}): a newer zap or another program has migrated it; "
+        "install the newer zap, or use another database (ZAP_DATABASE_URL)"
+    )
+
+
+def run_migrations(url: str, migrate: Callable[[Connection], None]) -> None:
+    """Run migrations while no other process runs migrations.
+
+    On SQLite they are one transaction, and no other connection writes meanwhile. On PostgreSQL each migration commits
+    by itself, and is tried again if it gets no lock: `migrate` is called with a connection without a transaction, and
+    may be called more than once.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be opened, the file is not a database, or the role lacks rights.
+        AdoptionRefused: the database refused a step.
+        UpgradeBlocked: on PostgreSQL another connection kept a lock for too long.
     """
     engine = _engine(url)
-    with _explained(engine):
-        if engine.dialect.name == "sqlite":
-            Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+    with _explained(engine, changing=True):
+        if engine.dialect.name == "postgresql":
+            from zap.db.migration_locks import run_beside_others  # noqa: PLC0415
+
+            run_beside_others(url, migrate)
+            return
+        _make_private(Path(str(engine.url.database)))
         with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK_KEY)))
-            yield connection
+            migrate(connection)
+
+
+def _make_private(file: Path) -> None:
+    """Create an empty database file that only its user can read; an existing file is not changed.
+
+    SQLite creates the `-wal` and `-shm` files with the mode of this file.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 @cache
 def migrations_folder() -> Path:
-    """Inside the package where zap was installed from a wheel, beside it in a checkout."""
+    """Return the folder of the migrations: inside the package of an installed wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
@@ -150,9 +248,11 @@ def _revisions() -> _Revisions:
 
 
 def _engine(url: str) -> Engine:
-    """An engine for migrations. Enforced foreign keys would delete rows when a table is rebuilt."""
+    """Return an engine for migrations. It does not enforce foreign keys, which would delete rows of rebuilt tables."""
     if make_url(url).get_backend_name() != "sqlite":
-        return sqlalchemy.create_engine(url, poolclass=NullPool)
+        from zap.db.migration_locks import migration_engine  # noqa: PLC0415
+
+        return migration_engine(url)
     engine = sqlalchemy.create_engine(
         url,
         poolclass=NullPool,
@@ -161,7 +261,7 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # One that turns writer half-way would fail at once where somebody else wrote in between.
+        # A transaction that reads first and then writes fails at once if another connection wrote in between.
         immediate = connection.get_execution_options().get("immediate", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
@@ -173,21 +273,47 @@ def _is_missing_file(engine: Engine) -> bool:
 
 
 @contextmanager
-def _explained(engine: Engine) -> Iterator[None]:
-    """Turn what a driver or the system says about an unusable database into zap's words."""
+def _explained(engine: Engine, *, changing: bool = False) -> Iterator[None]:
+    """Raise zap's errors for errors of the database driver or the system.
+
+    Args:
+        engine: on the database.
+        changing: whether the block changes the schema. Then a refusal may come from other programs' views or triggers.
+    """
     try:
         yield
     except (DBAPIError, OSError) as error:
-        if isinstance(error, DBAPIError) and not _is_about_the_database(error):
-            raise
+        shown = engine.url.render_as_string(hide_password=True)
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _NO_RIGHT:
+            raise DatabaseUnavailable(
+                f"{shown} cannot be used by the role {engine.url.username or 'of the connection'}: {reason}. {_RIGHTS}"
+            ) from error
+        if isinstance(error, DBAPIError) and not _is_about_the_database(error):
+            if not changing:
+                raise
+            raise AdoptionRefused(
+                f"the database refused a step of the migration: {reason}. The step was rolled back. Remove or rename"
+                f" the object that prevents it, then try again. The step was: {_shortened(error.statement)}"
+            ) from error
         raise DatabaseUnavailable(
-            f"{engine.url.render_as_string(hide_password=True)} cannot be used: {reason}. "
-            "Check that ZAP_DATABASE_URL names the right database and that nothing else keeps it locked."
+            f"{shown} cannot be used: {reason}. "
+            "Check that ZAP_DATABASE_URL names the right database and that no other program keeps it locked."
         ) from error
 
 
+def _shortened(statement: str | None) -> str:
+    return " ".join((statement or "").split())[:200]
+
+
 def _is_about_the_database(error: DBAPIError) -> bool:
-    """No server, not a database, locked, full: all but a wrong statement, which would be a mistake in zap."""
-    connecting = error.statement is None
-    return connecting or isinstance(error, OperationalError) or type(error) is DatabaseError
+    """Return whether an error is about the database (no server, not a database, locked, full), not a statement."""
+    if error.statement is None:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        # sqlite3 raises OperationalError for an existing or missing name too, with the general code SQLITE_ERROR.
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in {
+            sqlite3.SQLITE_ERROR,
+            sqlite3.SQLITE_CONSTRAINT,
+        }
+    return isinstance(error, OperationalError) or type(error) is DatabaseError

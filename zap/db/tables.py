@@ -1,7 +1,7 @@
-"""The tables. The first five have names and columns of databases that exist already; the rest is zap's own.
+"""The tables. The names and columns of the first five are fixed by existing databases; the other tables are zap's own.
 
-Two kinds of time are kept apart. `WallTime` is the drivers' naive local clock, as histories hold it. `Stamp`
-is zap's own UTC clock; a stamp written before zap has no known zone and is read back naive, as it was found.
+There are two kinds of time. `WallTime` is the drivers' naive local time, as in histories. `Stamp` is zap's own time in
+UTC; a stamp that is older than zap has no known zone and is read as a naive time.
 """
 
 from datetime import UTC, datetime
@@ -21,9 +21,9 @@ SQLModel.metadata.naming_convention = {
 
 
 class WallTime(TypeDecorator[datetime]):
-    """Naive local time to the second; on SQLite the text `2024-01-31 18:05:00`, which SQL compares correctly.
+    """Store naive local time to the second; on SQLite as the text `2024-01-31 18:05:00`, which SQL compares correctly.
 
-    A text that is no naive time reads as None: one such row does not make the table unreadable.
+    A text that is not a naive time is read as None, so that one such row does not make the table unreadable.
     """
 
     impl = DateTime
@@ -36,7 +36,7 @@ class WallTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is not None:
-            raise ValueError(f"{value.isoformat()} has an offset; a wall time has none")
+            raise ValueError(f"{value.isoformat()} has an offset; give a wall time without one")
         moment = value.replace(microsecond=0)
         return str(moment) if dialect.name == "sqlite" else moment
 
@@ -46,9 +46,9 @@ class WallTime(TypeDecorator[datetime]):
 
 
 class Stamp(TypeDecorator[datetime]):
-    """A moment in UTC; on SQLite the text `2024-01-31T18:05:00.000000+00:00`.
+    """Store a moment in UTC; on SQLite as the text `2024-01-31T18:05:00.000000+00:00`.
 
-    A text from before zap, without an offset, reads as a naive time, and one that is no time as None.
+    A text without an offset is older than zap and is read as a naive time. A text that is not a time is read as None.
     """
 
     impl = DateTime(timezone=True)
@@ -62,7 +62,7 @@ class Stamp(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value.isoformat()} has no offset; zap's own stamps are UTC")
+            raise ValueError(f"{value.isoformat()} has no offset; give a moment in UTC")
         moment = value.astimezone(UTC)
         return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
 
@@ -79,19 +79,22 @@ def _readable(text: Any) -> datetime | None:
         return None
 
 
-# 64 bits on PostgreSQL; on SQLite every INTEGER has them, and only INTEGER PRIMARY KEY is the row id.
+# 64 bits on PostgreSQL. On SQLite every INTEGER has 64 bits, and only an INTEGER PRIMARY KEY is the row id.
 Id = BigInteger().with_variant(Integer, "sqlite")
 Json = JSON(none_as_null=True)
 
 
 def utc_now() -> datetime:
+    """Return the present time in UTC."""
     return datetime.now(UTC)
 
 
-# The history: users, their vehicles, their sessions. No foreign keys: histories have strangers.
+# The history: users, their vehicles, their sessions. No foreign keys, because sessions may name unknown users.
 
 
 class User(SQLModel, table=True):
+    """One driver."""
+
     __tablename__ = "Users"
 
     user_id: str = Field(primary_key=True)
@@ -99,6 +102,8 @@ class User(SQLModel, table=True):
 
 
 class Vehicle(SQLModel, table=True):
+    """One vehicle of a driver."""
+
     __tablename__ = "Vehicles"
     __table_args__ = {"sqlite_autoincrement": True}
 
@@ -110,6 +115,8 @@ class Vehicle(SQLModel, table=True):
 
 
 class ChargingSession(SQLModel, table=True):
+    """One charging session."""
+
     __tablename__ = "ChargingSessions"
     __table_args__ = (
         Index(None, "user_id", "charging_start_time"),
@@ -137,7 +144,7 @@ class ChargingSession(SQLModel, table=True):
     timestamp: datetime | None = Field(default=None, sa_type=WallTime)
 
 
-# What was asked and what was answered.
+# The log: requests and predictions.
 
 
 class InferenceInput(SQLModel, table=True):
@@ -151,18 +158,19 @@ class InferenceInput(SQLModel, table=True):
     input_data_json: str = Field(sa_type=Text)
 
 
-# What a training has logged, in the words of the index: PostgreSQL's generic plans would not use it for a bound value.
+# The predictions of trainings. Queries use this text, not a bound value, because PostgreSQL's generic plans would then
+# not use the partial index.
 OF_TRAINING = text("source = 'train'")
 _OF_A_REQUEST = text("input_id IS NOT NULL")
 
 
 class Prediction(SQLModel, table=True):
-    """One answer: to a request (`source` inference), or of a training about its own rows (`source` train)."""
+    """One prediction: for a request (`source` inference), or of a training for its training rows (`source` train)."""
 
     __tablename__ = "predictions"
     __table_args__ = (
         CheckConstraint("source IN ('train', 'inference')", name="source"),
-        # Each has the rows that are looked for by it: less is written for each row, and for each commit.
+        # Partial indexes: each holds only the rows that are searched by it, so less is written for each row.
         Index(None, "model_version", sqlite_where=OF_TRAINING, postgresql_where=OF_TRAINING),
         Index(None, "input_id", sqlite_where=_OF_A_REQUEST, postgresql_where=_OF_A_REQUEST),
         {"sqlite_autoincrement": True},
@@ -174,14 +182,29 @@ class Prediction(SQLModel, table=True):
     source: str
     predicted_class: str
     actual_class: str | None = None
-    # NULL on rows that are older than zap.
+    # NULL in rows that are older than zap.
     model_version: int | None = Field(default=None, sa_type=Id)
     probabilities: dict[str, float] | None = Field(default=None, sa_type=Json)
     # The float64 row that was scored, for inference only: little-endian, in the order of the version's columns.
     features: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
-# zap's own.
+# zap's own tables.
+
+
+class SessionFacts(SQLModel, table=True):
+    """The facts about the driver and the vehicle of one session at the time when it was imported or reported.
+
+    Users and Vehicles hold the present facts. No foreign key, because other programs may remove a session.
+    """
+
+    __tablename__ = "session_facts"
+
+    session_id: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
+    user_type: str | None = None
+    vehicle_model: str | None = None
+    battery_capacity_kwh: float | None = None
+    vehicle_age_years: float | None = None
 
 
 _RUNNING = text("status = 'running'")
@@ -190,7 +213,7 @@ _RUNNING = text("status = 'running'")
 class TrainingRun(SQLModel, table=True):
     """One training, or one search for hyper-parameters, from its start to its report or its error.
 
-    At most one is running: the row is what keeps a second one out, for as long as its heartbeat goes on.
+    At most one run is running: its row keeps a second run out as long as its heartbeat goes on.
     """
 
     __tablename__ = "training_runs"
@@ -205,17 +228,17 @@ class TrainingRun(SQLModel, table=True):
     kind: str = Field(sa_column_kwargs={"server_default": "train"})
     status: str
     started_at: datetime = Field(sa_type=Stamp)
-    # When its process was last heard of, on the clock of the database; NULL before it has begun.
+    # When its process last reported, on the clock of the database; NULL before the process has started.
     heartbeat_at: datetime | None = Field(default=None, sa_type=Stamp)
     finished_at: datetime | None = Field(default=None, sa_type=Stamp)
-    # What was asked for.
+    # The options of the request or the command.
     options: dict[str, Any] | None = Field(default=None, sa_type=Json)
-    # The reply of /train-model when it finished, the problem details when it did not.
+    # The reply of /train-model if the run finished, or the problem details if it failed.
     report: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
 
 class TrainingEvent(SQLModel, table=True):
-    """What a run told of itself: a phase that began, how far it has come. Rows are only added, and pruned by runs."""
+    """One progress report of a run. Rows are only added, and the rows of old runs are pruned."""
 
     __tablename__ = "training_events"
     __table_args__ = {"sqlite_autoincrement": True}
@@ -227,16 +250,16 @@ class TrainingEvent(SQLModel, table=True):
 
 
 class Tuning(SQLModel, table=True):
-    """One search for hyper-parameters; the newest is what trainings use. Rows are only added."""
+    """One search for hyper-parameters. Trainings use the newest one. Rows are only added."""
 
     __tablename__ = "tunings"
     __table_args__ = {"sqlite_autoincrement": True}
 
     tuning_id: int = Field(default=None, primary_key=True, sa_type=Id)
     created_at: datetime = Field(sa_type=Stamp)
-    # NULL: from here on the defaults again.
+    # NULL: later trainings use the defaults again.
     hyper_parameters: dict[str, Any] | None = Field(default=None, sa_type=Json)
-    # Every candidate with its log loss on each fold.
+    # Every trial with its log loss on each fold.
     evidence: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
 
@@ -244,7 +267,7 @@ _IN_PRODUCTION = text("status = 'production'")
 
 
 class ModelVersion(SQLModel, table=True):
-    """One trained model: its bytes and what is known about it. At most one is in production."""
+    """One trained model: its artefact and the facts about it. At most one version is in production."""
 
     __tablename__ = "model_versions"
     __table_args__ = (
@@ -255,44 +278,47 @@ class ModelVersion(SQLModel, table=True):
 
     model_version: int = Field(default=None, primary_key=True, sa_type=Id)
     run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
-    # candidate: never served. archived: served before.
+    # candidate: never served. archived: served earlier.
     status: str
     created_at: datetime = Field(sa_type=Stamp)
-    # NULL once it was pruned: that of a candidate that newer ones have replaced.
+    # NULL after pruning, which removes the artefacts of old candidates.
     artefact: bytes | None = Field(default=None, sa_type=LargeBinary)
     sha256: str = Field(index=True)
+    # The SHA-256 of the model file as it was exported last, or as the training makes it. After an upgrade from a zap
+    # that stored the bytes of the file as the artefact, it is the SHA-256 of these bytes until the next export.
+    file_sha256: str | None = Field(default=None, index=True)
     hyper_parameters: dict[str, Any] = Field(sa_type=Json)
     contract: dict[str, Any] = Field(sa_type=Json)
-    # The scores, and those of guessing.
+    # The scores of the model and of the baselines.
     evaluation: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
-    # From here on NULL on versions that are older than these columns.
+    # The columns below are NULL in versions that are older than these columns.
     hyper_parameters_from: str | None = None
-    # Each feature with its dtype, unit, range and known values; then the columns that the booster sees, in order.
+    # Each feature with its dtype, unit, range and known values; then the columns of the booster's matrix, in order.
     features: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
     columns: list[str] | None = Field(default=None, sa_type=Json)
     classes: list[str] | None = Field(default=None, sa_type=Json)
-    # The starts of the first and the last session that it was trained on.
+    # The starts of the first and the last session that the version was trained on.
     trained_from: datetime | None = Field(default=None, sa_type=WallTime)
     trained_until: datetime | None = Field(default=None, sa_type=WallTime)
-    # The start of the newest session that the search for its hyper-parameters has seen, if there was one.
+    # The start of the newest session that the search for its hyper-parameters has seen; NULL without a search.
     tuned_until: datetime | None = Field(default=None, sa_type=WallTime)
     trained_samples: int | None = None
     test_samples: int | None = None
-    # Of the sessions that it was trained on and those before them; of each month: how many, and their hash.
+    # The hash of the sessions trained on and of the sessions before them; for each month, the number and the hash.
     rows_sha256: str | None = None
     rows_by_month: dict[str, Any] | None = Field(default=None, sa_type=Json)
     trees_sha256: str | None = None
     seed: int | None = None
     libraries: dict[str, str] | None = Field(default=None, sa_type=Json)
     code_version: str | None = None
-    # Requests with what it answered when it was trained.
+    # Requests, each with the answer that the version gave when it was trained.
     golden: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
     note: str | None = None
 
 
 class Promotion(SQLModel, table=True):
-    """One change of the version that serves. Rows are only added."""
+    """One change of the version in production. Rows are only added."""
 
     __tablename__ = "promotions"
     __table_args__ = (
@@ -303,7 +329,7 @@ class Promotion(SQLModel, table=True):
     promotion_id: int = Field(default=None, primary_key=True, sa_type=Id)
     promoted_at: datetime = Field(sa_type=Stamp)
     action: str
-    # NULL: nothing served before.
+    # NULL: no version served before.
     from_version: int | None = Field(default=None, foreign_key="model_versions.model_version", sa_type=Id)
     to_version: int = Field(foreign_key="model_versions.model_version", index=True, sa_type=Id)
     who: str | None = None

@@ -1,4 +1,4 @@
-"""The artefact of a model version: how it is described, and the check that this code reads it as it was meant."""
+"""The artefact of a model version: the description of its features, and the check before the version serves."""
 
 import math
 import struct
@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 
 from zap.errors import DamagedModel
+from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel
 from zap.ml.inference import Predictor
-from zap.ml.user_history import PastSession, UserHistory
+from zap.ml.user_history import UserHistory
 
 _DTYPES = {"number": "float64", "category": "category", "time": "datetime64[s]"}
+# These parts of a feature may change. If a change of them alters an answer, the golden rows show it.
+_ONLY_TOLD = frozenset({"unit", "minimum", "maximum", "description"})
 # Another machine's `exp` and `pow` may differ in the last bits.
 _TOLERANCE = 1e-9
 
 
 def describe_features(model: FittedModel) -> list[dict[str, Any]]:
-    """Each feature that the model takes, in order: name, dtype, unit and range or known values, and its need."""
+    """Return the features that the model takes, in order.
+
+    Each feature has its name, its dtype, its unit and range or its known values, and whether a request must have it.
+    """
     needs, known = model.contract["fields"], model.contract["categories"]
     described = []
     for feature in FEATURES:
+        if feature.name not in model.features:
+            # The feature was added after the training.
+            continue
         one: dict[str, Any] = {"name": feature.name, "dtype": _DTYPES[feature.kind], "in_requests": needs[feature.name]}
         if feature.kind == "number":
             one |= {"unit": feature.unit, "minimum": feature.minimum, "maximum": feature.maximum}
@@ -34,14 +43,15 @@ def describe_features(model: FittedModel) -> list[dict[str, Any]]:
 
 
 def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
-    """Refuse a model that this code does not read as it was meant.
+    """Raise DamagedModel if this code reads the model differently from the code that trained it.
 
     Args:
-        model: as it was loaded.
-        described: what was stored beside it: `features`, `columns`, `classes`, `golden`; None where it is older.
+        model: the loaded model.
+        described: the description that is stored with the model: `features`, `columns`, `classes`, `golden`. A part
+            is None if an older zap stored the model without it.
 
     Raises:
-        DamagedModel: names what differs.
+        DamagedModel: says which part differs.
     """
     try:
         features = describe_features(model)
@@ -60,13 +70,15 @@ def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
         for number, golden in enumerate(described["golden"] or [], start=1):
             _check_golden(predictor, model.columns, number, golden)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise DamagedModel(f"the artefact and what is stored beside it do not fit together: {error!r}") from error
+        raise DamagedModel(
+            f"the artefact and the description that is stored with it do not match: {error!r}"
+        ) from error
 
 
 def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, golden: Mapping[str, Any]) -> None:
     past = [
-        PastSession(start, kind, end, *(math.nan if value is None else value for value in numbers))
-        for start, kind, end, *numbers in golden["past"]
+        PastSession(start, code, end, *(math.nan if value is None else value for value in numbers))
+        for start, code, end, *numbers in golden["past"]
     ]
     features, probabilities = scored(predictor, golden["request"], past)
     stored = [math.nan if value is None else float(value) for value in golden["features"]]
@@ -81,12 +93,14 @@ def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, gol
 def scored(
     predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession]
 ) -> tuple[list[float], dict[str, float]]:
-    """The row and the probabilities of a golden row's request, after the driver's past."""
+    """Return the feature row and the probabilities for the request of a golden row, given the driver's past."""
     history = UserHistory(len(predictor.types))
     for session in past:
         history.observe(session)
-    start = datetime.fromisoformat(request["charging_start_time"])
-    answer = predictor.answer({**request, "charging_start_time": start}, history)
+    # A feature that was added after the training is missing.
+    values = {**{feature.name: None for feature in FEATURES}, **request}
+    values["charging_start_time"] = datetime.fromisoformat(request["charging_start_time"])
+    answer = predictor.answer(values, history)
     return np.frombuffer(answer.features, dtype="<f8").tolist(), answer.probabilities
 
 
@@ -96,13 +110,14 @@ def _compare_names(what: str, found: list[str], stored: list[str]) -> None:
     gone, new = [name for name in stored if name not in found], [name for name in found if name not in stored]
     differing = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(new)}"] * bool(new)
     raise DamagedModel(
-        f"the {what} of the artefact are not those that were stored beside it:"
-        f" {' and '.join(differing) or 'they are in another order'}; promote or train another version"
+        f"the {what} of the artefact differ from the {what} that are stored with it:"
+        f" {' and '.join(differing) or 'their order differs'}; promote or train another version"
     )
 
 
 def _compare_feature(found: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
-    for what in sorted({*found, *stored}):
+    """Raise DamagedModel if the name, dtype, need or known values of a feature differ from the stored ones."""
+    for what in sorted({*found, *stored} - _ONLY_TOLD):
         if found.get(what) != stored.get(what):
             raise DamagedModel(
                 f"{what} of the feature {found['name']} is {found.get(what)!r} with this code and was"

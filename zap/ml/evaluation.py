@@ -1,186 +1,211 @@
-"""How good a model is, beside what guessing scores on the same sessions.
+"""The scores of a model, beside the scores of the baselines on the same sessions.
 
-Guessing is not one thing: always the usual mix of types (the prior), or the driver's own usual mix, overall, by time of
-day, or with the recent counting more. Intervals resample drivers, not sessions: the sessions of one driver are alike,
-and resampling them singly would make every interval too narrow.
+`zap/ml/baselines.py` defines the baselines, `zap/ml/scores.py` computes and compares scores, and `zap/ml/intervals.py`
+computes the uncertainty of a score. The verdict on a model is `better` if the model is certainly better than every
+baseline, `worse` if it is certainly worse than one baseline, and `not_shown` otherwise.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    precision_recall_fscore_support,
-)
 
-from zap.ml.user_history import driver_column, type_columns
+from zap.ml.baselines import baseline_probabilities
+from zap.ml.intervals import effective_drivers, statistic_interval
+from zap.ml.scores import Scores, compare, weighted_f1
+from zap.ml.unseen import align
+from zap.ml.user_history import driver_column
+from zap.ml.verdict import verdict_of
 
-RESAMPLES = 1000
-# Resamples of fewer drivers say too often that all is well: of models no better than guessing, they let 15 % of those
-# tested on three drivers through, and 8 % of those on six, where 2.5 % are meant to pass.
-FEWEST_DRIVERS = 10
-# The driver's smoothed shares, and the columns of the history that hold them.
-SHARES = {
-    "driver_share": "share",
-    "driver_share_time_of_day": "share_time_of_day",
-    "driver_share_recent": "share_recent",
-}
-BASELINES = ("prior", *SHARES)
-# By how many earlier sessions the driver had.
-_SLICES = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20+": (20, np.inf)}
+# The groups of the slices: by the number of the driver's earlier sessions, and by the number of types used in them.
+_EARLIER = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20+": (20, np.inf)}
+_TYPES_USED = {"none": (0, 0), "one": (1, 1), "several": (2, np.inf)}
 _BINS = 10
-# The least probability that a log loss charges for: a type that training never saw has probability 0.
-_FLOOR = 1e-15
+_BY_SESSION = ("unseen", "starts", "drivers", "earlier", "types_used")
+# The sessions that decide a verdict, in words.
+LAST_PART = "the last part"
+WINDOWS = "the rolling windows"
+NESTED_WINDOWS = "the rolling windows, each with a search of its own"
 
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """The sessions that a score is about, and what the model and each way of guessing say of them.
+    """The n sessions that are scored, with the probabilities of the model and of the baselines.
 
     Attributes:
-        classes: charger types, those of the model first, then any that only the test sessions have.
-        labels: n codes into `classes`.
-        drivers: n codes.
-        earlier: how many earlier sessions each driver had.
-        several_types: whether the driver of each has used more than one type in the whole history.
-        probabilities: the model's, of shape (n, classes).
-        guesses: for each of BASELINES the same.
+        classes: the charger types: the types of the model, then the types that only the test sessions have.
+        labels: n codes into `classes`, the types that the drivers used.
+        unseen: n booleans: whether the used type was never seen in training.
+        starts: n starts, datetime64[s].
+        drivers: n codes of the drivers, from `training.witness_codes`.
+        earlier: the number of earlier sessions of each driver.
+        types_used: the number of types in these earlier sessions.
+        probabilities: the probabilities of the model, of shape (n, classes).
+        baselines: the probabilities of each baseline, of shape (n, classes).
     """
 
     classes: list[str]
     labels: np.ndarray
+    unseen: np.ndarray
+    starts: np.ndarray
     drivers: np.ndarray
     earlier: np.ndarray
-    several_types: np.ndarray
+    types_used: np.ndarray
     probabilities: np.ndarray
-    guesses: dict[str, np.ndarray]
+    baselines: Mapping[str, np.ndarray]
+
+    @cached_property
+    def model_scores(self) -> Scores:
+        return Scores(self.labels, self.probabilities)
+
+    @cached_property
+    def baseline_scores(self) -> dict[str, Scores]:
+        return {name: Scores(self.labels, one) for name, one in self.baselines.items()}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, inside: np.ndarray) -> "ScoredRows":
+        """Return the sessions for which `inside` is true."""
+        some = {name: getattr(self, name)[inside] for name in ("labels", *_BY_SESSION, "probabilities")}
+        return replace(self, **some, baselines={name: one[inside] for name, one in self.baselines.items()})
 
 
 def rows_to_score(  # noqa: PLR0913
     classes: list[str],
     used: Sequence[str],
-    drivers: np.ndarray,
     *,
-    several_types: np.ndarray,
+    starts: np.ndarray,
+    drivers: np.ndarray,
     past: np.ndarray,
     mix: np.ndarray,
+    exponents: np.ndarray,
+    trained_on: int,
     probabilities: np.ndarray,
 ) -> ScoredRows:
-    """Test rows with what guessing says of them.
+    """Return the test sessions with the probabilities of the baselines.
 
     Args:
         classes: the k charger types of the model.
-        used: the n types that were used.
-        drivers: n codes.
-        several_types: n, whether the driver has used more than one type.
-        past: the history columns of each, as `training.past_features` gives them.
-        mix: the share of each of the k types among the training sessions.
-        probabilities: the model's, of shape (n, k).
+        used: the n types that the drivers used.
+        starts: n starts.
+        drivers: n codes of the drivers.
+        past: the history columns of the n sessions, as `training.past_features` returns them.
+        mix: the share of each of the k types in the training sessions.
+        exponents: the exponents of the pooled shares, from `baselines.fit_exponents` on the training sessions.
+        trained_on: the number of training sessions.
+        probabilities: the probabilities of the model, of shape (n, k).
     """
     k = len(classes)
     every = [*classes, *sorted(set(used) - set(classes))]
     codes = {name: code for code, name in enumerate(every)}
-    guesses = {name: past[:, type_columns(column, k)] for name, column in SHARES.items()}
-    guesses["prior"] = np.tile(mix, (len(used), 1))
+    labels = np.array([codes[name] for name in used], dtype=np.int64)
+    baselines = baseline_probabilities(past, mix.tolist(), exponents)
     return ScoredRows(
         every,
-        np.array([codes[name] for name in used], dtype=np.int64),
-        drivers,
-        past[:, driver_column("sessions", k)],
-        several_types,
-        _widened(probabilities, every),
-        {name: _widened(guesses[name], every) for name in BASELINES},
+        labels,
+        unseen=labels >= k,
+        starts=np.asarray(starts, dtype="datetime64[s]"),
+        drivers=drivers,
+        earlier=past[:, driver_column("sessions", k)],
+        types_used=past[:, driver_column("types_used", k)],
+        probabilities=align(probabilities, classes, every, trained_on),
+        baselines={name: align(one, classes, every, trained_on) for name, one in baselines.items()},
     )
 
 
-def evaluate(rows: ScoredRows) -> dict[str, Any]:
-    """Scores of the model, and of guessing, on the same sessions."""
-    model = rows.probabilities
-    scores = _scores(rows, model)
+def evaluate(rows: ScoredRows, seen_until: datetime | None = None) -> dict[str, Any]:
+    """Return the scores of the model and of the baselines on the test sessions.
+
+    Args:
+        rows: the test part.
+        seen_until: the start of the newest session that the search for hyper-parameters has seen. Only later sessions
+            decide the verdict.
+    """
+    scores = rows.model_scores
+    comparison = _comparison(rows)
     return {
-        "test_f1_score": scores["weighted_f1"],
-        "test_f1_interval": f1_interval(rows, model),
-        "macro_f1": scores["macro_f1"],
-        "accuracy": float(accuracy_score(rows.labels, model.argmax(axis=1))),
-        "log_loss": scores["log_loss"],
-        "per_class": _per_class(rows, model),
-        "confusion_matrix": _confusion(rows, model).tolist(),
+        "test_f1_score": scores.weighted_f1,
+        "test_f1_interval": f1_interval(rows),
+        "macro_f1": scores.macro_f1,
+        "accuracy": scores.accuracy,
+        "log_loss": scores.log_loss,
+        "per_class": scores.per_class(rows.classes),
+        "confusion_matrix": scores.confusion.tolist(),
         "classes": rows.classes,
-        **_comparison(rows, scores),
-        "calibration": calibration(rows, model),
+        **comparison,
+        "calibration": calibration(rows),
         **_slices(rows),
         "windows": None,
+        **_verdict(_judged(rows, comparison, LAST_PART, seen_until)),
     }
 
 
-def over_windows(windows: Sequence[tuple[int, ScoredRows]]) -> dict[str, Any]:
-    """Scores over rolling windows: of each, and of all their sessions together.
+def over_windows(
+    windows: Sequence[tuple[int, ScoredRows]], seen_until: datetime | None = None, *, nested: bool = False
+) -> dict[str, Any]:
+    """Return the scores over rolling windows: for each window, and for the sessions of all windows together.
 
     Args:
-        windows: for each how many sessions its model was trained on, and what it was tested on.
+        windows: for each window the number of its training sessions, and its test sessions.
+        seen_until: the start of the newest session that the search for hyper-parameters has seen. Only later sessions
+            decide the verdict.
+        nested: whether each window has its own search on its own training part.
     """
     pooled = _pool([rows for _, rows in windows])
-    scores = _scores(pooled, pooled.probabilities)
+    comparison = _comparison(pooled)
+    what, seen_until = (NESTED_WINDOWS, None) if nested else (WINDOWS, seen_until)
     return {
         "each": [
             {
                 "trained_samples": n_train,
-                "test_samples": len(rows.labels),
-                **_scores(rows, rows.probabilities),
+                "test_samples": len(rows),
+                **rows.model_scores.as_dict(),
                 "baselines": _baselines(rows),
             }
             for n_train, rows in windows
         ],
-        **scores,
-        "test_samples": len(pooled.labels),
-        **_comparison(pooled, scores),
+        **pooled.model_scores.as_dict(),
+        "test_samples": len(pooled),
+        **comparison,
         **_slices(pooled),
+        **_verdict(_judged(pooled, comparison, what, seen_until)),
     }
 
 
 def with_windows(scores: Mapping[str, Any], windows: dict[str, Any]) -> dict[str, Any]:
-    """The scores of `evaluate`, judged over rolling windows: those of one part can be luck."""
-    return {**scores, "windows": windows, "beats_baseline": windows["beats_baseline"]}
+    """Return the scores of `evaluate` with the verdict of the rolling windows: a single test part can be lucky."""
+    judged = {name: windows[name] for name in ("verdict", "beats_baseline", "judged")}
+    return {**scores, "windows": windows, **judged}
 
 
-def f1_interval(rows: ScoredRows, probabilities: np.ndarray) -> list[float] | None:
-    """95 % of the weighted F1 over resampled drivers; None with fewer than FEWEST_DRIVERS."""
-    k = len(rows.classes)
-    cells = rows.labels * k + probabilities.argmax(axis=1)
-    places, n_drivers = _places(rows)
-    counts = np.zeros((n_drivers, k * k))
-    np.add.at(counts, (places, cells), 1)
-    resampled = _resample(counts)
-    if resampled is None:
-        return None
-    matrices = resampled.reshape(-1, k, k)
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
-    support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
-    f1 = np.divide(2 * hits, support + predicted, out=np.zeros_like(hits), where=support + predicted > 0)
-    return _percentiles((f1 * support).sum(axis=1) / support.sum(axis=1))
+def f1_interval(rows: ScoredRows) -> list[float] | None:
+    """Return the 95 % interval of the weighted F1 over drivers; None with too few effective drivers."""
+    predictions = rows.model_scores.predicted
+    types = np.arange(len(rows.classes))
+    # One column at a time: with many sessions and types, all columns together would take gigabytes.
+    columns = chain(
+        ((rows.labels == code) & (predictions == code) for code in types),
+        (rows.labels == code for code in types),
+        (predictions == code for code in types),
+    )
+
+    return statistic_interval(columns, rows.drivers, lambda sums: weighted_f1(*np.split(sums, 3, axis=1)))
 
 
-def difference_interval(rows: ScoredRows, model: np.ndarray, guess: np.ndarray) -> list[float] | None:
-    """95 % of the model's log loss less the guess's over resampled drivers; None with fewer than FEWEST_DRIVERS."""
-    losses = log_losses(rows, model) - log_losses(rows, guess)
-    places, _ = _places(rows)
-    sums = np.column_stack([np.bincount(places, weights=losses), np.bincount(places)])
-    resampled = _resample(sums)
-    return None if resampled is None else _percentiles(resampled[:, 0] / resampled[:, 1])
+def calibration(rows: ScoredRows) -> dict[str, Any]:
+    """Return how well the confidence matches the accuracy.
 
-
-def calibration(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, Any]:
-    """How far the probability of the predicted type can be taken at its word.
-
-    The expected calibration error (Naeini et al., 2015) is the mean over sessions of |accuracy - mean confidence| of
-    their bin, of ten equally wide bins of confidence. Bins without sessions are left out.
+    The sessions are put into ten equally wide bins of confidence. The expected calibration error (Naeini et al., 2015)
+    is the mean of |accuracy - mean confidence| over the bins, weighted by their sessions. Bins without sessions are
+    left out.
     """
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == rows.labels
+    confidence = rows.probabilities.max(axis=1)
+    right = rows.model_scores.predicted == rows.labels
     places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     bins = [
         {
@@ -194,141 +219,102 @@ def calibration(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, Any]:
         if (inside := places == place).any()
     ]
     gaps = [one["sessions"] * abs(one["accuracy"] - one["mean_confidence"]) for one in bins]
-    return {"expected_calibration_error": float(sum(gaps) / len(rows.labels)), "bins": bins}
+    return {"expected_calibration_error": float(sum(gaps) / len(rows)), "bins": bins}
 
 
-def _comparison(rows: ScoredRows, scores: Mapping[str, float]) -> dict[str, Any]:
-    """The model beside the best way of guessing."""
+def _verdict(judged: dict[str, Any]) -> dict[str, Any]:
+    return {"verdict": judged["verdict"], "beats_baseline": judged["verdict"] == "better", "judged": judged}
+
+
+def _judged(
+    rows: ScoredRows, comparison: Mapping[str, Any], sessions_of: str, seen_until: datetime | None
+) -> dict[str, Any]:
+    """Return the verdict and the figures that it follows from.
+
+    Args:
+        rows: the scored sessions.
+        comparison: the result of `_comparison(rows)`.
+        sessions_of: the name of these sessions in words.
+        seen_until: the start of the newest session that the search has seen. Only later sessions decide.
+    """
+    unseen = np.ones(len(rows), dtype=bool) if seen_until is None else rows.starts > np.datetime64(seen_until, "s")
+    if not unseen.all():
+        sessions_of = f"the sessions of {sessions_of} that the search has not seen"
+        rows = rows.only(unseen)
+    if not len(rows):
+        return {"sessions_of": sessions_of, "sessions": 0, "verdict": "not_shown"}
+    if not unseen.all():
+        comparison = _comparison(rows)
+    return {
+        "sessions_of": sessions_of,
+        "sessions": len(rows),
+        "from": rows.starts.min().item().isoformat(),
+        "until": rows.starts.max().item().isoformat(),
+        "past_known": bool((rows.earlier > 0).any()),
+        "weighted_f1": rows.model_scores.weighted_f1,
+        "log_loss": rows.model_scores.log_loss,
+        **comparison,
+        "verdict": verdict_of(comparison["baseline_differences"]),
+    }
+
+
+def _comparison(rows: ScoredRows) -> dict[str, Any]:
+    """Return the scores of the baselines, the best baseline by each score, and the differences to the model."""
     baselines = _baselines(rows)
     best = min(baselines, key=lambda name: baselines[name]["log_loss"])
-    interval = difference_interval(rows, rows.probabilities, rows.guesses[best])
+    found = compare(rows.model_scores, rows.baseline_scores, rows.drivers)
+    differences = {name: one._asdict() for name, one in found.items()}
     return {
         "baselines": baselines,
         "best_baseline": best,
-        "log_loss_difference": scores["log_loss"] - baselines[best]["log_loss"],
-        "log_loss_difference_interval": interval,
-        "beats_baseline": interval is not None and interval[1] < 0,
+        "best_baseline_by_f1": max(baselines, key=lambda name: baselines[name]["weighted_f1"]),
+        "baseline_differences": differences,
+        "log_loss_difference": differences[best]["log_loss_difference"],
+        "log_loss_difference_interval": differences[best]["interval"],
+        "effective_drivers": round(effective_drivers(rows.drivers), 1),
+        "unseen_type_sessions": int(rows.unseen.sum()),
     }
 
 
 def _baselines(rows: ScoredRows) -> dict[str, dict[str, float]]:
-    return {name: _scores(rows, guess) for name, guess in rows.guesses.items()}
+    return {name: one.as_dict() for name, one in rows.baseline_scores.items()}
 
 
 def _slices(rows: ScoredRows) -> dict[str, Any]:
-    """The scores by what was known of the drivers, and by what they are like."""
+    """Return the scores by the amount of history that each driver had at the start of the session."""
     return {
-        "by_earlier_sessions": {
-            name: _slice(rows, (rows.earlier >= fewest) & (rows.earlier <= most))
-            for name, (fewest, most) in _SLICES.items()
-        },
-        "by_types_used": {"one": _slice(rows, ~rows.several_types), "several": _slice(rows, rows.several_types)},
+        group: {name: _slice(rows, (known >= fewest) & (known <= most)) for name, (fewest, most) in bounds.items()}
+        for group, known, bounds in (
+            ("by_earlier_sessions", rows.earlier, _EARLIER),
+            ("by_types_used", rows.types_used, _TYPES_USED),
+        )
     }
 
 
 def _slice(rows: ScoredRows, inside: np.ndarray) -> dict[str, Any] | None:
-    """The scores on some of the sessions; None where there is none."""
+    """Return the scores on the sessions for which `inside` is true; None if there are none."""
     if not inside.any():
         return None
-    some = ScoredRows(
-        rows.classes,
-        rows.labels[inside],
-        rows.drivers[inside],
-        rows.earlier[inside],
-        rows.several_types[inside],
-        rows.probabilities[inside],
-        {name: guess[inside] for name, guess in rows.guesses.items()},
-    )
-    # No macro F1: types that none of these drivers uses would count as missed.
-    scores = {name: _scores(some, one) for name, one in {"model": some.probabilities, **some.guesses}.items()}
+    some = rows.only(inside)
+    # The macro F1 is left out: on few sessions it is mostly noise.
+    scores = {"model": some.model_scores.as_dict(), **_baselines(some)}
     shown = {name: {score: one[score] for score in ("weighted_f1", "log_loss")} for name, one in scores.items()}
-    return {"sessions": len(some.labels), **shown.pop("model"), "baselines": shown}
+    return {"sessions": len(some), **shown.pop("model"), "baselines": shown}
 
 
 def _pool(windows: Sequence[ScoredRows]) -> ScoredRows:
-    """The sessions of several windows as if they were of one."""
+    """Return the sessions of several windows as one set of sessions."""
     every = list(dict.fromkeys(name for rows in windows for name in rows.classes))
 
-    def placed(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
-        wide = np.zeros((len(probabilities), len(every)))
-        wide[:, [every.index(name) for name in rows.classes]] = probabilities
-        return wide
-
-    return ScoredRows(
-        every,
-        np.concatenate([np.array([every.index(name) for name in rows.classes])[rows.labels] for rows in windows]),
-        np.concatenate([rows.drivers for rows in windows]),
-        np.concatenate([rows.earlier for rows in windows]),
-        np.concatenate([rows.several_types for rows in windows]),
-        np.concatenate([placed(rows, rows.probabilities) for rows in windows]),
-        {name: np.concatenate([placed(rows, rows.guesses[name]) for rows in windows]) for name in BASELINES},
+    labels = [np.array([every.index(name) for name in rows.classes])[rows.labels] for rows in windows]
+    return replace(
+        windows[0],
+        classes=every,
+        labels=np.concatenate(labels),
+        **{name: np.concatenate([getattr(rows, name) for rows in windows]) for name in _BY_SESSION},
+        probabilities=np.concatenate([align(rows.probabilities, rows.classes, every) for rows in windows]),
+        baselines={
+            name: np.concatenate([align(rows.baselines[name], rows.classes, every) for rows in windows])
+            for name in windows[0].baselines
+        },
     )
-
-
-def _places(rows: ScoredRows) -> tuple[np.ndarray, int]:
-    """The drivers of the rows numbered from 0 without gaps, and how many there are."""
-    different, places = np.unique(rows.drivers, return_inverse=True)
-    return places, len(different)
-
-
-def _resample(per_driver: np.ndarray) -> np.ndarray | None:
-    """Sums over RESAMPLES draws of as many drivers with replacement; shape (RESAMPLES, columns)."""
-    drivers = len(per_driver)
-    if drivers < FEWEST_DRIVERS:
-        return None
-    return np.stack([draw.astype(np.float64) @ per_driver for draw in _draws(drivers)])
-
-
-@lru_cache(maxsize=1)
-def _draws(drivers: int) -> np.ndarray:
-    """How often each driver is drawn, of shape (RESAMPLES, drivers): the same for all that is said of some sessions."""
-    random = np.random.default_rng(42)
-    # Of fewer than 256 none can be drawn more often than a byte holds, and of more none ever will be.
-    draws = np.empty((RESAMPLES, drivers), dtype=np.uint8)
-    for draw in draws:
-        draw[:] = np.bincount(random.integers(drivers, size=drivers), minlength=drivers)
-    return draws
-
-
-def _percentiles(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.percentile(values, [2.5, 97.5])]
-
-
-def _widened(probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Columns of zeros for the types that training never saw."""
-    return np.pad(probabilities, ((0, 0), (0, len(classes) - probabilities.shape[1])))
-
-
-def log_losses(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
-    chosen = probabilities[np.arange(len(rows.labels)), rows.labels]
-    losses: np.ndarray = -np.log(np.clip(chosen, _FLOOR, 1.0))
-    return losses
-
-
-def _scores(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, float]:
-    # Every type counts in every mean, so that the scores of a model and of a guess are about the same types.
-    k = len(rows.classes)
-    counts = np.bincount(rows.labels * k + probabilities.argmax(axis=1), minlength=k * k).reshape(k, k)
-    support = counts.sum(axis=1)
-    either = support + counts.sum(axis=0)
-    f1 = np.divide(2.0 * np.diagonal(counts), either, out=np.zeros(k), where=either > 0)
-    return {
-        "weighted_f1": float(np.average(f1, weights=support)),
-        "macro_f1": float(np.average(f1)),
-        "log_loss": float(log_losses(rows, probabilities).mean()),
-    }
-
-
-def _confusion(rows: ScoredRows, probabilities: np.ndarray) -> np.ndarray:
-    codes = np.arange(len(rows.classes))
-    return np.asarray(confusion_matrix(rows.labels, probabilities.argmax(axis=1), labels=codes))
-
-
-def _per_class(rows: ScoredRows, probabilities: np.ndarray) -> dict[str, dict[str, float]]:
-    columns = precision_recall_fscore_support(
-        rows.labels, probabilities.argmax(axis=1), labels=np.arange(len(rows.classes)), zero_division=0
-    )
-    return {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f1), "support": int(n)}
-        for name, p, r, f1, n in zip(rows.classes, *columns, strict=True)
-    }

@@ -1,4 +1,4 @@
-"""FEATURES, the one list of what may be known before a session, and the one function that turns it into numbers."""
+"""FEATURES, the one list of inputs that are known before a session, and the functions that turn them into numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,25 +6,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-# Measured while or after charging. A model that sees one of these answers a question nobody can ask in time.
-KNOWN_ONLY_AFTER = frozenset(
-    {
-        "charger_type",
-        "charging_cost_usd",
-        "charging_duration_hours",
-        "charging_end_time",
-        "charging_rate_kw",
-        "energy_consumed_kwh",
-        "state_of_charge_end",
-    }
-)
-# The driver is asking where to go: the station of the session itself is not known either.
-NOT_YET_CHOSEN = frozenset({"charging_station_id", "charging_station_location"})
-
 
 @dataclass(frozen=True)
 class Feature:
-    """One natural-unit column of the history that a request may carry."""
+    """One column of the history, in its natural unit. A request may carry the columns in FEATURES.
+
+    Attributes:
+        name: the name of the column in its table and in a history file, and of the field in a request and in a report.
+        example: a value within the range, for the documents.
+        context: whether a request may always leave the field out.
+        table: the table that holds the column. Each session also keeps the facts about its user and its vehicle, in
+            `session_facts`.
+        header: the header in the public "Electric Vehicle Charging Patterns" file; empty if the file has no such
+            column.
+        constant: whether the value never changes. Other facts about a user or a vehicle may change between sessions.
+        past: whether the value is an input for the driver's later sessions.
+    """
 
     name: str
     kind: Literal["number", "category", "time"]
@@ -34,49 +31,101 @@ class Feature:
     minimum: float = -np.inf
     maximum: float = np.inf
     minimum_excluded: bool = False
-    # Context is never required of a request.
     context: bool = False
+    table: Literal["ChargingSessions", "Users", "Vehicles"] = "ChargingSessions"
+    header: str = ""
+    constant: bool = False
+    past: bool = False
 
     @property
     def range(self) -> str:
-        """The range in words, e.g. `above 0 to 400 kWh`."""
+        """Return the range in words, e.g. `above 0 to 400 kWh`."""
         above = "above " if self.minimum_excluded else ""
         return f"{above}{self.minimum:,} to {self.maximum:,} {self.unit}".rstrip()
 
     def inside(self, values: np.ndarray) -> np.ndarray:
-        """For each value whether it lies in the range; missing ones do not."""
+        """Return for each value whether it lies in the range; False for a missing value."""
         above = values > self.minimum if self.minimum_excluded else values >= self.minimum
         return above & (values <= self.maximum)
 
     def masked(self, values: np.ndarray) -> np.ndarray:
-        """float64 `values` with NaN where they lie outside the range: nobody drives at 152 % of a battery."""
+        """Return the values as float64, with NaN for values outside the range, such as a charge of 152 %."""
         return np.where(self.inside(values), values, np.nan)
 
 
+# The inputs of a prediction. Every other list of columns, of fields and of headers is derived from these three tuples.
 FEATURES = (
-    Feature("state_of_charge_start", "number", "charge left in the battery", 30.5, "%", 0, 100),
-    Feature("distance_driven_km", "number", "distance driven since the last charge", 120.0, "km", 0, 2000),
-    Feature("temperature_c", "number", "outside temperature", 15.0, "°C", -60, 60),
-    Feature("battery_capacity_kwh", "number", "usable battery size", 64.0, "kWh", 0, 400, minimum_excluded=True),
-    Feature("vehicle_age_years", "number", "age of the vehicle", 2.5, "years", 0, 50),
-    Feature("user_type", "category", "kind of driver, one of those in the history", "Commuter"),
     Feature(
-        "vehicle_model",
-        "category",
-        "vehicle model; one that the history lacks counts as missing",
-        "Nissan LEAF",
-        context=True,
+        "state_of_charge_start", "number", "charge left in the battery", 30.5, "%", 0, 100,
+        header="State of Charge (Start %)", past=True,
     ),
     Feature(
-        "charging_start_time",
-        "time",
-        "start of the session, ISO 8601; default now",
-        "2026-03-02T18:30:00",
-        context=True,
+        "distance_driven_km", "number", "distance driven since the last charge", 120.0, "km", 0, 2000,
+        header="Distance Driven (since last charge) (km)", past=True,
+    ),
+    Feature("temperature_c", "number", "outside temperature", 15.0, "°C", -60, 60, header="Temperature (°C)"),
+    Feature(
+        "battery_capacity_kwh", "number", "usable battery size", 64.0, "kWh", 0, 400, minimum_excluded=True,
+        table="Vehicles", header="Battery Capacity (kWh)",
+    ),
+    Feature(
+        "vehicle_age_years", "number", "age of the vehicle", 2.5, "years", 0, 50,
+        table="Vehicles", header="Vehicle Age (years)",
+    ),
+    Feature(
+        "user_type", "category", "type of the driver, one of the user types in the history", "Commuter",
+        table="Users", header="User Type",
+    ),
+    Feature(
+        "vehicle_model", "category", "vehicle model; a model that is not in the history counts as missing",
+        "Nissan LEAF", context=True, table="Vehicles", header="Vehicle Model", constant=True,
+    ),
+    Feature(
+        "charging_start_time", "time", "start of the session, ISO 8601; default now", "2026-03-02T18:30:00",
+        context=True, header="Charging Start Time",
+    ),
+)  # fmt: skip
+# Columns that are measured during or after charging. No request can carry them, so no model may learn from them.
+MEASURED = (
+    Feature("charger_type", "category", "the charger type that the driver uses", "Level 2", header="Charger Type"),
+    Feature(
+        "charging_end_time", "time", "end of the session, not before its start", "2026-03-02T20:00:00",
+        header="Charging End Time",
+    ),
+    Feature(
+        "energy_consumed_kwh", "number", "energy charged", 24.5, "kWh", 0, 1000,
+        header="Energy Consumed (kWh)", past=True,
+    ),
+    Feature(
+        "charging_duration_hours", "number", "time plugged in", 1.5, "hours", 0, 8784,
+        header="Charging Duration (hours)", past=True,
+    ),
+    Feature("charging_rate_kw", "number", "average power", 16.3, "kW", 0, 2000, header="Charging Rate (kW)"),
+    Feature("charging_cost_usd", "number", "price", 8.5, "USD", 0, 10_000, header="Charging Cost (USD)"),
+    Feature(
+        "state_of_charge_end", "number", "charge of the battery at the end", 68.5, "%", 0, 100,
+        header="State of Charge (End %)",
+    ),
+)  # fmt: skip
+# The driver asks where to charge, so the station of the session is not known yet.
+STATION = (
+    Feature("charging_station_id", "category", "the station", "Station_391", header="Charging Station ID"),
+    Feature(
+        "charging_station_location", "category", "where the station is", "Houston", header="Charging Station Location"
     ),
 )
+KNOWN_ONLY_AFTER = frozenset(feature.name for feature in MEASURED)
+NOT_YET_CHOSEN = frozenset(feature.name for feature in STATION)
+
 NUMBERS = tuple(feature for feature in FEATURES if feature.kind == "number")
 CATEGORIES = tuple(feature for feature in FEATURES if feature.kind == "category")
+# The names of the facts about the driver and the vehicle. A session keeps these facts as they were when it took place.
+USER_FACTS = tuple(feature.name for feature in FEATURES if feature.table == "Users")
+VEHICLE_FACTS = tuple(feature.name for feature in FEATURES if feature.table == "Vehicles")
+FACTS = tuple(feature.name for feature in (*CATEGORIES, *NUMBERS) if feature.table != "ChargingSessions")
+CHANGING_FACTS = tuple(
+    feature.name for feature in (*CATEGORIES, *NUMBERS) if feature.name in FACTS and not feature.constant
+)
 
 _HOUR = 3600
 _DAY = 24 * _HOUR
@@ -91,7 +140,7 @@ MATRIX_COLUMNS = (
 
 
 def check_features(names: Iterable[str]) -> None:
-    """Refuse columns that cannot be known when the driver asks.
+    """Raise ValueError if a column cannot be known when the driver asks.
 
     Raises:
         ValueError: names each such column.
@@ -109,14 +158,14 @@ check_features(MATRIX_COLUMNS)
 
 
 def matrix_columns(numbers: Iterable[Any], codes: Iterable[Any], seconds: Any) -> list[Any]:
-    """MATRIX_COLUMNS of one session, or of n sessions at once: the same arithmetic for numbers and for arrays.
+    """Return MATRIX_COLUMNS of one session or of n sessions: serving passes numbers, training passes arrays.
 
     Args:
-        numbers: for each of NUMBERS a float, or n in an array; NaN where missing.
-        codes: for each of CATEGORIES the code of its value; NaN where missing or unknown.
-        seconds: the start on the wall clock since 1970-01-01, an int or n in an int64 array.
+        numbers: for each of NUMBERS a float or an array of n floats; NaN where missing.
+        codes: for each of CATEGORIES the code of the value, or an array of n codes; NaN where missing or unknown.
+        seconds: the start in seconds on the wall clock since 1970-01-01, an int or an int64 array of n starts.
     """
-    # 1970-01-01 was a Thursday, and Monday is 0.
+    # 1970-01-01 was a Thursday; Monday is weekday 0.
     return [*numbers, *codes, seconds % _DAY / _HOUR, (seconds // _DAY + 3) % 7]
 
 
@@ -125,13 +174,13 @@ def build_features(
     categories: Mapping[str, Mapping[str, int]],
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The matrix of n sessions.
+    """Return the matrix of n sessions.
 
     Args:
-        columns: n values for each of FEATURES, cleaned: numbers as float64 with NaN where missing, categories as
-            text, times as naive datetime64.
-        categories: for each category feature the code of every known value; any other value is missing.
-        out: where to write the matrix; by default it is made.
+        columns: n cleaned values for each of FEATURES: numbers as float64 with NaN where missing, categories as text,
+            times as naive datetime64.
+        categories: for each category feature the code of every known value. Other values count as missing.
+        out: the array to write into; by default a new array.
 
     Returns:
         float64 of shape (n, len(MATRIX_COLUMNS)), NaN where missing.

@@ -1,4 +1,4 @@
-"""Golden rows: requests whose answers are stored beside a model version, for every load to be compared with."""
+"""Golden rows: requests with stored predictions, which are computed again each time a model version is loaded."""
 
 import math
 from datetime import datetime
@@ -14,15 +14,16 @@ from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor
 from zap.ml.training import Split, driver_codes
 
-# They lie evenly over the training part, each with so many of the driver's last sessions before it.
+# The number of golden rows, spread evenly over the training part, and the most past sessions of a driver in one row.
 _ROWS = 8
 _PAST = 20
 
 
 def golden_rows(model: FittedModel, split: Split) -> list[dict[str, Any]]:
-    """Requests from the training part with the driver's past, the row that was scored, and what was answered."""
+    """Return requests from the training part, each with the driver's past, its feature row and its probabilities."""
     predictor = Predictor(model, 0)
-    places = np.unique(np.linspace(split.trained.start, split.trained.stop - 1, _ROWS).astype(int))
+    trained = np.arange(len(split.frame))[split.in_frame(split.trained)]
+    places = trained[np.unique(np.linspace(0, len(trained) - 1, _ROWS).astype(int))]
     drivers, starts = driver_codes(split.frame), split.frame["charging_start_time"].to_numpy()
     golden = []
     for place in places.tolist():
@@ -43,11 +44,11 @@ def golden_rows(model: FittedModel, split: Split) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """Return a value in a type that JSON has."""
     if isinstance(value, pd.Timestamp | datetime):
         return value.isoformat()
     if pd.isna(value):
         return None
     plain = value.item() if isinstance(value, np.generic) else value
-    # A power over next to no time; JSON has no word for it.
+    # A power can be infinite, when the duration is almost 0; JSON has no infinity.
     return str(plain) if isinstance(plain, float) and math.isinf(plain) else plain

@@ -1,7 +1,7 @@
-"""The history as it is learned from: raw sessions, users and vehicles become one validated frame.
+"""Cleaning: make one validated frame of the raw sessions, users and vehicles.
 
-The only place that knows the raw columns. Nothing is filled in with zeros or averages: what cannot be used is missing,
-and counted.
+Only this module knows the raw columns. No value is filled in with a zero or an average: a value that cannot be used
+counts as missing, and is counted for the report.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,35 @@ from zap.ml.cells import (
     read_text,
     read_wall_time,
 )
-from zap.ml.features import CATEGORIES, NUMBERS
+from zap.ml.driver_columns import PastSession
+from zap.ml.features import CATEGORIES, CHANGING_FACTS, FACTS, FEATURES, NUMBERS, USER_FACTS, VEHICLE_FACTS
 from zap.ml.sample import SAMPLE_USER_PREFIX
-from zap.ml.user_history import PastSession, PopulationHistory
+from zap.ml.user_history import PopulationHistory
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
-_SESSION_NUMBERS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
-_VEHICLE_COLUMNS = ("vehicle_model", "battery_capacity_kwh", "vehicle_age_years")
-# The wall times that Arrow reads as `read_wall_time` does, many at once; what has another form is read one by one.
+# The values of the session itself.
+_SESSION_VALUES = tuple(
+    feature.name
+    for feature in (*FEATURES, *PAST_NUMBERS)
+    if feature.table == "ChargingSessions" and feature.name not in SESSION_COLUMNS
+)
+# The wall times that Arrow reads with the result of `read_wall_time`, many at once. Other texts are read one by one.
 _PLAIN_WALL_TIME = (
     r"\A[1-9][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
     r"[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?\z"
 )
-# What a missing datetime64 is as a whole number.
+# A missing datetime64 as a whole number.
 _NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
 class RawHistory:
-    """The three history tables as they were found, unreadable texts included."""
+    """The history tables as they are stored, including texts that cannot be read.
+
+    Attributes:
+        users, vehicles: the users and the vehicles in their current state.
+        sessions: the sessions, each with FACTS at its own time, missing where they are not known.
+    """
 
     users: pd.DataFrame
     vehicles: pd.DataFrame
@@ -50,11 +60,20 @@ class RawHistory:
 
 @dataclass
 class Dropped:
-    """What cleaning could not use, and why."""
+    """The data that cleaning could not use, with the reasons.
+
+    Attributes:
+        rows: the number of dropped sessions, by reason.
+        values: the number of values that count as missing, by column and reason.
+        unmatched: the number of sessions whose user or vehicle is not in the tables, by reason.
+        undated: the number of sessions for which only the current value is known, not the value at their own time, by
+            column.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     values: dict[str, dict[str, int]] = field(default_factory=dict)
-    strangers: dict[str, int] = field(default_factory=dict)
+    unmatched: dict[str, int] = field(default_factory=dict)
+    undated: dict[str, int] = field(default_factory=dict)
 
     def row(self, reason: str, count: int) -> None:
         if count:
@@ -64,12 +83,16 @@ class Dropped:
         if count:
             self.values.setdefault(column, {})[reason] = count
 
-    def stranger(self, reason: str, count: int) -> None:
+    def unmatched_sessions(self, reason: str, count: int) -> None:
         if count:
-            self.strangers[reason] = count
+            self.unmatched[reason] = count
+
+    def known_only_now(self, column: str, count: int) -> None:
+        if count:
+            self.undated[column] = count
 
     def as_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "values": self.values, "strangers": self.strangers}
+        return {"rows": self.rows, "values": self.values, "strangers": self.unmatched, "undated": self.undated}
 
 
 @dataclass(frozen=True)
@@ -77,10 +100,10 @@ class History:
     """The cleaned history.
 
     Attributes:
-        frame: one row a session, ordered by start and then session_id: SESSION_COLUMNS, the columns of FEATURES, and
-            what is known after it: charging_end_time and PAST_NUMBERS.
-        dropped: what cleaning could not use.
-        synthetic_sessions: how many rows were made by `zap sample-history`.
+        frame: one row for each session, ordered by start and then session_id. The columns are SESSION_COLUMNS, the
+            names of FEATURES, and the values known after a session: charging_end_time and PAST_NUMBERS.
+        dropped: the data that cleaning could not use.
+        synthetic_sessions: the number of rows that `zap sample-history` made.
     """
 
     frame: pd.DataFrame
@@ -89,38 +112,54 @@ class History:
 
 
 def clean_history(raw: RawHistory) -> History:
-    """One validated frame in time order, and a count of everything that could not be used."""
+    """Return one validated frame in time order, and the counts of the data that could not be used.
+
+    The user type and the vehicle of a session are the facts that the session keeps, or else the current values.
+    """
     dropped = Dropped()
     sessions = _usable_sessions(raw.sessions, dropped)
     frame = sessions[list(SESSION_COLUMNS)].copy()
     vehicles = _vehicles_of(frame, raw.vehicles, dropped)
-    # A past belongs to the user that a session names. The owner of the vehicle says only what kind of driver it is.
+    # A past belongs to the user that the session names. The owner of the vehicle only supplies the user type.
     drivers = frame["user_id"].where(frame["user_id"].notna(), vehicles["user_id"])
-    frame["user_type"] = _user_types(drivers, raw.users, dropped)
-    for name in (*_SESSION_NUMBERS, *(feature.name for feature in PAST_NUMBERS)):
+    now = vehicles.join(_users_of(drivers, raw.users, dropped))
+    for name in _SESSION_VALUES:
         frame[name] = sessions[name]
-    for name in _VEHICLE_COLUMNS:
-        frame[name] = vehicles[name]
+    kept = sessions[list(FACTS)].assign(**{feature.name: _texts(sessions[feature.name]) for feature in CATEGORIES})
+    for name in FACTS:
+        frame[name] = _kept_else_now(kept[name], now[name])
     frame["charging_end_time"] = _ends(sessions, dropped)
     for feature in (*NUMBERS, *PAST_NUMBERS):
         there = frame[feature.name].notna().to_numpy()
         numbers = _numbers(frame[feature.name])
-        kept = feature.masked(numbers)
+        masked = feature.masked(numbers)
         dropped.value(feature.name, "not a number", int((there & np.isnan(numbers)).sum()))
-        dropped.value(feature.name, f"outside {feature.range}", int((~np.isnan(numbers) & np.isnan(kept)).sum()))
-        frame[feature.name] = kept
+        dropped.value(feature.name, f"outside {feature.range}", int((~np.isnan(numbers) & np.isnan(masked)).sum()))
+        frame[feature.name] = masked
     for feature in CATEGORIES:
         frame[feature.name] = _texts(frame[feature.name])
+    for name in CHANGING_FACTS:
+        dropped.known_only_now(name, int((kept[name].isna() & frame[name].notna()).sum()))
     synthetic = frame["user_id"].str.startswith(SAMPLE_USER_PREFIX).fillna(value=False)
     return History(frame, dropped, synthetic_sessions=int(synthetic.sum()))
 
 
+def time_order(sessions: pd.DataFrame) -> np.ndarray:
+    """Return the places of the sessions in order of start and, if the frame has it, of session_id."""
+    starts = sessions["charging_start_time"].to_numpy()
+    if "session_id" not in sessions:
+        return np.argsort(starts, kind="stable")
+    ids = sessions["session_id"]
+    ranks = ids.to_numpy() if pd.api.types.is_integer_dtype(ids.dtype) else pd.factorize(ids, sort=True)[0]
+    return np.lexsort((ranks, starts))
+
+
 def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession]:
-    """The rows of a cleaned frame as they are remembered; `types` are the charger types that are learned from."""
-    kinds = {name: kind for kind, name in enumerate(types)}
+    """Return the rows of a cleaned frame as past sessions. `types` are the learned charger types."""
+    codes = {name: code for code, name in enumerate(types)}
     numbers = [feature.name for feature in PAST_FEATURES]
     return [
-        past_session(kinds.get(name, -1), start, None if end == _NEVER else end, values)
+        past_session(codes.get(name, -1), start, None if end == _NEVER else end, values)
         for name, start, end, values in zip(
             frame["charger_type"].tolist(),
             _seconds(frame["charging_start_time"]),
@@ -132,39 +171,38 @@ def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession
 
 
 def population_history(starts: np.ndarray, used: pd.Series | np.ndarray, types: Sequence[str]) -> PopulationHistory:
-    """The daily mixes of n sessions with these naive starts and charger types, of those that `types` has."""
-    places_of = {name: kind for kind, name in enumerate(types)}
-    codes, different = pd.factorize(used)
-    kinds = np.array([*(places_of.get(name, -1) for name in different), -1])[codes]
+    """Return the daily mixes of n sessions.
+
+    Args:
+        starts: n naive starts.
+        used: the n charger types that the drivers used; a type that is not in `types` is not counted.
+        types: the learned charger types.
+    """
+    code_of = {name: code for code, name in enumerate(types)}
+    found, different = pd.factorize(used)
+    type_codes = np.array([*(code_of.get(name, -1) for name in different), -1])[found]
     days = np.asarray(starts, dtype="datetime64[D]").astype(np.int64)
-    known = kinds >= 0
+    known = type_codes >= 0
     every, places = np.unique(days[known], return_inverse=True)
     counts = np.zeros((len(every), len(types)), dtype=np.int64)
-    np.add.at(counts, (places, kinds[known]), 1)
+    np.add.at(counts, (places, type_codes[known]), 1)
     return PopulationHistory(dict(zip(every.tolist(), counts.tolist(), strict=True)), len(types))
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
-    """The sessions with a charger type and a readable start, in their one order."""
+    """Return the sessions that have a charger type and a readable start, in time order."""
     sessions = raw.assign(
         charger_type=_texts(raw["charger_type"]),
         user_id=_texts(raw["user_id"], read_id),
         charging_start_time=_wall_times(raw["charging_start_time"]),
-        **{name: None for name in (*PAST_COLUMNS, *SESSION_COLUMNS) if name not in raw},
+        **{name: None for name in (*PAST_COLUMNS, *SESSION_COLUMNS, *_SESSION_VALUES, *FACTS) if name not in raw},
     )
     no_type = sessions["charger_type"].isna()
     no_start = sessions["charging_start_time"].isna() & ~no_type
     dropped.row("no charger type", int(no_type.sum()))
     dropped.row("no readable start", int(no_start.sum()))
     kept = sessions[~(no_type | no_start)]
-    return kept.iloc[_order(kept)].reset_index(drop=True)
-
-
-def _order(sessions: pd.DataFrame) -> np.ndarray:
-    """The places of the sessions in order of start and then session_id."""
-    ids = sessions["session_id"]
-    ranks = ids.to_numpy() if pd.api.types.is_integer_dtype(ids.dtype) else pd.factorize(ids, sort=True)[0]
-    return np.lexsort((ranks, sessions["charging_start_time"].to_numpy()))
+    return kept.iloc[time_order(kept)].reset_index(drop=True)
 
 
 def _ends(sessions: pd.DataFrame, dropped: Dropped) -> pd.Series:
@@ -176,44 +214,55 @@ def _ends(sessions: pd.DataFrame, dropped: Dropped) -> pd.Series:
     return ends.mask(reversed_)
 
 
-def _user_types(drivers: pd.Series, users: pd.DataFrame, dropped: Dropped) -> pd.Series:
+def _users_of(drivers: pd.Series, users: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
+    """Return USER_FACTS of the driver of each session."""
     users = users.assign(user_id=_texts(users["user_id"], read_id))
     users = users[users["user_id"].notna()]
     places = _places(drivers, pd.Index(users["user_id"]))
     unnamed = drivers.isna().to_numpy()
-    dropped.stranger("sessions without a user", int(unnamed.sum()))
-    dropped.stranger("sessions of a user that Users lacks", int((~unnamed & (places < 0)).sum()))
-    return _taken(users[["user_type"]], places)["user_type"]
+    dropped.unmatched_sessions("sessions without a user", int(unnamed.sum()))
+    dropped.unmatched_sessions("sessions of a user that Users lacks", int((~unnamed & (places < 0)).sum()))
+    return _taken(users[list(USER_FACTS)], places)
 
 
 def _vehicles_of(frame: pd.DataFrame, vehicles: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:
-    """The vehicle of each session, and its owner: the one that the session names, else the driver's only one."""
+    """Return the vehicle of each session and its owner: the named vehicle, or else the driver's only vehicle."""
     vehicles = vehicles.assign(user_id=_texts(vehicles["user_id"], read_id))
     owners = vehicles["user_id"]
     only = owners.notna() & ~owners.duplicated(keep=False)
     named = frame["vehicle_id"].notna().to_numpy()
-    # The places of the vehicles among all, -1 where there is none.
+    # The place of each session's vehicle in `vehicles`, -1 if it has none.
     places = _places(frame["vehicle_id"], pd.Index(vehicles["vehicle_id"]))
     of_driver = _places(frame["user_id"][~named], pd.Index(owners[only]))
     places[~named] = np.append(np.flatnonzero(only), -1)[of_driver]
-    dropped.stranger("sessions without a vehicle", int((~named & (places < 0)).sum()))
-    dropped.stranger("sessions of a vehicle that Vehicles lacks", int((named & (places < 0)).sum()))
-    return _taken(vehicles[["user_id", *_VEHICLE_COLUMNS]], places)
+    dropped.unmatched_sessions("sessions without a vehicle", int((~named & (places < 0)).sum()))
+    dropped.unmatched_sessions("sessions of a vehicle that Vehicles lacks", int((named & (places < 0)).sum()))
+    return _taken(vehicles[["user_id", *VEHICLE_FACTS]], places)
+
+
+def _kept_else_now(kept: pd.Series, now: pd.Series) -> pd.Series:
+    """Return the value that each session keeps, or the current value if the session keeps none."""
+    there = kept.notna()
+    if not there.any():
+        return now
+    if kept.dtype != now.dtype:
+        kept, now = kept.astype(object), now.astype(object)
+    return kept.where(there, now)
 
 
 def _places(values: pd.Series, index: pd.Index) -> np.ndarray:
-    """The place of each value in `index`, -1 where it is missing or not there; each different one is looked up once."""
+    """Return the place of each value in `index`, -1 if it is missing or not in the index. Look up equal values once."""
     codes, different = pd.factorize(values)
     return np.append(index.get_indexer(pd.Index(different)), -1)[codes]
 
 
 def _taken(values: pd.DataFrame, places: np.ndarray) -> pd.DataFrame:
-    """The rows at these places, missing where a place is -1."""
+    """Return the rows at these places; a row is missing where its place is -1."""
     return values.reset_index(drop=True).reindex(places).reset_index(drop=True)
 
 
 def _texts(values: pd.Series, read: Callable[[object], str | None] = read_text) -> pd.Series:
-    # A million rows repeat few texts; each is read once. What is missing has the code -1, the last place.
+    # A million rows repeat few texts, so each text is read once. A missing text has the code -1: the last place.
     codes, different = pd.factorize(values)
     texts = [*map(read, different), None]
     if values.dtype == "str" and texts[:-1] == list(different):
@@ -222,11 +271,11 @@ def _texts(values: pd.Series, read: Callable[[object], str | None] = read_text) 
 
 
 def _wall_times(values: pd.Series) -> pd.Series:
-    """Naive times to the second; texts in another form, or with an offset, are missing."""
+    """Return naive times to the second. Texts in another form or with an offset count as missing."""
     if pd.api.types.is_datetime64_dtype(values):
         return values.astype("datetime64[s]")
     if values.dtype != "str":
-        # No time has letters that are not ASCII.
+        # A time has only ASCII characters.
         values = pd.Series(
             [value if isinstance(value, str) and value.isascii() else None for value in values],
             index=values.index,
@@ -244,13 +293,13 @@ def _wall_times(values: pd.Series) -> pd.Series:
 
 
 def _seconds(times: pd.Series) -> list[int]:
-    """Seconds since 1970-01-01, _NEVER where missing."""
+    """Return the seconds since 1970-01-01, _NEVER where a time is missing."""
     seconds: list[int] = times.to_numpy(dtype="datetime64[s]").astype(np.int64).tolist()
     return seconds
 
 
 def _numbers(values: pd.Series) -> np.ndarray:
-    """float64 with NaN where there is no number."""
+    """Return the numbers as float64, NaN where a value is no number."""
     if values.dtype == np.float64:
         return values.to_numpy()
     return np.array([read_number(value) for value in values], dtype=np.float64)

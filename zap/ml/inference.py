@@ -1,4 +1,4 @@
-"""The one-row path: a complete request becomes features, the trees' probabilities, and an answer."""
+"""Prediction: turn complete requests into feature rows, the scorer's probabilities, and answers."""
 
 import math
 import struct
@@ -9,24 +9,24 @@ import numpy as np
 
 from zap.errors import DamagedModel
 from zap.ml.cells import to_seconds
-from zap.ml.cold import between, draw_to_mix
+from zap.ml.cold import blend, draw_to_mix
 from zap.ml.features import CATEGORIES, NUMBERS, matrix_columns
-from zap.ml.fitted import FittedModel, category_codes
-from zap.ml.trees import Trees
-from zap.ml.user_history import TYPE_CODES, UserHistory
+from zap.ml.fitted import FittedModel, category_codes, column_places
+from zap.ml.scorer import read_scorer
+from zap.ml.user_history import TYPE_CODES, UserHistory, share_columns
 
 _NUMBERS = tuple(feature.name for feature in NUMBERS)
 
 
 class Answer(NamedTuple):
-    """What a version says about one session.
+    """The prediction of a model version for one session.
 
     Attributes:
         predicted_class: the most probable charger type.
-        probabilities: of every charger type, in the order of the model's classes.
-        model_version: the version that answered.
-        features: the float64 row that was scored, little-endian, in the order of the model's columns.
-        history_sessions: how many earlier sessions of the driver were known.
+        probabilities: the probability of every charger type, in the order of the model's classes.
+        model_version: the number of the model version.
+        features: the scored row: little-endian float64 in the order of the model's columns.
+        history_sessions: the number of the driver's earlier sessions that were known.
     """
 
     predicted_class: str
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Predictor:
-    """A model version, ready to answer; any thread may ask."""
+    """A loaded model version that predicts. Any thread may call it."""
 
     def __init__(self, model: FittedModel, model_version: int) -> None:
         self.model_version = model_version
@@ -48,30 +48,39 @@ class Predictor:
         self._cold_weight = model.cold_weight
         codes = category_codes(model.contract)
         self._codes = [(feature.name, codes[feature.name]) for feature in CATEGORIES]
-        self._trees = Trees(model.trees, len(model.columns), len(model.classes))
-        # LightGBM reads numbers in the machine's order, which is this one wherever it is built for.
+        self._places = column_places(model.columns, model.classes)
+        self._sessions = model.columns.index("sessions")
+        self._shares = [model.columns.index(name) for name in share_columns(model.classes)]
+        self._scorer = read_scorer(model.scorer, model.columns, model.classes)
+        # A scorer reads numbers in the machine's byte order, which is little-endian on all machines of LightGBM.
         self._row = struct.Struct(f"<{len(model.columns)}d")
 
     def answer(self, values: Mapping[str, Any], history: UserHistory) -> Answer:
-        """Answer for one driver's next session.
+        """Predict one driver's next session.
 
         Args:
-            values: one for each of FEATURES, None where missing; the start is there.
-            history: the driver's sessions that started earlier, of `types`.
+            values: a value for each of FEATURES, None where missing; the start is never missing.
+            history: the driver's sessions that started earlier.
         """
         at = to_seconds(values["charging_start_time"])
         mix = self._population.mix(at)
         features = self._features(values, history, at, mix)
-        probabilities = self._trees.score_row(features)
+        probabilities = self._scorer.score_row(features)
         if not history.sessions:
             weight = self._cold_weight
-            probabilities = [between(found, share, weight) for found, share in zip(probabilities, mix, strict=True)]
+            probabilities = [blend(found, share, weight) for found, share in zip(probabilities, mix, strict=True)]
         return self._answer(features, history, probabilities)
 
     def answers(
         self, rows: Sequence[Mapping[str, Any]], histories: Sequence[UserHistory], threads: int
     ) -> list[Answer]:
-        """What `answer` says of each of many, from one pass through the trees with so many threads."""
+        """Predict many sessions with one call of the scorer. Each prediction equals the result of `answer`.
+
+        Args:
+            rows: for each session a value for each of FEATURES, None where missing.
+            histories: for each session the driver's earlier sessions.
+            threads: the number of threads that the scorer may use.
+        """
         if not rows:
             return []
         features = []
@@ -82,22 +91,22 @@ class Predictor:
         return list(map(self._answer, features, histories, probabilities))
 
     def explain(self, features: bytes, probabilities: Mapping[str, float]) -> dict[str, Any]:
-        """A scored row by name, and what the model says of it now.
+        """Return a scored row by column name, and its probabilities computed again.
 
         Args:
-            features: `Answer.features`.
-            probabilities: what was answered.
+            features: the stored `Answer.features`.
+            probabilities: the stored probabilities.
 
         Returns:
-            `features` (categories and types in words, None where missing), `probabilities`, `computed_again`, and
-            whether these are `equal` to the bit.
+            `features` (categories and types as texts, None where missing), `probabilities`, `computed_again`, and
+            `equal`: whether both are bit-identical.
 
         Raises:
-            DamagedModel: the row has not as many numbers as the model has columns.
+            DamagedModel: the number of values in the row differs from the number of the model's columns.
         """
         if len(features) != self._row.size:
             n = len(features) // 8
-            raise DamagedModel(f"the stored row has {n} numbers, and the model {len(self.columns)} columns")
+            raise DamagedModel(f"the stored row has {n} numbers, and the model has {len(self.columns)} columns")
         again = dict(zip(self.types, self._score(features, threads=1)[0].tolist(), strict=True))
         words = {**self.contract["categories"], **dict.fromkeys(TYPE_CODES, self.types)}
         return {
@@ -113,12 +122,17 @@ class Predictor:
     def _features(self, values: Mapping[str, Any], history: UserHistory, at: int, mix: Sequence[float]) -> bytes:
         numbers = [math.nan if (value := values[name]) is None else value for name in _NUMBERS]
         codes = [known.get(values[name], math.nan) for name, known in self._codes]
-        return self._row.pack(*matrix_columns(numbers, codes, at), *history.features(at, mix))
+        if self._places is None:
+            return self._row.pack(*matrix_columns(numbers, codes, at), *history.features(at, mix))
+        # A version of older code reads fewer columns than this code computes.
+        row = [*matrix_columns(numbers, codes, at), *history.features(at, mix)]
+        return self._row.pack(*[row[place] for place in self._places])
 
     def _score(self, rows: bytes, threads: int) -> np.ndarray:
-        """Probabilities of shape (n, types) for n rows, one behind the other."""
+        """Return probabilities of shape (n, types) for the concatenated bytes of n rows."""
         matrix = np.frombuffer(rows, dtype="<f8").astype(np.float64).reshape(-1, len(self.columns))
-        return draw_to_mix(self._trees.score(matrix, threads), matrix, self._cold_weight)
+        cold, shares = matrix[:, self._sessions] == 0, matrix[:, self._shares]
+        return draw_to_mix(self._scorer.score(matrix, threads), cold, shares, self._cold_weight)
 
     def _answer(self, features: bytes, history: UserHistory, probabilities: Sequence[float]) -> Answer:
         return Answer(

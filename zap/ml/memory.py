@@ -1,6 +1,6 @@
-"""Memory that a training has freed: the operating system is to have it back before the next phase takes more.
+"""Return freed memory to the operating system before the next phase of a training allocates more.
 
-Of a million sessions what would be kept otherwise is a third of the feature matrix.
+With a million sessions, the memory that would be kept otherwise is a third of the feature matrix.
 """
 
 import ctypes
@@ -8,12 +8,12 @@ import sys
 
 import pyarrow as pa
 
-# Only glibc keeps what it has to be asked for.
+# glibc keeps freed memory until malloc_trim is called; other C libraries do not need the call.
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
-def give_back() -> None:
-    """Of Arrow's own pool, and of the C library's heap."""
+def release_memory() -> None:
+    """Return the freed memory of Arrow's pool and of the C library's heap to the operating system."""
     pa.default_memory_pool().release_unused()
     if _trim is not None:
         _trim(0)

@@ -1,67 +1,50 @@
-"""ChargerTypeModel: the estimator that is trained, saved, served and handed to data scientists."""
+"""ChargerTypeModel: the estimator that zap trains, saves and serves, and that data scientists load."""
 
-import io
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from functools import partial
+from typing import Any, Self
 
-import joblib
 import lightgbm
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from zap.ml.cold import between, draw_to_mix, is_cold, mixes
-from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS, NUMBERS, build_features, check_features
-from zap.ml.fitted import FittedModel, booster_columns, category_codes
-from zap.ml.history import population_history
-from zap.ml.memory import give_back
-from zap.ml.trees import of_all_classes
-from zap.ml.user_history import DAY, UserHistory, history_columns
-
-
-class Rounds(Protocol):
-    """Called with what is done and of how much; of boosting also with the mean log loss on the training rows so far."""
-
-    def __call__(self, done: int, total: int, log_loss: float | None = None, /) -> None: ...
-
-
-# The known values of each category feature.
-Categories = Mapping[str, Sequence[str]]
-
-# The weight for drivers without a past is learned on this share of the rows, the last, from those before: on either
-# side at most so many, those that are next to the other side.
-_COLD_SHARE = 0.2
-_COLD_ROWS = 10_000
-# A fit has a thread for each of so many rows: with few, threads wait for each other longer than they compute,
-# beside a busy server many times longer. The trees do not depend on it.
-_ROWS_PER_THREAD = 20_000
-# With fewer of them than this, all later drivers are taken for new ones: what is said of them when nobody knows them.
-_FEWEST_COLD = 20
-# How often a boosting tells of itself, and at most for one part in so many of its time.
-_TOLD_SECONDS = 0.2
-_TOLD_SHARE = 100
+from zap.ml.boosting import BoostingProgress
+from zap.ml.cold import draw_to_mix, is_cold, mixes
+from zap.ml.cold_weight import learned_weight
+from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
+from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
+from zap.ml.features import FEATURES, MATRIX_COLUMNS, check_features
+from zap.ml.fitted import FittedModel, column_places, computed_columns, sha256
+from zap.ml.history import population_history, time_order
+from zap.ml.matrix import natural_columns, past_of_new_drivers, with_wall_times
+from zap.ml.memory import release_memory
+from zap.ml.pasts import Past, Pasts, check_frame, past_of
+from zap.ml.scorer import fit_scorer, read_scorer, scorer_data
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
-    """A LightGBM classifier over raw natural-unit columns (FEATURES) and drivers' pasts, scikit-learn style.
+    """A LightGBM classifier with the interface of scikit-learn, for FEATURES in natural units and drivers' pasts.
 
-    The parameters are LightGBM's; the defaults were found by an earlier search on ZapApp's history.
+    The parameters are parameters of LightGBM. An earlier search on ZapApp's history found their defaults.
 
-    For drivers without a past the booster's probabilities are drawn towards the mix of types of the days before, by a
-    weight that is learned on the later of the training rows from the earlier ones.
+    For drivers without a past, the booster's probabilities are blended with the mix of types of the days before. The
+    weight of the blend is learned: a booster of the earlier training rows is tested on the later training rows.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
         feature_names_in_: the columns that a frame must have.
         contract_: what a request must carry: for each field `required`, `nullable` or `ignored`, and the known
             values of each category.
-        columns_: the names of the columns that the booster sees: MATRIX_COLUMNS and `history_columns(classes_)`.
-        population_: the mixes of types on the days of the training rows, for drivers of whom nothing is known.
-        cold_weight_: the booster's weight for drivers without a past, 0 to 1; the rest is the mix's.
-        booster_: the fitted LightGBM booster.
+        columns_: the names of the booster's columns: MATRIX_COLUMNS and `history_columns(classes_)`.
+        population_: the mixes of types on the days of the training rows.
+        cold_weight_: the weight of the booster for drivers without a past, 0 to 1; the mix has the rest.
+        scorer_: the fitted scorer, with its LightGBM booster `booster_`.
     """
+
+    # The history that `with_history` binds to the estimator. It is neither a parameter nor a result of a fit.
+    _pasts: Pasts | None = None
 
     def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
         self,
@@ -90,108 +73,276 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(
+    def fit(  # noqa: PLR0913
         self,
         X: pd.DataFrame,  # noqa: N803
         y: Sequence[str] | pd.Series,
         *,
-        past: np.ndarray | None = None,
+        past: Past | None = None,
+        history: pd.DataFrame | None = None,
         categories: Categories | None = None,
-        progress: Rounds | None = None,
+        progress: BoostingProgress | None = None,
     ) -> Self:
-        """Fit on n cleaned sessions and the charger types that their drivers used.
+        """Fit the model to n cleaned sessions and the charger types that their drivers used.
+
+        The rows are sorted by start, and by session_id if X has that column, so the order of the rows does not change
+        the model. No argument is changed.
 
         Args:
-            X: n rows of FEATURES, in order of their start.
+            X: n rows of FEATURES. The column `user_id` names the drivers; a row without a user is a driver of its
+                own, and without this column all drivers are new.
             y: n charger types.
-            past: what was known of each driver, `training.past_features(frame, ...)`: float64 of shape
-                (n, len(history_columns(types))). By default nothing is known of any driver. One with room for
-                MATRIX_COLUMNS in front (`past_matrix`) becomes the matrix that is fitted: they are written into it.
-            categories: the known values of each category feature; by default those in X. A value that no row of X
-                has is accepted later and counts as missing.
-            progress: called a few times a second with the boosting round that ended.
+            past: the history columns of each driver, from `training.past_features(frame, ...)`: float64 of shape
+                (n, len(history_columns(types))).
+            history: cleaned sessions from which each driver's past is computed, as in `predict_proba`. It may be X.
+            categories: the known values of each category feature; by default the values in X. A prediction accepts a
+                known value that no row of X has, and counts it as missing.
+            progress: called a few times a second with the number of finished boosting rounds.
 
         Raises:
-            ValueError: when fewer than two types are there, or a column of X cannot be known before a session.
+            ValueError: y has fewer than two types, a column of X cannot be known before a session, `y` or `past` does
+                not match X, or X names drivers and neither a past nor a history is given.
         """
-        self.fit_predict_proba(X, y, past=past, categories=categories, progress=progress)
+        self.fit_predict_proba(X, y, past=past, history=history, categories=categories, progress=progress)
         return self
 
-    def fit_predict_proba(
+    def fit_predict_proba(  # noqa: PLR0913
         self,
         X: pd.DataFrame,  # noqa: N803
         y: Sequence[str] | pd.Series,
         *,
-        past: np.ndarray | None = None,
+        past: Past | None = None,
+        history: pd.DataFrame | None = None,
         categories: Categories | None = None,
-        progress: Rounds | None = None,
+        progress: BoostingProgress | None = None,
     ) -> np.ndarray:
-        """`fit`, and what `predict_proba` would say of the same rows, to the bit.
+        """Fit the model as in `fit`. Return the probabilities of the n rows, bit-identical to `predict_proba`.
 
-        To predict them takes nearly as long as to fit them; at the end of the boosting their probabilities are there.
+        LightGBM has these probabilities at the end of the boosting, whereas a prediction takes nearly as long as a fit.
         """
-        matrix, codes = self.prepare(X, y, past=past, categories=categories)
-        self.cold_weight_ = self._learn_cold_weight(X, matrix, codes)
-        give_back()
-        self.booster_, found = boost(self.get_params(), matrix, codes, len(self.classes_), progress)
-        return draw_to_mix(found, matrix, self.cold_weight_)
+        check_rows(X, y)
+        X = with_wall_times(X)  # noqa: N806
+        order = time_order(X)
+        if np.array_equal(order, np.arange(len(X))):
+            return self._boosted(X, *self.prepare(X, y, past=past, history=history, categories=categories), progress)
+        frame, used = X.iloc[order], np.asarray(y, dtype=object)[order]
+        if past is not None and len(past) == len(X):
+            past = past.iloc[order] if isinstance(past, pd.DataFrame) else past[order]
+        matrix, codes = self.prepare(frame, used, past=past, history=history, categories=categories)
+        found = self._boosted(frame, matrix, codes, progress)
+        # The place of each row of X in the sorted rows.
+        return found[np.argsort(order)]
+
+    def fit_in_place(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: Sequence[str] | pd.Series,
+        matrix: np.ndarray,
+        *,
+        categories: Categories | None = None,
+        progress: BoostingProgress | None = None,
+    ) -> np.ndarray:
+        """Fit the model as in `fit_predict_proba`, but write into the given matrix instead of copying it.
+
+        Args:
+            X: n rows of FEATURES, in order of start.
+            y: n charger types.
+            matrix: the result of `training.past_matrix`, of shape (n, columns). MATRIX_COLUMNS are written into the
+                empty columns in front of the history columns.
+            categories: as in `fit`.
+            progress: as in `fit`.
+
+        Raises:
+            ValueError: as in `fit`, or the rows are not in order of start.
+        """
+        check_rows(X, y)
+        check_order(X)
+        codes = self.prepare_in_place(X, y, matrix, categories=categories)
+        return self._boosted(X, matrix, codes, progress)
 
     def prepare(
         self,
         X: pd.DataFrame,  # noqa: N803
         y: Sequence[str] | pd.Series,
         *,
-        past: np.ndarray | None = None,
+        past: Past | None = None,
+        history: pd.DataFrame | None = None,
         categories: Categories | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """All of `fit` but the boosting: the matrix that would be boosted on, and the codes of the types."""
-        # A million rows repeat few types; each is looked at once.
-        places, different = pd.factorize(np.asarray(y, dtype=object), use_na_sentinel=False)
-        self.classes_, ranks = np.unique(different.astype(str), return_inverse=True)
-        codes = ranks[places]
-        if len(self.classes_) < 2:
-            raise ValueError(f"two or more charger types are needed; the sessions have only {self.classes_.tolist()}")
-        names = [feature.name for feature in FEATURES]
-        check_features(names)
+        """Do the first part of `fit` for rows in order of start. Return the matrix (n, columns), and the n codes."""
+        codes = self._learn_contract(X, y, categories)
+        return self.matrix(X, self._past(X, past, history)), codes
+
+    def prepare_in_place(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        y: Sequence[str] | pd.Series,
+        matrix: np.ndarray,
+        *,
+        categories: Categories | None = None,
+    ) -> np.ndarray:
+        """Do the first part of `fit_in_place`, everything before the boosting. Return the n codes of the types."""
+        codes = self._learn_contract(X, y, categories)
+        if matrix.shape != (len(X), len(self.columns_)):
+            raise ValueError(
+                f"the matrix has the shape {matrix.shape}, but ({len(X)}, {len(self.columns_)}) is needed for"
+                f" {len(X)} rows and the types {', '.join(self.classes_)}; make it with past_matrix of these types"
+            )
+        natural_columns(X, self.contract_, out=matrix[:, : len(MATRIX_COLUMNS)])
+        return codes
+
+    def _learn_contract(self, frame: pd.DataFrame, used: Any, categories: Categories | None) -> np.ndarray:
+        """Set the attributes that need no boosting, and return the n codes of the types."""
+        self.classes_, codes = coded_types(used)
+        check_features(names := [feature.name for feature in FEATURES])
         self.feature_names_in_ = np.array(names, dtype=object)
-        self.contract_: dict[str, Any] = {"fields": _fields(X), "categories": dict(categories or known_categories(X))}
-        self.columns_ = [*MATRIX_COLUMNS, *history_columns(self.classes_.tolist())]
-        self.population_ = population_history(
-            X["charging_start_time"].to_numpy(), self.classes_.astype(object)[codes], self.classes_.tolist()
-        )
-        if past is not None and past.shape[1] == len(self.columns_):
-            # Of a million rows a copy would be a third of all memory.
-            self._natural(X, out=past[:, : len(MATRIX_COLUMNS)])
-            return past, codes
-        return self.matrix(X, past), codes
+        self.contract_: dict[str, Any] = learned_contract(frame, categories)
+        types, starts = self.classes_.tolist(), frame["charging_start_time"].to_numpy()
+        self.columns_ = computed_columns(types)
+        self.population_ = population_history(starts, self.classes_.astype(object)[codes], types)
+        return codes
 
-    def predict_proba(self, X: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:  # noqa: N803
-        """Probabilities of shape (n, len(classes_)) for n rows of natural-unit columns.
+    def _boosted(
+        self, frame: pd.DataFrame, matrix: np.ndarray, codes: np.ndarray, progress: BoostingProgress | None
+    ) -> np.ndarray:
+        """Boost on rows in order of start. Return their probabilities, bit-identical to `predict_proba`."""
+        params, k = self.get_params(), len(self.classes_)
+        self.cold_weight_ = learned_weight(params, frame, matrix, codes, k, self.matrix)
+        release_memory()
+        self.scorer_, found = fit_scorer(params, matrix, codes, k, progress)
+        return self._drawn_to_mix(found, matrix)
 
-        A value outside the range of its column counts as missing, as in a training; so does a `vehicle_model` column
-        that is not there.
+    def predict_proba(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        past: Past | None = None,
+        *,
+        history: pd.DataFrame | None = None,
+    ) -> np.ndarray:
+        """Return probabilities of shape (n, len(classes_)) for n sessions, bit-identical to the answers over HTTP.
+
+        A value outside the range of its column counts as missing, as in a training. If the column `vehicle_model` is
+        absent, all its values count as missing. Columns that are not in FEATURES are ignored.
 
         Args:
-            X: n rows.
-            past: what was known of each driver, as in `fit`; by default the drivers are new.
+            X: n rows in natural units. The column `user_id` names the drivers; without this column all drivers are
+                new.
+            past: the history columns of each driver, as in `fit`.
+            history: cleaned sessions (`zap.read_history`) from which each driver's past is computed: the sessions that
+                started strictly before the row of X. The history may contain the rows of X and later sessions. By
+                default it is the history that `with_history` has bound.
+
+        Warns:
+            UserWarning: a history is given, but X has no column `user_id`, or the history has none of the drivers of X,
+                or the model knows none of the history's charger types.
 
         Raises:
-            ValueError: other columns are not there, or a row has no start.
+            NotFittedError: the model is not fitted.
+            TypeError: X or the history is no DataFrame.
+            ValueError: X names drivers, and neither a past nor a history is given; the columns of `past` do not match
+                the model's types; another column is absent or has a value of a wrong type; a row has no start; a
+                session appears more than once in the history.
         """
         check_is_fitted(self)
-        return self.probabilities(self.matrix(X, past))
+        return self.probabilities(self.matrix(X, self._past(X, past, history)))
 
-    def predict(self, X: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:  # noqa: N803
-        """The most probable charger type of each of n rows."""
-        return np.asarray(self.classes_[self.predict_proba(X, past).argmax(axis=1)])
+    def predict(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        past: Past | None = None,
+        *,
+        history: pd.DataFrame | None = None,
+    ) -> np.ndarray:
+        """Return the most probable charger type of each of n sessions; `predict_proba` explains the arguments."""
+        best = self.predict_proba(X, past, history=history).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def with_history(self, history: pd.DataFrame) -> Self:
+        """Return a copy of this fitted estimator that uses a history by default.
+
+        The copy is for tools that call `predict_proba(X)` without a history, such as the tools of scikit-learn. The
+        history is not in clones, pickles or artefacts (`to_bytes`) of the copy.
+
+        Args:
+            history: as in `predict_proba`; a later change of the frame has no effect.
+        """
+        check_is_fitted(self)
+        bound = type(self).__new__(type(self))
+        bound.__dict__ = {**self.__dict__, "_pasts": Pasts(history)}
+        return bound
+
+    def feature_importances(self, kind: Kind = "gain") -> pd.Series:
+        """Return the importance of each column of `columns_` for the trees, largest first.
+
+        The importances describe the trees only. For drivers without a past, the trees have only the weight
+        `cold_weight_` in the prediction, and the mix of types has the rest.
+
+        Args:
+            kind: `gain` (the training loss that splits on the column have saved) or `split` (the number of these
+                splits).
+        """
+        check_is_fitted(self)
+        return importances(self.booster_, self.columns_, kind)
+
+    def contributions(
+        self,
+        X: pd.DataFrame,  # noqa: N803
+        past: Past | None = None,
+        *,
+        history: pd.DataFrame | None = None,
+        charger_type: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the contribution of each column to the trees' score of a charger type, for n sessions.
+
+        The contributions are LightGBM's SHAP values. The columns are `columns_` and `expected_value`, the mean score;
+        the sum of a row is the score. With two types, the score is the log-odds of the type. With more types, the
+        difference between the scores of two types is the logarithm of the ratio of their probabilities. The
+        contributions explain the trees only. For drivers without a past, the trees have only the weight `cold_weight_`
+        in the prediction, and the mix of types has the rest.
+
+        Args:
+            X: as in `predict_proba`.
+            past: as in `predict_proba`.
+            history: as in `predict_proba`.
+            charger_type: one of `classes_`; by default the predicted type of each row.
+
+        Warns:
+            UserWarning: as in `predict_proba`, or `cold_weight_` is 0 and rows have drivers without a past.
+
+        Raises:
+            NotFittedError, TypeError: as in `predict_proba`.
+            ValueError: as in `predict_proba`, or the model does not know the charger type.
+        """
+        check_is_fitted(self)
+        matrix = self.matrix(X, self._past(X, past, history))
+        warn_of_weightless(self.cold_weight_, is_cold(matrix, len(self.classes_)))
+        if charger_type is None:
+            codes = self.probabilities(matrix).argmax(axis=1)
+        else:
+            codes = np.full(len(matrix), class_code(self.classes_.tolist(), charger_type))
+        added = contributions(self.booster_, self._own_columns(matrix), codes, threads=self.n_jobs)
+        return pd.DataFrame(added, index=X.index, columns=[*self.columns_, EXPECTED_VALUE])
 
     def probabilities(self, matrix: np.ndarray, *, threads: int | None = None) -> np.ndarray:
-        """Probabilities of shape (n, len(classes_)) for a matrix of the columns `columns_`."""
-        found = booster_probabilities(self.booster_, matrix, threads or self.n_jobs)
-        return draw_to_mix(found, matrix, self.cold_weight_)
+        """Return probabilities of shape (n, len(classes_)) for the result of `matrix`."""
+        return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
+
+    def _drawn_to_mix(self, found: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        k = len(self.classes_)
+        return draw_to_mix(found, is_cold(matrix, k), mixes(matrix, k), self.cold_weight_)
+
+    @property
+    def booster_(self) -> lightgbm.Booster:
+        """Return the LightGBM booster of the scorer."""
+        return self.scorer_.booster
+
+    def _own_columns(self, matrix: np.ndarray) -> np.ndarray:
+        """Return `columns_` of a matrix: a version of older code reads fewer columns than this code computes."""
+        places = column_places(self.columns_, self.classes_.tolist())
+        return matrix if places is None else matrix[:, places]
 
     def fitted(self) -> FittedModel:
-        """What the training found, as plain data."""
+        """Return the result of the training as plain data."""
         check_is_fitted(self)
         return FittedModel(
             hyper_parameters=self.get_params(),
@@ -201,12 +352,12 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             columns=tuple(self.columns_),
             population=self.population_,
             cold_weight=self.cold_weight_,
-            trees=self.booster_.model_to_string(),
+            scorer=scorer_data(self.scorer_),
         )
 
     @classmethod
     def from_fitted(cls, fitted: FittedModel) -> Self:
-        """The estimator that found this."""
+        """Return the estimator with this result of a training."""
         model = cls(**fitted.hyper_parameters)
         model.feature_names_in_ = np.array(fitted.features, dtype=object)
         model.classes_ = np.array(fitted.classes)
@@ -214,176 +365,35 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         model.columns_ = list(fitted.columns)
         model.population_ = fitted.population
         model.cold_weight_ = fitted.cold_weight
-        model.booster_ = lightgbm.Booster(model_str=fitted.trees)
+        model.scorer_ = read_scorer(fitted.scorer, fitted.columns, fitted.classes)
         return model
 
     def to_bytes(self) -> bytes:
-        """The artefact: what `joblib.load` and `FittedModel.from_bytes` read."""
-        buffer = io.BytesIO()
-        joblib.dump(self, buffer, compress=("zlib", 3))
-        return buffer.getvalue()
+        """Return the artefact, which `FittedModel.from_bytes` reads."""
+        return self.fitted().to_bytes()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Pickled as plain data, so that a server reads it without the packages that a training needs."""
-        if not hasattr(self, "booster_"):
-            return _unfitted, (self.get_params(),)
-        return restored, (self.fitted().state(),)
+        """Return plain data for a pickle: the artefact of a fitted estimator; the parameters if it is not fitted."""
+        if not hasattr(self, "scorer_"):
+            return partial(ChargerTypeModel, **self.get_params()), ()
+        return restored, (self.to_bytes(),)
 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
-        """The matrix of the columns `columns_` for n rows of natural-unit columns: float64 of shape (n, columns)."""
-        natural = self._natural(frame)
-        return np.column_stack([natural, self._no_past(frame) if past is None else past])
+        """Return the matrix of `computed_columns` for n rows of FEATURES: float64 of shape (n, columns)."""
+        if past is None:
+            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_)
+        return np.column_stack([natural_columns(frame, self.contract_), past])
 
-    def _no_past(self, frame: pd.DataFrame) -> np.ndarray:
-        """What is known of new drivers: the mix of the days before."""
-        new = UserHistory(len(self.classes_))
-        days, places = np.unique(frame["charging_start_time"].to_numpy(dtype="datetime64[D]"), return_inverse=True)
-        starts = (days.astype(np.int64) * DAY).tolist()
-        columns = len(self.columns_) - len(MATRIX_COLUMNS)
-        known = [new.features(start, self.population_.mix(start)) for start in starts]
-        return np.array(known, dtype=np.float64).reshape(-1, columns)[places]
-
-    def _learn_cold_weight(self, X: pd.DataFrame, matrix: np.ndarray, codes: np.ndarray) -> float:  # noqa: N803
-        """The weight that would have served the later drivers without a past, of a booster of the rows before.
-
-        The smallest whose mean log loss is within a standard error of the best one's (Breiman et al., 1984): it takes
-        evidence to say something else than the mix.
-        """
-        k = len(self.classes_)
-        cut = round(len(codes) * (1 - _COLD_SHARE))
-        earlier = slice(max(0, cut - _COLD_ROWS), cut)
-        if len(np.unique(codes[earlier])) < 2:
-            return 0.0
-        cold = (cut + np.flatnonzero(is_cold(matrix[cut:], k)))[:_COLD_ROWS]
-        asked = matrix[cold]
-        if len(cold) < _FEWEST_COLD:
-            cold = np.arange(cut, len(codes))[:_COLD_ROWS]
-            asked = self.matrix(X.iloc[cold])
-        booster = train_booster(self.get_params(), matrix[earlier], codes[earlier], k)
-        truth = codes[cold, None]
-        found, mix = (
-            np.take_along_axis(one, truth, axis=1)
-            for one in (booster_probabilities(booster, asked, self.n_jobs), mixes(asked, k))
-        )
-        weights = np.linspace(0, 1, 21)
-        losses = -np.log(np.maximum(between(found, mix, weights), 1e-15))
-        worse = losses - losses[:, [losses.mean(axis=0).argmin()]]
-        close = worse.mean(axis=0) <= worse.std(axis=0) / np.sqrt(len(cold))
-        return float(weights[close.argmax()])
-
-    def _natural(self, frame: pd.DataFrame, out: np.ndarray | None = None) -> np.ndarray:
-        absent = [feature.name for feature in FEATURES if feature.name not in frame]
-        frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
-        if needed := [name for name in absent if name not in frame]:
-            raise ValueError(f"the frame has no column {', '.join(needed)}")
-        columns = {"charging_start_time": frame["charging_start_time"].to_numpy()}
-        for feature in CATEGORIES:
-            # Each different text becomes one Python object, not one a row.
-            places, different = pd.factorize(frame[feature.name])
-            columns[feature.name] = np.array([*different, None], dtype=object)[places]
-        for feature in NUMBERS:
-            columns[feature.name] = feature.masked(frame[feature.name].to_numpy(dtype=np.float64, na_value=np.nan))
-        return build_features(columns, category_codes(self.contract_), out)
+    def _past(self, sessions: pd.DataFrame, past: Past | None, history: pd.DataFrame | None) -> np.ndarray | None:
+        check_frame(sessions, "X")
+        pasts = self._pasts if history is None else Pasts(history)
+        if past is not None and history is not None:
+            raise ValueError("give past or history, not both: past is computed from history")
+        return past_of(sessions, past, pasts, self.classes_.tolist(), self.population_)
 
 
-def restored(state: Mapping[str, Any]) -> ChargerTypeModel:
-    """The estimator that was pickled; the name is part of every artefact."""
-    return ChargerTypeModel.from_fitted(FittedModel.from_state(state))
-
-
-def _unfitted(params: Mapping[str, Any]) -> ChargerTypeModel:
-    return ChargerTypeModel(**params)
-
-
-def train_booster(
-    params: Mapping[str, Any], matrix: np.ndarray, codes: np.ndarray, n_classes: int, progress: Rounds | None = None
-) -> lightgbm.Booster:
-    """A booster for n codes of classes, fitted to a matrix of n rows."""
-    booster, _ = boost(params, matrix, codes, n_classes, progress)
-    return booster
-
-
-def boost(
-    params: Mapping[str, Any], matrix: np.ndarray, codes: np.ndarray, n_classes: int, progress: Rounds | None = None
-) -> tuple[lightgbm.Booster, np.ndarray]:
-    """The same, and its probabilities of these rows: what it would predict, to the bit."""
-    binary = n_classes == 2
-    booster = lightgbm.train(
-        {
-            "objective": "binary" if binary else "multiclass",
-            **({} if binary else {"num_class": n_classes}),
-            **params,
-            "n_jobs": min(params["n_jobs"], -(-len(matrix) // _ROWS_PER_THREAD)),
-            # LightGBM takes a share of the rows only where it is told how often to draw them.
-            **({"bagging_freq": 1} if params["subsample"] < 1 else {}),
-            # The same rows, seed, versions and machine type give the same trees.
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
-        },
-        lightgbm.Dataset(
-            matrix,
-            codes,
-            feature_name=booster_columns(n_classes),
-            categorical_feature=[feature.name for feature in CATEGORIES],
-        ),
-        callbacks=[_told(progress)] if progress else [],
-        keep_training_booster=True,
-    )
-    found = _training_probabilities(booster)
-    # What answers now must be what answers after a load, to the bit.
-    return lightgbm.Booster(model_str=booster.model_to_string()), found
-
-
-def _training_probabilities(booster: lightgbm.Booster) -> np.ndarray:
-    """What a booster says of the rows that it was just fitted to; shape (n, classes)."""
-    seen: list[np.ndarray] = []
-
-    def see(found: np.ndarray, _data: Any) -> tuple[str, float, bool]:
-        seen.append(of_all_classes(found))
-        return "", 0.0, False
-
-    # LightGBM shows them to nobody but a metric.
-    booster.eval_train(see)
-    return seen[0]
-
-
-def _told(progress: Rounds) -> Callable[[Any], None]:
-    """A callback of LightGBM that tells how far the boosting has come, so seldom that it costs next to nothing."""
-    next_at = 0.0
-
-    def after_round(env: Any) -> None:
-        nonlocal next_at
-        done, total = env.iteration + 1, env.end_iteration
-        begin = time.monotonic()
-        if done == total or begin >= next_at:
-            ((_, _, log_loss, _),) = env.model.eval_train()
-            progress(done, total, float(log_loss))
-            # The loss of a million rows takes about as long as a tenth of a round.
-            next_at = begin + max(_TOLD_SECONDS, _TOLD_SHARE * (time.monotonic() - begin))
-
-    return after_round
-
-
-def booster_probabilities(booster: lightgbm.Booster, matrix: np.ndarray, threads: int) -> np.ndarray:
-    """Probabilities of shape (n, classes) for a matrix of n rows, before anything is said about new drivers."""
-    if not len(matrix):
-        return np.empty((0, max(2, booster.num_model_per_iteration())))
-    return of_all_classes(np.asarray(booster.predict(matrix, num_threads=threads)))
-
-
-def known_categories(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """The values of each category feature in a cleaned frame, sorted."""
-    return {feature.name: sorted(frame[feature.name].dropna().unique().tolist()) for feature in CATEGORIES}
-
-
-def _fields(frame: pd.DataFrame) -> dict[str, str]:
-    """What a request must carry, from what the cleaned training rows carried.
-
-    Trees that never saw a value missing would read the missing one as zero, so it must not be.
-    """
-    fields = {}
-    for feature in FEATURES:
-        missing = frame[feature.name].isna()
-        fields[feature.name] = "ignored" if missing.all() else "nullable" if missing.any() else "required"
-    return fields
+def restored(saved: bytes | Mapping[str, Any]) -> ChargerTypeModel:
+    """Return the estimator from an artefact, or from the fields of an older model file, which was a pickle of them."""
+    # Every model file contains the name of this function, so the name must not change.
+    read = FittedModel.from_bytes(saved, sha256(saved)) if isinstance(saved, bytes) else FittedModel.from_older(saved)
+    return ChargerTypeModel.from_fitted(read)

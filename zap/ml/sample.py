@@ -3,12 +3,12 @@
 Every charger type is drawn from a random-utility model, McFadden's conditional logit ("Conditional logit analysis of
 qualitative choice behavior", 1974): a driver takes the type j with the largest U_j = V_j + e_j, the e_j independent
 standard Gumbel, so that P(j) = exp(V_j) / sum_k exp(V_k). The V_j (see `_probabilities`) depend on what is known before
-a session (charge, distance, temperature, hour, vehicle, user type) and on the driver's habit: which charger stands at
-home, and how much a quick charge is worth to this driver. No column holds the habit: a model can only learn it from
-what the driver did before.
+a session (charge, distance, temperature, hour, vehicle, user type) and on the driver's habit: the charger at home, and
+the worth of a quick charge to this driver. No column holds the habit: a model can learn it only from the driver's
+earlier sessions.
 
-So the best possible accuracy and log loss are known: those of somebody who knows the P(j) themselves. `reachable`
-gives them, and those of somebody who knows all but the habit.
+So the best possible accuracy and log loss are known: the scores of the true P(j). `reachable` returns them, and
+`reachable_without_habit` returns the best scores without knowledge of the habit.
 """
 
 import math
@@ -22,16 +22,16 @@ import pandas as pd
 
 from zap.errors import InvalidSettings
 
-# How everybody recognises a synthetic driver.
+# The prefix of the user_id of every synthetic driver.
 SAMPLE_USER_PREFIX = "sample-"
 CLASSES = ("DC Fast Charger", "Level 1", "Level 2")
-# Wall time, as in every history.
+# This is wall time, as in every history.
 FIRST_DAY = datetime(2024, 1, 1)  # noqa: DTZ001
 MOST_DRIVERS, MOST_MONTHS = 50_000, 120
 
 
 class Vehicle(NamedTuple):
-    """A vehicle on the market: usable battery in kWh, the most it takes from AC and from DC in kW."""
+    """A vehicle on the market: usable battery in kWh, largest AC power and largest DC power in kW."""
 
     model: str
     battery_kwh: float
@@ -52,7 +52,7 @@ VEHICLES = (
 
 
 class UserType(NamedTuple):
-    """A kind of driver: km of an ordinary day, the chance of a trip on a day, km of a trip."""
+    """A user type: its share of the drivers, km on an ordinary day, the chance of a trip on a day, km of a trip."""
 
     name: str
     share: float
@@ -69,17 +69,17 @@ USER_TYPES = (
 
 
 class Habit(NamedTuple):
-    """What a driver brings along: the charger at home, and what a quick charge is worth (in utility)."""
+    """The habit of a driver: the charger at home, and the worth of a quick charge (in utility)."""
 
     home: str
     haste: float
 
 
-# Home charger and haste are drawn independently of each other and of everything else.
+# The home charger and the haste are drawn independently of each other and of all other values.
 HOMES = {"Level 2": 0.40, "Level 1": 0.36, "none": 0.24}
 HASTES = {-0.8: 0.5, 0.8: 0.5}
 HABITS = tuple(Habit(home, haste) for home, haste in product(HOMES, HASTES))
-# What a habit adds to the utility of each of CLASSES.
+# The utility that a habit adds to each of CLASSES.
 _HABIT_TERMS = np.array(
     [
         [
@@ -94,7 +94,7 @@ HABIT_SHARES = np.array([HOMES[habit.home] * HASTES[habit.haste] for habit in HA
 
 
 class City(NamedTuple):
-    """Where drivers live: mean temperature and its yearly swing in °C."""
+    """A city where drivers live: its mean temperature and the yearly swing in °C."""
 
     name: str
     mean_c: float
@@ -111,13 +111,13 @@ CITIES = (
 # USD per kWh.
 PRICES = {"home": 0.16, "Level 1": 0.22, "Level 2": 0.32, "DC Fast Charger": 0.52}
 LEVEL_1_KW, LEVEL_2_KW = 1.4, 11.0
-# The share of the energy drawn that arrives in the battery.
+# The share of the drawn energy that reaches the battery.
 EFFICIENCY = 0.92
 MISSING_SHARE = 0.01
 
 
 class Reachable(NamedTuple):
-    """What the best possible answers score: expected accuracy, and expected log loss in nats."""
+    """The scores of the best possible predictions: expected accuracy, and expected log loss in nats."""
 
     accuracy: float
     log_loss: float
@@ -129,11 +129,12 @@ class SampleHistory:
 
     Attributes:
         users: user_id, user_type.
-        vehicles: user_id, vehicle_model, battery_capacity_kwh, vehicle_age_years; one a driver.
-        sessions: the columns of ChargingSessions but session_id, vehicle_id and timestamp, and vehicle_model; by start.
-        probabilities: of each session's types given all that the driver knows; shape (sessions, CLASSES).
-        probabilities_without_habit: the same given all but the habit.
-        classes: the columns of both.
+        vehicles: user_id, vehicle_model, battery_capacity_kwh, vehicle_age_years; one vehicle for each driver.
+        sessions: the columns of ChargingSessions without session_id, vehicle_id and timestamp, with user_type and the
+            columns of `vehicles`, which do not change over time here; in order of start.
+        probabilities: the true probabilities of the types, of shape (sessions, CLASSES).
+        probabilities_without_habit: the probabilities without knowledge of the habit, of the same shape.
+        classes: the types of the columns of both arrays.
     """
 
     users: pd.DataFrame
@@ -144,11 +145,11 @@ class SampleHistory:
     classes: tuple[str, ...] = CLASSES
 
     def reachable(self, rows: slice = slice(None)) -> Reachable:
-        """The best scores that anything can reach on `rows`."""
+        """Return the best scores that a model can reach on `rows`."""
         return _expected(self.probabilities[rows], self.probabilities[rows])
 
     def reachable_without_habit(self, rows: slice = slice(None)) -> Reachable:
-        """The best scores of anything that does not know the driver's habit."""
+        """Return the best scores that a model can reach on `rows` without knowledge of the driver's habit."""
         return _expected(self.probabilities_without_habit[rows], self.probabilities[rows])
 
 
@@ -161,10 +162,15 @@ def _expected(answer: np.ndarray, truth: np.ndarray) -> Reachable:
 
 
 def sample_history(seed: int = 42, drivers: int = 400, months: int = 12) -> SampleHistory:
-    """Make a history: the same arguments give the same one.
+    """Make a synthetic history. Equal arguments give equal histories.
+
+    Args:
+        seed: the seed of the random numbers, not negative.
+        drivers: the number of drivers, 1 to MOST_DRIVERS.
+        months: the number of months, 1 to MOST_MONTHS.
 
     Raises:
-        InvalidSettings: drivers or months out of 1 to MOST_DRIVERS, MOST_MONTHS; a negative seed.
+        InvalidSettings: an argument is out of its range.
     """
     for name, value, most in (("drivers", drivers, MOST_DRIVERS), ("months", months, MOST_MONTHS)):
         if not 1 <= value <= most:
@@ -173,7 +179,7 @@ def sample_history(seed: int = 42, drivers: int = 400, months: int = 12) -> Samp
         raise InvalidSettings(f"seed is {seed}; must not be negative")
     people = [_Driver(seed, number) for number in range(drivers)]
     rows = pd.DataFrame([row for person in people for row in person.sessions(days=round(months * 30.4375))])
-    # Sorted by start; drivers of one moment stay in their order.
+    # Sort by start; sessions with equal starts stay in the order of the drivers.
     rows = rows.sort_values("charging_start_time", kind="stable", ignore_index=True)
     return SampleHistory(
         users=pd.DataFrame({"user_id": [p.user_id for p in people], "user_type": [p.user_type.name for p in people]}),
@@ -185,7 +191,7 @@ def sample_history(seed: int = 42, drivers: int = 400, months: int = 12) -> Samp
 
 
 class _Driver:
-    """One driver, and the random numbers that are this driver's alone."""
+    """One driver, with a random generator of its own."""
 
     def __init__(self, seed: int, number: int) -> None:
         self.random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, number])))
@@ -194,7 +200,7 @@ class _Driver:
         self.vehicle = VEHICLES[self.random.integers(len(VEHICLES))]
         self.city = CITIES[self.random.integers(len(CITIES))]
         self.habit = int(self.random.choice(len(HABITS), p=HABIT_SHARES))
-        # Whole years and the catalogue's battery size: a vehicle must not give away who drives it.
+        # The age is in whole years, and the battery size is from the catalogue: a vehicle must not identify its driver.
         self.age_years = float(self.random.integers(0, 8))
 
     def vehicle_row(self) -> dict[str, Any]:
@@ -206,7 +212,7 @@ class _Driver:
         }
 
     def sessions(self, days: int) -> list[dict[str, Any]]:
-        """Day by day: drive, and charge when the battery asks for it."""
+        """Return the driver's sessions: each day the driver drives, and charges if the battery is low enough."""
         random, rows = self.random, []
         trips = random.random(days) < self.user_type.trip_chance
         distances = random.gamma(4, np.where(trips, self.user_type.trip_km, self.user_type.daily_km) / 4)
@@ -218,7 +224,7 @@ class _Driver:
         patience = random.random(days)
         charge, driven, free_from = float(random.uniform(40, 90)), 0.0, FIRST_DAY
         for day in range(days):
-            # Nobody drives an empty battery further.
+            # A trip ends when the battery is at 5 %.
             km = min(float(distances[day]), max(0.0, charge - 5) / percent_per_km[day])
             charge -= km * percent_per_km[day]
             driven += km
@@ -233,7 +239,7 @@ class _Driver:
         return rows
 
     def _temperatures(self, days: int) -> np.ndarray:
-        """°C of each day: the city's season, with its coldest day in the middle of January, and weather."""
+        """Return the °C of each day: the season of the city, coldest in the middle of January, plus random weather."""
         season = -np.cos((np.arange(days) - 15) / 365.25 * 2 * np.pi)
         return np.clip(self.city.mean_c + self.city.swing_c * season + self.random.normal(0, 4, days), -30, 45)
 
@@ -245,8 +251,8 @@ class _Driver:
         end_charge, kwh, hours, kw = self._charge(charger_type, charge)
         station = f"{self.city.name}-{charger_type.split()[-1]}-{self.random.integers(1, 40):02d}"
         return {
-            "user_id": self.user_id,
-            "vehicle_model": self.vehicle.model,
+            **self.vehicle_row(),
+            "user_type": self.user_type.name,
             "charging_station_id": f"Home-{self.user_id}" if home else station.replace(" ", "-"),
             "charging_station_location": self.city.name,
             "charger_type": charger_type,
@@ -267,9 +273,9 @@ class _Driver:
         }
 
     def _charge(self, charger_type: str, charge: float) -> tuple[float, float, float, float]:
-        """Charge at the end in %, energy in kWh, hours, mean kW: what the charger, the vehicle and the time give."""
+        """Return the charge at the end in %, the energy in kWh, the hours, and the mean power in kW."""
         if charger_type == "DC Fast Charger":
-            # A fast charge slows down well before the battery is full: its mean is about 60 % of the limit.
+            # A fast charge slows down well before the battery is full: its mean power is about 60 % of the limit.
             kw, target, longest = 0.6 * self.vehicle.dc_kw, self.random.uniform(70, 90), 1.5
         elif charger_type == "Level 2":
             kw, target, longest = min(LEVEL_2_KW, self.vehicle.ac_kw), self.random.uniform(80, 100), 9.0
@@ -281,16 +287,16 @@ class _Driver:
         return round(end_charge, 1), round(kwh, 3), kwh / kw, kw
 
     def _lose_values(self, row: dict[str, Any]) -> None:
-        """As in real histories, a sensor says nothing now and then."""
+        """Remove a few values of the row, because sensors in real histories fail sometimes."""
         for name in ("distance_driven_km", "temperature_c"):
             if self.random.random() < MISSING_SHARE:
                 row[name] = None
 
 
-def _probabilities(  # noqa: PLR0913, PLR0917 - all that the choice depends on
+def _probabilities(  # noqa: PLR0913, PLR0917 - all inputs of the choice
     charge: float, driven: float, temperature: float, hour: int, vehicle: Vehicle, user_type: UserType
 ) -> np.ndarray:
-    """P(j) for each of HABITS, shape (habits, CLASSES): from U_j = V_j + Gumbel, every V_j a sum of terms."""
+    """Return P(j) for each of HABITS, of shape (habits, CLASSES): U_j = V_j + Gumbel, where V_j is a sum of terms."""
     evening = _is_evening(hour)
     low = (45 - charge) / 20
     far = math.tanh((driven - 140) / 50)

@@ -1,6 +1,6 @@
-"""From a cleaned history to a fitted model and what it is worth."""
+"""Training: split a cleaned history by time, compute the pasts, fit a model, and score it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -10,70 +10,98 @@ import numpy as np
 import pandas as pd
 
 from zap.errors import UnusableHistory
+from zap.ml.baselines import fit_exponents
+from zap.ml.boosting import BoostingProgress
+from zap.ml.charger_types import LeftOutTypes, TypeBounds, in_order, learned_types, places_of_types
+from zap.ml.contract import known_categories
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
 from zap.ml.features import MATRIX_COLUMNS
-from zap.ml.history import History, past_sessions, population_history
-from zap.ml.model import ChargerTypeModel, Rounds, known_categories
-from zap.ml.user_history import PastSession, PopulationHistory, history_columns, walk
+from zap.ml.history import History, population_history
+from zap.ml.model import ChargerTypeModel
+from zap.ml.pasts import sessions_in_order
+from zap.ml.user_history import PopulationHistory, history_columns, walk
 
 TEST_SHARE = 0.1
-# Below this a test part of 10 % says nothing at all.
+# With fewer sessions a test part of 10 % means nothing.
 FEWEST_SESSIONS = 50
-# Rolling windows test one after the other on as many sessions as the last test part has; none tests on the first half.
+# Each rolling window tests on as many sessions as the last test part has; no window tests on the first half.
 _MOST_WINDOWS = 5
 _FIRST_TESTED = 0.5
-# Sessions that are turned into PastSession at a time.
+# How many sessions are processed between two reports of progress.
 _CHUNK = 50_000
+_BOUNDS = TypeBounds()
+_NOTHING_LEFT_OUT = LeftOutTypes(0, 0, {}, {})
 
 
 @dataclass(frozen=True)
 class Split:
-    """The cleaned sessions in time order; from `first` on `n_train` are trained on, and the next `n_test` tested on.
+    """The cleaned sessions in time order, with a training part and a test part that follows it.
+
+    Sessions of charger types that are not learned (`zap/ml/charger_types.py`) are in neither part and have no row.
 
     Attributes:
-        frame: all sessions. Those before `first` are nothing but the drivers' past.
-        matrix: what was known of the driver of each, `past_matrix(frame, types, mix of the training part)`. In the room
-            in front a fit writes MATRIX_COLUMNS of the sessions that it trains on; of the others nothing is there.
-        types: the charger types among those to train on, sorted.
-        test_share: the share to test on, of which `n_test` is the count.
+        frame: all sessions.
+        matrix: the history columns of each row, `past_matrix(frame, types, mix of the training part)`. The columns in
+            front of them are empty: a fit writes MATRIX_COLUMNS of the training rows there.
+        types: the charger types of the training part, sorted.
+        train_start: the first training row. Earlier rows serve only as the drivers' past.
+        n_train, n_test: the number of training rows from `train_start` on, and the number of test rows after them.
+        test_share: the share of the test part, from which `n_test` follows.
+        places: the place in the frame of each row; None if every session has a row.
+        left_out: the types that are not learned; a rolling window does not count them.
     """
 
     frame: pd.DataFrame
     matrix: np.ndarray
     types: tuple[str, ...]
-    first: int
+    train_start: int
     n_train: int
     n_test: int
     test_share: float = TEST_SHARE
+    places: np.ndarray | None = None
+    left_out: LeftOutTypes = _NOTHING_LEFT_OUT
 
     @property
     def trained(self) -> slice:
-        """The places of the sessions to train on."""
-        return slice(self.first, self.first + self.n_train)
+        """Return the training rows."""
+        return slice(self.train_start, self.train_start + self.n_train)
 
     @property
     def tested(self) -> slice:
-        """The places of the sessions to test on."""
-        return slice(self.first + self.n_train, self.first + self.n_train + self.n_test)
+        """Return the test rows."""
+        return slice(self.train_start + self.n_train, self.train_start + self.n_train + self.n_test)
+
+    @property
+    def trained_end(self) -> int:
+        """Return the place in the frame after the last training session."""
+        return self.end_of(self.trained)
 
     @property
     def train(self) -> pd.DataFrame:
-        return self.frame.iloc[self.trained]
+        return self.frame.iloc[self.in_frame(self.trained)]
 
     @property
     def test(self) -> pd.DataFrame:
-        return self.frame.iloc[self.tested]
+        return self.frame.iloc[self.in_frame(self.tested)]
+
+    def in_frame(self, rows: slice) -> slice | np.ndarray:
+        """Return the places of rows in the frame."""
+        return rows if self.places is None else self.places[rows]
+
+    def end_of(self, rows: slice) -> int:
+        """Return the place in the frame after the last of these rows."""
+        return rows.stop if self.places is None else int(self.places[rows.stop - 1]) + 1
 
     @property
     def train_types(self) -> np.ndarray:
-        """The charger type of each session to train on: many of few texts, not a text each."""
-        kinds, different = pd.factorize(self.train["charger_type"])
-        types: np.ndarray = different.to_numpy(dtype=object)[kinds]
+        """Return the charger type of each training session; equal types are one Python object."""
+        codes, different = pd.factorize(self.train["charger_type"])
+        types: np.ndarray = different.to_numpy(dtype=object)[codes]
         return types
 
     @property
     def past(self) -> np.ndarray:
-        """What was known of the driver of each session: float64 of shape (len(frame), len(history_columns(types)))."""
+        """Return the history columns of each row: float64 of shape (len(matrix), len(history_columns(types)))."""
         return _of_drivers(self.matrix)
 
     @property
@@ -85,111 +113,134 @@ class Split:
         return self.past[self.tested]
 
 
-def split_by_time(
+def split_by_time(  # noqa: PLR0913
     history: History,
-    progress: Rounds | None = None,
+    progress: BoostingProgress | None = None,
     *,
     since: datetime | None = None,
     until: datetime | None = None,
     test_share: float = TEST_SHARE,
+    bounds: TypeBounds = _BOUNDS,
 ) -> Split:
-    """The first 90 % to train, the last 10 % to test.
+    """Split the sessions of learned charger types: by default the first 90 % for training, the last 10 % for testing.
 
     Args:
-        history: the cleaned sessions.
-        progress: called with the sessions whose past was walked, and their number.
-        since: learn from no session that started before; it stays part of its driver's past, as it is in serving.
-        until: know nothing of sessions that started then or later.
-        test_share: the share to test on.
+        history: the cleaned history.
+        progress: called with the number of sessions whose past is computed, and the number of all sessions.
+        since: sessions that started earlier are not learned from; they stay part of their drivers' pasts, as in
+            serving.
+        until: sessions that started at this time or later are ignored.
+        test_share: the share of the test part.
+        bounds: the bounds for learned charger types. The learned types are decided only here: windows, searches and
+            comparisons use parts of this split, and a version keeps its types.
 
     Raises:
-        UnusableHistory: too few sessions, or a single charger type among those to train on.
+        UnusableHistory: there are too few sessions, or the training part has a single charger type.
     """
     starts = history.frame["charging_start_time"].to_numpy(dtype="datetime64[s]")
     first = 0 if since is None else int(np.searchsorted(starts, np.datetime64(since, "s")))
     end = len(starts) if until is None else int(np.searchsorted(starts, np.datetime64(until, "s")))
-    frame, n = history.frame.iloc[:end], max(0, end - first)
+    frame, inside = history.frame.iloc[:end], max(0, end - first)
+    learned, left_out = learned_types(frame["charger_type"].iloc[first:], bounds)
+    n = inside - left_out.sessions
+
+    def unusable(why: str) -> UnusableHistory:
+        return UnusableHistory(why, dropped=history.dropped.as_dict(), left_out_types=left_out.as_dict())
+
+    if inside < FEWEST_SESSIONS:
+        raise unusable(f"{inside} usable sessions {_where(starts, inside)}")
     if n < FEWEST_SESSIONS:
-        where = "in ChargingSessions" if n == len(starts) else f"of {len(starts)} lie in the window of history"
-        raise UnusableHistory(
-            f"{n} usable sessions {where}, at least {FEWEST_SESSIONS} are needed;"
-            " zap import-history or zap sample-history adds some",
-            dropped=history.dropped.as_dict(),
-        )
+        raise unusable(f"{n} usable sessions {_of_learned_types(inside, left_out)}")
+    places = places_of_types(frame, first, learned)
     n_train = _rows(n, 1 - test_share)
-    trained = frame.iloc[first : first + n_train]
-    types = _types(trained)
+    rows = slice(first, first + n_train)
+    trained = frame.iloc[rows if places is None else places[rows]]
+    types = in_order(trained["charger_type"])
     if len(types) < 2:
-        raise UnusableHistory(
-            f"the {n_train} sessions to train on have only one charger type, {types[0]!r}; two or more are needed",
-            dropped=history.dropped.as_dict(),
+        said = f"; {left_out.in_words()}".rstrip(".") if left_out.sessions else ""
+        raise unusable(
+            f"the {n_train} training sessions have only one charger type, {types[0]!r}; two or more are needed{said}"
         )
-    matrix = past_matrix(frame, types, mix_of(trained, types), progress)
-    return Split(frame, matrix, types, first, n_train, n - n_train, test_share)
+    matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places)
+    return Split(frame, matrix, types, first, n_train, n - n_train, test_share, places, left_out)
 
 
 def rolling_windows(split: Split) -> Iterator[Split]:
-    """The parts of a history on which a model can be tried: each tests on as much as `split`, after its training.
+    """Yield the rolling windows of a history: splits with equally large test parts, each after its training part.
 
-    One whose training part has a single charger type is left out. The last is `split` itself.
+    A window whose training part has a single charger type is left out. The last window is `split` itself.
     """
-    frame, first, n = split.frame, split.first, split.n_train + split.n_test
+    first, n = split.train_start, split.n_train + split.n_test
     for start in _window_starts(split)[:-1]:
         n_train, tested_until = _rows(n, start), _rows(n, start + split.test_share)
-        trained = frame.iloc[first : first + n_train]
-        types = _types(trained)
+        trained = split.frame.iloc[split.in_frame(slice(first, first + n_train))]
+        types = in_order(trained["charger_type"])
         if len(types) > 1 and tested_until > n_train:
-            some = frame.iloc[: first + tested_until]
-            matrix = past_matrix(some, types, mix_of(trained, types))
-            yield Split(some, matrix, types, first, n_train, tested_until - n_train, split.test_share)
+            rows = slice(0, first + tested_until)
+            some = split.frame.iloc[: split.end_of(rows)]
+            places = None if split.places is None else split.places[rows]
+            matrix = past_matrix(some, types, mix_of(trained, types), places=places)
+            yield Split(some, matrix, types, first, n_train, tested_until - n_train, split.test_share, places)
     yield split
 
 
 def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
-    """The daily mixes of the cleaned sessions that a model is trained on: it keeps them as they were then."""
+    """Return the daily mixes of cleaned training sessions. A model keeps these mixes unchanged."""
     return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
 
 
 def past_features(frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory) -> np.ndarray:
-    """What was known of the driver of each session when it started.
+    """Return the history columns of each session, as known when the session started.
 
     Args:
         frame: cleaned sessions in time order.
-        types: the charger types that are learned from.
-        population: the mix of all drivers, `mix_of(the sessions to train on, types)`.
+        types: the learned charger types.
+        population: the mix of all drivers, `mix_of(training sessions, types)`.
 
     Returns:
-        float64 of shape (len(frame), len(history_columns(types))). A session without a user has no past.
+        float64 of shape (len(frame), len(history_columns(types))). A session without a user has an empty past.
     """
     return _of_drivers(past_matrix(frame, types, population))
 
 
 def past_matrix(
-    frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory, progress: Rounds | None = None
+    frame: pd.DataFrame,
+    types: Sequence[str],
+    population: PopulationHistory,
+    progress: BoostingProgress | None = None,
+    *,
+    places: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`past_features` with room in front for MATRIX_COLUMNS: of a million rows a copy would be a third of all memory.
+    """Return a matrix with empty columns for MATRIX_COLUMNS, followed by the history columns of each session.
+
+    A fit writes MATRIX_COLUMNS into the empty columns. With a million rows, a copy of the history columns would take a
+    third of all memory.
 
     Args:
         frame: cleaned sessions in time order.
-        types: the charger types that are learned from.
-        population: the mix of all drivers, `mix_of(the sessions to train on, types)`.
-        progress: called with the sessions done, and their number.
+        types: the learned charger types.
+        population: the mix of all drivers, `mix_of(training sessions, types)`.
+        progress: called with the number of finished sessions, and the number of all sessions.
+        places: the places of the sessions that get a row, in order; by default all. The other sessions are only part of
+            the pasts.
 
     Returns:
-        float64 of shape (len(frame), len(MATRIX_COLUMNS) + len(history_columns(types))); nothing is written into the
-        first of these.
+        float64 of shape (rows, len(MATRIX_COLUMNS) + len(history_columns(types))). The first len(MATRIX_COLUMNS)
+        columns are not initialised.
     """
-    n_types = len(types)
-    matrix = np.empty((len(frame), len(MATRIX_COLUMNS) + len(history_columns(types))))
+    n_rows = len(frame) if places is None else len(places)
+    matrix = np.empty((n_rows, len(MATRIX_COLUMNS) + len(history_columns(types))))
     past = _of_drivers(matrix)
     drivers = driver_codes(frame)
-    # Driver by driver, in time order: one state is enough.
+    # The sessions are visited driver by driver, in time order, so one state is enough.
     order = np.argsort(drivers, kind="stable")
-    rows = (row for start in range(0, len(order), _CHUNK) for row in order[start : start + _CHUNK].tolist())
+    rows = (row for start in range(0, len(order), _CHUNK) for row in _rows_at(order[start : start + _CHUNK], places))
     done = 0
-    for _, sessions in groupby(_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
-        for values in walk((session for _, session in sessions), population, n_types):
-            past[next(rows)] = values
+    for _, sessions in groupby(sessions_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
+        for values in walk((session for _, session in sessions), population, len(types)):
+            row = next(rows)
+            if row >= 0:
+                past[row] = values
             done += 1
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
@@ -197,9 +248,9 @@ def past_matrix(
 
 
 def driver_codes(frame: pd.DataFrame) -> np.ndarray:
-    """For each session the code of its user; a session without a user has a code of its own, below zero.
+    """Return for each session the code of its user. A session without a user has a negative code of its own.
 
-    The codes of the first rows do not depend on the rows that follow: the same driver has one code in all windows.
+    The codes of the first rows do not depend on later rows, so a driver has one code in all windows.
     """
     codes, _ = pd.factorize(frame["user_id"])
     alone = codes < 0
@@ -207,90 +258,141 @@ def driver_codes(frame: pd.DataFrame) -> np.ndarray:
     return codes
 
 
+def witness_codes(frame: pd.DataFrame) -> np.ndarray:
+    """Return for each session the code of its driver for the intervals: of the user, or else of the vehicle.
+
+    Sessions that name neither a user nor a vehicle may all belong to one driver, so they share one code. The codes of
+    the first rows do not depend on later rows.
+    """
+    users = frame["user_id"]
+    vehicles = frame["vehicle_id"] if "vehicle_id" in frame else pd.Series(None, index=frame.index, dtype="str")
+    whose = ("user " + users.astype("str")).where(users.notna(), "vehicle " + vehicles.astype("str"))
+    codes, _ = pd.factorize(whose.where(users.notna() | vehicles.notna(), "unknown"))
+    return codes
+
+
 def fit(
-    split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: Rounds | None = None
+    split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: BoostingProgress | None = None
 ) -> ChargerTypeModel:
-    """A model of the training part. What may be asked of it are the categories of the whole history, not of a part."""
+    """Fit a model to the training part. The model knows the categories of the whole history."""
     model, _ = fit_and_predict(split, params, n_jobs=n_jobs, progress=progress)
     return model
 
 
 def fit_and_predict(
-    split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: Rounds | None = None
+    split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: BoostingProgress | None = None
 ) -> tuple[ChargerTypeModel, np.ndarray]:
-    """The same, and its probabilities for the rows it was trained on; shape (n_train, classes)."""
+    """Fit a model to the training part. Return the model, and its probabilities of shape (n_train, classes)."""
     model = ChargerTypeModel(**(params or {}), n_jobs=n_jobs)
-    probabilities = model.fit_predict_proba(
+    probabilities = model.fit_in_place(
         split.train,
         split.train["charger_type"],
-        past=split.matrix[split.trained],
+        split.matrix[split.trained],
         categories=known_categories(split.frame),
         progress=progress,
     )
     return model, probabilities
 
 
-def score(split: Split, model: ChargerTypeModel) -> dict[str, Any]:
-    """The evaluation of `model` on the test part, beside what guessing scores there."""
-    return evaluate(_scored(split, model))
+def score(split: Split, model: ChargerTypeModel, seen_until: datetime | None = None) -> dict[str, Any]:
+    """Return the scores of the model and of the baselines on the test part.
+
+    Args:
+        split: the history that the model was trained on.
+        model: the model.
+        seen_until: the start of the newest session that the search for its hyper-parameters has seen; None without a
+            search.
+    """
+    return evaluate(_scored(split, model), seen_until)
 
 
-def score_windows(split: Split, model: ChargerTypeModel, progress: Rounds | None = None) -> dict[str, Any]:
-    """The evaluation over the rolling windows, each with a model of its own, as `model` was made on the last."""
+def score_windows(
+    split: Split,
+    model: ChargerTypeModel,
+    seen_until: datetime | None = None,
+    *,
+    search: Callable[[Split], Mapping[str, Any]] | None = None,
+    progress: BoostingProgress | None = None,
+) -> dict[str, Any]:
+    """Return the scores over the rolling windows, each with a model of its own.
+
+    Args:
+        split: the history that the model was trained on, which is the last window.
+        model: the model. The models of the other windows have its parameters, unless `search` is given.
+        seen_until: the start of the newest session that the search for its hyper-parameters has seen; None without a
+            search.
+        search: a search for hyper-parameters on the training part of each other window. With None all windows use the
+            hyper-parameters of `model`.
+        progress: called with the number of finished windows, and the number of all windows.
+    """
     params = {name: value for name, value in model.get_params().items() if name != "n_jobs"}
     tried = []
-    # One after the other: each window has a matrix of its own.
+    # Windows are fitted one after the other, because the matrix of each window needs much memory.
     for window in rolling_windows(split):
-        fitted = model if window is split else fit(window, params, n_jobs=model.n_jobs)
+        fitted = model
+        if window is not split:
+            fitted = fit(window, search(window) if search else params, n_jobs=model.n_jobs)
         tried.append((window.n_train, _scored(window, fitted)))
         if progress:
             progress(len(tried), len(_window_starts(split)))
-    return over_windows(tried)
+    return over_windows(tried, seen_until, nested=search is not None)
+
+
+def _rows_at(some: np.ndarray, places: np.ndarray | None) -> list[int]:
+    """Return the rows of the sessions at these places, -1 for a session without a row."""
+    if places is not None:
+        found = np.minimum(np.searchsorted(places, some), len(places) - 1)
+        some = np.where(places[found] == some, found, -1)
+    rows: list[int] = some.tolist()
+    return rows
 
 
 def _of_drivers(matrix: np.ndarray) -> np.ndarray:
-    """The history columns of a matrix."""
+    """Return the history columns of a matrix."""
     return matrix[:, len(MATRIX_COLUMNS) :]
 
 
 def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
-    probabilities = model.predict_proba(split.test, split.test_past)
-    mix = split.train["charger_type"].value_counts(normalize=True).reindex(split.types).to_numpy()
-    drivers = driver_codes(split.frame)
+    """Return the test part with the probabilities of the model, and of baselines from the training part."""
+    k = len(split.types)
+    codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
     return rows_to_score(
         list(split.types),
         split.test["charger_type"].tolist(),
-        drivers[split.tested],
-        several_types=np.isin(drivers[split.tested], _drivers_of_several_types(split.frame, drivers)),
+        starts=split.test["charging_start_time"].to_numpy(),
+        drivers=witness_codes(split.frame)[split.in_frame(split.tested)],
         past=split.test_past,
-        mix=mix,
-        probabilities=probabilities,
+        mix=np.bincount(codes, minlength=k) / split.n_train,
+        exponents=fit_exponents(split.train_past, codes, k),
+        trained_on=split.n_train,
+        probabilities=model.predict_proba(split.test, split.test_past),
     )
 
 
-def _drivers_of_several_types(frame: pd.DataFrame, drivers: np.ndarray) -> np.ndarray:
-    """The codes of the drivers who have used more than one type."""
-    kinds, types = pd.factorize(frame["charger_type"])
-    owners = pd.unique(drivers * len(types) + kinds) // len(types)
-    return owners[pd.Series(owners).duplicated().to_numpy()]
+def _where(starts: np.ndarray, n: int) -> str:
+    """Return the second half of the message about too few sessions: where they were found, and what to do."""
+    needed = f"at least {FEWEST_SESSIONS} are needed"
+    if n == len(starts):
+        return f"in ChargingSessions, {needed}; zap import-history or zap sample-history adds some"
+    return (
+        f"of {len(starts):,} lie in the window of history, {needed}; the sessions start from {starts[0]} to"
+        f" {starts[-1]}: widen history_from or history_to"
+    )
 
 
-def _in_order(
-    frame: pd.DataFrame, drivers: np.ndarray, order: np.ndarray, types: Sequence[str]
-) -> Iterator[tuple[int, PastSession]]:
-    for start in range(0, len(order), _CHUNK):
-        some = order[start : start + _CHUNK]
-        yield from zip(drivers[some].tolist(), past_sessions(frame.iloc[some], types), strict=True)
+def _of_learned_types(inside: int, left_out: LeftOutTypes) -> str:
+    """Return the second half of the message about too few sessions of learned types, and what to do."""
+    return (
+        f"of {inside:,} are of charger types that are learned, at least {FEWEST_SESSIONS} are needed;"
+        f" {left_out.in_words()} Give these sessions the names of types that are common, or lower"
+        " ZAP_FEWEST_TYPE_SESSIONS and ZAP_LEAST_TYPE_SHARE"
+    )
 
 
 def _window_starts(split: Split) -> list[float]:
-    """Where the tested parts of the rolling windows begin, as shares of the sessions."""
+    """Return the starts of the test parts of the rolling windows, as shares of the sessions."""
     starts = [1 - split.test_share * place for place in range(_MOST_WINDOWS, 0, -1)]
     return [start for start in starts if start >= _FIRST_TESTED - 1e-9]
-
-
-def _types(frame: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(sorted(frame["charger_type"].unique().tolist()))
 
 
 def _rows(n: int, share: float) -> int:

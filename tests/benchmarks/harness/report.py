@@ -1,4 +1,4 @@
-"""What is shown of a run: tables for people, Markdown for the README."""
+"""Show the results of a run: tables for people, Markdown for the manual."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
             rows = [_server_row(key, one, scenario["ratios"]) for key, one in scenario["servers"].items()]
             heads = ["server", "requests/s", "p50 ms", "p99 ms", "server CPU µs"]
             if name == "many":
-                found.append((scenario["title"], [*heads, "over the ceiling"], rows))
+                found.append((scenario["title"], [*heads, "ratio to the ceiling"], rows))
             else:
                 found.append((scenario["title"], heads, [row[:-1] for row in rows]))
-    heads = ["figure", "measured", "asked", "aim", "reached"]
-    found.append(("What must be reached", heads, [_asked_row(row) for row in result["asked"]]))
+    heads = ["figure", "measured", "required", "target", "reached"]
+    found.append(("Required figures", heads, [_asked_row(row) for row in result["asked"]]))
     return found
 
 
@@ -43,8 +43,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     batch = result["scenarios"].get("batch", {}).get("figures", {})
     if "batch_rows_per_second" in batch:
         lines.append(
-            f"A batch: {batch['batch_rows_per_second']:,} rows/s, LightGBM alone on the ready matrix on the same core"
-            f" {batch['booster_rows_per_second']:,}."
+            f"A batch: {batch['batch_rows_per_second']:,} rows/s. LightGBM alone, on the finished matrix on this core:"
+            f" {batch['booster_rows_per_second']:,} rows/s."
         )
     return lines
 
@@ -61,7 +61,7 @@ def _conditions(result: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"{machine['date']}: {where}{noise}.",
-        f"{how}; medians, in brackets the lowest and the highest round.",
+        f"{how}. The tables show medians, and in brackets the lowest and the highest round.",
         f"The disk under the databases: {syncs}.",
     ]
 
@@ -79,25 +79,25 @@ def as_text(result: Mapping[str, Any]) -> str:
 
 
 def as_markdown(result: Mapping[str, Any], plot: str) -> str:
-    blocks = [" ".join(notes(result)), f"![Requests per second over the ceiling's, by server]({plot})"]
+    blocks = [" ".join(notes(result)), f"![Requests per second of each server, as a ratio to the ceiling]({plot})"]
     for title, heads, rows in tables(result):
         lines = [_markdown_row(row) for row in (heads, ["---"] * len(heads), *rows)]
         blocks += [f"{title}:", "\n".join(lines)]
     return "\n\n".join(blocks)
 
 
-def write_into(readme: Path, markdown: str) -> None:
+def write_into(page: Path, markdown: str) -> None:
     """Replace what stands between the markers.
 
     Raises:
         ValueError: the markers are not there.
     """
-    text = readme.read_text()
+    text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme} has no {BEGIN} ... {END} to write between")
-    readme.write_text(f"{before}{BEGIN}\n\n{markdown}\n\n{END}{after}")
+        raise ValueError(f"{page} has no {BEGIN} ... {END} to write between")
+    page.write_text(f"{before}{BEGIN}\n\n{markdown}\n\n{END}{after}")
 
 
 def _server_row(name: str, server: Mapping[str, Any], ratios: Mapping[str, Any]) -> list[str]:

@@ -9,14 +9,14 @@ from litestar.datastructures import State
 from litestar.params import RawBody
 from settled import settle
 
-from zap.controllers.schemas import PredictReply
-from zap.db.driver_histories import DriverHistories
+from zap.controllers.prediction_reply import PredictReply
 from zap.db.engine import create_engine
-from zap.db.prediction_log import PredictionLog
-from zap.db.production import Production
+from zap.db.history.driver_histories import DriverHistories
+from zap.db.log.prediction_log import PredictionLog
 from zap.db.tables import utc_now
+from zap.db.versions.production import Production
+from zap.formats.request import USER_ID, complete_request, parse_request
 from zap.ml.cells import to_seconds
-from zap.ml.request import USER_ID, complete_request, parse_request
 from zap.settings import read_settings
 
 

@@ -1,0 +1,257 @@
+"""The replies of every JSON route, held to the schemas of the OpenAPI document, without a field that it leaves out."""
+
+import time
+
+import pytest
+from conftest import client_of
+from sqlalchemy import update
+
+from zap.db.engine import write_transaction
+from zap.db.runs.training_runs import add_events, claim_run
+from zap.db.tables import ModelVersion
+
+QUICK = {"hyper_parameters": {"n_estimators": 3}}
+JSON = ("application/json", "application/problem+json")
+# Fields whose members the document does not name, and why.
+OPEN = {
+    "TrainReply.hyper_parameters": "the parameters of LightGBM",
+    "ModelDetail.hyper_parameters": "the parameters of LightGBM",
+    "ModelDetail.evaluation": "the scores of a version as its zap stored them; an older zap stored other scores",
+    "ModelDetail.contract": "the fields of a request as the version's zap stored them",
+    "ModelDetail.features": "the features as the version's zap stored them",
+    "RunSummary.options": "the options of a request or of a command",
+    "RunDetail.options": "the options of a request or of a command",
+    "RunDetail.report": "a TrainReply, a Problem or the result of a search",
+    "PredictionRecord.request": "the JSON as the client sent it",
+}
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+    "integer": int,
+    "number": (int, float),
+}
+
+
+class Document:
+    """The schemas of an OpenAPI document, as strict as can be: an object has no field that is not described."""
+
+    def __init__(self, document):
+        self.paths = document["paths"]
+        self.schemas = document["components"]["schemas"]
+
+    def resolved(self, schema):
+        """Return a schema, or the schema that it refers to, beside its description."""
+        (schema,) = schema.get("allOf", [schema])
+        return self.resolved(self.schemas[schema["$ref"].rpartition("/")[2]]) if "$ref" in schema else schema
+
+    def faults(self, value, schema, where=""):
+        """Return what in a value differs from its schema."""
+        schema = self.resolved(schema)
+        for several in ("anyOf", "oneOf"):
+            if several in schema:
+                found = [self.faults(value, one, where) for one in schema[several]]
+                return [] if [] in found else min(found, key=len)
+        if not self._has_type(value, schema):
+            return [f"{where}: {value!r} is no {schema['type']}"]
+        if value not in schema.get("enum", [value]) or value != schema.get("const", value):
+            return [f"{where}: {value!r} is not {schema.get('enum', schema.get('const'))!r}"]
+        if isinstance(value, list):
+            items = schema.get("items", {})
+            return [fault for place, one in enumerate(value) for fault in self.faults(one, items, f"{where}[{place}]")]
+        return self._faults_of_members(value, schema, where) if isinstance(value, dict) else []
+
+    def _faults_of_members(self, value, schema, where):
+        properties, more = schema.get("properties", {}), schema.get("additionalProperties", "properties" not in schema)
+        faults = [f"{where}.{name} is missing" for name in schema.get("required", ()) if name not in value]
+        for name, one in value.items():
+            described = properties.get(name, more)
+            if described is False:
+                faults.append(f"{where}.{name} is not described")
+            elif described is not True:
+                faults += self.faults(one, described, f"{where}.{name}")
+        return faults
+
+    @staticmethod
+    def _has_type(value, schema):
+        kinds = schema.get("type", list(TYPES))
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return any(isinstance(value, TYPES[kind]) and (number or kind not in {"integer", "number"}) for kind in kinds)
+
+    def open_fields(self):
+        """Return the fields of replies whose values may have members that no schema names."""
+
+        def is_open(schema):
+            schema = self.resolved(schema)
+            parts = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+            parts += [schema[name] for name in ("items", "additionalProperties") if isinstance(schema.get(name), dict)]
+            if parts:
+                return any(map(is_open, parts))
+            kinds = schema.get("type", "object" if "enum" not in schema and "const" not in schema else "")
+            return "object" in kinds and "properties" not in schema
+
+        return {
+            f"{name}.{field}"
+            for name, schema in self.schemas.items()
+            for field, described in schema.get("properties", {}).items()
+            if is_open(described)
+        }
+
+
+class Held:
+    """A client whose JSON replies must conform to the document. It remembers the operations that answered."""
+
+    def __init__(self, client):
+        self._client = client
+        self.document = Document(client.get("/openapi.json").json())
+        self.answered = set()
+
+    def request(self, method, template, status=200, *, number=None, **options):
+        path = template.partition("{")[0] + f"{number}{template.partition('}')[2]}" if number is not None else template
+        reply = self._client.request(method, path, **options)
+        assert reply.status_code == status, reply.text
+        self.check(method, template, reply)
+        return reply.json()
+
+    def check(self, method, template, reply):
+        described = self.document.paths[template][method]["responses"][str(reply.status_code)]
+        kind = reply.headers["content-type"].partition(";")[0]
+        assert kind in described["content"], (method, template, reply.status_code)
+        schema = described["content"][kind]["schema"]
+        assert self.document.faults(reply.json(), schema, f"{method} {template}: ") == []
+        self.answered.add((method, template, reply.status_code))
+
+
+def settled(held, number):
+    end = time.monotonic() + 60
+    while (run := held.request("get", "/training-runs/{run_id}", number=number))["status"] == "running":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return run
+
+
+def trainings(held):
+    """Train with windows, without waiting, and only if it is better. Cancel a run."""
+    whole = held.request("post", "/train-model", json=QUICK | {"windows": True})
+    compared = held.request("post", "/train-model", json=QUICK | {"promote": "if_better", "history_to": "2030-01-01"})
+    begun = held.request("post", "/train-model", 202, json=QUICK, headers={"Prefer": "respond-async"})
+    run = settled(held, begun["run_id"])
+    report = held.document.schemas["TrainReply"]
+    assert held.document.faults(run["report"], report) == held.document.faults(whole, report) == []
+    assert compared["promotion"]["promoted"] is False
+    engine = held._client.app.state.engine
+    running = claim_run(engine, "train", {})
+    with write_transaction(engine) as connection:
+        add_events(connection, running, [{"phase": "fit", "done": 1, "total": 3, "log_loss": 0.5}])
+    held.request("get", "/training-runs/{run_id}", number=running)
+    held.request("post", "/train-model", 409, json=QUICK)
+    held.request("delete", "/training-runs/{run_id}", number=running)
+    held.request("delete", "/training-runs/{run_id}", 409, number=running)
+    held.request("get", "/training-runs")
+
+
+def predictions(held, good_request):
+    answer = held.request("post", "/predict", json=good_request)
+    held.request("get", "/predictions/{prediction_id}", number=answer["prediction_id"])
+    held.request("get", "/predictions/{prediction_id}", number=1)
+    held.request("get", "/predictions/{prediction_id}", 404, number=10**9)
+    held.request("post", "/predict", 422, json=good_request | {"temperature_c": 900, "humidity": 1})
+    rows = {"inputs": [good_request, {"temperature_c": 900}]}
+    held.request("post", "/predict/batch", json=rows, params={"on_error": "skip"})
+    held.request("post", "/predict/batch", 422, json=rows)
+    names, cells = ",".join(good_request), ",".join(map(str, good_request.values()))
+    table, csv = f"{names}\n{cells}\n{cells},7\n", {"Content-Type": "text/csv"}
+    held.request("post", "/predict/batch", 422, content=table, headers=csv)
+    held.request("post", "/predict/batch", content=f"{names}\n{cells}\n", headers=csv)
+
+
+def versions(held):
+    held.request("post", "/models/{model_version}/promote", number=1, json={"who": "ann", "why": "a test"})
+    held.request("post", "/models/rollback")
+    held.request("get", "/models")
+    held.request("get", "/models/history")
+    held.request("get", "/models/{model_version}", number=1)
+    held.request("get", "/models/{model_version}", 404, number=99)
+    # Versions that are older than zap lack many columns.
+    older = [column.name for column in ModelVersion.__table__.columns if column.nullable and column.name != "artefact"]
+    with write_transaction(held._client.app.state.engine) as connection:
+        this = ModelVersion.model_version == 1
+        connection.execute(update(ModelVersion).where(this).values(dict.fromkeys(older)))
+    held.request("get", "/models/{model_version}", number=1)
+    held.request("get", "/models")
+
+
+def sessions(held):
+    session = {"session_id": 10**7, "user_id": "a", "charger_type": "Level 1"}
+    held.request("post", "/charging-sessions", json=session | {"charging_start_time": "2024-06-01T10:00:00"})
+    held.request("post", "/charging-sessions", 422, json=[{"session_id": -1}])
+
+
+def health(held):
+    held.request("get", "/health/live")
+    held.request("get", "/health/ready")
+    file = held._client.app.state.settings.model_file
+    file.unlink()
+    end = time.monotonic() + 15
+    while held.request("get", "/health/ready")["model_file_restored"] is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_every_reply_is_described(trained_sqlite, good_request):
+    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
+        held = Held(client)
+        trainings(held)
+        predictions(held, good_request)
+        versions(held)
+        sessions(held)
+        health(held)
+
+    described = {
+        (method, path, int(status))
+        for path, methods in held.document.paths.items()
+        for method, operation in methods.items()
+        for status, reply in operation["responses"].items()
+        if int(status) < 300 and any(kind in reply.get("content", {}) for kind in JSON)
+    }
+    assert described <= held.answered, "this test asks every JSON route: ask the new one too"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_server_without_a_model_is_described(untrained_client):
+    held = Held(untrained_client)
+
+    held.request("get", "/health/ready", 503)
+    for path in ("/models", "/models/history", "/training-runs"):
+        held.request("get", path)
+    held.request("post", "/train-model", 422)
+    held.request("post", "/models/rollback", 409)
+    held.request("get", "/training-runs/{run_id}", number=1)
+
+
+def test_the_fields_with_members_that_the_document_does_not_name_are_known(sqlite_client):
+    assert Document(sqlite_client.get("/openapi.json").json()).open_fields() == OPEN.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ({"a": 1, "b": [{"from": "x"}]}, []),
+        ({"a": 1.5}, ["reply.a: 1.5 is no integer"]),
+        ({"a": True}, ["reply.a: True is no integer"]),
+        ({}, ["reply.a is missing"]),
+        ({"a": 1, "c": None}, ["reply.c is not described"]),
+        ({"a": 1, "b": [{"from": "x", "to": "y"}]}, ["reply.b[0].to is not described"]),
+        ({"a": 1, "b": [{"from": None}]}, ["reply.b[0].from: None is not ['x']"]),
+    ],
+)
+def test_a_reply_that_differs_from_its_schema_is_found(value, fault):
+    inner = {"type": "object", "properties": {"from": {"enum": ["x"]}}}
+    array = {"anyOf": [{"type": "array", "items": {"$ref": "#/components/schemas/Inner"}}, {"type": "null"}]}
+    outer = {"type": "object", "properties": {"a": {"type": "integer"}, "b": array}, "required": ["a"]}
+    document = Document({"paths": {}, "components": {"schemas": {"Inner": inner}}})
+
+    assert document.faults(value, outer, "reply") == fault

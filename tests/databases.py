@@ -1,0 +1,41 @@
+"""Databases that tests make: a server of PostgreSQL, and the revisions of the migrations."""
+
+import os
+from contextlib import contextmanager
+from uuid import uuid4
+
+import psycopg
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url
+
+from zap.db.schema import migrations_folder
+
+POSTGRESQL = os.environ.get("ZAP_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+# From the oldest to the newest.
+REVISIONS = tuple(script.revision for script in ScriptDirectory(str(migrations_folder())).walk_revisions())[::-1]
+HEAD = REVISIONS[-1]
+
+
+def connect(url, **options):
+    """Return a connection to PostgreSQL that is not one of zap's."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(plain, **{"connect_timeout": 3} | options)
+
+
+@contextmanager
+def postgresql_database(template="template1"):
+    """Yield the URL of a new PostgreSQL database, a copy of the database `template`."""
+    name = f"zap_test_{uuid4().hex}"
+    with connect(POSTGRESQL, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
+    with connect(POSTGRESQL, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def config_for(url, folder=None, report=lambda _line: None):
+    """Return Alembic's configuration for a database, with zap's migrations or with the migrations in `folder`."""
+    config = Config(attributes={"url": url, "report": report})
+    config.set_main_option("script_location", str(folder or migrations_folder()))
+    return config

@@ -1,0 +1,212 @@
+"""zap behind nginx, under a path prefix that nginx removes, and under one that it leaves: with the manual's example."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import absent, client_of
+from faults.clients import connected, head, server_on
+from playwright.sync_api import expect, sync_playwright
+from servers import until
+
+from zap.app import create_app
+from zap.errors import InvalidSettings
+
+OPERATING = (Path(__file__).resolve().parents[2] / "zap" / "manual" / "operating.md").read_text()
+NDJSON = "application/x-ndjson"
+HOST = "zap.example.com"
+ORIGIN = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def nginx():
+    # Debian has it where only root's PATH leads.
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or absent("nginx")
+
+
+@pytest.fixture(scope="module")
+def server(_trained_sqlite, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("behind")
+    limits = {"root_path": "/zap", "trusted_proxies": "127.0.0.1", "cors_origins": ORIGIN, "allowed_hosts": HOST}
+    with contextlib.closing(server_on(_trained_sqlite, folder, **limits)) as server:
+        yield server.wait()
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def proxies(nginx, server, tmp_path_factory):
+    """The addresses of zap behind nginx: once it leaves the prefix in the path, once it removes it."""
+    folder = tmp_path_factory.mktemp("nginx")
+    location = re.search(r"```nginx\n(.*?)```", OPERATING, re.DOTALL)[1]
+    passed = "proxy_pass http://127.0.0.1:8000;"
+    assert passed in location
+    ports = [free_port(), free_port()]
+    servers = "".join(
+        f"server {{ listen 127.0.0.1:{port}; {location.replace(passed, f'proxy_pass {server.url}{ending};')} }}\n"
+        for port, ending in zip(ports, ("", "/"), strict=True)
+    )
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;" if os.getuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user} daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off;\n{temporary}{servers}}}\n"
+    )
+    with subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf"]) as process:
+        try:
+            for port in ports:
+                until(lambda port=port: answers(port))
+            yield [f"http://127.0.0.1:{port}/zap" for port in ports]
+        finally:
+            process.terminate()
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+@pytest.fixture(params=["left", "removed"])
+def url(request, proxies):
+    """zap's address for clients."""
+    return proxies[request.param == "removed"]
+
+
+def test_the_documentation_is_found(url):
+    page = httpx.get(f"{url}/docs")
+
+    assert page.status_code == 200
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert links
+    for link in links:
+        assert link.startswith("/zap/docs/assets/")
+        assert httpx.get(httpx.URL(url).join(link)).status_code == 200
+    for path in ("/openapi.json", "/docs/openapi.json"):
+        assert httpx.get(f"{url}{path}").json()["servers"] == [{"url": "/zap"}]
+    assert httpx.get(f"{url}/").headers["location"] == "/zap/docs"
+    assert "/zap/docs lists" in httpx.get(f"{url}/nothing").json()["detail"]
+
+
+def test_the_manual_is_found(url):
+    page = httpx.get(f"{url}/manual/performance")
+
+    links = {link for link in re.findall(r'(?:src|href|data-index)="([^"#]+)', page.text) if link.startswith("/")}
+    assert {"/zap/manual/start", "/zap/manual/search.json", "/zap/manual/performance.svg"} < links
+    assert [link for link in links if httpx.get(httpx.URL(url).join(link)).status_code != 200] == []
+
+
+def test_it_works_in_a_browser(url, chromium):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(f"{url}/docs")
+        block = page.locator("[id$='-predict']")
+        block.locator(".opblock-summary-control").click(timeout=60_000)
+        block.get_by_role("button", name="Execute").click()
+        expect(block.locator(".live-responses-table .response-col_status").last).to_contain_text("200", timeout=60_000)
+        browser.close()
+
+
+def test_a_training_is_found_where_the_reply_says(url):
+    long = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
+    begun = httpx.post(f"{url}/train-model", json=long, headers={"Prefer": "respond-async"}, timeout=60)
+    assert begun.status_code == 202
+    place = httpx.URL(url).join(begun.headers["location"])
+    assert place.path.startswith("/zap/training-runs/")
+
+    refused = httpx.post(f"{url}/train-model", timeout=60)
+    assert refused.status_code == 409
+    assert refused.headers["location"] == refused.json()["training_run"] == begun.headers["location"]
+
+    # The events come while they happen, not when the training is over.
+    with httpx.stream("GET", f"{place}/events", timeout=60) as events:
+        lines = events.iter_lines()
+        # On a slow machine zap first says that the training is still running.
+        assert next(line for line in lines if line.startswith("id: "))
+        assert httpx.get(place).json()["status"] == "running"
+        assert httpx.delete(place, timeout=60).status_code == 200
+        assert "event: end" in list(lines)
+
+
+def test_lines_are_answered_while_they_come(url, good_request):
+    line = json.dumps(good_request).encode() + b"\n"
+    port = httpx.URL(url).port
+    with connected(port) as (connection,):
+        connection.sendall(
+            head("/zap/predict/batch", f"Content-Type: {NDJSON}", f"Content-Length: {2 * len(line)}") + line
+        )
+        received = b""
+        while b"predicted_class" not in received:
+            received += connection.recv(65536)
+        connection.sendall(line)
+        while received.count(b"predicted_class") < 2:
+            received += connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_the_proxy_it_answers_too(server, good_request):
+    assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200
+    assert httpx.post(f"{server.url}/zap/predict", json=good_request).status_code == 200
+    assert httpx.get(f"{server.url}/zapper/health/live").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("sent", "prefix"), [("/other", "/other"), ("/a/b/", "/a/b"), ('/"><script>', "/zap"), ("//evil.example", "/zap")]
+)
+def test_a_trusted_proxy_says_the_prefix(server, sent, prefix):
+    said = {"X-Forwarded-Prefix": sent, "X-Forwarded-Proto": "https", "X-Forwarded-Host": HOST}
+
+    page = httpx.get(f"{server.url}/docs", headers=said)
+    document = httpx.get(f"{server.url}/openapi.json", headers=said).json()
+
+    assert f'src="{prefix}/docs/assets/docs.js"' in page.text
+    assert document["servers"] == [{"url": prefix}]
+
+
+def test_what_others_say_counts_for_nothing(trained_sqlite):
+    said = {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+    for settings in (trained_sqlite, trained_sqlite.model_copy(update={"trusted_proxies": "10.0.0.0/8"})):
+        with client_of(settings) as client:
+            assert "evil" not in client.get("/docs", headers=said).text
+            assert client.get("/openapi.json", headers=said).json()["servers"] == [{"url": "/"}]
+
+
+def test_pages_of_other_origins_are_allowed_by_name(server, good_request):
+    for origin, allowed in ((ORIGIN, ORIGIN), ("https://evil.example", None), (f"{ORIGIN}.evil.example", None)):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asked["Access-Control-Request-Headers"] = "content-type, x-api-key"
+        before = httpx.options(f"{server.url}/predict", headers=asked)
+        assert (before.status_code == 204) == (allowed is not None)
+        assert before.headers.get("access-control-allow-origin") == allowed
+    reply = httpx.post(f"{server.url}/predict", json=good_request, headers={"Origin": ORIGIN})
+    assert reply.status_code == 200
+    assert reply.headers["access-control-allow-origin"] == ORIGIN
+    assert httpx.post(f"{server.url}/predict", json={}, headers={"Origin": ORIGIN}).headers[
+        "access-control-allow-origin"
+    ] == ORIGIN  # fmt: skip
+
+
+def test_by_default_no_page_of_another_origin_is_allowed(sqlite_client):
+    reply = sqlite_client.get("/health/live", headers={"Origin": ORIGIN})
+
+    assert "access-control-allow-origin" not in reply.headers
+
+
+@pytest.mark.parametrize("prefix", ["/models", "/predict", "/docs", "/manual"])
+def test_a_prefix_that_is_a_route_is_refused(trained_sqlite, prefix):
+    with pytest.raises(InvalidSettings, match="path of zap itself"):
+        create_app(trained_sqlite.model_copy(update={"root_path": prefix}))

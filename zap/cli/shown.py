@@ -1,0 +1,291 @@
+"""Tables and texts that the command line prints: trainings, searches, predictions and model versions."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+# The drivers of a slice in words, by the number of types in their history.
+_TYPES_USED = {"none": "no type used", "one": "one type used", "several": "several types used"}
+# The sessions that decide a verdict, in few words for a narrow column. The keys are texts of zap.ml.evaluation, which
+# is slow to import.
+SHORT = {
+    "the last part": "last part",
+    "the rolling windows": "windows",
+    "the rolling windows, each with a search of its own": "nested windows",
+}
+# The verdicts in words. None: the version is from an older zap, which compared it with one baseline, by intervals that
+# were too narrow.
+VERDICTS = {"better": "better", "not_shown": "not shown", "worse": "worse", None: ""}
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print the report of a training."""
+    console = _console()
+    console.print(report["message"])
+    if comparison := report["promotion"]["comparison"]:
+        console.print(f"Compared with version {comparison['with_version']}: {report['promotion']['reason']}.")
+    scores = Table("", "weighted F1", "macro F1", "log loss", title=f"on the last {report['test_samples']:,} sessions")
+    _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
+    for name, baseline in report["baselines"].items():
+        _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
+    console.print(scores)
+    console.print(_differences(report["judged"]))
+    if windows := report["windows"]:
+        over = Table("", "weighted F1", "macro F1", "log loss", "best baseline's", title="over rolling windows")
+        for window in windows["each"]:
+            best = min(baseline["log_loss"] for baseline in window["baselines"].values())
+            _add_scores(over, f"after {window['trained_samples']:,} sessions", window, f"{best:.3f}")
+        _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
+        console.print(over)
+    console.print(_slices(report["windows"] or report))
+    console.print(
+        f"expected calibration error: {report['calibration']['expected_calibration_error']:.3f};"
+        f" hyper-parameters from: {report['hyper_parameters_from']}"
+    )
+    types = Table("charger type", "precision", "recall", "F1", "sessions")
+    for name, row in report["per_class"].items():
+        types.add_row(name, *(f"{row[score]:.3f}" for score in ("precision", "recall", "f1")), f"{row['support']:,}")
+    console.print(types)
+    for line in (*_dropped(report["dropped"]), *_left_out(report["left_out_types"])):
+        console.print(line, markup=False)
+    console.print(f"Note: {report['label_meaning']}.")
+
+
+def _dropped(dropped: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each reason for which the cleaning of the history left out sessions or values."""
+    for reason, count in dropped["rows"].items():
+        yield f"sessions left out, {reason}: {count:,}"
+    for column, reasons in dropped["values"].items():
+        for reason, count in reasons.items():
+            yield f"values left out, {column} {reason}: {count:,}"
+    for sessions, count in dropped["strangers"].items():
+        yield f"{sessions}: {count:,}"
+    for column, count in dropped["undated"].items():
+        yield f"{column} known only with today's value: {count:,} sessions"
+
+
+def _left_out(left_out: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each reason for which charger types were not learned."""
+    for reason, why in (
+        ("too_few_sessions", f"fewer than {left_out['needed_sessions']:,} sessions"),
+        ("too_many_types", f"not among the {left_out['most_types']:,} most frequent types"),
+    ):
+        if (counted := left_out[reason])["types"]:
+            yield f"charger types not learned, {why}: {counted['types']:,} with {counted['sessions']:,} sessions"
+
+
+def _differences(judged: dict[str, Any]) -> Table:
+    """Return a table that compares the model with each baseline on the sessions that decide the verdict."""
+    table = Table(
+        "log loss minus the baseline's",
+        "difference",
+        "95 % interval over drivers",
+        title=f"{VERDICTS[judged['verdict']]}: {judged['sessions']:,} sessions, {judged['sessions_of']}",
+    )
+    for name, one in judged.get("baseline_differences", {}).items():
+        interval = one["interval"]
+        ends = "too few drivers" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+        table.add_row(name.replace("_", " "), f"{one['log_loss_difference']:+.4f}", ends)
+    return table
+
+
+def _slices(scores: dict[str, Any]) -> Table:
+    slices = Table(
+        "drivers with", "sessions", "weighted F1", "log loss", "best baseline's log loss", title="by drivers' history"
+    )
+    for group in ("by_earlier_sessions", "by_types_used"):
+        for name, some in scores[group].items():
+            if some is not None:
+                best = min(baseline["log_loss"] for baseline in some["baselines"].values())
+                row = (f"{some['weighted_f1']:.3f}", f"{some['log_loss']:.3f}", f"{best:.3f}")
+                drivers = f"{name} earlier" if group == "by_earlier_sessions" else _TYPES_USED[name]
+                slices.add_row(drivers, f"{some['sessions']:,}", *row)
+    return slices
+
+
+def _add_scores(table: Table, name: str, scores: dict[str, Any], *more: str) -> None:
+    table.add_row(name, *(f"{scores[score]:.3f}" for score in ("weighted_f1", "macro_f1", "log_loss")), *more)
+
+
+def print_tuning(found: dict[str, Any]) -> None:
+    """Print the result of a search for hyper-parameters."""
+    console = _console()
+    if "trials" not in found:
+        console.print("Later trainings use the defaults again.")
+        return
+    table = Table(
+        "log loss",
+        "given up",
+        "hyper-parameters",
+        title=f"log loss over {found['folds']} folds of {found['sessions']:,} sessions",
+    )
+    for trial in sorted(found["trials"], key=_place):
+        named = {name: value for name, value in trial["hyper_parameters"].items() if name not in found["pinned"]}
+        table.add_row(
+            "" if trial["given_up"] else f"{trial['log_loss']:.4f}",
+            _given_up(trial["given_up"]),
+            _settings(named) or "the defaults",
+        )
+    console.print(table)
+    if found["pinned"]:
+        console.print(f"In every set of hyper-parameters: {_settings(found['pinned'])}.")
+    console.print(
+        f"Tuning {found['tuning']}: log loss {found['log_loss']:.4f}, and {found['default_log_loss']:.4f} with the"
+        f" defaults; seed {found['seed']}. Later trainings use tuning {found['tuning']}, until `zap tune --forget`."
+    )
+
+
+def _place(trial: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the sort key of a trial: finished trials by log loss, then other trials, the latest given up first."""
+    if given_up := trial["given_up"]:
+        return 1, -given_up["folds"], -given_up["rows"], given_up["log_loss"]
+    return 0, trial["log_loss"]
+
+
+def _given_up(given_up: dict[str, Any] | None) -> str:
+    if given_up is None:
+        return ""
+    folds = f"{given_up['folds']} fold{'s' if given_up['folds'] > 1 else ''}"
+    return f"{given_up['behind']:.4f} behind on {folds}, {given_up['rows']:,} rows"
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def print_explained(explained: dict[str, Any]) -> None:
+    """Print the row of a prediction, and its probabilities as stored and as computed again."""
+    console = _console()
+    row = Table(
+        "feature", "value", title=f"prediction {explained['prediction_id']}, model version {explained['model_version']}"
+    )
+    for name, value in explained["features"].items():
+        row.add_row(name, "missing" if value is None else f"{value:g}" if isinstance(value, float) else value)
+    console.print(row)
+    answer = Table("charger type", "probability", "computed again")
+    for name, probability in explained["probabilities"].items():
+        answer.add_row(name, f"{probability:.6f}", f"{explained['computed_again'][name]:.6f}")
+    console.print(answer)
+    console.print("The probabilities are equal to the bit." if explained["equal"] else "The probabilities differ.")
+
+
+def print_versions(versions: list[dict[str, Any]]) -> None:
+    """Print a table of versions."""
+    # On a screen of 80 columns a version takes two lines, and more only if its note is long.
+    table = Table(
+        Column("version", min_width=7),
+        Column("status", min_width=10),
+        Column("F1, baseline", min_width=8),
+        Column("log loss, baseline", min_width=8),
+        Column("against baselines", min_width=9),
+        Column("judged on", min_width=11),
+        Column("made", min_width=10),
+        "note",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    for version in versions:
+        scores = version["scores"] or {}
+        table.add_row(
+            str(version["model_version"]),
+            version["status"] if version["artefact_bytes"] is not None else f"{version['status']}, pruned",
+            *_headline(scores),
+            VERDICTS[scores.get("verdict")],
+            _judged_briefly(scores.get("judged_on")),
+            _minute(version["created_at"]),
+            version["note"] or "",
+        )
+    _console().print(table)
+
+
+def _headline(scores: dict[str, Any]) -> tuple[str, str]:
+    """Return F1 and log loss, each with the best baseline's in brackets."""
+    if not scores:
+        return "", ""
+    return (
+        f"{scores['test_f1_score']:.3f} ({scores['best_baseline_f1_score']:.3f})",
+        f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})",
+    )
+
+
+def _judged_briefly(judged: dict[str, Any] | None) -> str:
+    """Return in few words which sessions decided a verdict, and their number if a search had seen the others."""
+    if judged is None:
+        return ""
+    return SHORT.get(judged["sessions_of"]) or f"unseen part: {judged['sessions']:,}"
+
+
+def _judged_on(judged: dict[str, Any] | None) -> str:
+    return "" if judged is None else f"{judged['sessions']:,}: {judged['sessions_of']}"
+
+
+def print_version(version: dict[str, Any]) -> None:
+    """Print the most important facts about a version; --json prints all of them."""
+    console = _console()
+    known = Table("", Column(f"version {version['model_version']}", overflow="fold"))
+    scores = version["scores"] or {}
+    f1, log_loss = _headline(scores)
+    rows = {
+        "status": version["status"],
+        "made": f"{_minute(version['created_at'])}, training run {version['run_id']}",
+        "trained on": f"{_number(version['trained_samples'], ',')} sessions,"
+        f" {_minute(version['trained_from'])} to {_minute(version['trained_until'])}",
+        "weighted F1 (baseline)": f1,
+        "log loss (baseline)": log_loss,
+        "against baselines": VERDICTS[scores.get("verdict")],
+        "judged on": _judged_on(scores.get("judged_on")),
+        "charger types": ", ".join(version["classes"] or ()),
+        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in version["hyper_parameters"].items()),
+        "from": version["hyper_parameters_from"] or "",
+        "code": version["code_version"] or "",
+        "libraries": ", ".join(f"{name} {number}" for name, number in (version["libraries"] or {}).items()),
+        "artefact": f"{_number(version['artefact_bytes'], ',') or 'no'} bytes, SHA-256 {version['sha256']}",
+        "model file": f"SHA-256 {version['file_sha256']}" if version["file_sha256"] else "",
+        "trees": version["trees_sha256"] or "",
+        "rows": version["rows_sha256"] or "",
+        "note": version["note"] or "",
+    }
+    for name, value in rows.items():
+        known.add_row(name, value)
+    console.print(known)
+
+
+def print_promotions(promotions: list[dict[str, Any]]) -> None:
+    """Print a table of promotions and rollbacks."""
+    table = Table("when", "what", "from", "to", "who", "why")
+    for one in promotions:
+        versions = (str(one[name] or "") for name in ("from_version", "to_version"))
+        table.add_row(_minute(one["promoted_at"]), one["action"], *versions, one["who"] or "", one["why"] or "")
+    _console().print(table)
+
+
+def print_reproduction(found: dict[str, Any]) -> None:
+    """Print how a version that was trained again compares with the stored version."""
+    console = _console()
+    table = Table("", "then", "now", title=f"version {found['model_version']}, {found['seconds']} s")
+    for what in ("trees_sha256", "rows_sha256"):
+        table.add_row(what.replace("_sha256", ""), *(str(found[what][when] or "")[:16] for when in ("then", "now")))
+    for name, change in found["changed_months"].items():
+        table.add_row(f"sessions of {name}", f"{change['then']:,}", f"{change['now']:,}")
+    for name, change in {**found["code_version"], **found["libraries"]}.items():
+        table.add_row(name, change["then"] or "", change["now"] or "")
+    console.print(table)
+    console.print("The trees are equal." if found["reproduced"] else "The trees differ.")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _minute(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _console() -> Console:
+    # Charger types are data, so brackets in them must not be read as rich's markup.
+    return Console(markup=False, highlight=False)

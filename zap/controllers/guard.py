@@ -1,0 +1,149 @@
+"""The check before every route: the request's host name, the web page that sent it, and its API key.
+
+A route declares in its `opt` that it is public, or the scope that a key needs for it. A route that declares nothing
+needs a key with all scopes. The one key of ZAP_API_KEY has all scopes; without it, all routes are open.
+"""
+
+import re
+import secrets
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import ClientException
+from litestar.handlers import BaseRouteHandler
+
+from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
+from zap.settings import Settings
+
+# Methods that change nothing. A page of another site may send them, because browsers do not let it read the reply.
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# The values of Sec-Fetch-Site for zap's own pages, and for an address that a person typed.
+_OWN_PAGES = frozenset({b"same-origin", b"none"})
+_LONGEST_SHOWN = 100
+# A name has at most 253 characters, and a port 5.
+_LONGEST_HOST = 300
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]*)?", re.ASCII)
+# If one of these headers appeared twice, zap and a proxy in front of it could read different values.
+_ONCE = (b"host", b"origin", b"sec-fetch-site", b"x-api-key", b"content-encoding", b"transfer-encoding")
+
+
+def needed_scope(handler: BaseRouteHandler) -> str | None:
+    """Return the scope that a key needs for a route; None if the route is public.
+
+    A route that declares nothing needs the scope "", which only a key with all scopes has. A route with a scope is not
+    public, even if its router says that its routes are.
+    """
+    scope = str(handler.opt.get("scope") or "")
+    return None if handler.opt.get("public") and not scope else scope
+
+
+class Guard:
+    """Check the requests of one application before their routes see them.
+
+    Args:
+        settings: the API key, the host names of the server, and the origins whose pages may send requests.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self._origins = frozenset(one.encode() for one in settings.allowed_origins)
+        names = settings.host_names
+
+        @lru_cache(1024)
+        def is_known(host: bytes) -> bool:
+            name = _name(host)
+            if "*" in names or name in names or _is_address(name):
+                return True
+            return any(one.startswith("*.") and name.endswith(one[1:]) for one in names)
+
+        self._is_known = is_known
+
+    async def check(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        """Let a request go on to its route, or refuse it before its body is read.
+
+        Raises:
+            ClientException: a header that decides who may ask appears more than once.
+            UnknownHost: the Host header has an unknown name: a page of that host may have made a browser send this.
+            CrossSiteRequest: a page of another site sent a request that changes something.
+            UnsupportedEncoding: the body is compressed.
+            Unauthorized: the route needs the key, and the request does not carry it.
+            NotFound: the path holds a NUL byte.
+        """
+        scope = connection.scope
+        sent: list[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment] # as every server makes it
+        headers = dict(sent)
+        if len(headers) != len(sent):
+            _check_repeated([name for name, _ in sent])
+        host = headers.get(b"host")
+        if host is not None and (len(host) > _LONGEST_HOST or not self._is_known(host)):
+            shown = _shown(host)
+            raise UnknownHost(f"zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS")
+        method = scope.get("method")
+        if method not in _SAFE:
+            self._check_page(headers, host)
+        if b"content-encoding" in headers:
+            _check_encoding(headers[b"content-encoding"])
+        if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            raise UnsupportedEncoding("Transfer-Encoding may only be chunked; send the body uncompressed")
+        if "\0" in scope["path"]:
+            raise NotFound("the path holds a NUL byte, and no path of zap does; remove it")
+        if self._key is None or needed_scope(handler) is None or method == "OPTIONS":
+            return
+        if not secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
+            raise Unauthorized("send the key in the header X-API-Key")
+
+    def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if origin is None and site is None:
+            # A page of another site can make only a browser send a request, and a browser sends one of these headers.
+            return
+        if origin is not None and origin.lower() in self._origins:
+            return
+        # Browsers send Sec-Fetch-Site to localhost and over https. Over plain http they send only Origin.
+        own = site in _OWN_PAGES if site is not None else origin is not None and _is_same(origin, host)
+        if not own:
+            page = "another site" if origin is None else _shown(origin)
+            raise CrossSiteRequest(f"a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS")
+
+
+def _check_repeated(names: list[bytes]) -> None:
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise ClientException(f"the header {name.decode()} appears more than once; send it once")
+
+
+def _name(host: bytes) -> str:
+    """Return the name in a Host header, in small letters and without the port; an empty text if the header is wrong."""
+    found = _HOST.fullmatch(host.decode("latin-1").lower())
+    if not found:
+        return ""
+    return found["address"] or found["name"].rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    """Return whether a name is an IP address.
+
+    Addresses are always allowed: a DNS rebinding attack needs a host name, which its owner can point at any address.
+    """
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_same(origin: bytes, host: bytes | None) -> bool:
+    scheme, _, rest = origin.lower().partition(b"://")
+    port = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
+    return host is not None and rest.removesuffix(port) == host.lower().removesuffix(port) != b""
+
+
+def _check_encoding(encoding: bytes) -> None:
+    if encoding.strip().lower() not in {b"", b"identity"}:
+        raise UnsupportedEncoding(f"the body is in {_shown(encoding)}; send it uncompressed, without Content-Encoding")
+
+
+def _shown(value: bytes) -> str:
+    return value[:_LONGEST_SHOWN].decode("ascii", errors="backslashreplace")

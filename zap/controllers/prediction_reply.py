@@ -1,0 +1,39 @@
+"""The reply of POST /predict, which `zap predict` prints too."""
+
+from typing import Annotated, Literal, Self
+
+from msgspec import Meta, Struct
+
+from zap.db.log.prediction_log import Logged
+from zap.ml.inference import Answer
+
+# A prediction for a driver with fewer earlier sessions has low confidence.
+NORMAL_FROM = 5
+
+
+class PredictReply(Struct):
+    """A prediction, which was committed before this reply was sent."""
+
+    predicted_class: Annotated[str, Meta(description="the most probable charger type")]
+    probabilities: Annotated[
+        dict[str, float], Meta(description="the probability of every charger type; they add up to 1")
+    ]
+    input_id: Annotated[int, Meta(description="the row of the request in inference_inputs")]
+    prediction_id: Annotated[int, Meta(description="the row of the prediction in predictions")]
+    model_version: Annotated[int, Meta(description="the model version that predicted")]
+    history_sessions: Annotated[int, Meta(description="how many earlier sessions of the driver the model used")]
+    confidence: Annotated[
+        Literal["low", "normal"], Meta(description=f"low with fewer than {NORMAL_FROM} earlier sessions")
+    ]
+
+    @classmethod
+    def of(cls, answer: Answer, logged: Logged) -> Self:
+        return cls(
+            predicted_class=answer.predicted_class,
+            probabilities=answer.probabilities,
+            input_id=logged.input_id,
+            prediction_id=logged.prediction_id,
+            model_version=answer.model_version,
+            history_sessions=answer.history_sessions,
+            confidence="normal" if answer.history_sessions >= NORMAL_FROM else "low",
+        )

@@ -1,0 +1,333 @@
+"""The history tables: read whole for a training, and filled from files and samples without duplicates."""
+
+import io
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    Select,
+    String,
+    Table,
+    cast,
+    exists,
+    func,
+    inspect,
+    select,
+)
+from sqlalchemy.exc import OperationalError
+
+from zap.db.engine import write_transaction
+from zap.db.history.history_rows import (
+    SESSION_FACTS,
+    SESSIONS,
+    USERS,
+    VEHICLES,
+    Key,
+    Row,
+    compare_rows,
+    continue_ids,
+    raw_columns,
+    stored_rows,
+    take_turn,
+    with_facts,
+    write_rows,
+    write_sessions,
+)
+from zap.errors import UnusableHistory
+from zap.ml.cells import PAST_COLUMNS
+from zap.ml.features import FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
+from zap.ml.history import RawHistory
+from zap.progress import Progress, no_progress
+
+VEHICLE_KEY = ("user_id", "vehicle_model")
+# The key of a session without a session_id.
+SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
+
+# The columns of ChargingSessions that a training reads.
+_TRAINING_COLUMNS = (
+    *("session_id", "user_id", "vehicle_id", *PAST_COLUMNS),
+    *(one.name for one in FEATURES if one.table == "ChargingSessions" and one.name not in PAST_COLUMNS),
+    *FACTS,
+)
+# Rows that are looked up and written together, so that a statement stays below SQLite's 32,766 parameters.
+_CHUNK = 10_000
+# How many bytes of a CSV text Arrow reads at once.
+_BLOCK_BYTES = 2**20
+# Rows that are turned into columns together: few enough that their Python objects stay in the processor's cache. Ten
+# times as many rows at once would take twice the time per row.
+_ROWS_AT_A_TIME = 1000
+_WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
+
+
+@dataclass
+class Count:
+    """The numbers of rows for one table: added, updated, unchanged, and `repeated` (a later row has the key too)."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class HistoryCounts:
+    """The numbers of rows for each table of the history."""
+
+    users: Count
+    vehicles: Count
+    sessions: Count
+
+
+def has_history(engine: Engine) -> bool:
+    """Return whether there is any charging session."""
+    with engine.connect() as connection:
+        return bool(connection.scalar(select(exists(select(SESSIONS.c.session_id)))))
+
+
+def read_history(engine: Engine) -> RawHistory:
+    """Return all users, vehicles and sessions of one snapshot, not cleaned: times are texts, wrong values are kept.
+
+    Each session has the facts about its driver and its vehicle that were stored with it (FACTS).
+
+    Raises:
+        UnusableHistory: a table of the history is missing.
+    """
+    # A transaction of SQLite always sees one snapshot; PostgreSQL needs this isolation level.
+    options = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        there = inspect(connection).get_table_names()
+        if missing := [table.name for table in (USERS, VEHICLES, SESSIONS, SESSION_FACTS) if table.name not in there]:
+            raise UnusableHistory(f"the database has no table {', '.join(missing)}; restore the database from a backup")
+        return RawHistory(
+            users=_read(connection, USERS, ("user_id", *USER_FACTS)),
+            vehicles=_read(connection, VEHICLES, ("vehicle_id", "user_id", *VEHICLE_FACTS)),
+            sessions=_read(connection, SESSIONS, _TRAINING_COLUMNS),
+        )
+
+
+def upsert_history(
+    engine: Engine,
+    users: pd.DataFrame,
+    vehicles: pd.DataFrame,
+    sessions: pd.DataFrame,
+    progress: Progress = no_progress,
+) -> HistoryCounts:
+    """Add new rows and update changed ones, in one transaction.
+
+    A missing value never erases a known one, and storing a row a second time changes nothing. If several rows have one
+    key, the later row's values replace the earlier row's. Missing parts of a key are equal to each other, so a session
+    of an unknown user is found again. Times are naive datetime64; missing values are NaN, NaT, NA or None. On SQLite
+    other writers wait until the end.
+
+    Args:
+        engine: on a database at head.
+        users: `user_id` (never missing) and USER_FACTS; the key is `user_id`.
+        vehicles: `user_id` and VEHICLE_FACTS; the key is VEHICLE_KEY.
+        sessions: `charging_start_time` (never missing), any other columns of ChargingSessions, and FACTS, which are
+            stored with each session; the key is `session_id`, or SESSION_KEY if it is missing. A column `vehicle_id` is
+            ignored: the vehicle is found by VEHICLE_KEY.
+        progress: called after each chunk.
+    """
+    with write_transaction(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            # No lock timeout, because an import waits for an earlier import however long that takes.
+            connection.execute(select(func.set_config("lock_timeout", "0", True)))
+        take_turn(connection)
+        return HistoryCounts(
+            users=_upsert(connection, USERS, ("user_id",), users, progress),
+            vehicles=_upsert(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
+            sessions=_upsert_sessions(connection, sessions, progress),
+        )
+
+
+def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
+    absent = {"session_id", *SESSION_KEY, *FACTS}.difference(sessions)
+    sessions = sessions.assign(**dict.fromkeys(absent))
+    sessions["session_id"] = sessions["session_id"].astype("Int64")
+    sessions["vehicle_id"] = _vehicle_ids(connection, sessions)
+    has_id = sessions["session_id"].notna()
+    named = _upsert(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
+    if named.added and connection.dialect.name == "postgresql":
+        continue_ids(connection, SESSIONS)
+    # Sorted by time, the rows of a chunk are close together in the table, and new ids do not depend on the order of the
+    # rows in the file.
+    others = sessions[~has_id].drop(columns="session_id")
+    others = others.sort_values(["charging_start_time", "user_id", "charging_station_id"], kind="stable")
+    rest = _upsert(connection, SESSIONS, SESSION_KEY, others, progress)
+    return Count(
+        added=named.added + rest.added,
+        updated=named.updated + rest.updated,
+        unchanged=named.unchanged + rest.unchanged,
+        repeated=named.repeated + rest.repeated,
+    )
+
+
+def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.DataFrame, progress: Progress) -> Count:
+    """Insert or update rows of a table. If several stored rows have one key, the row with the lowest id is updated."""
+    rows = _one_row_a_key(frame, list(key))
+    count = Count(repeated=len(frame) - len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chunk = _records(rows.iloc[start : start + _CHUNK])
+        added, changes = compare_rows(chunk, key, stored_rows(connection, table, key, chunk))
+        if table is SESSIONS:
+            write_sessions(connection, added, changes)
+        else:
+            write_rows(connection, table, added, changes)
+        updated = sum(map(len, changes.values()))
+        count.added += len(added)
+        count.updated += updated
+        count.unchanged += len(chunk) - len(added) - updated
+        progress(_WORDS[table.name], start + len(chunk), len(rows))
+    return count
+
+
+def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
+    """Return for each session the id of the vehicle with its user and model; missing if there is none."""
+    owners = _values(sessions["user_id"])
+    users = sorted({owner for owner in owners if owner is not None})
+    row = (VEHICLES.c.user_id, VEHICLES.c.vehicle_model, VEHICLES.c.vehicle_id)
+    known: dict[Key, int] = {}
+    for touched in [
+        VEHICLES.c.user_id.is_(None),
+        *(VEHICLES.c.user_id.in_(users[start : start + _CHUNK]) for start in range(0, len(users), _CHUNK)),
+    ]:
+        found = connection.execute(select(*row).where(touched).order_by(VEHICLES.c.vehicle_id.desc()))
+        known.update({(user, model): vehicle for user, model, vehicle in found})
+    pairs = zip(owners, _values(sessions["vehicle_model"]), strict=True)
+    return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
+
+
+def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
+    """Return all rows of a table. Columns have Arrow's types; a column with mixed types has Python objects."""
+    columns = [
+        # As text: an integer column with missing values would become float, which changes large ids.
+        cast(column, String).label("vehicle_id") if column.name == "vehicle_id" else column
+        for column in raw_columns(connection, table, names)
+    ]
+    read = _read_sqlite if connection.dialect.name == "sqlite" else _read_postgresql
+    return read(connection, select(*columns).select_from(with_facts(table)))
+
+
+def _read_sqlite(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    """Return the rows of a query on SQLite, where any cell may hold a value of any type."""
+    driver: Any = connection.connection.driver_connection
+    patient = driver.text_factory
+    try:
+        # Faster than a Python function for each text, but bytes that are not UTF-8 raise an error.
+        driver.text_factory = str
+        return _fetched(connection, statement)
+    except (sqlite3.OperationalError, OperationalError):
+        driver.text_factory = patient
+        return _fetched(connection, statement)
+    finally:
+        driver.text_factory = patient
+
+
+def _fetched(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    names = statement.selected_columns.keys()
+    columns: list[list[pa.Array | list[Any]]] = [[] for _ in names]
+    with connection.execute(statement) as result:
+        # The database driver's cursor, because SQLAlchemy would make an object for each row.
+        cursor: Any = result.cursor
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            for parts, values in zip(columns, zip(*rows, strict=True), strict=True):
+                parts.append(_packed(values))
+    return pd.DataFrame({name: _column(parts) for name, parts in zip(names, columns, strict=True)})
+
+
+def _packed(values: Sequence[Any]) -> pa.Array | list[Any]:
+    """Return an Arrow array of the values, or the values as a list if they have several types."""
+    if len({*map(type, values)} - {NoneType}) > 1:
+        return list(values)
+    try:
+        packed = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return list(values)
+    return list(values) if pa.types.is_binary(packed.type) else packed
+
+
+def _column(parts: Sequence[pa.Array | list[Any]]) -> pd.Series:
+    """Return one column from its parts."""
+    arrays = [part for part in parts if isinstance(part, pa.Array)]
+    types = {array.type for array in arrays} - {pa.null()}
+    if not types and len(arrays) == len(parts):
+        return pd.Series([None] * sum(map(len, arrays)), dtype=object)
+    if len(types) == 1 and len(arrays) == len(parts):
+        (kind,) = types
+        whole = pa.chunked_array([array.cast(kind) for array in arrays])
+        # An integer column with missing values stays a list of objects, because pandas would make it float.
+        if not (pa.types.is_integer(kind) and whole.null_count):
+            column: pd.Series = whole.to_pandas()
+            return column
+    values = (part.to_pylist() if isinstance(part, pa.Array) else part for part in parts)
+    return pd.Series([value for part in values for value in part], dtype=object)
+
+
+def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataFrame:
+    """Return the rows of a query on PostgreSQL, by COPY and Arrow's CSV reader with the declared column types."""
+    columns = statement.selected_columns
+    query = statement.compile(connection, compile_kwargs={"literal_binds": True})
+    driver: Any = connection.connection.driver_connection
+    text = io.BytesIO()
+    longest = 0
+    # Arrow reads UTF-8, so COPY must not use the encoding of the database or the connection.
+    copy = f"COPY ({query}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')"
+    with driver.cursor() as cursor, cursor.copy(copy) as rows:
+        for row in rows:
+            longest = max(longest, text.write(row))
+    if not text.tell():
+        return pd.DataFrame(columns=columns.keys(), dtype=object)
+    text.seek(0)
+    types = {Integer: pa.int64(), Float: pa.float64()}
+    table = csv.read_csv(
+        text,
+        # Arrow's block must be longer than any row.
+        read_options=csv.ReadOptions(column_names=columns.keys(), block_size=max(_BLOCK_BYTES, 2 * longest)),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            column_types={
+                name: next((types[kind] for kind in types if isinstance(column.type, kind)), pa.string())
+                for name, column in columns.items()
+            },
+            # COPY writes a missing value without quotes, and an empty text with quotes.
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    text.close()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    repeated = rows.duplicated(key, keep=False)
+    if not repeated.any():
+        return rows
+    merged = rows[repeated].groupby(key, dropna=False, sort=False).last().reset_index()
+    return pd.concat([rows[~repeated], merged], ignore_index=True)
+
+
+def _records(rows: pd.DataFrame) -> list[Row]:
+    # A list, because a lookup in pandas's index for each row would take longer than the rest of this function.
+    names = rows.columns.tolist()
+    columns = [_values(rows[name]) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pd.Series) -> list[Any]:
+    """Return the values of a column as Python objects; None for missing values."""
+    if pd.api.types.is_datetime64_dtype(column):
+        values: list[Any] = column.to_numpy().astype("datetime64[s]").tolist()
+        return values
+    return column.astype(object).where(column.notna(), None).tolist()

@@ -1,0 +1,1 @@
+"""The log: every request with its prediction, and the predictions of trainings for their training rows."""

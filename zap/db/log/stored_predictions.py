@@ -1,0 +1,57 @@
+"""Stored predictions, read with the request or with the row that was scored."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, select
+from sqlmodel import col
+
+from zap.db.tables import InferenceInput, Prediction
+from zap.errors import NotFound
+
+# All columns except the scored row, which only `read_features` reads.
+_COLUMNS = [column for column in Prediction.__table__.columns if column.name != "features"]  # type: ignore[attr-defined]
+
+
+def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
+    """Return the columns of a prediction and of its request. A prediction of a training has no request (None).
+
+    Raises:
+        NotFound: there is no such prediction.
+    """
+    statement = (
+        select(*_COLUMNS, col(InferenceInput.request_timestamp), col(InferenceInput.input_data_json))
+        .join(InferenceInput, col(Prediction.input_id) == col(InferenceInput.input_id), isouter=True)
+        .where(col(Prediction.prediction_id) == prediction_id)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no prediction {prediction_id}")
+    return dict(row)
+
+
+class Scored(NamedTuple):
+    """The row that was scored for a prediction, the model version, and the probabilities."""
+
+    features: bytes
+    model_version: int
+    probabilities: dict[str, float]
+
+
+def read_features(engine: Engine, prediction_id: int) -> Scored:
+    """Return the row from which a prediction was computed.
+
+    Raises:
+        NotFound: there is no such prediction, or its features were not stored.
+    """
+    columns = (col(Prediction.features), col(Prediction.model_version), col(Prediction.probabilities))
+    with engine.connect() as connection:
+        row = connection.execute(select(*columns).where(col(Prediction.prediction_id) == prediction_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no prediction {prediction_id}")
+    if row.features is None:
+        raise NotFound(
+            f"prediction {prediction_id} has no stored features: a training logged it, or a zap that stored none"
+        )
+    return Scored(bytes(row.features), row.model_version, row.probabilities)

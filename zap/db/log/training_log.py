@@ -1,0 +1,106 @@
+"""The predictions of a training for its training rows, logged and removed in short transactions."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, Engine, delete, select
+from sqlmodel import col
+
+from zap.db.engine import background_transactions, copy_rows
+from zap.db.tables import OF_TRAINING, ModelVersion, Prediction, Stamp, TrainingRun, utc_now
+
+# Rows of one transaction that logs or removes predictions: few enough that requests do not wait long for their commit.
+_ROWS = 400
+_LOGGED = ("prediction_timestamp", "source", "predicted_class", "actual_class", "model_version", "probabilities")
+_json = msgspec.json.Encoder().encode
+
+
+def log_train_predictions(  # noqa: PLR0913, PLR0917
+    engine: Engine,
+    check: Callable[[Connection], None],
+    model_version: int,
+    classes: Sequence[str],
+    actual: Sequence[str] | np.ndarray,
+    probabilities: np.ndarray,
+) -> Iterator[int]:
+    """Log a prediction for each training row, in short transactions. Yield how many rows are logged after each.
+
+    Args:
+        engine: on the database.
+        check: called in each transaction; raises if the run has ended and may write nothing more.
+        model_version: the version that predicted.
+        classes: the charger types of the version, which are the columns of `probabilities`.
+        actual: the types that the drivers used, one for each row.
+        probabilities: of shape (len(actual), len(classes)).
+    """
+    transaction = background_transactions(engine)
+    for start in range(0, len(actual), _ROWS):
+        rows = slice(start, start + _ROWS)
+        some = probabilities[rows]
+        now = Stamp().process_bind_param(utc_now(), engine.dialect)
+        # Computed before the transaction, which locks the database.
+        values = [
+            (now, "train", classes[best], used, model_version, document)
+            for best, used, document in zip(
+                some.argmax(axis=1).tolist(), actual[rows], _documents(classes, some), strict=True
+            )
+        ]
+        with transaction() as connection:
+            check(connection)
+            _insert(connection, values)
+        yield start + len(values)
+
+
+def _documents(classes: Sequence[str], probabilities: np.ndarray) -> list[str]:
+    """Return the probabilities of each row as JSON, in the form that the log of requests has."""
+    return [_json(dict(zip(classes, row, strict=True))).decode() for row in probabilities.tolist()]
+
+
+def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of _LOGGED without SQLAlchemy, which would take many times as long as the database."""
+    if connection.dialect.name == "sqlite":
+        names, marks = ", ".join(_LOGGED), ", ".join("?" * len(_LOGGED))
+        connection.exec_driver_sql(f"INSERT INTO predictions ({names}) VALUES ({marks})", rows)  # noqa: S608
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor:
+        copy_rows(cursor, "predictions", _LOGGED, rows)
+
+
+def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
+    """Remove the predictions that the trainings of these versions logged. Return how many rows were removed."""
+    removed = 0
+    transaction = background_transactions(engine)
+    for version in versions:
+        of_version = OF_TRAINING & (col(Prediction.model_version) == version)
+        some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
+        while True:
+            with transaction() as connection:
+                found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
+            removed += found
+            if found == 0:
+                break
+    return removed
+
+
+def versions_to_prune(engine: Engine, keep_versions: int) -> list[int]:
+    """Return the versions with logged training predictions, without the versions to keep.
+
+    The newest `keep_versions` versions are kept, and so are the version in production and the version of a running
+    training.
+    """
+    logged = select(col(Prediction.model_version)).where(OF_TRAINING).distinct()
+    running = select(col(TrainingRun.run_id)).where(col(TrainingRun.status) == "running")
+    needed = (col(ModelVersion.status) == "production") | col(ModelVersion.run_id).in_(running)
+    newest = select(col(ModelVersion.model_version)).order_by(col(ModelVersion.model_version).desc())
+    with engine.connect() as connection:
+        # The logged versions are read first, so that a training that starts in between is not among them.
+        found = connection.scalars(logged).all()
+        kept = {
+            *connection.scalars(newest.limit(keep_versions)),
+            *connection.scalars(select(col(ModelVersion.model_version)).where(needed)),
+        }
+    # Rows that are older than zap have no version, and do not come from zap's trainings.
+    return sorted(version for version in found if version is not None and version not in kept)

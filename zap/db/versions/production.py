@@ -1,0 +1,103 @@
+"""Production: the version that serves in this process, which follows the version in production in the database."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+
+from zap.db.versions.model_file import ModelFile
+from zap.db.versions.model_registry import Version, load_version, production_version, verdict_of_version
+from zap.errors import NoModel, ZapError
+from zap.ml.inference import Predictor
+from zap.ml.verdict import verdict_in_words
+
+log = structlog.get_logger(__name__)
+
+# How long to wait before a version that could not be loaded is tried again.
+RETRY_SECONDS = 60
+
+
+class Production:
+    """Hold the predictor of the version in production. It is replaced in one assignment, so requests need no lock."""
+
+    def __init__(self, engine: Engine, model_file: Path) -> None:
+        self._engine = engine
+        self._file = ModelFile(engine, model_file)
+        self._predictor: Predictor | None = None
+        # With its SHA-256: a restored backup may have another artefact under the number of a version.
+        self._serving: Version | None = None
+        # A version that could not be loaded, and why. It is tried again after RETRY_SECONDS, not at each refresh.
+        self._refused: tuple[Version, str] | None = None
+        self._warning: str | None = None
+        self._retry_after = 0.0
+        self._refreshing = threading.Lock()
+
+    @property
+    def refused(self) -> str | None:
+        """Return why the version in production cannot serve in this process; None if it serves."""
+        return f"version {self._refused[0].model_version}: {self._refused[1]}" if self._refused else None
+
+    @property
+    def warning(self) -> str | None:
+        """Return why a baseline would predict better than the version that serves; None if none would."""
+        return self._warning
+
+    @property
+    def file_restored(self) -> dict[str, Any] | None:
+        """Return when and why the model file was last restored; None if it was not restored."""
+        return self._file.restored
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return the predictor that serves.
+
+        Raises:
+            NoModel: nothing was trained yet, or the version in production cannot be loaded.
+        """
+        if self._predictor is None:
+            reason = (
+                f"the stored model cannot be used: {self._refused[1]}" if self._refused else "nothing was trained yet"
+            )
+            raise NoModel(f"{reason}; train a model with POST /train-model or `zap train`")
+        return self._predictor
+
+    def refresh(self) -> None:
+        """Serve the version in production, and keep the model file up to date.
+
+        If the version cannot be loaded, this process goes on serving the earlier version.
+        """
+        with self._refreshing:
+            version = production_version(self._engine)
+            if version is None:
+                return
+            new = self._serving != version
+            if not new:
+                # The refused version is not in production any more.
+                self._refused = None
+            elif self._refused and self._refused[0] == version and time.monotonic() < self._retry_after:
+                return
+            if new:
+                try:
+                    predictor = Predictor(load_version(self._engine, version), version.model_version)
+                except ZapError as error:
+                    self._refused = (version, error.message)
+                    self._retry_after = time.monotonic() + RETRY_SECONDS
+                    log.error(
+                        "the production version cannot be loaded",
+                        model_version=version.model_version,
+                        reason=error.message,
+                    )
+                    return
+                judged = verdict_of_version(self._engine, version.model_version)
+                self._warning = verdict_in_words(judged) if judged and judged["verdict"] == "worse" else None
+                self._predictor, self._serving = predictor, version
+                self._refused = None
+                log.info("serving", model_version=version.model_version)
+                if self._warning:
+                    log.warning(
+                        "a baseline would predict better", model_version=version.model_version, reason=self._warning
+                    )
+            self._file.keep(version)

@@ -1,0 +1,135 @@
+"""The promotions: changes of the version in production, with their reasons, and rollbacks."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlmodel import col
+
+from zap.db.engine import write_transaction
+from zap.db.tables import ModelVersion, Promotion, TrainingRun, utc_now
+from zap.db.versions.model_registry import load_version, version
+from zap.errors import DamagedModel, NotPromotable
+from zap.formats.promotion_reason import Reason
+
+# An arbitrary number, which every zap on a PostgreSQL database must use.
+_PROMOTION_LOCK_KEY = 0x7A61_7004
+
+
+class Change(NamedTuple):
+    """The result of a promotion. `changed` is False if the version already served."""
+
+    from_version: int | None
+    to_version: int
+    changed: bool
+
+
+def promote(connection: Connection, number: int, reason: Reason, action: str = "promote") -> Change:
+    """Put a version into production, archive the earlier one, and record the change.
+
+    Raises:
+        NotPromotable: the version does not exist any more, or its artefact was pruned.
+    """
+    before = serving_version(connection)
+    if before == number:
+        return Change(before, number, changed=False)
+    serves = col(ModelVersion.status) == "production"
+    connection.execute(update(ModelVersion).where(serves).values(status="archived"))
+    this = (col(ModelVersion.model_version) == number) & col(ModelVersion.artefact).is_not(None)
+    if connection.execute(update(ModelVersion).where(this).values(status="production")).rowcount != 1:
+        raise NotPromotable(f"version {number} does not exist any more, or its artefact was pruned a moment ago")
+    row = {"promoted_at": utc_now(), "action": action, "from_version": before, "to_version": number}
+    connection.execute(insert(Promotion), row | reason.model_dump())
+    return Change(before, number, changed=True)
+
+
+def serving_version(connection: Connection) -> int | None:
+    """Return the version in production. No other transaction can change it until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_PROMOTION_LOCK_KEY)))
+    serves = col(ModelVersion.status) == "production"
+    number: int | None = connection.scalar(select(col(ModelVersion.model_version)).where(serves))
+    return number
+
+
+def promote_version(engine: Engine, number: int, reason: Reason) -> Change:
+    """Put a version into production, after a check that this code can serve it.
+
+    Raises:
+        NotFound: there is no such version.
+        NotPromotable: its artefact was pruned or cannot be used. The version in production is unchanged.
+    """
+    _check_usable(engine, number)
+    with write_transaction(engine) as connection:
+        return promote(connection, number, reason)
+
+
+def roll_back(engine: Engine, reason: Reason) -> Change:
+    """Put the previous version back into production.
+
+    Raises:
+        NotPromotable: there is no previous version, or it cannot be used. The version in production is unchanged.
+    """
+    with engine.connect() as connection:
+        target = _earlier(connection)
+    # Before the transaction, because loading takes longer than other writers should wait.
+    _check_usable(engine, target)
+    with write_transaction(engine) as connection:
+        serving_version(connection)
+        if _earlier(connection) != target:
+            raise NotPromotable(
+                "the version in production was changed at the same moment; look at /models, and try again"
+            )
+        return promote(connection, target, reason, action="rollback")
+
+
+def list_promotions(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest changes, newest first.
+
+    Args:
+        engine: on the database.
+        limit: the most changes to return.
+        before: return changes with a smaller number.
+    """
+    changes = select(Promotion.__table__).order_by(col(Promotion.promotion_id).desc()).limit(limit)  # type: ignore[attr-defined]
+    if before is not None:
+        changes = changes.where(col(Promotion.promotion_id) < before)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(changes).mappings()]
+
+
+def earlier_version(changes: Iterable[tuple[str, int]]) -> int | None:
+    """Return the version that a rollback puts back into production; None if there is none.
+
+    A promotion goes one step forward and a rollback one step back, so a second rollback goes back further.
+
+    Args:
+        changes: the action and the target of all changes, in order.
+    """
+    steps: list[int] = []
+    for action, target in changes:
+        if action == "promote":
+            steps.append(target)
+        else:
+            steps.pop()
+    return steps[-2] if len(steps) > 1 else None
+
+
+def _earlier(connection: Connection) -> int:
+    rows = select(col(Promotion.action), col(Promotion.to_version)).order_by(col(Promotion.promotion_id))
+    target = earlier_version((row[0], row[1]) for row in connection.execute(rows))
+    if target is None:
+        raise NotPromotable("no version served before the present one; promote another version by its number")
+    return target
+
+
+def _check_usable(engine: Engine, number: int) -> None:
+    run = select(col(TrainingRun.status)).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
+    with engine.connect() as connection:
+        status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
+    if status not in {None, "finished"}:
+        raise NotPromotable(f"version {number} cannot serve: its training is {status}, not finished")
+    try:
+        load_version(engine, version(engine, number))
+    except DamagedModel as error:
+        raise NotPromotable(f"version {number} cannot serve: {error.message}") from error

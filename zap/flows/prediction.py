@@ -1,0 +1,143 @@
+"""A prediction, from the bytes of a request to the logged answer, for one request and for many."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import Engine
+
+from zap.db.history.driver_histories import DriverHistories
+from zap.db.history.drivers import driver_facts, facts_of_many, has_gaps
+from zap.db.log.prediction_log import Entry, Logged, PredictionLog
+from zap.db.tables import utc_now
+from zap.db.versions.production import Production
+from zap.formats.request import START, USER_ID, complete_request, parse_request
+from zap.formats.request_rows import Refusal, Row, WallTime, completed, read_rows
+from zap.ml.cells import to_seconds
+from zap.ml.inference import Answer, Predictor
+from zap.ml.user_history import UserHistory, no_past
+from zap.threads import PATIENCE_SECONDS
+
+# Threads that score a batch: as many as a training uses by default.
+_THREADS = 2
+
+
+class OnePrediction:
+    """Answer one request at a time, with one deadline for all of its database work.
+
+    Args:
+        engine: on the database.
+        production: the version that serves.
+        histories: the histories of drivers.
+        log: commits requests and predictions.
+        wall_time: converts a moment to the drivers' wall time.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        production: Production,
+        histories: DriverHistories,
+        log: PredictionLog,
+        wall_time: WallTime,
+    ) -> None:
+        self._engine = engine
+        self._production = production
+        self._histories = histories
+        self._log = log
+        self._wall_time = wall_time
+
+    async def predict(self, body: bytes) -> tuple[Answer, Logged]:
+        """Return the answer to a request, and the ids of its committed log rows.
+
+        Raises:
+            ZapError: the request cannot be answered, or it is not known whether it was logged.
+        """
+        received_at, until = utc_now(), time.monotonic() + PATIENCE_SECONDS
+        predictor = self._production.predictor
+        histories = self._histories
+        request = parse_request(body, self._wall_time)
+        # A request without gaps stays on this thread, because a thread switch costs more than the rest of its work.
+        facts = (
+            await histories.threads.run(driver_facts, self._engine, request.values, until=until)
+            if has_gaps(request.values)
+            else {}
+        )
+        values = complete_request(request, facts, predictor.contract, now=self._wall_time(received_at))
+        driver = (request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types)
+        past = histories.known(*driver)
+        if past is None:
+            past = await histories.past(*driver, until)
+        return await self._log.record(request.text, received_at, partial(predictor.answer, values, past), until=until)
+
+
+class Answered(NamedTuple):
+    """The answers to the rows of a batch, before they are logged.
+
+    Attributes:
+        rows: an answer or a refusal for each row, in order.
+        to_log: the entries for PredictionLog, one for each row with an answer.
+    """
+
+    rows: list[Answer | Refusal]
+    to_log: list[Entry]
+
+
+class BatchPrediction:
+    """Answer the rows of a batch by the rules of a single request, with few queries and one call of the booster.
+
+    Its methods block, so the event loop must not call them.
+
+    Args:
+        engine: on the database.
+        histories: the histories of drivers.
+        wall_time: converts a moment to the drivers' wall time.
+    """
+
+    def __init__(self, engine: Engine, histories: DriverHistories, wall_time: WallTime) -> None:
+        self._engine = engine
+        self._histories = histories
+        self._wall_time = wall_time
+
+    def complete(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> list[Row]:
+        """Return each row with a value for each feature, or with its refusal.
+
+        Args:
+            texts: the JSON of each row, or why it cannot be read.
+            predictor: the predictor of the version that will answer.
+            received_at: when the rows were received, which is the start of a session without one.
+        """
+        now = self._wall_time(received_at)
+        rows = read_rows(texts, predictor.contract, self._wall_time, now)
+        waiting = [row.request.values if row.request else {} for row in rows]
+        asking = [place for place, values in enumerate(waiting) if has_gaps(values)]
+        found = facts_of_many(self._engine, [waiting[place] for place in asking]) if asking else []
+        facts = dict(zip(asking, found, strict=True))
+        return [completed(row, facts.get(place, {}), predictor.contract, now) for place, row in enumerate(rows)]
+
+    def answer(self, rows: Sequence[Row], predictor: Predictor, received_at: datetime) -> Answered:
+        """Return an answer for each row that `complete` could complete, and the refusals of the other rows."""
+        good = [row for row in rows if row.values is not None]
+        values = [row.values for row in good if row.values]
+        answers = iter(predictor.answers(values, self._pasts(good, predictor), _THREADS))
+        outcomes: list[Answer | Refusal] = [row.refusal or next(answers) for row in rows]
+        to_log = [
+            Entry(row.text, received_at, outcome)
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if isinstance(outcome, Answer)
+        ]
+        return Answered(outcomes, to_log)
+
+    def predict(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> Answered:
+        """Return the answers to rows: `complete`, then `answer`."""
+        return self.answer(self.complete(texts, predictor, received_at), predictor, received_at)
+
+    def _pasts(self, rows: Sequence[Row], predictor: Predictor) -> list[UserHistory]:
+        pasts = [no_past(len(predictor.types))] * len(rows)
+        asking = [place for place, row in enumerate(rows) if row.user_id is not None]
+        asked = [(rows[place].user_id, to_seconds((rows[place].values or {})[START])) for place in asking]
+        for place, past in zip(asking, self._histories.read_many(asked, predictor.types) if asked else (), strict=True):
+            pasts[place] = past
+        return pasts

@@ -1,0 +1,1 @@
+"""Strict readers of all input: JSON bodies, rows and files of requests, session reports, history files."""

@@ -1,0 +1,119 @@
+"""Reading of CSV: each record of a body or a file becomes a request in JSON."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from zap.errors import InvalidRequest, MalformedCsv
+from zap.formats.json_body import error_at
+from zap.formats.request import FIELDS, VEHICLE_ID, unknown_request_field
+from zap.formats.request_rows import Refusal, Rows, too_many_rows, unreadable
+
+_DELIMITERS = (",", ";", "\t")
+_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# A whole number that a tool has written as a float, because the tool cannot store missing integers.
+_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
+# The most columns for which unknown names are reported one by one.
+_MOST_COLUMNS = 100
+
+
+def read_csv(body: bytes, most_rows: int) -> Rows:
+    """Return the rows of a CSV body as JSON objects. An empty cell becomes null, a number becomes a JSON number.
+
+    Raises:
+        MalformedCsv: the body is not UTF-8, or has no line of column names.
+        InvalidRequest: a column is not a field, or appears more than once.
+        BatchTooLarge: the body has more rows than `most_rows`.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedCsv(f"the body is not UTF-8 at byte {error.start}") from None
+    texts: list[bytes | Refusal] = []
+    lines = []
+    columns, records = csv_records(io.StringIO(text, newline=""))
+    for line, record in records:
+        if len(texts) == most_rows:
+            raise too_many_rows(most_rows)
+        lines.append(line)
+        texts.append(record if isinstance(record, Refusal) else cells_as_json(columns, record))
+    return Rows(texts, lines)
+
+
+def csv_records(source: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, list[str] | Refusal]]]:
+    """Return the columns of a CSV text, and an iterator over its records, each with its first line.
+
+    The header is line 1. Comma, semicolon or tab separates the cells; blank lines are skipped.
+
+    Raises:
+        MalformedCsv: the text has no line of column names.
+        InvalidRequest: a column is not a field, or appears more than once.
+    """
+    lines = iter(source)
+    first = next(lines, "").removeprefix("\ufeff")
+    if not first.strip():
+        raise MalformedCsv("the first line is empty; begin the CSV with a line of column names")
+    delimiter = max(_DELIMITERS, key=lambda one: sum(name.strip(' "\r\n') in FIELDS for name in first.split(one)))
+    reader = csv.reader(chain((first,), lines), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise MalformedCsv(f"the line of column names cannot be read: {error}") from None
+    check_columns(columns)
+    return columns, _records(reader, len(columns))
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Raise InvalidRequest with each column that is not a field of a request or appears more than once."""
+    if len(columns) > _MOST_COLUMNS:
+        raise InvalidRequest(
+            [error_at((), f"there are {len(columns):,} columns, but a request has only {len(FIELDS)} fields")]
+        )
+    errors = [
+        error_at((name,), "appears more than once" if name in FIELDS else unknown_request_field(name))
+        for name in dict.fromkeys(columns)
+        if name not in FIELDS or columns.count(name) > 1
+    ]
+    if errors:
+        raise InvalidRequest(errors)
+
+
+def cells_as_json(columns: Sequence[str], cells: Sequence[str]) -> bytes:
+    """Return a record of a CSV as a JSON object."""
+    return msgspec.json.encode(
+        {
+            name: None if not cell else _number(name, cell) if FIELDS[name] is not str else cell
+            for name, cell in zip(columns, cells, strict=True)
+        }
+    )
+
+
+def _number(name: str, cell: str) -> msgspec.Raw | str:
+    """Return a number as it is written. A cell that is not a number stays a text, which is refused later as in JSON."""
+    cell = cell.strip()
+    if name == VEHICLE_ID and (whole := _WHOLE.fullmatch(cell)):
+        cell = whole[1]
+    return msgspec.Raw(cell.encode()) if _JSON_NUMBER.fullmatch(cell) else cell
+
+
+def _records(reader: Any, width: int) -> Iterator[tuple[int, list[str] | Refusal]]:
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, unreadable(f"is not readable as CSV: {error}")
+            continue
+        if not any(record) and len(record) <= 1:
+            continue
+        yield (
+            line,
+            record if len(record) == width else unreadable(f"has {len(record)} cells where the first line has {width}"),
+        )

@@ -1,0 +1,285 @@
+"""Strict reading of reports of charging sessions. All bad fields of all sessions are reported at once.
+
+The app reports a session when it starts and again when it ends. A field that is left out or null is not known yet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, create_model
+
+from zap.errors import InvalidRequest
+from zap.formats.body_model import BodyModel, Text, explained, limits
+from zap.formats.json_body import (
+    LARGEST_ID,
+    error_at,
+    kind_of,
+    load_json,
+    plain_name,
+    read_time,
+    wrong_id,
+    wrong_text,
+    wrong_time,
+)
+from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION
+
+MOST_SESSIONS = 1000
+# The limit is the limit of history files: every JSON reader reads whole numbers up to this number exactly, and the
+# database can still assign larger ids.
+_LARGEST_SESSION_ID = 2**53
+_EXAMPLE_ID = 1_000_001
+
+SESSION_ID = "session_id"
+VEHICLE_ID = "vehicle_id"
+START = "charging_start_time"
+END = "charging_end_time"
+# The fields that a report must have if the database does not know the session yet.
+NEEDED_AT_FIRST = ("user_id", "charger_type", START)
+
+_TEXTS = {
+    "user_id": ("the driver", "User_1"),
+    **{one.name: (one.description, one.example) for one in (*STATION, *MEASURED) if one.kind == "category"},
+}
+_TIMES = {
+    START: ("start of the session", "2026-03-02T18:30:00"),
+    **{one.name: (one.description, one.example) for one in MEASURED if one.kind == "time"},
+}
+_OF_THE_START = tuple(one.name for one in NUMBERS if one.table == "ChargingSessions")
+# The last of MEASURED, the charge at the end, comes after the charge at the start.
+_NUMBERS = {
+    one.name: one
+    for one in (*MEASURED[:-1], *NUMBERS, MEASURED[-1])
+    if one.kind == "number" and one.table == "ChargingSessions"
+}
+_DURATION = "charging_duration_hours"
+FIELDS = (SESSION_ID, VEHICLE_ID, *_TEXTS, *_TIMES, *_NUMBERS)
+
+_NOT_TAKEN = frozenset({"time_of_day", "day_of_week", "timestamp"})
+_WANTED = f"a session as a JSON object, or a list of 1 to {MOST_SESSIONS:,} of them"
+_ZONE = ", ISO 8601; a time with an offset is converted to wall time in ZAP_TIMEZONE"
+# No clock change is larger than this.
+_BEFORE_ANY_CHANGE = timedelta(hours=3)
+
+
+class _Moment(NamedTuple):
+    """A time as it was sent, and its wall time."""
+
+    sent: datetime
+    wall: datetime
+
+
+def _read_moment(text: Any, info: ValidationInfo) -> _Moment:
+    if wrong := wrong_text(text):
+        raise ValueError(wrong)
+    wall_time: Any = info.context
+    time = read_time(text, wall_time)
+    if time is None:
+        raise ValueError(wrong_time(text))
+    return _Moment(*time)
+
+
+def _not_blank(text: str) -> str:
+    if not text or text.isspace():
+        raise ValueError("is blank; leave the field out until its value is known")
+    return text
+
+
+def _said(name: str, description: str, example: Any, **schema: Any) -> Any:
+    needed = "; needed when the session is not known yet" if name in NEEDED_AT_FIRST else ""
+    return Field(description=f"{description}{needed}", examples=[example], json_schema_extra=schema)
+
+
+class _Session(BodyModel):
+    """One session; a field that is left out or null is not known (yet) and erases no stored value."""
+
+    WANTED = _WANTED
+
+    session_id: Annotated[
+        int,
+        Field(ge=0, le=_LARGEST_SESSION_ID, examples=[_EXAMPLE_ID]),
+        explained(partial(wrong_id, largest=_LARGEST_SESSION_ID)),
+        Field(description="the id of the session, equal in the reports of its start and its end"),
+    ]
+    vehicle_id: (
+        Annotated[
+            int,
+            Field(ge=0, le=LARGEST_ID, examples=[1], description="the vehicle: its vehicle_id in this database"),
+            explained(wrong_id),
+        ]
+        | None
+    ) = None
+
+    @classmethod
+    def unknown(cls, *names: str) -> str:
+        plain = plain_name(names[-1])
+        if plain in _NOT_TAKEN:
+            return f"is not accepted: it follows from {START}"
+        if plain in FACTS:
+            return "is not accepted: it belongs to the driver or the vehicle, not to a session"
+        return super().unknown(*names)
+
+
+_NAME = Annotated[Text, AfterValidator(_not_blank)]
+_TIME = Annotated[_Moment, PlainValidator(_read_moment, json_schema_input_type=str)]
+_KNOWN_LATER = {
+    **{name: Annotated[_NAME, _said(name, *said, minLength=1)] for name, said in _TEXTS.items()},
+    **{name: Annotated[_TIME, _said(name, said + _ZONE, example)] for name, (said, example) in _TIMES.items()},
+    **{name: Annotated[float, *limits(number)] for name, number in _NUMBERS.items()},
+}
+ChargingSession: type[_Session] = create_model(
+    "ChargingSession",
+    __base__=_Session,
+    __doc__=_Session.__doc__,
+    **{name: (kind | None, None) for name, kind in _KNOWN_LATER.items()},  # type: ignore[call-overload]
+)
+
+
+@dataclass(frozen=True)
+class SessionReport:
+    """The report of one session.
+
+    Attributes:
+        session_id: the id of the session.
+        values: the other known fields, by name.
+        place: the place of the session in the body, for JSON pointers.
+        latest_start: the latest possible wall time of the start, given the end; None without an end.
+        earliest_end: the earliest possible wall time of the end, given the start; None without a start.
+    """
+
+    session_id: int
+    values: dict[str, Any]
+    place: tuple[int, ...]
+    latest_start: datetime | None
+    earliest_end: datetime | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A body that was read.
+
+    Attributes:
+        sessions: the sessions with a usable session_id.
+        errors: the errors of the other fields, each with a JSON pointer and a detail that says what to do.
+    """
+
+    sessions: list[SessionReport]
+    errors: list[dict[str, str]]
+
+
+def parse_report(body: bytes, wall_time: Callable[[datetime], datetime]) -> Report:
+    """Read a body. Collect the errors of bad fields, so that they are raised together with the missing fields.
+
+    Args:
+        body: one JSON object, or a list of objects.
+        wall_time: converts a time with an offset to the drivers' wall time.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: the body is neither an object nor a list of 1 to MOST_SESSIONS elements.
+    """
+    document = load_json(body, _WANTED)
+    if not isinstance(document, list):
+        places: list[tuple[tuple[int, ...], Any]] = [((), document)]
+    elif 1 <= len(document) <= MOST_SESSIONS:
+        places = [((place,), fields) for place, fields in enumerate(document)]
+    else:
+        raise InvalidRequest([error_at((), f"holds {len(document):,} sessions; send {_WANTED}")])
+    report = Report([], [])
+    first: dict[int, tuple[int, ...]] = {}
+    for place, fields in places:
+        if isinstance(document, list) and not isinstance(fields, dict):
+            report.errors.append(error_at(place, f"is {kind_of(fields)}; send a session as a JSON object"))
+            continue
+        session = _read_session(fields, place, report.errors, wall_time)
+        if session is None:
+            continue
+        if (same := first.setdefault(session.session_id, place)) != place:
+            detail = f"is {session.session_id}, as in element {same[0]}; send each session once"
+            report.errors.append(error_at((*place, SESSION_ID), detail))
+        else:
+            report.sessions.append(session)
+    return report
+
+
+def report_schema(session: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a body, given the schema of one session."""
+    return {"oneOf": [session, {"type": "array", "items": session, "minItems": 1, "maxItems": MOST_SESSIONS}]}
+
+
+def example_reports() -> dict[str, dict[str, Any]]:
+    """Return two example bodies by name: the report of a start, and the report of the end of that session."""
+    texts = {name: example for name, (_, example) in _TEXTS.items()}
+    start = {SESSION_ID: _EXAMPLE_ID, **texts, START: _TIMES[START][1]}
+    start |= {name: _NUMBERS[name].example for name in _OF_THE_START}
+    # The second body has all fields, so that it is accepted even if the start was not reported.
+    end = start | {END: _TIMES[END][1]} | {name: feature.example for name, feature in _NUMBERS.items()}
+    return {"a session that starts": start, "the same session when it ends": end}
+
+
+def _read_session(
+    fields: Any, place: tuple[int, ...], errors: list[dict[str, str]], wall_time: Callable[[datetime], datetime]
+) -> SessionReport | None:
+    """Return one session, or None if its session_id is not usable. Add its errors to `errors`."""
+    bad: set[str | int] = set()
+    try:
+        session = ChargingSession.model_validate(fields, context=wall_time)
+    except ValidationError as refused:
+        bad = ChargingSession.add_errors(refused, errors, place)
+        usable = {name: value for name, value in fields.items() if name not in bad}
+        # A session without a usable id is read too, because its times may have an error.
+        session = ChargingSession.model_validate({SESSION_ID: 0, **usable}, context=wall_time)
+    known = {name: value for name, value in session if value is not None}
+    start, end = known.get(START), known.get(END)
+    known |= {name: known[name].wall for name in _TIMES if name in known}
+    if start and end and _is_reversed(start, end):
+        errors.append(error_at((*place, END), f"is {end.wall}, which is before the start of the session, {start.wall}"))
+    if start and end and start.sent.tzinfo is not None and end.sent.tzinfo is not None:
+        # The difference of the wall times is wrong if the clocks change during the session.
+        known.setdefault(_DURATION, (end.sent - start.sent).total_seconds() / 3600)
+    session_id = known.pop(SESSION_ID)
+    if SESSION_ID in bad:
+        return None
+    return SessionReport(
+        session_id,
+        known,
+        place,
+        latest_start=_put_back(end, wall_time) if end else None,
+        earliest_end=_put_forward(start, wall_time) if start else None,
+    )
+
+
+def _is_reversed(start: _Moment, end: _Moment) -> bool:
+    """Return whether a session ends before it starts.
+
+    If both times have an offset, the moments are compared, because wall times go back once a year.
+    """
+    if start.sent.tzinfo is not None and end.sent.tzinfo is not None:
+        return end.sent < start.sent
+    return end.wall < start.wall
+
+
+def _put_back(end: _Moment, wall_time: Callable[[datetime], datetime]) -> datetime:
+    """Return the latest possible wall time of the start.
+
+    If the clocks went back between the start and the end, it is the wall time of the end on the clock of the start.
+    """
+    return max(end.wall, _by_clock_of(end.sent, -_BEFORE_ANY_CHANGE, wall_time))
+
+
+def _put_forward(start: _Moment, wall_time: Callable[[datetime], datetime]) -> datetime:
+    """Return the earliest possible wall time of the end.
+
+    If the clocks go back between the start and the end, it is the wall time of the start on the clock of the end.
+    """
+    return min(start.wall, _by_clock_of(start.sent, _BEFORE_ANY_CHANGE, wall_time))
+
+
+def _by_clock_of(moment: datetime, away: timedelta, wall_time: Callable[[datetime], datetime]) -> datetime:
+    """Return the wall time of a moment, with the UTC offset that is valid at another moment, `away` later."""
+    try:
+        return wall_time(moment + away).replace(microsecond=0) - away
+    except OverflowError:
+        return wall_time(moment).replace(microsecond=0)

@@ -1,0 +1,149 @@
+"""The options of a training, from HTTP, from the command line and from stored runs."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from typing_extensions import TypedDict
+
+from zap.formats.body_model import BodyModel, NotNull, Text, explained, limits
+from zap.formats.json_body import kind_of, read_time, unknown_field, wrong_number, wrong_text
+from zap.ml.features import Feature
+
+Promote = Literal["always", "if_better", "never"]
+
+# The parameters of ChargerTypeModel that may be set, with their ranges.
+HYPER_PARAMETERS = (
+    Feature("n_estimators", "number", "boosting rounds", 200, "rounds", 1, 10_000),
+    Feature("num_leaves", "number", "largest number of leaves of a tree", 40, "leaves", 2, 4096),
+    Feature("learning_rate", "number", "weight of each tree", 0.05, "", 0, 1, minimum_excluded=True),
+    Feature("max_depth", "number", "largest depth of a tree; -1 means no limit", -1, "levels", -1, 64),
+    Feature(
+        "colsample_bytree", "number", "share of the columns that each tree uses", 0.8, "", 0, 1, minimum_excluded=True
+    ),
+    Feature("subsample", "number", "share of the rows that each tree uses", 1.0, "", 0.1, 1),
+    Feature("min_child_samples", "number", "smallest number of rows in a leaf", 20, "rows", 1, 1_000_000),
+    Feature("reg_alpha", "number", "L1 regularisation", 1.0, "", 0, 1_000_000),
+    Feature("reg_lambda", "number", "L2 regularisation", 0.0, "", 0, 1_000_000),
+    Feature("random_state", "number", "seed", 42, "", 0, 2**31 - 1),
+)
+_BY_NAME = {parameter.name: parameter for parameter in HYPER_PARAMETERS}
+_TEST_SHARE = Feature(
+    "test_share", "number", "share of the sessions to test on: the last sessions in time", 0.1, "", 0.01, 0.5
+)
+_TUNE_SEED = Feature("tune_seed", "number", "seed of the search; by default a random seed", 1, "", 0, 2**31 - 1)
+
+
+def _wrong_whole(parameter: Feature, value: Any) -> str | None:
+    """Return why a value is not accepted as this whole number, or None."""
+    if type(value) is float:
+        return f"must be a whole number, {parameter.range}, not {value}"
+    return wrong_number(parameter, value)
+
+
+def _read_moment(value: Any, info: ValidationInfo) -> datetime:
+    """Return the wall time of a text. A datetime does not come from JSON, and is a wall time already."""
+    if isinstance(value, datetime):
+        return value
+    if wrong := wrong_text(value):
+        raise ValueError(wrong)
+    wall_time: Any = info.context
+    read = read_time(f"{value}T00:00" if len(value) == len("2026-03-02") else value, wall_time)
+    if read is None:
+        raise ValueError(f"is {value!r}; must be a date or a time such as 2026-03-02")
+    return read[1]
+
+
+if TYPE_CHECKING:
+    HyperParameters = dict[str, int | float]
+else:
+    HyperParameters = TypedDict(
+        "HyperParameters",
+        {
+            one.name: Annotated[int, *limits(one, _wrong_whole)]
+            if isinstance(one.example, int)
+            else Annotated[float, *limits(one)]
+            for one in HYPER_PARAMETERS
+        },
+        total=False,
+    )
+_Moment = Annotated[
+    datetime | None, BeforeValidator(_read_moment, json_schema_input_type=str), Field(examples=["2026-01-01"])
+]
+_Switch = Annotated[bool, explained(lambda value: f"must be true or false, not {kind_of(value)}")]
+_Policy = Annotated[Promote, explained(lambda _: f"must be one of {', '.join(get_args(Promote))}")]
+
+
+class TrainingOptions(BodyModel):
+    """The options of a training. The context of `parse` and `read` converts a time to the drivers' wall time."""
+
+    history_from: Annotated[
+        _Moment,
+        Field(description="do not learn from sessions that started earlier; they stay part of their drivers' pasts"),
+    ] = None
+    history_to: Annotated[_Moment, Field(description="ignore sessions that started at this time or later")] = None
+    test_share: Annotated[float, *limits(_TEST_SHARE)] = _TEST_SHARE.example
+    hyper_parameters: Annotated[
+        HyperParameters,
+        Field(
+            description="values that replace the values of the newest tuning or the defaults; with `tune`, every"
+            " set that the search tries has these values"
+        ),
+    ] = Field(default_factory=dict)
+    tune: Annotated[
+        _Switch,
+        Field(description="search for hyper-parameters first; this training and later trainings use the result"),
+    ] = False
+    windows: Annotated[
+        _Switch,
+        Field(
+            description="also test on rolling windows of the history: as many as fit into its second half, at most five"
+        ),
+    ] = False
+    nested: Annotated[
+        _Switch,
+        Field(
+            description="with tune and windows: search again in the training part of each window, so that all windows"
+            " count for the verdict"
+        ),
+    ] = False
+    tune_seed: Annotated[int | None, NotNull, *limits(_TUNE_SEED, _wrong_whole)] = None
+    promote: Annotated[
+        _Policy,
+        Field(
+            description="when the new version replaces the version in production; if_better compares both versions"
+            " on sessions that neither has learned from"
+        ),
+    ] = "always"
+    note: Annotated[Text | None, NotNull, Field(description="a text that is stored with the version")] = None
+
+    # `info.data` has the fields above that have no error, so a field with an error causes no second error.
+
+    @field_validator("history_to")
+    @classmethod
+    def _is_after_the_start(cls, until: datetime, info: ValidationInfo) -> datetime:
+        if (since := info.data.get("history_from")) and until <= since:
+            raise ValueError(f"is {until}; must be after history_from")
+        return until
+
+    @field_validator("nested")
+    @classmethod
+    def _has_windows_to_search_in(cls, nested: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+        if nested and not (info.data.get("tune", True) and info.data.get("windows", True)):
+            raise ValueError("needs tune and windows, because it is a search in each window")
+        return nested
+
+    @field_validator("tune_seed")
+    @classmethod
+    def _is_for_a_search(cls, seed: int, info: ValidationInfo) -> int:
+        if not info.data.get("tune", True):
+            raise ValueError("is the seed of a search; send tune: true too")
+        return seed
+
+    @classmethod
+    def unknown(cls, *names: str) -> str:
+        return unknown_field(names[-1], cls.model_fields if len(names) == 1 else _BY_NAME)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options that differ from the defaults, as JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True)

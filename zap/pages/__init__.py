@@ -1,0 +1,1 @@
+"""What people look at in a browser: one file per page, with its template beside it."""

@@ -1,0 +1,164 @@
+"""The trainings of a server: each runs in its own process, and its state is in the database."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.runs.training_runs import claim_run, fail_run, read_run
+from zap.db.versions.production import Production
+from zap.errors import DatabaseUnavailable, TrainingFailed, TrainingLimited
+from zap.formats.training_options import TrainingOptions
+from zap.settings import Settings
+from zap.threads import Pool
+
+log = structlog.get_logger(__name__)
+
+# How long to wait for a training that was told to stop: longer than its own limits (zap/cli/ending.py).
+_STOP_SECONDS = 4
+# How long a server that stops may wait for the database, to store how a training ended.
+_NOTE_SECONDS = 5
+# The pause between two checks whether a training has ended.
+_LOOK_SECONDS = 0.05
+# A training ends itself when its time is over. If it has not ended after this much longer, it is killed.
+_LATE_SECONDS = 15
+# The signals that end a process without memory, sent by the process itself or by the system.
+_OF_MEMORY = frozenset({signal.SIGABRT, signal.SIGSEGV, 9})
+
+# The number of a run, and its process.
+_Begun = tuple[int, subprocess.Popen[bytes]]
+
+
+class TrainingProcesses:
+    """Start and end the trainings of this server process.
+
+    Each training has its own process, so that its threads and its memory do not disturb predictions. The process is
+    spawned, never forked, because LightGBM's threads do not survive a fork. A thread starts it: on the event loop,
+    uvloop would copy the server's page tables while requests wait. The state of a run is in the database, so a server
+    that is killed loses none of it.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, production: Production) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._production = production
+        self._threads = Pool("trainings", 2)
+        self._children: dict[int, tuple[subprocess.Popen[bytes], asyncio.Task[None]]] = {}
+
+    async def start(self, options: TrainingOptions) -> int:
+        """Start a training, and return the number of its run.
+
+        Raises:
+            TrainingRunning: another training is running, on this or another machine.
+        """
+        begun: list[asyncio.Future[_Begun]] = []
+        abandoned = False
+
+        def after(beginning: asyncio.Future[_Begun]) -> None:
+            begun.append(beginning)
+            if abandoned:
+                self._put_away(beginning)
+
+        try:
+            run_id, child = await self._threads.to_its_end(self._begin, options, after=after)
+        except asyncio.CancelledError:
+            # The request is gone, but the thread cannot be stopped: the training is ended once it has started.
+            abandoned = True
+            for beginning in begun:
+                self._put_away(beginning)
+            raise
+        self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
+        return run_id
+
+    async def ended(self, run_id: int) -> dict[str, Any]:
+        """Return the run after its process has ended.
+
+        Raises:
+            DatabaseUnavailable: the end of the run could not be stored.
+        """
+        if run_id in self._children:
+            await asyncio.shield(self._children[run_id][1])
+        run = await self._threads.run(read_run, self._engine, run_id)
+        if run["status"] == "running":
+            raise DatabaseUnavailable(f"the end of training run {run_id} could not be stored yet")
+        return run
+
+    async def end(self) -> None:
+        """End the running trainings when the server stops. They are told to stop first, so that they can clean up."""
+        for child, settled in list(self._children.values()):
+            child.terminate()
+            done, _ = await asyncio.wait([settled], timeout=_STOP_SECONDS)
+            if not done:
+                child.kill()
+                # A database that does not answer must not delay the server's end. Another server, or the next start,
+                # then finds that the run is dead.
+                await asyncio.wait([settled], timeout=_NOTE_SECONDS)
+
+    def close(self) -> None:
+        """End the threads, once what they do for the database is done."""
+        self._threads.close()
+
+    def _begin(self, options: TrainingOptions) -> _Begun:
+        """Claim a run and start its process. This blocks, so it runs on a thread."""
+        run_id = claim_run(self._engine, "train", options.as_dict())
+        try:
+            child = subprocess.Popen(  # noqa: S603 - of its own program
+                [sys.executable, "-m", "zap", "train", "--run-id", str(run_id)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=self._settings.training_environment(os.environ),
+            )
+        except BaseException:
+            fail_run(self._engine, run_id, TrainingFailed("the training process could not be started"))
+            raise
+        return run_id, child
+
+    def _put_away(self, beginning: asyncio.Future[_Begun]) -> None:
+        """Kill a training whose request was cancelled while its process was starting."""
+        if beginning.cancelled() or beginning.exception() is not None:
+            return
+        run_id, child = beginning.result()
+
+        def work() -> None:
+            with child:
+                child.kill()
+            fail_run(self._engine, run_id, TrainingFailed("the client disconnected while the training was starting"))
+
+        self._threads.start(work)
+
+    async def _settle(self, run_id: int, child: subprocess.Popen[bytes]) -> None:
+        """Wait until a training has ended, store its failure if it died, and serve the version that it promoted."""
+        limit = self._settings.training_seconds
+        until = time.monotonic() + limit + _LATE_SECONDS
+        # Not in a thread: a thread that waits for the child would delay the end of this process.
+        while (exit_code := child.poll()) is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if time.monotonic() > until:
+                # The training ends itself earlier, unless its process is suspended.
+                child.kill()
+        late = exit_code == TrainingLimited.exit_code or time.monotonic() > until
+        died = TrainingLimited.of_time(limit) if late else self._died(exit_code)
+        try:
+            if await self._threads.to_its_end(fail_run, self._engine, run_id, died):
+                log.error("the training process died", run_id=run_id, exit_code=exit_code)
+            await self._threads.to_its_end(self._production.refresh)
+        except SQLAlchemyError as error:
+            # When the run's heartbeat has lapsed, the watch of dead runs stores that it failed.
+            log.warning("the end of a training could not be stored yet", run_id=run_id, error=type(error).__name__)
+        finally:
+            del self._children[run_id]
+
+    def _died(self, exit_code: int) -> TrainingFailed:
+        """Return the error of a training whose process died, with the likely reason."""
+        said = "the training process died; the log says more, and the version in production is unchanged"
+        if -exit_code in _OF_MEMORY:
+            allowed = f"{self._settings.training_memory:,} bytes that it may use (ZAP_TRAINING_MEMORY)"
+            said += f". It may have needed more memory than the {allowed}, or than the machine has"
+        return TrainingFailed(said)

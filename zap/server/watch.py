@@ -1,0 +1,52 @@
+"""A watch: repeat a check, for changes by other processes, as long as the server runs."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.errors import ZapError
+
+log = structlog.get_logger(__name__)
+
+# How long the end of a watch waits for a look that is running.
+_LAST_LOOK_SECONDS = 3
+
+
+async def watch(look: Callable[[], object], seconds: float) -> None:
+    """Call `look` again and again in a separate thread, until this task is cancelled.
+
+    If the task is cancelled during a look, it waits up to _LAST_LOOK_SECONDS for the look, so that the look can use its
+    database until it ends.
+
+    Args:
+        look: the function to call.
+        seconds: the pause between two calls.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="watch")
+    try:
+        await _look_again_and_again(look, seconds, thread)
+    finally:
+        # The end of the watch does not wait for a look that hangs.
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def _look_again_and_again(look: Callable[[], object], seconds: float, thread: ThreadPoolExecutor) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        looking = loop.run_in_executor(thread, look)
+        try:
+            await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            await asyncio.wait([looking], timeout=_LAST_LOOK_SECONDS)
+            raise
+        except SQLAlchemyError as error:
+            log.warning("the database did not answer a repeated check", look=str(look), error=type(error).__name__)
+        except ZapError as error:
+            log.warning("a repeated check was not possible", look=str(look), reason=error.message)
+        except Exception:
+            # The next look may succeed, and without the watch this process would miss all later changes.
+            log.exception("a repeated check failed", look=str(look))
+        await asyncio.sleep(seconds)
