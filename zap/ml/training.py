@@ -12,11 +12,12 @@ import pandas as pd
 from zap.errors import UnusableHistory
 from zap.ml.baselines import fit_exponents
 from zap.ml.boosting import BoostingProgress
-from zap.ml.charger_types import LeftOutTypes, TypeBounds, in_order, learned_types, places_of_types
+from zap.ml.charger_types import TypeBounds, in_order, learned_types, places_of_types
 from zap.ml.contract import known_categories
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history import History, population_history
+from zap.ml.left_out_types import LeftOutTypes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import sessions_in_order
 from zap.ml.user_history import PopulationHistory, history_columns, walk
