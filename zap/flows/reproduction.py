@@ -14,7 +14,8 @@ from zap.db.runs.training_runs import read_run
 from zap.db.versions.model_registry import read_version
 from zap.errors import NotFound
 from zap.ml.charger_types import places_of_types
-from zap.ml.fingerprint import RowsFingerprint, code_version, libraries, rows_fingerprint
+from zap.ml.code_version import code_version, libraries
+from zap.ml.fingerprint import RowsFingerprint, rows_fingerprint
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import Split, mix_of, past_matrix

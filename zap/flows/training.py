@@ -33,8 +33,9 @@ from zap.ml import training
 from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
 from zap.ml.charger_types import TypeBounds
+from zap.ml.code_version import code_version, libraries
 from zap.ml.evaluation import with_windows
-from zap.ml.fingerprint import code_version, libraries, rows_fingerprint
+from zap.ml.fingerprint import rows_fingerprint
 from zap.ml.gate import Serving, compare_versions, decide
 from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
