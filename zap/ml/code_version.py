@@ -30,6 +30,7 @@ NOT_DECIDING = {
     "intervals": "measures a fitted model",
     "memory": "frees memory",
     "race": "belongs to the search, whose hyper-parameters the version stores",
+    "resampling": "measures a fitted model",
     "sample": "makes histories",
     "scores": "measures a fitted model",
     "tuning": "searches hyper-parameters, which the version stores",
