@@ -21,8 +21,8 @@ from zap.db.versions.production import Production
 from zap.db.versions.promotions import promote_version, roll_back
 from zap.errors import AdoptionRefused, DamagedModel
 from zap.formats.promotion_reason import Reason
-from zap.ml.artefact import scored
 from zap.ml.fitted import sha256
+from zap.ml.golden_check import scored
 from zap.ml.inference import Predictor
 from zap.ml.model import restored
 

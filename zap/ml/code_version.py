@@ -26,6 +26,7 @@ NOT_DECIDING = {
     "folds": "belongs to the search, whose hyper-parameters the version stores",
     "gate": "decides whether a version serves",
     "golden": "stores answers of a fitted model",
+    "golden_check": "checks a fitted model",
     "inference": "answers with a fitted model",
     "intervals": "measures a fitted model",
     "memory": "frees memory",
