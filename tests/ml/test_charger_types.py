@@ -7,7 +7,7 @@ from ml.test_training import QUICK, at, history
 
 from zap.errors import UnusableHistory
 from zap.ml.charger_types import TypeBounds, learned_types
-from zap.ml.gate import compare_versions
+from zap.ml.comparison import compare_versions
 from zap.ml.golden import golden_rows
 from zap.ml.training import fit, mix_of, past_features, rolling_windows, score, score_windows, split_by_time
 from zap.ml.tuning import Budget, search

@@ -34,9 +34,11 @@ from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
 from zap.ml.charger_types import TypeBounds
 from zap.ml.code_version import code_version, libraries
+from zap.ml.comparison import compare_versions
+from zap.ml.decision import Serving
 from zap.ml.evaluation import with_windows
 from zap.ml.fingerprint import rows_fingerprint
-from zap.ml.gate import Serving, compare_versions, decide
+from zap.ml.gate import decide
 from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
 from zap.ml.memory import release_memory

@@ -10,7 +10,7 @@ from zap.db.versions.tunings import DEFAULTS, HyperParameters
 from zap.flows.training_report import TrainReply
 from zap.formats.training_options import TrainingOptions
 from zap.ml.baselines import in_words
-from zap.ml.gate import Decision
+from zap.ml.decision import Decision
 from zap.ml.history import History
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import Split
