@@ -11,15 +11,16 @@ from histories import raw_sample
 
 from zap.errors import UnusableHistory
 from zap.ml import race
+from zap.ml.candidate import GivenUp
 from zap.ml.contract import known_categories
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.folds import time_folds
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
-from zap.ml.race import GivenUp
 from zap.ml.sample import sample_history
+from zap.ml.search_result import Search, Trial
 from zap.ml.training import split_by_time
-from zap.ml.tuning import Budget, Search, Trial, search
+from zap.ml.tuning import Budget, search
 from zap.ml.user_history import history_columns
 
 # The values that a search may draw.

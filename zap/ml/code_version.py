@@ -19,6 +19,7 @@ NOT_DECIDING = {
     "artefact": "describes and checks a fitted model",
     "baselines": "predicts without a model",
     "code_version": "compares trainings",
+    "candidate": "belongs to the search, whose hyper-parameters the version stores",
     "comparison": "compares fitted models",
     "contributions": "explains a fitted model",
     "decision": "says whether a version serves",
@@ -36,6 +37,8 @@ NOT_DECIDING = {
     "resampling": "measures a fitted model",
     "sample": "makes histories",
     "scores": "measures a fitted model",
+    "search_result": "belongs to the search, whose hyper-parameters the version stores",
+    "search_space": "belongs to the search, whose hyper-parameters the version stores",
     "tuning": "searches hyper-parameters, which the version stores",
     "verdict": "judges a fitted model",
 }
