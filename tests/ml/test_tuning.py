@@ -10,7 +10,7 @@ import pytest
 from histories import raw_sample
 
 from zap.errors import UnusableHistory
-from zap.ml import race
+from zap.ml import rungs
 from zap.ml.candidate import GivenUp
 from zap.ml.contract import known_categories
 from zap.ml.features import MATRIX_COLUMNS
@@ -35,16 +35,16 @@ def split():
 @pytest.fixture
 def long_enough(monkeypatch):
     """Make the short history count as long enough for a race: one fold, then all folds."""
-    monkeypatch.setattr(race, "_FEWEST_ROWS", 100)
-    monkeypatch.setattr(race, "_FEWEST_TESTED", 1)
+    monkeypatch.setattr(rungs, "_FEWEST_ROWS", 100)
+    monkeypatch.setattr(rungs, "_FEWEST_TESTED", 1)
 
 
 @pytest.fixture(scope="module")
 def found(split):
     """Return a search with all rungs, as on a long history."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(race, "_FEWEST_ROWS", 100)
-        patch.setattr(race, "_FEWEST_TESTED", 1)
+        patch.setattr(rungs, "_FEWEST_ROWS", 100)
+        patch.setattr(rungs, "_FEWEST_TESTED", 1)
         return search(split, Budget(trials=14), n_jobs=2, seed=3)
 
 
