@@ -20,9 +20,9 @@ from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.golden import golden_rows
 from zap.ml.history import clean_history
+from zap.ml.history_columns import driver_column
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time
-from zap.ml.user_history import driver_column
 
 NAMES = [feature.name for feature in FEATURES]
 

@@ -16,12 +16,12 @@ from zap.ml.contract import known_categories
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.folds import time_folds
 from zap.ml.history import clean_history
+from zap.ml.history_columns import history_columns
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.search_result import Search, Trial
 from zap.ml.training import split_by_time
 from zap.ml.tuning import Budget, search
-from zap.ml.user_history import history_columns
 
 # The values that a search may draw.
 NAMES = {"num_leaves", "learning_rate", "colsample_bytree", "min_child_samples", "reg_alpha", "reg_lambda"}

@@ -18,8 +18,8 @@ from zap.ml.code_version import code_version, libraries
 from zap.ml.fingerprint import RowsFingerprint, rows_fingerprint
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
+from zap.ml.population_history import PopulationHistory
 from zap.ml.training import Split, mix_of, past_matrix
-from zap.ml.user_history import PopulationHistory
 from zap.progress import Progress
 
 

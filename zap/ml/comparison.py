@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zap.ml.driver_codes import witness_codes
 from zap.ml.intervals import effective_drivers
 from zap.ml.model import ChargerTypeModel
 from zap.ml.scores import Scores, compare
-from zap.ml.training import Split, past_features, witness_codes
+from zap.ml.training import Split, past_features
 from zap.ml.unseen import align
 
 # With fewer sessions the difference between two models is mostly chance.
