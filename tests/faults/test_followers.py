@@ -83,7 +83,7 @@ def test_many_followers_of_a_run_ask_the_database_as_often_as_one(sqlite_client)
 
 
 def test_a_follower_that_does_not_read_holds_nobody_and_one_that_is_far_behind_hears_all(monkeypatch, sqlite_client):
-    monkeypatch.setattr("zap.server.run_news._KEPT", 3)
+    monkeypatch.setattr("zap.server.followed_run._KEPT", 3)
     engine = sqlite_client.app.state.engine
     with running(engine) as run:
         heard = []
