@@ -250,7 +250,7 @@ def _revisions() -> _Revisions:
 def _engine(url: str) -> Engine:
     """Return an engine for migrations. It does not enforce foreign keys, which would delete rows of rebuilt tables."""
     if make_url(url).get_backend_name() != "sqlite":
-        from zap.db.migration_locks import migration_engine  # noqa: PLC0415
+        from zap.db.migration_engine import migration_engine  # noqa: PLC0415
 
         return migration_engine(url)
     engine = sqlalchemy.create_engine(
