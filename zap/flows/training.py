@@ -26,7 +26,8 @@ from zap.db.versions.model_registry import (
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, TrainingFailed, UnusableHistory
-from zap.flows.training_result import Trained, training_report
+from zap.flows.trained import Trained
+from zap.flows.training_result import training_report
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
 from zap.ml import training
