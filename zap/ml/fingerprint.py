@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Container, Iterable
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,22 @@ def rows_fingerprint(frame: pd.DataFrame, known: Container[str] | None = None) -
         whole.update(part)
         parts[str(name)] = (int(count), part.hex()[:16])
     return RowsFingerprint(whole.hexdigest(), parts)
+
+
+def changed_months(then: Mapping[str, list[Any]], now: RowsFingerprint) -> dict[str, dict[str, int]]:
+    """Return the months whose sessions have changed, with their numbers of sessions then and now.
+
+    Args:
+        then: `rows_by_month` of the version.
+        now: the fingerprint of these rows in the present history.
+    """
+    nothing = (0, "")
+    months = sorted({*then, *now.months})
+    return {
+        month: {"then": then.get(month, nothing)[0], "now": now.months.get(month, nothing)[0]}
+        for month in months
+        if tuple(then.get(month, nothing)) != now.months.get(month, nothing)
+    }
 
 
 def _hash(frame: pd.DataFrame, columns: Iterable[str]) -> bytes:
