@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, text, update
 from zap.db.engine import create_engine
 from zap.db.schema import migrations_folder, upgrade
 from zap.db.tables import ModelVersion, Promotion, TrainingRun
-from zap.db.versions.model_file import last_restored
+from zap.db.versions.model_export import last_restored
 from zap.db.versions.model_registry import load_version, read_version, version
 from zap.db.versions.production import Production
 from zap.db.versions.promotions import promote_version, roll_back
