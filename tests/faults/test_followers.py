@@ -10,7 +10,9 @@ from servers import until
 from sqlalchemy import event
 
 from zap.db.engine import create_engine, process_lock, write_transaction
-from zap.db.runs.training_runs import PROCESS_LOCK, add_events, claim_run, events_after, finish_run
+from zap.db.runs.dead_runs import PROCESS_LOCK
+from zap.db.runs.run_events import add_events, events_after
+from zap.db.runs.training_runs import claim_run, finish_run
 
 FOLLOWERS = 40
 

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
 from zap.db.log.training_log import log_train_predictions
+from zap.db.runs.run_end import remove_leftovers
+from zap.db.runs.run_events import prune_events
 from zap.db.runs.training_lease import Lease, run_lease
-from zap.db.runs.training_runs import claim_run, finish_run, prune_events, remove_leftovers
+from zap.db.runs.training_runs import claim_run, finish_run
 from zap.db.versions.model_file import export_in_time
 from zap.db.versions.model_registry import (
     Version,

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from zap.db.runs.training_runs import events_after, read_run
+from zap.db.runs.run_events import events_after
+from zap.db.runs.training_runs import read_run
 from zap.threads import Pool
 
 # How many of a run's newest events are kept in memory. A follower that is further behind reads older ones by itself.
