@@ -16,7 +16,7 @@ from servers import Server
 from sqlalchemy import make_url
 
 import zap
-from zap.pages.manual import PAGES
+from zap.pages.manual_pages import PAGES
 from zap.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from zap.app import create_app
 from zap.cli import main
 from zap.controllers.docs import live_document
 from zap.db.tables import SQLModel
-from zap.pages.manual import PAGES
+from zap.pages.manual_pages import PAGES
 from zap.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,6 +14,7 @@ from zap.controllers.models import ModelController
 from zap.controllers.prediction import PredictionController
 from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
+from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
 from zap.logs import configure_logs
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app = Litestar(
         route_handlers=[
             PredictionController,
+            StoredPredictionController,
             BatchController,
             ChargingSessionController,
             TrainingController,

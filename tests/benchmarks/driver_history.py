@@ -29,8 +29,8 @@ from zap.db.schema import upgrade
 from zap.ml.boosting import boost
 from zap.ml.driver_columns import DAY
 from zap.ml.model import ChargerTypeModel
+from zap.ml.population_history import PopulationHistory
 from zap.ml.training import mix_of, past_features
-from zap.ml.user_history import PopulationHistory
 
 TYPES = ("DC Fast Charger", "Level 1", "Level 2")
 START = np.datetime64("2025-01-01T00:00:00", "s")

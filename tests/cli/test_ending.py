@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.runs.training_runs import claim_run, end_lapsed_runs, read_run, running_run
+from zap.db.runs.dead_runs import end_lapsed_runs
+from zap.db.runs.training_runs import claim_run, read_run, running_run
 from zap.errors import TrainingFailed
 
 # Three times what a training gives itself (2 s to clean up, 1 s to say why), and the time that Python takes to start.

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from sqlalchemy import insert, select, update
 
-from zap.controllers.models import Changed, ModelDetail, Models, Promotions
+from zap.controllers.model_replies import ModelDetail, Models
+from zap.controllers.promotion_replies import Changed, Promotions
 from zap.db.engine import write_transaction
 from zap.db.runs.training_runs import claim_run
 from zap.db.tables import ModelVersion, Promotion

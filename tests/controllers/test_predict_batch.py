@@ -16,7 +16,7 @@ from litestar.datastructures import State
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 
-from zap.controllers import batches, line_stream, open_batches
+from zap.controllers import batches, line_groups, open_batches, slow_client, unread_answers
 from zap.controllers.line_stream import LineStream
 from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
@@ -685,10 +685,11 @@ class Talk:
 
 
 def test_answers_that_nobody_reads_end_the_reading_and_are_all_read_later(monkeypatch):
-    monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
-    monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
+    monkeypatch.setattr(unread_answers, "_MOST_UNREAD", 200_000)
+    monkeypatch.setattr(line_groups, "GROUP_LINES", 5)
     # What is waited for is told, not looked for.
-    monkeypatch.setattr(line_stream, "_WAITING_SECONDS", 30)
+    monkeypatch.setattr(line_groups, "_WAITING_SECONDS", 30)
+    monkeypatch.setattr(slow_client, "_LOOK_SECONDS", 30)
 
     async def talk():
         talk = Talk(200)
@@ -706,9 +707,9 @@ def test_answers_that_nobody_reads_end_the_reading_and_are_all_read_later(monkey
 @pytest.mark.parametrize("pieces", [200, 3])
 def test_who_reads_nothing_is_let_go(monkeypatch, pieces):
     # A client that reads nothing is disconnected when much is unread, and when everything is answered.
-    monkeypatch.setattr(line_stream, "_MOST_UNREAD", 200_000)
-    monkeypatch.setattr(line_stream, "GROUP_LINES", 5)
-    monkeypatch.setattr(line_stream, "_UNREAD_SECONDS", 0.1)
+    monkeypatch.setattr(unread_answers, "_MOST_UNREAD", 200_000)
+    monkeypatch.setattr(line_groups, "GROUP_LINES", 5)
+    monkeypatch.setattr(slow_client, "_UNREAD_SECONDS", 0.1)
 
     async def talk():
         talk = Talk(pieces)
@@ -721,7 +722,7 @@ def test_who_reads_nothing_is_let_go(monkeypatch, pieces):
 
 
 def test_a_line_that_trickles_waits_no_longer_than_it_says(monkeypatch):
-    monkeypatch.setattr(line_stream, "_WAITING_SECONDS", 0.4)
+    monkeypatch.setattr(line_groups, "_WAITING_SECONDS", 0.4)
 
     async def talk():
         talk = Talk(1_000, pause=0.3)

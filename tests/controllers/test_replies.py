@@ -7,7 +7,8 @@ from conftest import client_of
 from sqlalchemy import update
 
 from zap.db.engine import write_transaction
-from zap.db.runs.training_runs import add_events, claim_run
+from zap.db.runs.run_events import add_events
+from zap.db.runs.training_runs import claim_run
 from zap.db.tables import ModelVersion
 
 QUICK = {"hyper_parameters": {"n_estimators": 3}}

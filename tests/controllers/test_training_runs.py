@@ -14,7 +14,8 @@ from sqlmodel import col
 
 from zap.controllers.training_runs import RunDetail, Runs
 from zap.db.engine import write_transaction
-from zap.db.runs.training_runs import add_events, claim_run, finish_run
+from zap.db.runs.run_events import add_events
+from zap.db.runs.training_runs import claim_run, finish_run
 from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
 
 QUICK = {"hyper_parameters": {"n_estimators": 3}}

@@ -15,14 +15,14 @@ from sqlalchemy import insert, select, text, update
 from zap.db.engine import create_engine
 from zap.db.schema import migrations_folder, upgrade
 from zap.db.tables import ModelVersion, Promotion, TrainingRun
-from zap.db.versions.model_file import last_restored
+from zap.db.versions.model_export import last_restored
 from zap.db.versions.model_registry import load_version, read_version, version
 from zap.db.versions.production import Production
 from zap.db.versions.promotions import promote_version, roll_back
 from zap.errors import AdoptionRefused, DamagedModel
 from zap.formats.promotion_reason import Reason
-from zap.ml.artefact import scored
 from zap.ml.fitted import sha256
+from zap.ml.golden_check import scored
 from zap.ml.inference import Predictor
 from zap.ml.model import restored
 

@@ -16,7 +16,8 @@ from sqlalchemy import inspect, text
 from sqlmodel import Session, SQLModel
 
 from zap.db.engine import create_engine
-from zap.db.runs.training_runs import claim_run, read_run, see_to_dead_runs
+from zap.db.runs.dead_runs import see_to_dead_runs
+from zap.db.runs.training_runs import claim_run, read_run
 from zap.db.schema import check_at_head, migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.db.versions.promotions import list_promotions

@@ -10,7 +10,9 @@ from servers import until
 from sqlalchemy import event
 
 from zap.db.engine import create_engine, process_lock, write_transaction
-from zap.db.runs.training_runs import PROCESS_LOCK, add_events, claim_run, events_after, finish_run
+from zap.db.runs.dead_runs import PROCESS_LOCK
+from zap.db.runs.run_events import add_events, events_after
+from zap.db.runs.training_runs import claim_run, finish_run
 
 FOLLOWERS = 40
 
@@ -83,7 +85,7 @@ def test_many_followers_of_a_run_ask_the_database_as_often_as_one(sqlite_client)
 
 
 def test_a_follower_that_does_not_read_holds_nobody_and_one_that_is_far_behind_hears_all(monkeypatch, sqlite_client):
-    monkeypatch.setattr("zap.server.run_news._KEPT", 3)
+    monkeypatch.setattr("zap.server.followed_run._KEPT", 3)
     engine = sqlite_client.app.state.engine
     with running(engine) as run:
         heard = []

@@ -38,9 +38,9 @@ from zap.flows.history_import import import_history
 from zap.flows.training import run_training
 from zap.formats.training_options import TrainingOptions
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER
+from zap.ml.history_columns import driver_column
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import Pasts
-from zap.ml.user_history import driver_column
 from zap.settings import Settings
 
 ROOT = Path(zap.__file__).parents[1]

@@ -31,10 +31,10 @@ from zap.flows.training import run_training
 from zap.formats.training_options import TrainingOptions
 from zap.ml.features import FEATURES
 from zap.ml.history import clean_history
+from zap.ml.history_columns import driver_column
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import fit, score, split_by_time
 from zap.ml.tuning import Budget
-from zap.ml.user_history import driver_column
 from zap.settings import Settings
 
 KNOWN_AT_THE_START = {"session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time"}

@@ -12,7 +12,7 @@ import pytest
 from histories import raw_sample
 
 from zap.errors import DamagedModel
-from zap.ml import artefact, driver_columns
+from zap.ml import driver_columns, golden_check
 from zap.ml.artefact import check_artefact, describe_features
 from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
@@ -20,9 +20,9 @@ from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.golden import golden_rows
 from zap.ml.history import clean_history
+from zap.ml.history_columns import driver_column
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time
-from zap.ml.user_history import driver_column
 
 NAMES = [feature.name for feature in FEATURES]
 
@@ -316,7 +316,7 @@ def test_a_row_of_another_length_than_the_model_is_damage(model, described, monk
     def packed(*_):
         return struct.pack("<2d", 1.0)
 
-    monkeypatch.setattr(artefact, "scored", packed)
+    monkeypatch.setattr(golden_check, "scored", packed)
 
     with pytest.raises(DamagedModel, match="do not match"):
         check_artefact(model.fitted(), described)

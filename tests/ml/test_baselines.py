@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zap.ml.baselines import BASELINES, IN_WORDS, baseline_probabilities, fit_exponents, in_words
-from zap.ml.user_history import driver_column, history_columns, type_columns
+from zap.ml.history_columns import driver_column, history_columns, type_columns
 
 K = 3
 EVEN = np.full(K, 1 / K)

@@ -7,11 +7,11 @@ from ml.test_training import QUICK, at, history
 
 from zap.errors import UnusableHistory
 from zap.ml.charger_types import TypeBounds, learned_types
-from zap.ml.gate import compare_versions
+from zap.ml.comparison import compare_versions
 from zap.ml.golden import golden_rows
+from zap.ml.history_columns import driver_column
 from zap.ml.training import fit, mix_of, past_features, rolling_windows, score, score_windows, split_by_time
 from zap.ml.tuning import Budget, search
-from zap.ml.user_history import driver_column
 
 # Every sixth session has a type of its own.
 USED = [f"X{row}" if row % 6 == 5 else ("A", "B", "C")[row % 3] for row in range(600)]

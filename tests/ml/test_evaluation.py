@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss
 
 from zap.ml.baselines import BASELINES
+from zap.ml.driver_codes import driver_codes
 from zap.ml.driver_columns import PRIOR_WEIGHT
 from zap.ml.evaluation import (
     ScoredRows,
@@ -21,7 +22,7 @@ from zap.ml.evaluation import (
     rows_to_score,
     with_windows,
 )
-from zap.ml.training import driver_codes, mix_of, past_features
+from zap.ml.training import mix_of, past_features
 
 TYPES = ["AC", "DC"]
 

@@ -14,10 +14,10 @@ from zap.ml import fitted
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.history import clean_history
+from zap.ml.history_columns import history_columns
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel, restored
 from zap.ml.sample import sample_history
-from zap.ml.user_history import history_columns
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from zap.ml.boosting import boost
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.folds import Fold, time_folds
+from zap.ml.history_columns import driver_column, history_columns
 from zap.ml.model import ChargerTypeModel
-from zap.ml.user_history import driver_column, history_columns
 
 RANDOM = np.random.default_rng(3)
 

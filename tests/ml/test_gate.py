@@ -8,7 +8,9 @@ import pytest
 from histories import as_history, cleaned
 
 from zap.ml import gate
-from zap.ml.gate import FEWEST_ROWS, WORSE_THAN_BASELINE, Decision, Serving, compare_versions
+from zap.ml.comparison import FEWEST_ROWS, compare_versions
+from zap.ml.decision import Decision, Serving
+from zap.ml.gate import WORSE_THAN_BASELINE
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
 from zap.ml.training import fit, past_features, split_by_time
 

@@ -5,14 +5,8 @@ import pytest
 from scipy.stats import bootstrap
 from simulations.intervals import DRIVERS, false_verdicts
 
-from zap.ml.intervals import (
-    FEWEST_EFFECTIVE_DRIVERS,
-    RESAMPLES,
-    _draws,
-    effective_drivers,
-    mean_intervals,
-    statistic_interval,
-)
+from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS, effective_drivers, mean_intervals, statistic_interval
+from zap.ml.resampling import RESAMPLES, _draws
 
 
 @pytest.mark.parametrize("sizes", list(DRIVERS))

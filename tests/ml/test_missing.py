@@ -9,10 +9,11 @@ from histories import as_history, cleaned
 from zap.ml.boosting import boost
 from zap.ml.features import CATEGORIES, MATRIX_COLUMNS
 from zap.ml.fitted import booster_columns
-from zap.ml.missing import FEWEST_HOLES, binned, few_holes, to_larger_children, without_rare_holes
+from zap.ml.history_columns import driver_column
+from zap.ml.larger_children import to_larger_children
+from zap.ml.missing import FEWEST_HOLES, binned, few_holes, without_rare_holes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import fit_and_predict, split_by_time
-from zap.ml.user_history import driver_column
 
 QUICK = {"n_estimators": 20, "num_leaves": 8}
 NATURAL = ("temperature_c", "state_of_charge_start")

@@ -15,13 +15,14 @@ from zap.formats.training_options import HYPER_PARAMETERS
 from zap.ml import training
 from zap.ml.baselines import BASELINES
 from zap.ml.contract import known_categories
+from zap.ml.driver_codes import driver_codes
 from zap.ml.history import clean_history
+from zap.ml.history_columns import driver_column, history_columns, type_columns
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import (
     FEWEST_SESSIONS,
     TEST_SHARE,
-    driver_codes,
     fit,
     fit_and_predict,
     mix_of,
@@ -31,7 +32,6 @@ from zap.ml.training import (
     score_windows,
     split_by_time,
 )
-from zap.ml.user_history import driver_column, history_columns, type_columns
 
 QUICK = {"n_estimators": 10, "num_leaves": 5}
 

@@ -10,17 +10,18 @@ import pytest
 from histories import raw_sample
 
 from zap.errors import UnusableHistory
-from zap.ml import race
+from zap.ml import rungs
+from zap.ml.candidate import GivenUp
 from zap.ml.contract import known_categories
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.folds import time_folds
 from zap.ml.history import clean_history
+from zap.ml.history_columns import history_columns
 from zap.ml.model import ChargerTypeModel
-from zap.ml.race import GivenUp
 from zap.ml.sample import sample_history
+from zap.ml.search_result import Search, Trial
 from zap.ml.training import split_by_time
-from zap.ml.tuning import Budget, Search, Trial, search
-from zap.ml.user_history import history_columns
+from zap.ml.tuning import Budget, search
 
 # The values that a search may draw.
 NAMES = {"num_leaves", "learning_rate", "colsample_bytree", "min_child_samples", "reg_alpha", "reg_lambda"}
@@ -34,16 +35,16 @@ def split():
 @pytest.fixture
 def long_enough(monkeypatch):
     """Make the short history count as long enough for a race: one fold, then all folds."""
-    monkeypatch.setattr(race, "_FEWEST_ROWS", 100)
-    monkeypatch.setattr(race, "_FEWEST_TESTED", 1)
+    monkeypatch.setattr(rungs, "_FEWEST_ROWS", 100)
+    monkeypatch.setattr(rungs, "_FEWEST_TESTED", 1)
 
 
 @pytest.fixture(scope="module")
 def found(split):
     """Return a search with all rungs, as on a long history."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(race, "_FEWEST_ROWS", 100)
-        patch.setattr(race, "_FEWEST_TESTED", 1)
+        patch.setattr(rungs, "_FEWEST_ROWS", 100)
+        patch.setattr(rungs, "_FEWEST_TESTED", 1)
         return search(split, Budget(trials=14), n_jobs=2, seed=3)
 
 

@@ -18,17 +18,13 @@ from zap.ml import user_history
 from zap.ml.driver_columns import DRIVER_COLUMNS, HALF_LIFE_DAYS, PRIOR_WEIGHT, DriverColumns, PastSession
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import clean_history, past_sessions
+from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_walk import walk
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
+from zap.ml.population_history import PopulationHistory
 from zap.ml.training import mix_of, past_features
-from zap.ml.user_history import (
-    PopulationHistory,
-    UserHistory,
-    driver_column,
-    history_columns,
-    type_columns,
-    walk,
-)
+from zap.ml.user_history import UserHistory
 
 HOUR, DAY = 3600, 86_400
 EPOCH = datetime.fromisoformat("1970-01-01")
@@ -254,7 +250,9 @@ def with_longest_pause(monkeypatch):
         user_history.no_past.cache_clear()
         user_history._without_past.cache_clear()
 
-    monkeypatch.setattr(user_history, "DRIVER_COLUMNS", (*DRIVER_COLUMNS[:-1], LongestPause, DRIVER_COLUMNS[-1]))
+    for module in ("user_history", "history_columns"):
+        with_it = (*DRIVER_COLUMNS[:-1], LongestPause, DRIVER_COLUMNS[-1])
+        monkeypatch.setattr(f"zap.ml.{module}.DRIVER_COLUMNS", with_it)
     forget()
     yield
     forget()

@@ -12,7 +12,7 @@ import pytest
 from conftest import client_of
 from playwright.sync_api import expect
 
-from zap.pages.manual import PAGES
+from zap.pages.manual_pages import PAGES
 from zap.pages.markdown import render
 
 ROOT = Path(__file__).resolve().parents[2]

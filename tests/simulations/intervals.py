@@ -8,7 +8,8 @@ import argparse
 
 import numpy as np
 
-from zap.ml.intervals import _resampled, effective_drivers, mean_intervals
+from zap.ml.intervals import effective_drivers, mean_intervals
+from zap.ml.resampling import drawn_sums
 
 # For each kind of sizes the numbers of drivers that are tried; the first is what the tests try.
 DRIVERS = {
@@ -55,7 +56,7 @@ def false_verdicts(sizes, drivers, *, histories, losers=LOSERS, gain=0.0, percen
         values = effect[who] + NOISE * random.standard_normal((len(who), columns))
         if percentiles:
             sums = np.stack([np.bincount(who, column) for column in values.T], axis=1)
-            drawn = _resampled(np.column_stack([sums, sessions]))
+            drawn = drawn_sums(np.column_stack([sums, sessions]))
             ends = np.percentile(drawn[:, :-1] / drawn[:, [-1]], [2.5, 97.5], axis=0).T
         else:
             ends = np.array(mean_intervals(values, who).alone)

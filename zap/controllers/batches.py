@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.deadline import TAKES_ITS_TIME
-from zap.controllers.line_stream import NDJSON, Line, LineStream
+from zap.controllers.line_groups import Line
+from zap.controllers.line_stream import NDJSON, LineStream
 from zap.controllers.open_batches import batch_of, few_at_once
 from zap.controllers.parameters import media_type, read_body
 from zap.controllers.prediction_reply import PredictReply

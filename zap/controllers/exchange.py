@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 import re
-from typing import Any
 from urllib.parse import unquote
 
 import structlog
@@ -13,15 +12,13 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from zap.controllers.problems import MEDIA_TYPE as PROBLEM_JSON
+from zap.controllers.reply_headers import complete_headers
 from zap.errors import ClientLeft, ServerStopping
 from zap.logs import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
 _USABLE_ID = re.compile(rb"[\w.:-]{1,100}")
-_NO_STORE = (b"cache-control", b"no-store")
-_NO_SNIFF = (b"x-content-type-options", b"nosniff")
-_METHOD_NOT_ALLOWED = 405
 
 
 def exchanged(app: ASGIApp) -> ASGIApp:
@@ -51,7 +48,7 @@ def exchanged(app: ASGIApp) -> ASGIApp:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                _complete(message, request_id, method, scope)
+                complete_headers(message, request_id, method, scope)
                 if 400 <= message["status"] < ClientLeft.status_code:
                     _note_refusal(scope, method, message["status"])
             await send(message)
@@ -109,32 +106,6 @@ def _with_encoded_slashes(raw_path: bytes) -> str | None:
     if not any("/" in piece for piece in pieces):
         return None
     return "/".join(piece.replace("/", "%2F") for piece in pieces)
-
-
-def _complete(start: Any, request_id: str, method: str, scope: HTTPScope) -> None:
-    """Add the headers that every reply has; a reply with its own Cache-Control keeps that."""
-    others = start["headers"]
-    start["headers"] = headers = [*others, (b"x-request-id", request_id.encode()), _NO_SNIFF, _NO_STORE]
-    for name, _ in others:
-        if name == b"cache-control":
-            headers.pop()
-            break
-    if method == "OPTIONS" or start["status"] == _METHOD_NOT_ALLOWED:
-        _allow(start, scope)
-
-
-def _allow(start: Any, scope: HTTPScope) -> None:
-    """Complete the Allow header with the methods of all handlers of a path: Litestar lists those of one handler."""
-    allowed = {name.lower(): value.decode() for name, value in start["headers"]}.get(b"allow")
-    if allowed is None:
-        return
-    methods = set(allowed.split(", ")) | {"OPTIONS"}
-    template: Any = scope.get("path_template")
-    methods.update(*(route.methods for route in scope["litestar_app"].routes if route.path_format == template))
-    if "GET" in methods:
-        methods.add("HEAD")
-    others = [pair for pair in start["headers"] if pair[0].lower() != b"allow"]
-    start["headers"] = [*others, (b"allow", ", ".join(sorted(methods)).encode())]
 
 
 def _note_refusal(scope: HTTPScope, method: str, status: int) -> None:

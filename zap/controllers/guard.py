@@ -4,16 +4,14 @@ A route declares in its `opt` that it is public, or the scope that a key needs f
 needs a key with all scopes. The one key of ZAP_API_KEY has all scopes; without it, all routes are open.
 """
 
-import re
 import secrets
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler
 
+from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
 from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
 from zap.settings import Settings
 
@@ -22,9 +20,6 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # The values of Sec-Fetch-Site for zap's own pages, and for an address that a person typed.
 _OWN_PAGES = frozenset({b"same-origin", b"none"})
 _LONGEST_SHOWN = 100
-# A name has at most 253 characters, and a port 5.
-_LONGEST_HOST = 300
-_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]*)?", re.ASCII)
 # If one of these headers appeared twice, zap and a proxy in front of it could read different values.
 _ONCE = (b"host", b"origin", b"sec-fetch-site", b"x-api-key", b"content-encoding", b"transfer-encoding")
 
@@ -49,16 +44,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         self._origins = frozenset(one.encode() for one in settings.allowed_origins)
-        names = settings.host_names
-
-        @lru_cache(1024)
-        def is_known(host: bytes) -> bool:
-            name = _name(host)
-            if "*" in names or name in names or _is_address(name):
-                return True
-            return any(one.startswith("*.") and name.endswith(one[1:]) for one in names)
-
-        self._is_known = is_known
+        self._is_known = host_check(settings.host_names)
 
     async def check(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         """Let a request go on to its route, or refuse it before its body is read.
@@ -77,7 +63,7 @@ class Guard:
         if len(headers) != len(sent):
             _check_repeated([name for name, _ in sent])
         host = headers.get(b"host")
-        if host is not None and (len(host) > _LONGEST_HOST or not self._is_known(host)):
+        if host is not None and (len(host) > LONGEST_HOST or not self._is_known(host)):
             shown = _shown(host)
             raise UnknownHost(f"zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS")
         method = scope.get("method")
@@ -102,7 +88,7 @@ class Guard:
         if origin is not None and origin.lower() in self._origins:
             return
         # Browsers send Sec-Fetch-Site to localhost and over https. Over plain http they send only Origin.
-        own = site in _OWN_PAGES if site is not None else origin is not None and _is_same(origin, host)
+        own = site in _OWN_PAGES if site is not None else origin is not None and is_same(origin, host)
         if not own:
             page = "another site" if origin is None else _shown(origin)
             raise CrossSiteRequest(f"a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS")
@@ -112,32 +98,6 @@ def _check_repeated(names: list[bytes]) -> None:
     for name in _ONCE:
         if names.count(name) > 1:
             raise ClientException(f"the header {name.decode()} appears more than once; send it once")
-
-
-def _name(host: bytes) -> str:
-    """Return the name in a Host header, in small letters and without the port; an empty text if the header is wrong."""
-    found = _HOST.fullmatch(host.decode("latin-1").lower())
-    if not found:
-        return ""
-    return found["address"] or found["name"].rstrip(".")
-
-
-def _is_address(name: str) -> bool:
-    """Return whether a name is an IP address.
-
-    Addresses are always allowed: a DNS rebinding attack needs a host name, which its owner can point at any address.
-    """
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_same(origin: bytes, host: bytes | None) -> bool:
-    scheme, _, rest = origin.lower().partition(b"://")
-    port = {b"http": b":80", b"https": b":443"}.get(scheme, b"")
-    return host is not None and rest.removesuffix(port) == host.lower().removesuffix(port) != b""
 
 
 def _check_encoding(encoding: bytes) -> None:

@@ -1,25 +1,18 @@
-"""POST /predict and GET /predictions/{prediction_id}."""
+"""POST /predict."""
 
-import json
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from litestar import Controller, Request, get
+from litestar import Controller, Request
 from litestar.connection import ASGIConnection
-from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import ASGIRouteHandler
-from litestar.params import FromPath
 from litestar.serialization import encode_json
 from litestar.types import HTTPScope, Receive, Scope, Send
-from msgspec import Meta, Struct
 
 from zap.controllers.deadline import TAKES_ITS_TIME
-from zap.controllers.parameters import check_number, media_type, read_body
+from zap.controllers.parameters import media_type, read_body
 from zap.controllers.prediction_reply import PredictReply
-from zap.controllers.problems import problem_specs
-from zap.db.log.stored_predictions import read_prediction
 from zap.flows.prediction import OnePrediction
 from zap.formats.request_rows import LARGEST_ROW
 
@@ -44,24 +37,6 @@ OPERATION: dict[str, Any] = {
 }
 # The statuses of the errors of POST /predict.
 REFUSALS = (400, 413, 415, 422, 503)
-
-
-class PredictionRecord(Struct):
-    """A stored prediction, with the request that it answered."""
-
-    prediction_id: int
-    source: Literal["train", "inference"]
-    predicted_class: str
-    actual_class: Annotated[str | None, Meta(description="the type that the driver used; known only with source train")]
-    probabilities: Annotated[dict[str, float] | None, Meta(description="null in rows that are older than zap")]
-    model_version: Annotated[int | None, Meta(description="null in rows that are older than zap")]
-    prediction_timestamp: Annotated[
-        str,
-        Meta(description="ISO 8601. zap's rows are in UTC (+00:00). Older rows have no offset: their zone is unknown"),
-    ]
-    input_id: Annotated[int | None, Meta(description="null with source train")]
-    request_timestamp: str | None
-    request: Annotated[Any, Meta(description="the JSON as the client sent it")]
 
 
 class _PlainRoute(ASGIRouteHandler):
@@ -96,42 +71,9 @@ class PredictionController(Controller):
         else:
             raise MethodNotAllowedException(headers={"allow": _METHODS.decode()})
 
-    @get(
-        "/predictions/{prediction_id:int}",
-        operation_id="getPrediction",
-        summary="A prediction and the request that it answered",
-        responses=problem_specs(404, 503),
-    )
-    async def read(
-        self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
-    ) -> PredictionRecord:
-        check_number(request, prediction_id, "prediction")
-        row = dict(await state.threads.run(read_prediction, state.engine, prediction_id))
-        text = row.pop("input_data_json")
-        return PredictionRecord(
-            **row
-            | {
-                "prediction_timestamp": _iso(row["prediction_timestamp"]),
-                "request_timestamp": _iso(row["request_timestamp"]),
-                "request": _json(text),
-            }
-        )
-
 
 def _check_json(scope: HTTPScope, receive: Receive, send: Send) -> None:
     for name, value in scope["headers"]:
         if name == b"content-type" and value in _PLAIN_JSON:
             return
     media_type(Request(scope, receive, send), "application/json")
-
-
-def _iso(stamp: datetime | None) -> str | None:
-    return None if stamp is None else stamp.isoformat()
-
-
-def _json(text: str | None) -> Any:
-    """Return the logged JSON as a value. Rows older than zap may hold other text, which is returned unchanged."""
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text

@@ -1,26 +1,18 @@
 """/training-runs: list, follow and cancel training runs."""
 
-import contextlib
-import json
-from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get
 from litestar.datastructures import State
 from litestar.params import FromPath
-from litestar.response import ServerSentEvent, ServerSentEventMessage
+from litestar.response import ServerSentEvent
 from msgspec import Meta, Struct
 
 from zap.controllers.parameters import Before, Limit, check_number
 from zap.controllers.problems import problem_specs
+from zap.controllers.run_events import last_event, run_events
 from zap.db.runs.training_runs import cancel_run, list_runs, read_run
-from zap.errors import InvalidRequest
-from zap.formats.json_body import LARGEST_ID
-from zap.server.run_news import RunNews
-
-# The name and the id of the last event of a run.
-_END = "end"
 
 
 class RunProgress(Struct, omit_defaults=True):
@@ -96,12 +88,12 @@ class TrainingRunController(Controller):
         browsers do by themselves. After `end` the reply to such a request is 204.
         """
         check_number(request, run_id, "training run", ending="/events")
-        last = _last_event(request)
+        last = last_event(request)
         await state.threads.run(read_run, state.engine, run_id)
         if last is None:
             # 204 ends the stream: with any other reply a browser would connect again for ever.
             return Response(None, status_code=204)
-        return ServerSentEvent(_events(state.run_news, run_id, last))
+        return ServerSentEvent(run_events(state.run_news, run_id, last))
 
     @delete(
         "/{run_id:int}",
@@ -119,24 +111,3 @@ class TrainingRunController(Controller):
         check_number(request, run_id, "training run")
         await state.threads.run(cancel_run, state.engine, run_id)
         return RunDetail(**await state.threads.run(read_run, state.engine, run_id))
-
-
-def _last_event(request: Request[Any, Any, State]) -> int | None:
-    """Return the id of the last event that the client received, 0 for none; None after the event `end`."""
-    sent = request.headers.get("Last-Event-ID", "0")
-    if sent == _END:
-        return None
-    if not (sent.isascii() and sent.isdigit() and int(sent[:19]) <= LARGEST_ID and len(sent) <= 19):
-        raise InvalidRequest([{"pointer": "#", "detail": "the header Last-Event-ID must be the number of an event"}])
-    return int(sent)
-
-
-async def _events(news: RunNews, run_id: int, last: int) -> AsyncGenerator[ServerSentEventMessage, None]:
-    async with contextlib.aclosing(news.follow(run_id, last)) as following:
-        async for new in following:
-            for event_id, data in new.events:
-                yield ServerSentEventMessage(event="progress", id=str(event_id), data=json.dumps(data))
-            if new.end:
-                yield ServerSentEventMessage(event=_END, id=_END, data=json.dumps(new.end))
-            elif not new.events:
-                yield ServerSentEventMessage(comment="still running")

@@ -1,15 +1,15 @@
-"""Connections to PostgreSQL with deadlines: no thread waits for ever for a server, or for a proxy in front of it."""
+"""Engines on PostgreSQL with deadlines: no thread waits for ever for a server, or for a proxy in front of it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import psycopg
-from psycopg.abc import PQGen
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 
+from zap.db.bounded_connection import BoundedConnection
 from zap.db.bounds import Bounds
-from zap.errors import DatabaseUnavailable
+from zap.db.postgresql_connector import Connector
 
 # The server ends a statement, or an idle transaction, after this time, because its client may be gone.
 _SERVER_SECONDS = 30
@@ -29,51 +29,6 @@ _USELESS = frozenset(
         "58030",  # an I/O error on the server's machine
     }
 )
-# What zap asks about a new connection.
-_ASKED_AT_START = "SELECT pg_backend_pid(), current_setting('server_encoding'), current_setting('synchronous_commit')"
-# Settings without which zap cannot keep its promises, whatever the role or the database has: psycopg reads only ISO
-# times. With synchronous_commit off, a crash of the server loses answered requests.
-_NEEDED = {"datestyle": "ISO"}
-_Result = TypeVar("_Result")
-
-
-class BoundedConnection(psycopg.Connection[Any]):
-    """A connection with a deadline, set by this process, for every wait for the server.
-
-    The server's time limits and TCP's do not help against a proxy that accepts bytes but does not pass them on.
-    """
-
-    bounds = Bounds()
-    # SET LOCAL statements at the start of each transaction, if the limits could not be set at the start.
-    limits = ""
-
-    def limit_transaction(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Set the limits in this transaction, if they could not be set when the connection started."""
-        if self.limits:
-            cursor.execute(self.limits)
-
-    def wait(self, gen: PQGen[_Result], *arguments: Any, **options: Any) -> _Result:
-        """Wait for the server.
-
-        Raises:
-            OperationalError: the server did not answer in time. The connection is closed.
-        """
-        return super().wait(self._bounded(gen), *arguments, **options)
-
-    def _bounded(self, gen: PQGen[_Result]) -> PQGen[_Result]:
-        until = self.bounds.until()
-        try:
-            asked = next(gen)
-            while True:
-                ready = yield asked
-                # Checked only when no data has arrived for a while: a server that still sends is alive.
-                if not ready and self.bounds.is_over(until):
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError("the database did not answer in time; the connection was closed")
-                asked = gen.send(ready)
-        except StopIteration as end:
-            result: _Result = end.value
-            return result
 
 
 def time_limits(patience: float, *, serves: bool) -> dict[str, str]:
@@ -121,7 +76,7 @@ def bound_connections(engine: Engine, bounds: Bounds, limits: Mapping[str, str],
         at_start: whether to set the limits when a connection starts; options in the URL then override them. Otherwise
             they are set in each transaction.
     """
-    connector = _Connector(bounds, {} if at_start and "options" in engine.url.query else limits, at_start=at_start)
+    connector = Connector(bounds, {} if at_start and "options" in engine.url.query else limits, at_start=at_start)
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
@@ -141,91 +96,6 @@ def bound_connections(engine: Engine, bounds: Bounds, limits: Mapping[str, str],
             context.is_disconnect = True
 
 
-class _Connector:
-    """Open connections, directly to the server or through a transaction pooler.
-
-    Behind a pooler each transaction may use another connection of the server, so no state lasts: limits are set in each
-    transaction, and statements are not prepared on the server.
-    """
-
-    def __init__(self, bounds: Bounds, limits: Mapping[str, str], *, at_start: bool) -> None:
-        self._bounds = bounds
-        self._limits = limits
-        # Set to False when a pooler refuses settings at the start.
-        self._at_start = at_start
-
-    def connect(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> BoundedConnection:
-        """Return a connection.
-
-        Raises:
-            OperationalError: the server cannot be reached or refuses the connection.
-            DatabaseUnavailable: the database is not in UTF-8.
-        """
-        connection = self._open(arguments, options)
-        try:
-            connection.bounds = self._bounds
-            connection.autocommit = True
-            found = connection.execute(_ASKED_AT_START).fetchone()
-            pid, encoding, commits = found or (None, None, "on")
-            _refuse_encoding(encoding, connection.info.dbname)
-            needed = dict(_NEEDED, synchronous_commit="on" if commits == "off" else commits)
-            # Behind a pooler the two process ids differ, because the pooler reports its own to the client.
-            pooled = pid != connection.info.backend_pid
-            if pooled:
-                connection.prepare_threshold = None
-            if pooled or not self._at_start:
-                needed = {**self._limits, **needed}
-                connection.limits = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in needed.items())
-            else:
-                connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in needed.items()))
-            connection.autocommit = False
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _open(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> BoundedConnection:
-        if self._limits and self._at_start:
-            at_start = " ".join(f"-c {name}={value}" for name, value in self._limits.items())
-            try:
-                return BoundedConnection.connect(*arguments, **options, options=at_start)
-            except psycopg.OperationalError as error:
-                # A part of PgBouncer's message.
-                if "startup parameter" not in str(error):
-                    raise
-                self._at_start = False
-        return BoundedConnection.connect(*arguments, **options)
-
-
-def _refuse_encoding(encoding: str | None, name: str) -> None:
-    if encoding != "UTF8":
-        raise DatabaseUnavailable(
-            f"the database {name} has the encoding {encoding}, which cannot hold every text of a request; zap needs"
-            f" UTF8. Create a new database: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
-        )
-
-
 def is_useless(error: BaseException | None) -> bool:
     """Return whether an error means that its connection cannot write any more, but a new connection may."""
     return isinstance(error, psycopg.Error) and error.sqlstate in _USELESS
-
-
-def missing_rights(connection: Connection, read: Sequence[str], numbered: Mapping[str, str]) -> list[str]:
-    """Return the rights that the role of a connection lacks, such as `INSERT into predictions`.
-
-    Args:
-        connection: a connection of the role.
-        read: the tables that the role must be able to select from.
-        numbered: the tables that the role must be able to insert into, each with its column with a sequence.
-    """
-    rights = text(
-        "SELECT 'SELECT from ' || name FROM unnest(CAST(:read AS text[])) AS name"
-        " WHERE NOT has_table_privilege(quote_ident(name), 'SELECT')"
-        " UNION ALL SELECT 'INSERT into ' || name FROM unnest(CAST(:names AS text[])) AS name"
-        " WHERE NOT has_any_column_privilege(quote_ident(name), 'INSERT')"
-        " UNION ALL SELECT 'USAGE of ' || pg_get_serial_sequence(quote_ident(name), key)"
-        " FROM unnest(CAST(:names AS text[]), CAST(:keys AS text[])) AS numbered (name, key)"
-        " WHERE NOT has_sequence_privilege(pg_get_serial_sequence(quote_ident(name), key), 'USAGE, UPDATE')"
-    )
-    found = connection.scalars(rights, {"read": list(read), "names": list(numbered), "keys": list(numbered.values())})
-    return list(found)

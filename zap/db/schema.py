@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from zap.db.additions import changes
+from zap.db.rights import missing_rights
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
 # How long an upgrade waits for another upgrade, or for another writer on the file.
@@ -123,8 +124,6 @@ def check_rights(engine: Engine) -> None:
     """
     if engine.dialect.name != "postgresql":
         return
-    from zap.db.postgresql import missing_rights  # noqa: PLC0415
-
     keys = {"inference_inputs": "input_id", "predictions": "prediction_id"}
     with _explained(engine), engine.connect() as connection:
         missing = missing_rights(connection, list(SQLModel.metadata.tables), keys)
@@ -250,7 +249,7 @@ def _revisions() -> _Revisions:
 def _engine(url: str) -> Engine:
     """Return an engine for migrations. It does not enforce foreign keys, which would delete rows of rebuilt tables."""
     if make_url(url).get_backend_name() != "sqlite":
-        from zap.db.migration_locks import migration_engine  # noqa: PLC0415
+        from zap.db.migration_engine import migration_engine  # noqa: PLC0415
 
         return migration_engine(url)
     engine = sqlalchemy.create_engine(

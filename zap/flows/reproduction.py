@@ -1,11 +1,8 @@
 """The reproduction of a model version: train it again and compare the trees, or report what has changed."""
 
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
@@ -13,12 +10,11 @@ from zap.db.history.history_store import read_history
 from zap.db.runs.training_runs import read_run
 from zap.db.versions.model_registry import read_version
 from zap.errors import NotFound
-from zap.ml.charger_types import places_of_types
-from zap.ml.fingerprint import RowsFingerprint, code_version, libraries, rows_fingerprint
+from zap.flows.trained_sessions import learned_again, trained_rows
+from zap.ml.code_version import code_version, libraries
+from zap.ml.fingerprint import changed_months, rows_fingerprint
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
-from zap.ml.training import Split, mix_of, past_matrix
-from zap.ml.user_history import PopulationHistory
 from zap.progress import Progress
 
 
@@ -54,33 +50,6 @@ def reproduce(engine: Engine, number: int, progress: Progress) -> dict[str, Any]
     }
 
 
-def trained_rows(frame: pd.DataFrame, stored: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, int]:
-    """Return where the training sessions of a version begin and end in the present history.
-
-    Sessions in this range whose types the version did not learn count in the drivers' histories only.
-
-    Args:
-        frame: the cleaned history.
-        stored: the version, as `read_version` returns it.
-        options: the options of its training.
-
-    Returns:
-        The place of the first session, and the place after the last one.
-    """
-    starts = frame["charging_start_time"].to_numpy(dtype="datetime64[s]")
-    since = options.get("history_from")
-    first = int(np.searchsorted(starts, np.datetime64(datetime.fromisoformat(since), "s"))) if since else 0
-    learned = first + np.flatnonzero(frame["charger_type"].iloc[first:].isin(stored["classes"]).to_numpy())
-    n = stored["trained_samples"]
-    end = int(learned[n - 1]) + 1 if n <= len(learned) else len(frame)
-    last = np.datetime64(stored["trained_until"], "s")
-    # Several sessions may have started in one second with the last training session, and some of them may have been
-    # test sessions. A session that was added later must not push the last training session out of the range, because
-    # the training session would then be reported as missing.
-    below, upto = (int(np.searchsorted(starts, last, side)) for side in ("left", "right"))
-    return first, min(max(end, below + 1), upto)
-
-
 def _trees(frame: pd.DataFrame, first: int, stored: dict[str, Any], progress: Progress) -> str:
     types = stored["classes"]
     progress("features", 0, 1)
@@ -95,54 +64,6 @@ def _trees(frame: pd.DataFrame, first: int, stored: dict[str, Any], progress: Pr
         progress=lambda done, total, log_loss=None, /: progress("fit", done, total, log_loss),
     )
     return model.scorer_.digest()
-
-
-def learned_again(  # noqa: PLR0913, PLR0917
-    frame: pd.DataFrame,
-    types: Sequence[str],
-    judged: Sequence[str],
-    first: int,
-    end: int,
-    n_test: int = 0,
-    population: PopulationHistory | None = None,
-) -> Split:
-    """Return the split of a version's training, with the types that were learned and tested then.
-
-    Args:
-        frame: the cleaned history.
-        types: the charger types of the version.
-        judged: the types of the version, and the types that occur in its test sessions only.
-        first: the place of the first session to train on.
-        end: the place after the last session to train on.
-        n_test: the most sessions after `end` to test on.
-        population: the mix of types of the version. Default: the mix of the sessions to train on.
-    """
-    places = places_of_types(frame, first, judged)
-    rows = np.arange(len(frame)) if places is None else places
-    begun, trained = (int(np.searchsorted(rows, place)) for place in (first, end))
-    n_test = min(n_test, len(rows) - trained)
-    if places is not None:
-        places = places[: trained + n_test]
-    some = frame.iloc[: int(rows[trained + n_test - 1]) + 1] if trained + n_test else frame.iloc[:0]
-    population = population or mix_of(frame.iloc[rows[begun:trained]], types)
-    matrix = past_matrix(some, types, population, places=places)
-    return Split(some, matrix, tuple(types), begun, trained - begun, n_test, places=places)
-
-
-def changed_months(then: Mapping[str, list[Any]], now: RowsFingerprint) -> dict[str, dict[str, int]]:
-    """Return the months whose sessions have changed, with their numbers of sessions then and now.
-
-    Args:
-        then: `rows_by_month` of the version.
-        now: the fingerprint of these rows in the present history.
-    """
-    nothing = (0, "")
-    months = sorted({*then, *now.months})
-    return {
-        month: {"then": then.get(month, nothing)[0], "now": now.months.get(month, nothing)[0]}
-        for month in months
-        if tuple(then.get(month, nothing)) != now.months.get(month, nothing)
-    }
 
 
 def _changed(then: dict[str, str], now: dict[str, str]) -> dict[str, dict[str, str | None]]:

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
 from zap.db.log.training_log import log_train_predictions
+from zap.db.runs.run_end import remove_leftovers
+from zap.db.runs.run_events import prune_events
 from zap.db.runs.training_lease import Lease, run_lease
-from zap.db.runs.training_runs import claim_run, finish_run, prune_events, remove_leftovers
+from zap.db.runs.training_runs import claim_run, finish_run
 from zap.db.versions.model_file import export_in_time
 from zap.db.versions.model_registry import (
     Version,
@@ -26,16 +28,20 @@ from zap.db.versions.model_registry import (
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, TrainingFailed, UnusableHistory
-from zap.flows.training_result import Trained, training_report
+from zap.flows.trained import Trained
+from zap.flows.training_result import training_report
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
 from zap.ml import training
 from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
 from zap.ml.charger_types import TypeBounds
+from zap.ml.code_version import code_version, libraries
+from zap.ml.comparison import compare_versions
+from zap.ml.decision import Serving
 from zap.ml.evaluation import with_windows
-from zap.ml.fingerprint import code_version, libraries, rows_fingerprint
-from zap.ml.gate import Serving, compare_versions, decide
+from zap.ml.fingerprint import rows_fingerprint
+from zap.ml.gate import decide
 from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
 from zap.ml.memory import release_memory

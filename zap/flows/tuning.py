@@ -4,8 +4,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from zap.db.runs.run_end import remove_leftovers
 from zap.db.runs.training_lease import Lease, run_lease
-from zap.db.runs.training_runs import claim_run, finish_run, remove_leftovers
+from zap.db.runs.training_runs import claim_run, finish_run
 from zap.db.versions.tunings import add_tuning
 from zap.flows.training import PLAIN, Phases, read_split, search_hyper_parameters
 from zap.formats.training_options import TrainingOptions

@@ -1,25 +1,18 @@
 """The artefact of a model version: the description of its features, and the check before the version serves."""
 
-import math
 import struct
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from zap.errors import DamagedModel
-from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel
+from zap.ml.golden_check import check_golden
 from zap.ml.inference import Predictor
-from zap.ml.user_history import UserHistory
 
 _DTYPES = {"number": "float64", "category": "category", "time": "datetime64[s]"}
 # These parts of a feature may change. If a change of them alters an answer, the golden rows show it.
 _ONLY_TOLD = frozenset({"unit", "minimum", "maximum", "description"})
-# Another machine's `exp` and `pow` may differ in the last bits.
-_TOLERANCE = 1e-9
 
 
 def describe_features(model: FittedModel) -> list[dict[str, Any]]:
@@ -68,40 +61,11 @@ def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
             _compare_feature(feature, stored)
         predictor = Predictor(model, 0)
         for number, golden in enumerate(described["golden"] or [], start=1):
-            _check_golden(predictor, model.columns, number, golden)
+            check_golden(predictor, model.columns, number, golden)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise DamagedModel(
             f"the artefact and the description that is stored with it do not match: {error!r}"
         ) from error
-
-
-def _check_golden(predictor: Predictor, columns: Sequence[str], number: int, golden: Mapping[str, Any]) -> None:
-    past = [
-        PastSession(start, code, end, *(math.nan if value is None else value for value in numbers))
-        for start, code, end, *numbers in golden["past"]
-    ]
-    features, probabilities = scored(predictor, golden["request"], past)
-    stored = [math.nan if value is None else float(value) for value in golden["features"]]
-    for name, found, expected in zip(columns, features, stored, strict=True):
-        if not (math.isclose(found, expected, rel_tol=_TOLERANCE) or (math.isnan(found) and math.isnan(expected))):
-            raise _differs(f"feature {name} of golden row {number}", found, expected)
-    for name, expected in golden["probabilities"].items():
-        if abs(probabilities[name] - expected) > _TOLERANCE:
-            raise _differs(f"probability of {name!r} of golden row {number}", probabilities[name], expected)
-
-
-def scored(
-    predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession]
-) -> tuple[list[float], dict[str, float]]:
-    """Return the feature row and the probabilities for the request of a golden row, given the driver's past."""
-    history = UserHistory(len(predictor.types))
-    for session in past:
-        history.observe(session)
-    # A feature that was added after the training is missing.
-    values = {**{feature.name: None for feature in FEATURES}, **request}
-    values["charging_start_time"] = datetime.fromisoformat(request["charging_start_time"])
-    answer = predictor.answer(values, history)
-    return np.frombuffer(answer.features, dtype="<f8").tolist(), answer.probabilities
 
 
 def _compare_names(what: str, found: list[str], stored: list[str]) -> None:
@@ -123,10 +87,3 @@ def _compare_feature(found: Mapping[str, Any], stored: Mapping[str, Any]) -> Non
                 f"{what} of the feature {found['name']} is {found.get(what)!r} with this code and was"
                 f" {stored.get(what)!r} when it was stored; promote or train another version"
             )
-
-
-def _differs(what: str, found: float, stored: float) -> DamagedModel:
-    return DamagedModel(
-        f"the {what} is {found!r} with this code and was {stored!r} when it was trained;"
-        " promote or train another version, or go back to the code that trained it"
-    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zap.ml.user_history import driver_column, type_columns
+from zap.ml.history_columns import driver_column, type_columns
 
 # The baselines that are smoothed shares of the driver, and the history columns that hold the shares.
 SHARES = {

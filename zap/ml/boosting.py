@@ -9,7 +9,8 @@ import numpy as np
 
 from zap.ml.features import CATEGORIES
 from zap.ml.fitted import booster_columns
-from zap.ml.missing import binned, few_holes, to_larger_children
+from zap.ml.larger_children import to_larger_children
+from zap.ml.missing import binned, few_holes
 from zap.ml.trees import Trees, of_all_classes
 
 # A fit has one thread for each _ROWS_PER_THREAD rows. With fewer rows for a thread, threads wait longer for each other

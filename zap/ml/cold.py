@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from zap.ml.features import MATRIX_COLUMNS
-from zap.ml.user_history import driver_column, type_columns
+from zap.ml.history_columns import driver_column, type_columns
 
 # The weights that are tried, and the number of bootstrap draws of drivers.
 _WEIGHTS = np.linspace(0, 1, 101)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from zap.ml.baselines import baseline_probabilities
+from zap.ml.history_columns import driver_column
 from zap.ml.intervals import effective_drivers, statistic_interval
 from zap.ml.scores import Scores, compare, weighted_f1
 from zap.ml.unseen import align
-from zap.ml.user_history import driver_column
 from zap.ml.verdict import verdict_of
 
 # The groups of the slices: by the number of the driver's earlier sessions, and by the number of types used in them.

@@ -1,47 +1,15 @@
-"""Fingerprints of the training rows and the code of a model version, for a later comparison."""
+"""The fingerprint of the training rows of a model version, for a later comparison."""
 
-import ast
 import hashlib
 import json
-import platform
-from collections.abc import Container, Iterable
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from zap import __version__
 from zap.ml.cells import PAST_NUMBERS
 from zap.ml.features import FEATURES
-
-_LIBRARIES = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "joblib")
-# The modules of this folder that cannot change the result of a training with given sessions and hyper-parameters, each
-# with the reason.
-# A module that is not named here is part of the hash, so a new module cannot be forgotten.
-NOT_DECIDING = {
-    "__init__": "is empty",
-    "artefact": "describes and checks a fitted model",
-    "baselines": "predicts without a model",
-    "contributions": "explains a fitted model",
-    "evaluation": "measures a fitted model",
-    "export": "writes the file of a fitted model",
-    "fingerprint": "compares trainings",
-    "folds": "belongs to the search, whose hyper-parameters the version stores",
-    "gate": "decides whether a version serves",
-    "golden": "stores answers of a fitted model",
-    "inference": "answers with a fitted model",
-    "intervals": "measures a fitted model",
-    "memory": "frees memory",
-    "race": "belongs to the search, whose hyper-parameters the version stores",
-    "sample": "makes histories",
-    "scores": "measures a fitted model",
-    "tuning": "searches hyper-parameters, which the version stores",
-    "verdict": "judges a fitted model",
-}
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class RowsFingerprint(NamedTuple):
@@ -79,45 +47,20 @@ def rows_fingerprint(frame: pd.DataFrame, known: Container[str] | None = None) -
     return RowsFingerprint(whole.hexdigest(), parts)
 
 
-def libraries() -> dict[str, str]:
-    """Return the versions of the libraries that a training uses, and the type of the machine."""
+def changed_months(then: Mapping[str, list[Any]], now: RowsFingerprint) -> dict[str, dict[str, int]]:
+    """Return the months whose sessions have changed, with their numbers of sessions then and now.
+
+    Args:
+        then: `rows_by_month` of the version.
+        now: the fingerprint of these rows in the present history.
+    """
+    nothing = (0, "")
+    months = sorted({*then, *now.months})
     return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in _LIBRARIES},
-        "machine": f"{platform.system()} {platform.machine()}",
+        month: {"then": then.get(month, nothing)[0], "now": now.months.get(month, nothing)[0]}
+        for month in months
+        if tuple(then.get(month, nothing)) != now.months.get(month, nothing)
     }
-
-
-@cache
-def code_version() -> str:
-    """Return the version of zap, with a hash of the modules that decide what is learned.
-
-    Comments, docstrings and the layout of the code do not count. The hash does not depend on the version of Python.
-    """
-    code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in NOT_DECIDING:
-            code.update(f"{path.stem}: {_code(ast.parse(path.read_bytes()))}\n".encode())
-    return f"{__version__}+{code.hexdigest()[:12]}"
-
-
-def _code(node: Any) -> str:
-    """Return a syntax tree as text, without docstrings.
-
-    `ast.dump` is not used, because the empty fields that it shows differ between versions of Python.
-    """
-    if isinstance(node, list):
-        return f"[{','.join(map(_code, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = []
-    for name in node._fields:
-        value: Any = getattr(node, name, None)
-        if name == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            value = value[1:]
-        if value not in (None, []):
-            fields.append(f"{name}={_code(value)}")
-    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def _hash(frame: pd.DataFrame, columns: Iterable[str]) -> bytes:

@@ -11,7 +11,8 @@ import numpy as np
 
 from zap.errors import DamagedModel
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS
-from zap.ml.user_history import PopulationHistory, history_columns
+from zap.ml.history_columns import history_columns
+from zap.ml.population_history import PopulationHistory
 
 # The number of the artefact's form. A new field that has a default does not need a new form.
 _FORMAT = 1

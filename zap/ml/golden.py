@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zap.ml.artefact import scored
+from zap.ml.driver_codes import driver_codes
 from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel
+from zap.ml.golden_check import scored
 from zap.ml.history import past_sessions
 from zap.ml.inference import Predictor
-from zap.ml.training import Split, driver_codes
+from zap.ml.training import Split
 
 # The number of golden rows, spread evenly over the training part, and the most past sessions of a driver in one row.
 _ROWS = 8

@@ -25,8 +25,8 @@ from zap.ml.cells import (
 )
 from zap.ml.driver_columns import PastSession
 from zap.ml.features import CATEGORIES, CHANGING_FACTS, FACTS, FEATURES, NUMBERS, USER_FACTS, VEHICLE_FACTS
+from zap.ml.population_history import PopulationHistory
 from zap.ml.sample import SAMPLE_USER_PREFIX
-from zap.ml.user_history import PopulationHistory
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 # The values of the session itself.

@@ -12,8 +12,9 @@ from zap.ml.cells import to_seconds
 from zap.ml.cold import blend, draw_to_mix
 from zap.ml.features import CATEGORIES, NUMBERS, matrix_columns
 from zap.ml.fitted import FittedModel, category_codes, column_places
+from zap.ml.history_columns import TYPE_CODES, share_columns
 from zap.ml.scorer import read_scorer
-from zap.ml.user_history import TYPE_CODES, UserHistory, share_columns
+from zap.ml.user_history import UserHistory
 
 _NUMBERS = tuple(feature.name for feature in NUMBERS)
 

@@ -9,8 +9,10 @@ import pandas as pd
 from zap.ml.driver_columns import DAY
 from zap.ml.features import CATEGORIES, FEATURES, NUMBERS, build_features
 from zap.ml.fitted import category_codes
+from zap.ml.history_columns import history_columns
 from zap.ml.pasts import numbers, wall_times
-from zap.ml.user_history import PopulationHistory, UserHistory, history_columns
+from zap.ml.population_history import PopulationHistory
+from zap.ml.user_history import UserHistory
 
 
 def with_wall_times(frame: pd.DataFrame) -> pd.DataFrame:

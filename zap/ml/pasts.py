@@ -13,7 +13,9 @@ import pandas as pd
 from zap.ml.cells import PAST_COLUMNS, PAST_FEATURES, read_id
 from zap.ml.driver_columns import PastSession
 from zap.ml.history import past_sessions
-from zap.ml.user_history import PopulationHistory, history_columns, known_at
+from zap.ml.history_columns import history_columns
+from zap.ml.history_walk import known_at
+from zap.ml.population_history import PopulationHistory
 
 # The history columns of n sessions, with or without the column names.
 Past = np.ndarray | pd.DataFrame

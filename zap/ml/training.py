@@ -12,14 +12,18 @@ import pandas as pd
 from zap.errors import UnusableHistory
 from zap.ml.baselines import fit_exponents
 from zap.ml.boosting import BoostingProgress
-from zap.ml.charger_types import LeftOutTypes, TypeBounds, in_order, learned_types, places_of_types
+from zap.ml.charger_types import TypeBounds, in_order, learned_types, places_of_types
 from zap.ml.contract import known_categories
+from zap.ml.driver_codes import driver_codes, witness_codes
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history import History, population_history
+from zap.ml.history_columns import history_columns
+from zap.ml.history_walk import walk
+from zap.ml.left_out_types import LeftOutTypes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import sessions_in_order
-from zap.ml.user_history import PopulationHistory, history_columns, walk
+from zap.ml.population_history import PopulationHistory
 
 TEST_SHARE = 0.1
 # With fewer sessions a test part of 10 % means nothing.
@@ -245,30 +249,6 @@ def past_matrix(
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
     return matrix
-
-
-def driver_codes(frame: pd.DataFrame) -> np.ndarray:
-    """Return for each session the code of its user. A session without a user has a negative code of its own.
-
-    The codes of the first rows do not depend on later rows, so a driver has one code in all windows.
-    """
-    codes, _ = pd.factorize(frame["user_id"])
-    alone = codes < 0
-    codes[alone] = -1 - np.arange(alone.sum())
-    return codes
-
-
-def witness_codes(frame: pd.DataFrame) -> np.ndarray:
-    """Return for each session the code of its driver for the intervals: of the user, or else of the vehicle.
-
-    Sessions that name neither a user nor a vehicle may all belong to one driver, so they share one code. The codes of
-    the first rows do not depend on later rows.
-    """
-    users = frame["user_id"]
-    vehicles = frame["vehicle_id"] if "vehicle_id" in frame else pd.Series(None, index=frame.index, dtype="str")
-    whose = ("user " + users.astype("str")).where(users.notna(), "vehicle " + vehicles.astype("str"))
-    codes, _ = pd.factorize(whose.where(users.notna() | vehicles.notna(), "unknown"))
-    return codes
 
 
 def fit(

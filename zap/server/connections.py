@@ -287,7 +287,7 @@ class BoundedProtocol(HttpProtocol):
         Returns:
             "request", "head" (the rest of the headers), "body", or "rest" (the rest of a body whose request was
             refused). None if zap has to answer, or if the reply began before the end of the body: such a stream has
-            its own limits (`line_stream.py`).
+            its own limits (`line_groups.py`, `slow_client.py`).
         """
         # Before the first request both are None, although uvicorn's types exclude that.
         cycle: Any = self.cycle

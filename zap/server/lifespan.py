@@ -13,7 +13,7 @@ from zap.db.database_watch import DatabaseWatch
 from zap.db.engine import bounds_of, create_engine
 from zap.db.history.driver_histories import DriverHistories
 from zap.db.log.prediction_log import PredictionLog
-from zap.db.runs.training_runs import see_to_dead_runs
+from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.schema import check_at_head, check_rights
 from zap.db.versions.production import Production
 from zap.flows.prediction import OnePrediction

@@ -11,7 +11,8 @@ from uvicorn.config import STARTUP_FAILURE
 
 from zap.logs import configure_logs, logging_config
 from zap.server.connections import BoundedProtocol, raise_descriptors
-from zap.server.workers import FORKS, run_workers
+from zap.server.worker import FORKS
+from zap.server.workers import run_workers
 from zap.settings import Settings, read_settings
 
 # How long running requests may take after a server is told to stop.

@@ -10,8 +10,10 @@ from servers import until
 from sqlalchemy import text
 
 from zap.db.engine import write_transaction
+from zap.db.runs.dead_runs import end_lapsed_runs
+from zap.db.runs.run_events import events_after
 from zap.db.runs.training_lease import Lease, run_lease
-from zap.db.runs.training_runs import cancel_run, claim_run, end_lapsed_runs, events_after, finish_run, read_run
+from zap.db.runs.training_runs import cancel_run, claim_run, finish_run, read_run
 from zap.errors import TrainingCancelled, TrainingRunning, UnusableHistory
 
 

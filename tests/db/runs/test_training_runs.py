@@ -12,23 +12,19 @@ from sqlmodel import col
 
 from zap.db.engine import create_engine, process_lock, write_transaction
 from zap.db.log.training_log import log_train_predictions
-from zap.db.runs import training_runs
+from zap.db.runs import dead_runs
+from zap.db.runs.dead_runs import PROCESS_LOCK, end_lapsed_runs, see_to_dead_runs
+from zap.db.runs.run_end import remove_leftovers
+from zap.db.runs.run_events import add_events, events_after, prune_events
 from zap.db.runs.training_runs import (
-    PROCESS_LOCK,
-    add_events,
     beat,
     cancel_run,
     claim_run,
-    end_lapsed_runs,
-    events_after,
     fail_run,
     finish_run,
     list_runs,
-    prune_events,
     read_run,
-    remove_leftovers,
     running_run,
-    see_to_dead_runs,
 )
 from zap.db.tables import ModelVersion, Prediction, TrainingEvent, TrainingRun, utc_now
 from zap.errors import NoModel, NotFound, RunEnded, TrainingCancelled, TrainingFailed, TrainingRunning
@@ -299,7 +295,7 @@ def test_a_new_run_does_not_wait_for_one_that_died(engine):
 
 def set_clock(monkeypatch, seconds):
     """From now on the clock of the database is off by so much."""
-    monkeypatch.setattr(training_runs, "database_now", lambda _connection: utc_now() + timedelta(seconds=seconds))
+    monkeypatch.setattr(dead_runs, "database_now", lambda _connection: utc_now() + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
@@ -310,7 +306,7 @@ def test_a_clock_that_is_set_ends_no_run_that_has_not_begun(engine, monkeypatch,
     assert end_lapsed_runs(engine) == []
 
     # Once a process has had the time to start, the run is dead.
-    monkeypatch.setattr(training_runs, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(dead_runs, "_START_SECONDS", 0.1)
     time.sleep(0.2)
     assert end_lapsed_runs(engine) == [run]
 
@@ -323,7 +319,7 @@ def test_a_run_that_is_heard_of_again_is_alive_whatever_the_clock_says(
     engine = at_head(empty_postgresql_url)
     run = claim_run(engine, "train", {})
     heard(engine, run, seconds)
-    monkeypatch.setattr(training_runs.time, "sleep", lambda _: heard(engine, run, 0))
+    monkeypatch.setattr(dead_runs.time, "sleep", lambda _: heard(engine, run, 0))
 
     assert end_lapsed_runs(engine) == []
     assert read_run(engine, run)["status"] == "running"
@@ -351,7 +347,7 @@ def test_events_are_read_from_where_somebody_was(engine):
 
 
 def test_events_of_old_runs_are_forgotten(engine, monkeypatch):
-    monkeypatch.setattr("zap.db.runs.training_runs._RUNS_WITH_EVENTS", 2)
+    monkeypatch.setattr("zap.db.runs.run_events._RUNS_WITH_EVENTS", 2)
     runs = []
     for _ in range(3):
         runs.append(claim_run(engine, "train", {}))

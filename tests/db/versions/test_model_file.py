@@ -19,8 +19,9 @@ from sqlmodel import col
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.tables import ModelVersion
-from zap.db.versions import model_file
-from zap.db.versions.model_file import ModelFile, export, last_restored
+from zap.db.versions import model_export, model_file
+from zap.db.versions.model_export import export, last_restored
+from zap.db.versions.model_file import ModelFile
 from zap.db.versions.model_registry import Version, load_version, production_version
 from zap.errors import DamagedModel
 from zap.ml.export import exported
@@ -265,7 +266,7 @@ def test_a_note_that_is_no_file_is_none(file, what):
 def test_a_folder_that_does_not_answer_keeps_nobody(registry, file, monkeypatch):
     # Operations in a folder on a lost machine never return. Later the folder answers again.
     answers = threading.Event()
-    monkeypatch.setattr(model_file, "_state", lambda _: answers.wait(60) and None)
+    monkeypatch.setattr(model_file, "state_of", lambda _: answers.wait(60) and None)
     monkeypatch.setattr(model_file, "PATIENCE_SECONDS", 0.2)
     kept, version = ModelFile(registry, file), production_version(registry)
     file.unlink()
@@ -286,7 +287,7 @@ def test_a_folder_that_does_not_answer_keeps_nobody(registry, file, monkeypatch)
 
 
 def test_a_file_whose_lock_another_process_holds_is_given_up(registry, file, monkeypatch):
-    monkeypatch.setattr(model_file, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(model_export, "LOCK_SECONDS", 0.2)
     good = file.read_bytes()
     file.write_bytes(b"strange")
     version = production_version(registry)

@@ -9,7 +9,7 @@ from sqlmodel import col
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion
 from zap.db.versions import model_file as model_file_module
-from zap.db.versions.model_file import last_restored
+from zap.db.versions.model_export import last_restored
 from zap.db.versions.model_registry import artefact_of, load_version, production_version
 from zap.db.versions.production import Production
 from zap.db.versions.promotions import promote, roll_back

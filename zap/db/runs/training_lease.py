@@ -12,7 +12,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.engine import process_lock, write_transaction
-from zap.db.runs.training_runs import PROCESS_LOCK, add_events, beat, fail_run
+from zap.db.runs.dead_runs import PROCESS_LOCK
+from zap.db.runs.run_events import add_events
+from zap.db.runs.training_runs import beat, fail_run
 from zap.errors import TrainingFailed, TrainingRunning, ZapError
 
 log = structlog.get_logger(__name__)

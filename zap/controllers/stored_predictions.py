@@ -1,0 +1,69 @@
+"""GET /predictions/{prediction_id}: a stored prediction, with the request that it answered."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from litestar import Controller, Request, get
+from litestar.datastructures import State
+from litestar.params import FromPath
+from msgspec import Meta, Struct
+
+from zap.controllers.parameters import check_number
+from zap.controllers.problems import problem_specs
+from zap.db.log.stored_predictions import read_prediction
+
+
+class PredictionRecord(Struct):
+    """A stored prediction, with the request that it answered."""
+
+    prediction_id: int
+    source: Literal["train", "inference"]
+    predicted_class: str
+    actual_class: Annotated[str | None, Meta(description="the type that the driver used; known only with source train")]
+    probabilities: Annotated[dict[str, float] | None, Meta(description="null in rows that are older than zap")]
+    model_version: Annotated[int | None, Meta(description="null in rows that are older than zap")]
+    prediction_timestamp: Annotated[
+        str,
+        Meta(description="ISO 8601. zap's rows are in UTC (+00:00). Older rows have no offset: their zone is unknown"),
+    ]
+    input_id: Annotated[int | None, Meta(description="null with source train")]
+    request_timestamp: str | None
+    request: Annotated[Any, Meta(description="the JSON as the client sent it")]
+
+
+class StoredPredictionController(Controller):
+    tags = ("predictions",)
+
+    @get(
+        "/predictions/{prediction_id:int}",
+        operation_id="getPrediction",
+        summary="A prediction and the request that it answered",
+        responses=problem_specs(404, 503),
+    )
+    async def read(
+        self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
+    ) -> PredictionRecord:
+        check_number(request, prediction_id, "prediction")
+        row = dict(await state.threads.run(read_prediction, state.engine, prediction_id))
+        text = row.pop("input_data_json")
+        return PredictionRecord(
+            **row
+            | {
+                "prediction_timestamp": _iso(row["prediction_timestamp"]),
+                "request_timestamp": _iso(row["request_timestamp"]),
+                "request": _json(text),
+            }
+        )
+
+
+def _iso(stamp: datetime | None) -> str | None:
+    return None if stamp is None else stamp.isoformat()
+
+
+def _json(text: str | None) -> Any:
+    """Return the logged JSON as a value. Rows older than zap may hold other text, which is returned unchanged."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text

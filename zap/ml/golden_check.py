@@ -1,0 +1,64 @@
+"""The check of golden rows: a loaded model version must answer stored requests as it did after its training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from zap.errors import DamagedModel
+from zap.ml.driver_columns import PastSession
+from zap.ml.features import FEATURES
+from zap.ml.inference import Predictor
+from zap.ml.user_history import UserHistory
+
+# Another machine's `exp` and `pow` may differ in the last bits.
+_TOLERANCE = 1e-9
+
+
+def check_golden(predictor: Predictor, columns: Sequence[str], number: int, golden: Mapping[str, Any]) -> None:
+    """Raise DamagedModel if a predictor answers a golden row differently from when it was stored.
+
+    Args:
+        predictor: on the loaded model.
+        columns: the names of the model's columns, for the message.
+        number: the number of the golden row, for the message.
+        golden: the golden row, one of `golden.golden_rows`.
+
+    Raises:
+        DamagedModel: a number of the feature row, or a probability, differs.
+    """
+    past = [
+        PastSession(start, code, end, *(math.nan if value is None else value for value in numbers))
+        for start, code, end, *numbers in golden["past"]
+    ]
+    features, probabilities = scored(predictor, golden["request"], past)
+    stored = [math.nan if value is None else float(value) for value in golden["features"]]
+    for name, found, expected in zip(columns, features, stored, strict=True):
+        if not (math.isclose(found, expected, rel_tol=_TOLERANCE) or (math.isnan(found) and math.isnan(expected))):
+            raise _differs(f"feature {name} of golden row {number}", found, expected)
+    for name, expected in golden["probabilities"].items():
+        if abs(probabilities[name] - expected) > _TOLERANCE:
+            raise _differs(f"probability of {name!r} of golden row {number}", probabilities[name], expected)
+
+
+def scored(
+    predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession]
+) -> tuple[list[float], dict[str, float]]:
+    """Return the feature row and the probabilities for the request of a golden row, given the driver's past."""
+    history = UserHistory(len(predictor.types))
+    for session in past:
+        history.observe(session)
+    # A feature that was added after the training is missing.
+    values = {**{feature.name: None for feature in FEATURES}, **request}
+    values["charging_start_time"] = datetime.fromisoformat(request["charging_start_time"])
+    answer = predictor.answer(values, history)
+    return np.frombuffer(answer.features, dtype="<f8").tolist(), answer.probabilities
+
+
+def _differs(what: str, found: float, stored: float) -> DamagedModel:
+    return DamagedModel(
+        f"the {what} is {found!r} with this code and was {stored!r} when it was trained;"
+        " promote or train another version, or go back to the code that trained it"
+    )

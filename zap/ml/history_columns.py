@@ -1,0 +1,33 @@
+"""The names and the places of the columns of a driver's past."""
+
+from collections.abc import Sequence
+
+from zap.ml.driver_columns import DRIVER_COLUMNS
+
+# The columns that hold the code of a type, or -1 for a type that is not learned.
+TYPE_CODES = tuple(name for columns in DRIVER_COLUMNS for name in columns.type_codes)
+
+
+def history_columns(types: Sequence[str]) -> list[str]:
+    """Return the names of the values of `UserHistory.features`. A column of a type has the type in brackets."""
+    names: list[str] = []
+    for columns in DRIVER_COLUMNS:
+        names += [f"{name}[{type_}]" for name in columns.by_type for type_ in types]
+        names += columns.of_driver
+    return names
+
+
+def share_columns(types: Sequence[str]) -> list[str]:
+    """Return the names of the columns with a driver's share of each type."""
+    return [f"share[{type_}]" for type_ in types]
+
+
+def type_columns(name: str, n_types: int) -> slice:
+    """Return the places in `history_columns` of the columns with this name, one for each type."""
+    start = driver_column(f"{name}[0]", n_types)
+    return slice(start, start + n_types)
+
+
+def driver_column(name: str, n_types: int) -> int:
+    """Return the place in `history_columns` of a column of the driver."""
+    return history_columns([str(code) for code in range(n_types)]).index(name)

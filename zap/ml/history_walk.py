@@ -1,0 +1,48 @@
+"""A walk through the sessions of one driver: the columns of the past as they were known at each moment."""
+
+from collections.abc import Iterable, Iterator
+from itertools import tee
+
+from zap.ml.driver_columns import PastSession
+from zap.ml.population_history import PopulationHistory
+from zap.ml.user_history import UserHistory
+
+
+def walk(sessions: Iterable[PastSession], population: PopulationHistory, n_types: int) -> Iterator[list[float]]:
+    """Yield the history columns of each session of one driver, as known when the session started.
+
+    Sessions with equal starts do not use each other.
+
+    Args:
+        sessions: the driver's sessions, in order of start.
+        population: the mix of all drivers.
+        n_types: the number of learned charger types.
+    """
+    past, asked = tee(sessions)
+    return known_at(past, (session.start for session in asked), population, n_types)
+
+
+def known_at(
+    sessions: Iterable[PastSession], moments: Iterable[int], population: PopulationHistory, n_types: int
+) -> Iterator[list[float]]:
+    """Yield the history columns of one driver at each moment.
+
+    Args:
+        sessions: the driver's sessions, in order of start. At a moment, the sessions that started strictly earlier are
+            known.
+        moments: seconds on the wall clock since 1970-01-01, in order.
+        population: the mix of all drivers.
+        n_types: the number of learned charger types.
+    """
+    history = UserHistory(n_types)
+    following = iter(sessions)
+    session = next(following, None)
+    last: int | None = None
+    known: list[float] = []
+    for at in moments:
+        while session is not None and session.start < at:
+            history.observe(session)
+            session = next(following, None)
+        if at != last:
+            known, last = history.features(at, population.mix(at)), at
+        yield known
