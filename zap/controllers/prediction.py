@@ -1,6 +1,5 @@
 """POST /predict and GET /predictions/{prediction_id}."""
 
-import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.parameters import check_number, media_type, read_body
 from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import problem_specs
-from zap.db.log.stored_predictions import read_prediction
+from zap.db.log.stored_predictions import logged_json, read_prediction
 from zap.flows.prediction import OnePrediction
 from zap.formats.request_rows import LARGEST_ROW
 
@@ -113,7 +112,7 @@ class PredictionController(Controller):
             | {
                 "prediction_timestamp": _iso(row["prediction_timestamp"]),
                 "request_timestamp": _iso(row["request_timestamp"]),
-                "request": _json(text),
+                "request": logged_json(text),
             }
         )
 
@@ -127,11 +126,3 @@ def _check_json(scope: HTTPScope, receive: Receive, send: Send) -> None:
 
 def _iso(stamp: datetime | None) -> str | None:
     return None if stamp is None else stamp.isoformat()
-
-
-def _json(text: str | None) -> Any:
-    """Return the logged JSON as a value. Rows older than zap may hold other text, which is returned unchanged."""
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text
