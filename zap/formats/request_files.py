@@ -193,7 +193,7 @@ def _read_parquet(opened: _Opened, path: Path) -> Source:
             for values in batch.to_pylist():
                 read += 1
                 request = {field: _plain(field, values[headers[place]]) for place, field in columns.fields}
-                left_out = {name: _plain(name, values[name]) for _, name in columns.left_out}
+                left_out = {name: values[name] for _, name in columns.left_out}
                 yield Record(read, encoder.encode(request), values, left_out)
 
     return Source(records(), dict.fromkeys(headers), table.schema_arrow, lambda: read, table.metadata.num_rows)
