@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def _complete_parameters(_ctx: click.Context, _option: click.Parameter, begun: s
     return [CompletionItem(name) for name in names if name.startswith(begun)]
 
 
-def _set(what: str) -> Any:
+def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --set of a command."""
     return click.option(
         "--set",
