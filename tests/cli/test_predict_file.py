@@ -11,11 +11,8 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 from zap.cli import main
-from zap.db.engine import create_engine
 from zap.db.tables import InferenceInput, Prediction
-from zap.db.versions.production import Production
 from zap.errors import InvalidRequest, LogUnavailable, MalformedCsv, UnusableFile
-from zap.flows.file_prediction import FilePrediction
 from zap.formats.request_files import read_file
 
 DRIVER = "sample-1-00003"
@@ -64,27 +61,6 @@ def write(tmp_path):
         return path
 
     return to
-
-
-@pytest.fixture
-def files(trained):
-    """Predictions for files, on each engine."""
-    yield from _files(trained)
-
-
-@pytest.fixture
-def sqlite_files(trained_sqlite):
-    yield from _files(trained_sqlite)
-
-
-def _files(settings):
-    engine = create_engine(settings.database_url)
-    production = Production(engine, settings.model_file)
-    production.refresh()
-    files = FilePrediction(engine, production.predictor, settings.wall_time)
-    files.engine = engine
-    yield files
-    engine.dispose()
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from zap.cli.command import Group
 from zap.cli.database import db
 from zap.cli.history import import_history_command, sample_history_command
 from zap.cli.models import models, predictions
-from zap.cli.serving import explain_prediction, predict, serve
+from zap.cli.predicting import explain_prediction, predict
+from zap.cli.serving import serve
 from zap.cli.training import train, tune
 
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from zap.settings import Settings
 
-DATABASE = click.option("--database-url", metavar="URL", help="The URL of the database. Default: ZAP_DATABASE_URL.")
+DATABASE = click.option(
+    "--database-url",
+    metavar="URL",
+    help="The database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. Default: ZAP_DATABASE_URL, else"
+    " sqlite:///data/charge_database_alt.sqlite.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
 
 

@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 @click.option(
     "--map", "mapping", multiple=True, metavar="THEIRS=OURS",
     help='The column that a header means, e.g. "Plug In=charging_start_time". Join a date and a time of day with "+".'
-    " An empty name after = ignores the header. Can be repeated.",
+    " An empty name after = ignores the header. Can be repeated. Default: the columns that zap knows by name.",
 )  # fmt: skip
 @click.option(
-    "--map-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read options of --save-map."
+    "--map-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read options of --save-map. Default: none.",
 )
 @click.option(
-    "--save-map", type=click.Path(dir_okay=False, path_type=Path), help="Keep these options for the next file."
+    "--save-map",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep these options for the next file. Default: none.",
 )
 @click.option(
     "--date-format", metavar="FORMAT",
-    help="day-first or month-first, for dates such as 04/05/2024; or a pattern such as %d.%m.%Y %H:%M.",
+    help="day-first or month-first, for dates such as 04/05/2024; or a pattern such as %d.%m.%Y %H:%M."
+    " Default: as found.",
 )  # fmt: skip
 @click.option(
     "--decimal", type=click.Choice(["point", "comma"]), help="The mark before the decimals. Default: as found."
@@ -104,8 +109,8 @@ def _show(report: "ImportReport", as_json: bool) -> None:
 
 @click.command("sample-history", cls=Command)
 @click.option("--seed", type=int, default=42, show_default=True, help="The seed of the random numbers.")
-@click.option("--drivers", type=int, default=None, help="The number of drivers.")
-@click.option("--months", type=int, default=None, help="The number of months with sessions.")
+@click.option("--drivers", type=int, default=None, help="The number of drivers, 1 to 50,000. Default: 400.")
+@click.option("--months", type=int, default=None, help="The number of months with sessions, 1 to 120. Default: 12.")
 @DATABASE
 @JSON
 def sample_history_command(

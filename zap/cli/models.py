@@ -8,8 +8,8 @@ from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Group, engine_at_head, fail, print_json, read_settings
 from zap.errors import NotReproduced
 
-_WHO = click.option("--who", help="Who makes the change. The text is stored with the change.")
-_WHY = click.option("--why", help="The reason for the change. The text is stored with the change.")
+_WHO = click.option("--who", help="Who makes the change. The text is stored with the change. Default: none.")
+_WHY = click.option("--why", help="The reason for the change. It is stored with the change. Default: none.")
 _LIMIT = click.option(
     "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most this many rows."
 )

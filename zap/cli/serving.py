@@ -1,11 +1,10 @@
-"""The commands `serve`, `predict` and `explain-prediction`, which use the model in production."""
+"""The command `serve`: upgrade the database, and serve predictions over HTTP."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,9 @@ import click
 
 from zap import __version__
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import DATABASE, Command, engine_at_head, read_settings
 from zap.cli.history import add_sample_history
-from zap.errors import DamagedModel, NotReproduced, TrainingLimited, TrainingRunning, UnusableHistory
+from zap.errors import DamagedModel, TrainingLimited, TrainingRunning, UnusableHistory
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -70,118 +69,6 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
         err=True,
     )
     run_server(settings)
-
-
-@click.command(cls=Command)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path), default="-")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Predict for each row of FILE, and write the rows with their predictions to this file.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip"]),
-    default="fail",
-    show_default=True,
-    help="With --out: fail predicts nothing if any row has an error; skip predicts for the good rows.",
-)
-@click.option("--force", is_flag=True, help="With --out: replace an existing file.")
-@DATABASE
-def predict(file: Path, out: Path | None, on_error: str, force: bool, database_url: str | None) -> None:
-    """Predict for one JSON object, or for each row of a file.
-
-    Without --out, FILE (default: standard input) has one JSON object. zap logs it like a request over HTTP, and prints
-    the prediction.
-
-    With --out, FILE is a table of requests (.csv, .ndjson, .jsonl or .parquet). zap writes each row with its prediction
-    to the output file, which may have another of these formats. It commits the rows in groups of 1,000.
-    """
-    settings = read_settings(database_url=database_url)
-    if out is not None:
-        _check_files(file, out, force=force)
-        _predict_file(settings, file, out, skip=on_error == "skip")
-        return
-    if force or on_error != "fail":
-        raise click.UsageError("--on-error and --force need --out")
-    _predict_one(settings, sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
-
-
-def _check_files(file: Path, out: Path, *, force: bool) -> None:
-    from zap.formats.request_files import file_format
-
-    if str(file) == "-":
-        raise click.UsageError("--out needs a FILE whose name ends in .csv, .ndjson, .jsonl or .parquet")
-    file_format(file)
-    file_format(out)
-    if out.exists() and not force:
-        raise click.UsageError(f"{out} exists already; --force replaces it")
-
-
-def _predict_file(settings: "Settings", file: Path, out: Path, *, skip: bool) -> None:
-    with engine_at_head(settings, upgraded=False) as engine:
-        from zap.db.versions.production import Production
-        from zap.flows.file_prediction import FilePrediction
-
-        production = Production(engine, settings.model_file)
-        production.refresh()
-        with shown_progress() as progress:
-            report = FilePrediction(engine, production.predictor, settings.wall_time).predict(
-                file, out, skip=skip, progress=progress
-            )
-    click.echo(f"{out}: {report.answered:,} answered, {report.skipped:,} skipped")
-
-
-def _predict_one(settings: "Settings", body: bytes) -> None:
-    with engine_at_head(settings, upgraded=False) as engine:
-        import asyncio
-        from contextlib import closing
-
-        import msgspec
-
-        from zap.controllers.prediction_reply import PredictReply
-        from zap.db.history.driver_histories import DriverHistories
-        from zap.db.log.prediction_log import PredictionLog
-        from zap.db.versions.production import Production
-        from zap.flows.prediction import OnePrediction
-
-        production = Production(engine, settings.model_file)
-        production.refresh()
-        with closing(PredictionLog(engine)) as log, closing(DriverHistories(engine)) as histories:
-            one = OnePrediction(engine, production, histories, log, settings.wall_time)
-            answer, logged = asyncio.run(one.predict(body))
-    print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
-
-
-@click.command("explain-prediction", cls=Command)
-@click.argument("prediction_id", type=click.IntRange(0, 2**63 - 1))
-@DATABASE
-@JSON
-def explain_prediction(prediction_id: int, database_url: str | None, as_json: bool) -> None:
-    """Show the features of a prediction, and compute the prediction again.
-
-    zap computes it with the model version that made the prediction.
-    """
-    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.log.stored_predictions import read_features
-        from zap.db.versions.model_registry import load_version, version
-        from zap.ml.inference import Predictor
-
-        scored = read_features(engine, prediction_id)
-        predictor = Predictor(load_version(engine, version(engine, scored.model_version)), scored.model_version)
-        explained = {
-            "prediction_id": prediction_id,
-            "model_version": scored.model_version,
-            **predictor.explain(scored.features, scored.probabilities),
-        }
-    if as_json:
-        print_json(explained)
-    else:
-        from zap.cli.shown import print_explained
-
-        print_explained(explained)
-    if not explained["equal"]:
-        fail(NotReproduced("a library or the kind of machine may have changed since"), as_json=False)
 
 
 def _bootstrap(engine: "Engine", settings: "Settings") -> None:

@@ -1,12 +1,16 @@
 """Tables and texts that the command line prints: trainings, searches, predictions and model versions."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from zap.ml.features import Feature
 
 # The drivers of a slice in words, by the number of types in their history.
 _TYPES_USED = {"none": "no type used", "one": "one type used", "several": "several types used"}
@@ -21,6 +25,12 @@ SHORT = {
 # were too narrow.
 VERDICTS = {"better": "better", "not_shown": "not shown", "worse": "worse", None: ""}
 
+# The widths of the columns of the list of versions before the notes, and of a note that is easy to read beside them.
+_NARROW = (7, 10, 8, 9, 9, 11, 10)
+_WIDE = (7, 17, 13, 13, 9, 18, 16)
+_NOTE_WIDTH = 20
+_SCORES = ("weighted F1", "macro F1", "log loss")
+
 
 def print_report(report: dict[str, Any]) -> None:
     """Print the report of a training."""
@@ -28,14 +38,14 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(report["message"])
     if comparison := report["promotion"]["comparison"]:
         console.print(f"Compared with version {comparison['with_version']}: {report['promotion']['reason']}.")
-    scores = Table("", "weighted F1", "macro F1", "log loss", title=f"on the last {report['test_samples']:,} sessions")
+    scores = Table(_text(""), *map(_number, _SCORES), title=f"on the last {report['test_samples']:,} sessions")
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
     console.print(_differences(report["judged"]))
     if windows := report["windows"]:
-        over = Table("", "weighted F1", "macro F1", "log loss", "best baseline's", title="over rolling windows")
+        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's")), title="over rolling windows")
         for window in windows["each"]:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"after {window['trained_samples']:,} sessions", window, f"{best:.3f}")
@@ -46,7 +56,7 @@ def print_report(report: dict[str, Any]) -> None:
         f"expected calibration error: {report['calibration']['expected_calibration_error']:.3f};"
         f" hyper-parameters from: {report['hyper_parameters_from']}"
     )
-    types = Table("charger type", "precision", "recall", "F1", "sessions")
+    types = Table(_text("charger type"), *map(_number, ("precision", "recall", "F1", "sessions")))
     for name, row in report["per_class"].items():
         types.add_row(name, *(f"{row[score]:.3f}" for score in ("precision", "recall", "f1")), f"{row['support']:,}")
     console.print(types)
@@ -81,9 +91,9 @@ def _left_out(left_out: dict[str, Any]) -> Iterator[str]:
 def _differences(judged: dict[str, Any]) -> Table:
     """Return a table that compares the model with each baseline on the sessions that decide the verdict."""
     table = Table(
-        "log loss minus the baseline's",
-        "difference",
-        "95 % interval over drivers",
+        _text("log loss minus the baseline's"),
+        _number("difference"),
+        _number("95 % interval over drivers"),
         title=f"{VERDICTS[judged['verdict']]}: {judged['sessions']:,} sessions, {judged['sessions_of']}",
     )
     for name, one in judged.get("baseline_differences", {}).items():
@@ -94,9 +104,8 @@ def _differences(judged: dict[str, Any]) -> Table:
 
 
 def _slices(scores: dict[str, Any]) -> Table:
-    slices = Table(
-        "drivers with", "sessions", "weighted F1", "log loss", "best baseline's log loss", title="by drivers' history"
-    )
+    numbers = ("sessions", "weighted F1", "log loss", "best baseline's log loss")
+    slices = Table(_text("drivers with"), *map(_number, numbers), title="by drivers' history")
     for group in ("by_earlier_sessions", "by_types_used"):
         for name, some in scores[group].items():
             if some is not None:
@@ -111,6 +120,14 @@ def _add_scores(table: Table, name: str, scores: dict[str, Any], *more: str) -> 
     table.add_row(name, *(f"{scores[score]:.3f}" for score in ("weighted_f1", "macro_f1", "log_loss")), *more)
 
 
+def print_parameters(parameters: Sequence["Feature"]) -> None:
+    """Print hyper-parameters with their defaults and their ranges."""
+    table = Table(_text("hyper-parameter"), _number("default"), _text("range"), _text("meaning"))
+    for one in parameters:
+        table.add_row(one.name, f"{one.example}", one.range, one.description)
+    _console().print(table)
+
+
 def print_tuning(found: dict[str, Any]) -> None:
     """Print the result of a search for hyper-parameters."""
     console = _console()
@@ -118,9 +135,9 @@ def print_tuning(found: dict[str, Any]) -> None:
         console.print("Later trainings use the defaults again.")
         return
     table = Table(
-        "log loss",
-        "given up",
-        "hyper-parameters",
+        _number("log loss"),
+        _text("given up"),
+        _text("hyper-parameters"),
         title=f"log loss over {found['folds']} folds of {found['sessions']:,} sessions",
     )
     for trial in sorted(found["trials"], key=_place):
@@ -158,49 +175,66 @@ def _settings(values: dict[str, Any]) -> str:
 
 
 def print_explained(explained: dict[str, Any]) -> None:
-    """Print the row of a prediction, and its probabilities as stored and as computed again."""
+    """Print a prediction: its request, its row, and its probabilities as stored and as computed again."""
     console = _console()
-    row = Table(
-        "feature", "value", title=f"prediction {explained['prediction_id']}, model version {explained['model_version']}"
+    predicted = explained["predicted_class"]
+    at = f" of {_minute(explained['request_timestamp'])}" if explained["request_timestamp"] else ""
+    console.print(
+        f"Prediction {explained['prediction_id']}: {predicted}, by model version {explained['model_version']}, for"
+        f" request {explained['input_id']}{at}:"
     )
+    console.print(json.dumps(explained["request"], ensure_ascii=False))
+    row = Table(_text("feature"), _number("value"), title=f"the features of prediction {explained['prediction_id']}")
     for name, value in explained["features"].items():
         row.add_row(name, "missing" if value is None else f"{value:g}" if isinstance(value, float) else value)
     console.print(row)
-    answer = Table("charger type", "probability", "computed again")
+    answer = Table(_text("charger type"), _number("probability"), _number("computed again"), _text(""))
     for name, probability in explained["probabilities"].items():
-        answer.add_row(name, f"{probability:.6f}", f"{explained['computed_again'][name]:.6f}")
+        again = f"{explained['computed_again'][name]:.6f}"
+        answer.add_row(name, f"{probability:.6f}", again, "predicted" if name == predicted else "")
     console.print(answer)
     console.print("The probabilities are equal to the bit." if explained["equal"] else "The probabilities differ.")
 
 
 def print_versions(versions: list[dict[str, Any]]) -> None:
-    """Print a table of versions."""
-    # On a screen of 80 columns a version takes two lines, and more only if its note is long.
-    table = Table(
-        Column("version", min_width=7),
-        Column("status", min_width=10),
-        Column("F1, baseline", min_width=8),
-        Column("log loss, baseline", min_width=8),
-        Column("against baselines", min_width=9),
-        Column("judged on", min_width=11),
-        Column("made", min_width=10),
-        "note",
-        box=SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
+    """Print a table of versions, with a star at the version in production."""
+    console = _console()
+    table = _versions_table(console.width)
     for version in versions:
         scores = version["scores"] or {}
+        serves = version["status"] == "production"
         table.add_row(
-            str(version["model_version"]),
+            f"{'* ' if serves else ''}{version['model_version']}",
             version["status"] if version["artefact_bytes"] is not None else f"{version['status']}, pruned",
             *_headline(scores),
             VERDICTS[scores.get("verdict")],
             _judged_briefly(scores.get("judged_on")),
             _minute(version["created_at"]),
             version["note"] or "",
+            style="bold" if serves else None,
         )
-    _console().print(table)
+    console.print(table)
+    if any(version["status"] == "production" for version in versions):
+        console.print("* serves now")
+
+
+def _versions_table(width: int) -> Table:
+    """Return an empty table of versions for a terminal of this width."""
+    # With the narrow widths a version takes two lines of 80 columns, and more only if its note is long.
+    widths = iter(_WIDE if width >= sum(_WIDE) + _NOTE_WIDTH else _NARROW)
+    return Table(
+        _number("version", width=next(widths)),
+        _text("status", width=next(widths)),
+        _number("F1, baseline", width=next(widths)),
+        _number("log loss, baseline", width=next(widths)),
+        _text("against baselines", width=next(widths)),
+        _text("judged on", width=next(widths)),
+        _text("made", width=next(widths)),
+        _text("note"),
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
 
 
 def _headline(scores: dict[str, Any]) -> tuple[str, str]:
@@ -227,13 +261,13 @@ def _judged_on(judged: dict[str, Any] | None) -> str:
 def print_version(version: dict[str, Any]) -> None:
     """Print the most important facts about a version; --json prints all of them."""
     console = _console()
-    known = Table("", Column(f"version {version['model_version']}", overflow="fold"))
+    known = Table(_text(""), _text(f"version {version['model_version']}"))
     scores = version["scores"] or {}
     f1, log_loss = _headline(scores)
     rows = {
         "status": version["status"],
         "made": f"{_minute(version['created_at'])}, training run {version['run_id']}",
-        "trained on": f"{_number(version['trained_samples'], ',')} sessions,"
+        "trained on": f"{_formatted(version['trained_samples'], ',')} sessions,"
         f" {_minute(version['trained_from'])} to {_minute(version['trained_until'])}",
         "weighted F1 (baseline)": f1,
         "log loss (baseline)": log_loss,
@@ -244,7 +278,7 @@ def print_version(version: dict[str, Any]) -> None:
         "from": version["hyper_parameters_from"] or "",
         "code": version["code_version"] or "",
         "libraries": ", ".join(f"{name} {number}" for name, number in (version["libraries"] or {}).items()),
-        "artefact": f"{_number(version['artefact_bytes'], ',') or 'no'} bytes, SHA-256 {version['sha256']}",
+        "artefact": f"{_formatted(version['artefact_bytes'], ',') or 'no'} bytes, SHA-256 {version['sha256']}",
         "model file": f"SHA-256 {version['file_sha256']}" if version["file_sha256"] else "",
         "trees": version["trees_sha256"] or "",
         "rows": version["rows_sha256"] or "",
@@ -257,7 +291,7 @@ def print_version(version: dict[str, Any]) -> None:
 
 def print_promotions(promotions: list[dict[str, Any]]) -> None:
     """Print a table of promotions and rollbacks."""
-    table = Table("when", "what", "from", "to", "who", "why")
+    table = Table(_text("when"), _text("what"), _number("from"), _number("to"), _text("who"), _text("why"))
     for one in promotions:
         versions = (str(one[name] or "") for name in ("from_version", "to_version"))
         table.add_row(_minute(one["promoted_at"]), one["action"], *versions, one["who"] or "", one["why"] or "")
@@ -267,7 +301,9 @@ def print_promotions(promotions: list[dict[str, Any]]) -> None:
 def print_reproduction(found: dict[str, Any]) -> None:
     """Print how a version that was trained again compares with the stored version."""
     console = _console()
-    table = Table("", "then", "now", title=f"version {found['model_version']}, {found['seconds']} s")
+    table = Table(
+        _text(""), _number("then"), _number("now"), title=f"version {found['model_version']}, {found['seconds']} s"
+    )
     for what in ("trees_sha256", "rows_sha256"):
         table.add_row(what.replace("_sha256", ""), *(str(found[what][when] or "")[:16] for when in ("then", "now")))
     for name, change in found["changed_months"].items():
@@ -278,7 +314,17 @@ def print_reproduction(found: dict[str, Any]) -> None:
     console.print("The trees are equal." if found["reproduced"] else "The trees differ.")
 
 
-def _number(value: float | None, form: str) -> str:
+def _text(header: str, **options: Any) -> Column:
+    """Return a column of texts. A text that is too long goes on in the next line, and nothing of it is cut off."""
+    return Column(header, overflow="fold", **options)
+
+
+def _number(header: str, **options: Any) -> Column:
+    """Return a column of numbers, which stand at its right side."""
+    return Column(header, justify="right", overflow="fold", **options)
+
+
+def _formatted(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 

@@ -3,12 +3,13 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
@@ -28,23 +29,71 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 900
 # Predictions get the processor before trainings.
 _NICENESS = 10
+# The value of --set that shows the hyper-parameters.
+_HELP = "help"
 
 
-@click.command(cls=Command)
+class _Training(Command):
+    """A command with the option --set, whose help lists the hyper-parameters."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and then the hyper-parameters with their ranges and defaults."""
+        from zap.formats.training_options import HYPER_PARAMETERS
+
+        super().format_options(ctx, formatter)
+        with formatter.section("Hyper-parameters of --set"):
+            formatter.write_dl(
+                [(one.name, f"{one.description}: {one.range}. Default: {one.example}.") for one in HYPER_PARAMETERS]
+            )
+
+
+def _complete_parameters(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the hyper-parameters whose names begin with the typed text, for the completion of a shell."""
+    from zap.formats.training_options import HYPER_PARAMETERS
+
+    names = [f"{one.name}={one.example}" for one in HYPER_PARAMETERS]
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
+def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --set of a command."""
+    return click.option(
+        "--set",
+        "settings_",
+        metavar="NAME=VALUE",
+        multiple=True,
+        is_flag=False,
+        flag_value=_HELP,
+        shell_complete=_complete_parameters,
+        help=f"{what}; may be repeated. Without a value, --set only shows the hyper-parameters. Default: the values of"
+        " the newest tuning, else the defaults below.",
+    )
+
+
+@click.command(cls=_Training)
 @click.option("--tune", is_flag=True, help="Search for hyper-parameters first, like `zap tune`.")
 @click.option("--tune-seed", type=int, metavar="N", help="With --tune: the seed of the search. Default: a random seed.")
 @click.option("--windows", is_flag=True, help="Also test on rolling windows of the history.")
 @click.option("--nested", is_flag=True, help="With --tune and --windows: search again in each window.")
-@click.option("--from", "history_from", metavar="TIME", help="Leave out sessions that start before TIME.")
-@click.option("--to", "history_to", metavar="TIME", help="Leave out sessions that start at or after TIME.")
-@click.option("--test-share", type=float, help="Test on this share of the sessions, the latest ones. Default: 0.1.")
-@click.option("--set", "settings_", metavar="NAME=VALUE", multiple=True, help="Set a hyper-parameter; may be repeated.")
+@click.option(
+    "--from",
+    "history_from",
+    metavar="TIME",
+    help="Leave out sessions that start before TIME, such as 2026-01-31. Default: none.",
+)
+@click.option(
+    "--to", "history_to", metavar="TIME", help="Leave out sessions that start at or after TIME. Default: none."
+)
+@click.option(
+    "--test-share", type=float, help="Test on this share of the sessions, the latest ones: 0.01 to 0.5. Default: 0.1."
+)
+@_set("Set a hyper-parameter")
 @click.option(
     "--promote",
     type=click.Choice(["always", "if_better", "never"]),
     help="When to put the new version into production. Default: always.",
 )
-@click.option("--note", help="A text that is stored with the version.")
+@click.option("--note", help="A text that is stored with the version. Default: none.")
 @click.option("--no-upgrade", is_flag=True, hidden=True, help="The caller has already upgraded the database.")
 @click.option("--run-id", type=int, hidden=True, help="The run that a server has claimed, with its options.")
 @DATABASE
@@ -61,6 +110,9 @@ def train(
 
     With --promote if_better or --promote never, the new version may stay a candidate.
     """
+    if _HELP in settings_:
+        _show_parameters(as_json=as_json)
+        return
     _spin_briefly()
     settings = read_settings(database_url=database_url)
     with (
@@ -84,7 +136,7 @@ def train(
         print_report(report)
 
 
-@click.command(cls=Command)
+@click.command(cls=_Training)
 @click.option(
     "--trials",
     type=click.IntRange(1),
@@ -95,11 +147,9 @@ def train(
     "--minutes",
     type=click.FloatRange(0),
     metavar="N",
-    help="Stop the search after N minutes. The defaults are always tried.",
+    help="Stop the search after N minutes. The defaults are always tried. Default: 15.",
 )
-@click.option(
-    "--set", "settings_", metavar="NAME=VALUE", multiple=True, help="Use this value in all sets; may be repeated."
-)
+@_set("Use this value in all sets of hyper-parameters")
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search. Default: a random seed."
 )
@@ -116,6 +166,9 @@ def tune(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool,
 ) -> None:
     """Search for hyper-parameters on the first 90 % of the history. Later trainings use the best set found."""
+    if _HELP in settings_:
+        _show_parameters(as_json=as_json)
+        return
     _spin_briefly()
     if minutes is not None and not math.isfinite(minutes):
         raise click.BadParameter(f"{minutes} is not a finite number of minutes", param_hint="--minutes")
@@ -240,10 +293,26 @@ def _option(pointer: str) -> str:
     return f"--{name.removeprefix('history_').replace('_', '-')}"
 
 
+def _show_parameters(*, as_json: bool) -> None:
+    """Print the hyper-parameters that --set takes."""
+    from zap.formats.training_options import HYPER_PARAMETERS
+
+    if as_json:
+        shown = ("name", "description", "unit", "minimum", "maximum", "minimum_excluded")
+        rows = [{name: getattr(one, name) for name in shown} | {"default": one.example} for one in HYPER_PARAMETERS]
+        print_json({"hyper_parameters": rows})
+    else:
+        from zap.cli.shown import print_parameters
+
+        print_parameters(HYPER_PARAMETERS)
+
+
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+        raise click.BadParameter(
+            f"{text!r} is not NAME=VALUE; --set help shows the hyper-parameters", param_hint="--set"
+        )
     try:
         return name, json.loads(value)
     except ValueError:

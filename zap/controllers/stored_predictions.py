@@ -1,6 +1,5 @@
 """GET /predictions/{prediction_id}: a stored prediction, with the request that it answered."""
 
-import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from msgspec import Meta, Struct
 
 from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
-from zap.db.log.stored_predictions import read_prediction
+from zap.db.log.stored_predictions import logged_json, read_prediction
 
 
 class PredictionRecord(Struct):
@@ -52,18 +51,10 @@ class StoredPredictionController(Controller):
             | {
                 "prediction_timestamp": _iso(row["prediction_timestamp"]),
                 "request_timestamp": _iso(row["request_timestamp"]),
-                "request": _json(text),
+                "request": logged_json(text),
             }
         )
 
 
 def _iso(stamp: datetime | None) -> str | None:
     return None if stamp is None else stamp.isoformat()
-
-
-def _json(text: str | None) -> Any:
-    """Return the logged JSON as a value. Rows older than zap may hold other text, which is returned unchanged."""
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text

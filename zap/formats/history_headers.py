@@ -146,6 +146,12 @@ def known_names(texts: Sequence[str]) -> set[str]:
     return {name for name in found if name is not None}
 
 
+def meaning(header: str) -> str | None:
+    """Return the column of zap that a header means by itself, in the surest way; None if it means no column."""
+    found = (_NAMES[way].get(_form(header, way)) for way in (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME))
+    return next((name for name in found if name is not None), None)
+
+
 def _mapped(header: Sequence[str], mapping: Mapping[str, str]) -> tuple[dict[str, tuple[int, ...]], set[int]]:
     places: dict[str, tuple[int, ...]] = {}
     used: set[int] = set()

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -45,39 +45,50 @@ def read_csv(body: bytes, most_rows: int) -> Rows:
     return Rows(texts, lines)
 
 
-def csv_records(source: Iterable[str]) -> tuple[list[str], Iterator[tuple[int, list[str] | Refusal]]]:
+def is_field(name: str) -> bool:
+    """Return whether a request has this field."""
+    return name in FIELDS
+
+
+def csv_records(
+    source: Iterable[str], is_known: Callable[[str], bool] = is_field
+) -> tuple[list[str], Iterator[tuple[int, list[str] | Refusal]]]:
     """Return the columns of a CSV text, and an iterator over its records, each with its first line.
 
     The header is line 1. Comma, semicolon or tab separates the cells; blank lines are skipped.
 
+    Args:
+        source: the lines of the text.
+        is_known: whether the text may have a column.
+
     Raises:
         MalformedCsv: the text has no line of column names.
-        InvalidRequest: a column is not a field, or appears more than once.
+        InvalidRequest: a column is not known, or appears more than once.
     """
     lines = iter(source)
     first = next(lines, "").removeprefix("\ufeff")
     if not first.strip():
         raise MalformedCsv("the first line is empty; begin the CSV with a line of column names")
-    delimiter = max(_DELIMITERS, key=lambda one: sum(name.strip(' "\r\n') in FIELDS for name in first.split(one)))
+    delimiter = max(_DELIMITERS, key=lambda one: _known_names(first.split(one), is_known))
     reader = csv.reader(chain((first,), lines), delimiter=delimiter, strict=True)
     try:
         columns = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise MalformedCsv(f"the line of column names cannot be read: {error}") from None
-    check_columns(columns)
+    check_columns(columns, is_known)
     return columns, _records(reader, len(columns))
 
 
-def check_columns(columns: Sequence[str]) -> None:
-    """Raise InvalidRequest with each column that is not a field of a request or appears more than once."""
+def check_columns(columns: Sequence[str], is_known: Callable[[str], bool] = is_field) -> None:
+    """Raise InvalidRequest with each column that is not known, or has a name and appears more than once."""
     if len(columns) > _MOST_COLUMNS:
         raise InvalidRequest(
             [error_at((), f"there are {len(columns):,} columns, but a request has only {len(FIELDS)} fields")]
         )
     errors = [
-        error_at((name,), "appears more than once" if name in FIELDS else unknown_request_field(name))
+        error_at((name,), "appears more than once" if is_known(name) else unknown_request_field(name))
         for name in dict.fromkeys(columns)
-        if name not in FIELDS or columns.count(name) > 1
+        if not is_known(name) or (name and columns.count(name) > 1)
     ]
     if errors:
         raise InvalidRequest(errors)
@@ -91,6 +102,10 @@ def cells_as_json(columns: Sequence[str], cells: Sequence[str]) -> bytes:
             for name, cell in zip(columns, cells, strict=True)
         }
     )
+
+
+def _known_names(names: Sequence[str], is_known: Callable[[str], bool]) -> int:
+    return sum(is_known(name) for text in names[:_MOST_COLUMNS] if (name := text.strip(' "\r\n')))
 
 
 def _number(name: str, cell: str) -> msgspec.Raw | str:

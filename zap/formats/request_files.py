@@ -1,24 +1,31 @@
-"""Files of requests and of predictions: CSV, NDJSON and Parquet. The ending of a file's name decides its format."""
+"""Files of requests: CSV, NDJSON and Parquet. The ending of a file's name decides its format.
 
-import csv
+CSV and NDJSON may be compressed with gzip. A file may be a history file; `request_columns` says what is left out of it.
+"""
+
+import gzip
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, cast
 
 import msgspec
 
 from zap.errors import MalformedCsv, UnusableFile
-from zap.formats.request import FIELDS, VEHICLE_ID
+from zap.formats.request import VEHICLE_ID
+from zap.formats.request_columns import file_columns, is_known, split_row
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
+GZIP = ".gz"
+_GZIP_MARK = b"\x1f\x8b"
 _PIECE = 2**16
-_encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,14 @@ class Record:
     Attributes:
         line: the first line of the row, where the header of a CSV is line 1; in a Parquet file the number of the row.
         text: the request of the row as JSON, or why the row is not a request.
-        values: the cells of the row as the file has them, by column.
+        values: the cells of the row as a CSV or Parquet file has them, by header; empty for NDJSON.
+        left_out: the values that are not a part of the request, by header.
     """
 
     line: int
     text: bytes | Refusal
     values: Mapping[str, Any]
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self) -> dict[str, Any]:
         """Return the fields of the request, or no fields if the row is not a JSON object."""
@@ -50,23 +59,25 @@ class Source:
 
     Attributes:
         records: an iterator that reads the rows in order.
-        columns: the names of the columns; None for NDJSON, where each row has its own fields.
+        headers: the headers of the file in order. NDJSON has none; for NDJSON, reading adds the names of each row that
+            has other names than fields.
         schema: the schema of a Parquet file; None for other formats.
         position: returns how much of the file has been read, in the unit of `size`.
         size: the size of the file in bytes; of a Parquet file in rows.
     """
 
     records: Iterator[Record]
-    columns: list[str] | None
+    headers: dict[str, None]
     schema: Any
     position: Callable[[], int]
     size: int
 
 
-class Output(Protocol):
-    """An open file of predictions, to which groups of rows are written."""
+class _Opened(NamedTuple):
+    """An open file: its unzipped content, and the file itself, whose position tells the progress."""
 
-    def write(self, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]) -> None: ...
+    content: IO[bytes]
+    file: IO[bytes]
 
 
 def file_format(path: Path) -> str:
@@ -75,10 +86,15 @@ def file_format(path: Path) -> str:
     Raises:
         UnusableFile: the name has another ending.
     """
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise UnusableFile(f"{path.name} does not end in {', '.join(FORMATS)}") from None
+    ending = Path(path.name.lower().removesuffix(GZIP)).suffix
+    if ending not in FORMATS or (is_zipped(path) and FORMATS[ending] == "parquet"):
+        raise UnusableFile(f"{path.name} does not end in {', '.join(FORMATS)}, .csv.gz, .ndjson.gz or .jsonl.gz")
+    return FORMATS[ending]
+
+
+def is_zipped(path: Path) -> bool:
+    """Return whether the name of a file says that it is compressed with gzip."""
+    return path.name.lower().endswith(GZIP)
 
 
 @contextmanager
@@ -88,68 +104,99 @@ def read_file(path: Path) -> Iterator[Source]:
     Raises:
         UnusableFile: the file cannot be read.
         MalformedCsv: the file has no line of column names, or is not UTF-8.
-        InvalidRequest: a column is not a field of a request, or appears more than once.
+        InvalidRequest: a column is not known, or two columns mean one field.
     """
     readers = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}
+    with reading(path.name), path.open("rb") as file:
+        yield readers[file_format(path)](_Opened(unzipped(file), file), path)
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise UnusableFile, with the name of the file, if reading a file in this block fails."""
     try:
-        with path.open("rb") as file:
-            yield readers[file_format(path)](file, path)
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnusableFile(f"{name} cannot be unzipped: {error}") from None
     except OSError as error:
-        raise UnusableFile(f"{path.name}: {error.strerror or error}") from None
+        raise UnusableFile(f"{name}: {error.strerror or error}") from None
 
 
-def _read_csv(file: IO[bytes], path: Path) -> Source:
-    columns, found = csv_records(_decoded(file, path))
+def unzipped(file: IO[bytes]) -> IO[bytes]:
+    """Return the content of a file that can be read from its begin. The first bytes tell whether gzip compressed it."""
+    mark = file.read(len(_GZIP_MARK))
+    file.seek(0)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if mark == _GZIP_MARK else file
+
+
+def _read_csv(opened: _Opened, path: Path) -> Source:
+    headers, found = csv_records(_decoded(opened.content, path), is_known)
+    columns = file_columns(headers)
+    places, fields = [place for place, _ in columns.fields], [field for _, field in columns.fields]
 
     def records() -> Iterator[Record]:
         for line, cells in found:
             if isinstance(cells, Refusal):
                 yield Record(line, cells, {})
-            else:
-                yield Record(line, cells_as_json(columns, cells), dict(zip(columns, cells, strict=True)))
+                continue
+            request = cells_as_json(fields, [cells[place] for place in places])
+            values = {name: cell for name, cell in zip(headers, cells, strict=True) if name}
+            yield Record(line, request, values, {name: cells[place] or None for place, name in columns.left_out})
 
-    return Source(records(), columns, None, file.tell, path.stat().st_size)
+    return Source(records(), dict.fromkeys(headers), None, opened.file.tell, path.stat().st_size)
 
 
-def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
+def _decoded(content: IO[bytes], path: Path) -> Iterator[str]:
     try:
-        for line in file:
+        for line in content:
             yield line.decode()
     except UnicodeDecodeError:
         raise MalformedCsv(f"{path.name} is not UTF-8") from None
 
 
-def _read_ndjson(file: IO[bytes], path: Path) -> Source:
+def _read_ndjson(opened: _Opened, path: Path) -> Source:
+    headers: dict[str, None] = {}
+
     def records() -> Iterator[Record]:
         lines = Lines()
-        while piece := file.read(_PIECE):
-            yield from (Record(line, text, {}) for line, text in lines.feed(piece))
-        yield from (Record(line, text, {}) for line, text in lines.end())
+        while piece := opened.content.read(_PIECE):
+            yield from (_of_line(line, text, headers) for line, text in lines.feed(piece))
+        yield from (_of_line(line, text, headers) for line, text in lines.end())
 
-    return Source(records(), None, None, file.tell, path.stat().st_size)
+    return Source(records(), headers, None, opened.file.tell, path.stat().st_size)
 
 
-def _read_parquet(file: IO[bytes], path: Path) -> Source:
+def _of_line(line: int, text: bytes | Refusal, headers: dict[str, None]) -> Record:
+    if isinstance(text, Refusal):
+        return Record(line, text, {})
+    row = split_row(text)
+    headers.update(dict.fromkeys(row.headers))
+    return Record(line, row.request, {}, row.left_out)
+
+
+def _read_parquet(opened: _Opened, path: Path) -> Source:
     import pyarrow as pa  # noqa: PLC0415 - only Parquet files need it
     from pyarrow import parquet  # noqa: PLC0415
 
     try:
-        opened = parquet.ParquetFile(file)
+        table = parquet.ParquetFile(opened.file)
     except pa.ArrowInvalid as error:
         raise UnusableFile(f"{path.name} is not a Parquet file: {error}") from None
-    columns = opened.schema_arrow.names
-    check_columns(columns)
+    headers = table.schema_arrow.names
+    check_columns(headers, is_known)
+    columns = file_columns(headers)
     read = 0
 
     def records() -> Iterator[Record]:
         nonlocal read
-        for batch in opened.iter_batches(batch_size=GROUP_LINES):
+        for batch in table.iter_batches(batch_size=GROUP_LINES):
             for values in batch.to_pylist():
                 read += 1
-                request = {name: _plain(name, values[name]) for name in columns}
-                yield Record(read, _encoder.encode(request), values)
+                request = {field: _plain(field, values[headers[place]]) for place, field in columns.fields}
+                left_out = {name: values[name] for _, name in columns.left_out}
+                yield Record(read, encoder.encode(request), values, left_out)
 
-    return Source(records(), columns, opened.schema_arrow, lambda: read, opened.metadata.num_rows)
+    return Source(records(), dict.fromkeys(headers), table.schema_arrow, lambda: read, table.metadata.num_rows)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -163,124 +210,3 @@ def _plain(name: str, value: Any) -> Any:
         # Tools that cannot store missing integers write whole numbers as floats.
         return int(value) if name == VEHICLE_ID and value == int(value) else value
     return value
-
-
-@contextmanager
-def write_file(
-    path: Path, kind: str, columns: Sequence[str], added: Mapping[str, type], schema: Any
-) -> Iterator[Output]:
-    """Create a file for rows with their predictions.
-
-    Args:
-        path: the path of the file; an existing file is replaced.
-        kind: the format: csv, ndjson or parquet.
-        columns: the columns of the rows.
-        added: the columns of the predictions, with the types of their values.
-        schema: the schema of the rows if they come from Parquet, otherwise None.
-
-    Raises:
-        UnusableFile: the file cannot be written.
-    """
-    try:
-        if kind == "parquet":
-            with _ParquetOutput(path, columns, added, schema) as output:
-                yield output
-            return
-        with path.open("w", encoding="utf-8", newline="") as file:
-            yield _NdjsonOutput(file) if kind == "ndjson" else _CsvOutput(file, columns, added)
-    except OSError as error:
-        raise UnusableFile(f"{path.name} cannot be written: {error.strerror or error}") from None
-
-
-class _NdjsonOutput:
-    """Write one line for each row: the fields of the row, then the fields of its prediction."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def write(self, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]) -> None:
-        rows = [{**_beside(record), **answer} for record, answer in zip(records, answers, strict=True)]
-        self._file.write(msgspec.json.Encoder().encode_lines(rows).decode())
-
-
-def _beside(record: Record) -> dict[str, Any]:
-    """Return the fields of a row. Unknown names of a refused row are in `other_fields`, so that no name is repeated."""
-    sent = record.request()
-    fields = {name: value for name, value in sent.items() if name in FIELDS}
-    others = {name: value for name, value in sent.items() if name not in FIELDS}
-    return {**fields, "other_fields": others} if others else fields
-
-
-class _CsvOutput:
-    """Write one record for each row: the unchanged cells of the row, then its prediction."""
-
-    def __init__(self, file: IO[str], columns: Sequence[str], added: Mapping[str, type]) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._columns, self._added = columns, added
-        self._writer.writerow([*columns, *added])
-
-    def write(self, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]) -> None:
-        for record, answer in zip(records, answers, strict=True):
-            values = record.values or record.request()
-            self._writer.writerow(
-                [
-                    *(_cell(values.get(name)) for name in self._columns),
-                    *(_cell(answer.get(name)) for name in self._added),
-                ]
-            )
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list | bool):
-        return msgspec.json.encode(value).decode()
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-class _ParquetOutput:
-    """Write the columns of the rows, then the columns of the predictions. Types from a Parquet source are kept."""
-
-    def __init__(self, path: Path, columns: Sequence[str], added: Mapping[str, type], schema: Any) -> None:
-        import pyarrow as pa  # noqa: PLC0415 - only Parquet files need it
-        from pyarrow import parquet  # noqa: PLC0415
-
-        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-        own = {field.name: _written_type(pa, field.type) for field in schema} if schema is not None else {}
-        self._typed = schema is not None
-        fields = [(name, own.get(name) or kinds[FIELDS.get(name, str)]) for name in columns]
-        self._schema = pa.schema([*fields, *((name, kinds[kind]) for name, kind in added.items())])
-        self._columns, self._added, self._pa = columns, added, pa
-        self._writer = parquet.ParquetWriter(path, self._schema)
-
-    def __enter__(self) -> "Output":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-    def write(self, records: Sequence[Record], answers: Sequence[Mapping[str, Any]]) -> None:
-        if self._typed:
-            rows: list[Mapping[str, Any]] = [record.values for record in records]
-        else:
-            rows = [_typed(record.request()) for record in records]
-        columns = [[row.get(name) for row in rows] for name in self._columns]
-        columns += [[answer.get(name) for answer in answers] for name in self._added]
-        arrays = [self._pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
-
-
-def _written_type(pa: Any, kind: Any) -> Any:
-    """Return the type of a written column. A dictionary column is written as its values."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _typed(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request that fit the types of their columns. In a refused row some may not fit."""
-    return {name: value for name, value in request.items() if _fits(FIELDS.get(name, str), value)}
-
-
-def _fits(kind: type, value: Any) -> bool:
-    if kind is str:
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return kind is float or (isinstance(value, int) and abs(value) < 2**63)

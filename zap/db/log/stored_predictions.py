@@ -1,5 +1,6 @@
 """Stored predictions, read with the request or with the row that was scored."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +30,14 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
     if row is None:
         raise NotFound(f"there is no prediction {prediction_id}")
     return dict(row)
+
+
+def logged_json(text: str | None) -> Any:
+    """Return a logged request as a value. Rows older than zap may hold other text, which is returned unchanged."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
 
 
 class Scored(NamedTuple):
