@@ -25,7 +25,7 @@ from zap.db.versions.model_registry import (
 )
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
-from zap.errors import DamagedModel, TrainingFailed, UnusableHistory
+from zap.errors import DamagedModel, TrainingCancelled, UnusableHistory
 from zap.flows.training_result import Trained, training_report
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
@@ -107,7 +107,7 @@ def run_training(
         # The version already serves from the database; the exported file is only for data scientists.
         try:
             export_in_time(engine, promoted, settings.model_file)
-        except TrainingFailed:
+        except TrainingCancelled:
             log.warning("told to stop after the end of the training; a server will export the model file")
     return report
 
