@@ -32,7 +32,7 @@ from zap.formats.training_options import TrainingOptions
 from zap.ml import training
 from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
-from zap.ml.charger_types import TypeBounds
+from zap.ml.charger_types import TypeBounds, in_words_if_many
 from zap.ml.evaluation import with_windows
 from zap.ml.fingerprint import code_version, libraries, rows_fingerprint
 from zap.ml.gate import Serving, compare_versions, decide
@@ -186,6 +186,8 @@ def read_split(engine: Engine, settings: Settings, phase: Phases, options: Train
         release_memory()
     if said := split.left_out.in_words():
         log.warning("some charger types are not learned", why=said)
+    if said := in_words_if_many(len(split.types), split.n_train):
+        log.warning(said)
     return history, split
 
 
