@@ -22,7 +22,7 @@ REFERENCE = (PACKAGE / "manual" / "reference.md").read_text().split("## Exit cod
 # The code, its meaning, and its problems.
 TABLE = [
     (int(code), meaning, set(re.findall(r"`([a-z-]+)`", problems)))
-    for code, meaning, problems in re.findall(r"^\| (\d+) \| (.*?) \| (.*?) \|$", REFERENCE, re.MULTILINE)
+    for code, meaning, problems in re.findall(r"^\| (\d+) \| (.*) \| ?([^|]*?) ?\|$", REFERENCE, re.MULTILINE)
 ]
 # Codes that are not of an error: success, an unexpected error, and the ends by signals.
 OTHERS = {0, 1, 2, STARTUP_FAILURE, _HUNG_EXIT_CODE, INTERRUPTED, READER_LEFT, 128 + signal.SIGTERM}

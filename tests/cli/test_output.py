@@ -113,7 +113,8 @@ def test_a_standard_error_that_is_full_ends_no_training(trained_sqlite):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "zap", "train", "--json", "--set", "n_estimators=3"],
-            env=os.environ | trained_sqlite.environment(), stdout=subprocess.PIPE, stderr=full, timeout=120, check=False,
+            env=os.environ | trained_sqlite.environment(), stdout=subprocess.PIPE, stderr=full, timeout=120,
+            check=False,
         )  # fmt: skip
 
     assert done.returncode == 0

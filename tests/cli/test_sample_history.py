@@ -115,7 +115,7 @@ def test_on_a_terminal_it_asks(sqlite_engine, answer, code):
     with subprocess.Popen(
         [sys.executable, "-m", "zap", "sample-history", *SMALL, "--json", "--database-url", url],
         env=os.environ, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, start_new_session=True,
-        preexec_fn=take_terminal,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread of the test holds a lock here
     ) as child:  # fmt: skip
         os.close(theirs)
         shown = b""

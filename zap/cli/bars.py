@@ -60,7 +60,7 @@ def _bars(console: Any) -> Iterator[Progress]:
                     # A phase of one part does not report its end: it ends when the next phase begins.
                     bars.update(task.id, completed=1)
                 elif not task.finished:
-                    bars.update(task.id, note="ended early")
+                    bars.update(task.id, note=", ".join(filter(None, [task.fields["note"], "ended early"])))
                 bars.stop_task(task.id)
 
         def advance(what: str, done: int, total: int, log_loss: float | None = None, /) -> None:

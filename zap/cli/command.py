@@ -22,17 +22,30 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON
 
 
 class Command(click.Command):
-    """A command that reports errors in a sentence (with --json also as problem details) and by its exit code."""
+    """A command that reports errors in a sentence (with --json also as problem details) and by its exit code.
+
+    Attributes:
+        prints: whether the command writes to standard output.
+    """
+
+    prints = True
 
     def invoke(self, ctx: click.Context) -> Any:
-        # The output is checked first, so that no command changes data and then cannot say so.
-        check_output()
+        if self.prints:
+            # The output is checked first, so that no command changes data and then cannot say so.
+            check_output()
         try:
             return super().invoke(ctx)
         except OutputFailed:
             raise
         except ZapError as error:
             fail(error, as_json=ctx.params.get("as_json", False))
+
+
+class SilentCommand(Command):
+    """A command that writes only to standard error, such as a server."""
+
+    prints = False
 
 
 class Group(click.Group):

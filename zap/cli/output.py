@@ -20,14 +20,18 @@ def prepare_output() -> None:
     out = sys.stdout
     if not isinstance(out, io.TextIOWrapper):
         return
-    if sys.platform == "win32" or not isinstance(getattr(out.buffer, "raw", None), io.FileIO):
+    # With PYTHONUNBUFFERED there is no buffer in between.
+    if sys.platform == "win32" or not isinstance(getattr(out.buffer, "raw", out.buffer), io.FileIO):
         out.reconfigure(errors="backslashreplace")
         return
     out.flush()
     # The file stays open until the process ends, because other parts may hold the earlier `sys.stdout`.
     raw = _Checked(out.fileno(), "wb", closefd=False)
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), out.encoding, errors="backslashreplace", line_buffering=out.line_buffering
+        io.BufferedWriter(raw),
+        out.encoding,
+        errors="backslashreplace",
+        line_buffering=out.line_buffering or out.write_through,
     )
 
 
@@ -70,7 +74,7 @@ def drop_output() -> None:
 
 def failed(error: OSError) -> OutputFailed:
     """Return the error of a standard output that cannot be written."""
-    found = OutputFailed(f"standard output cannot be written: {error.strerror or error}")
+    found = OutputFailed(f"standard output: {error.strerror or error}")
     if error.errno == errno.EPIPE:
         found.exit_code = READER_LEFT  # type: ignore[misc]
     return found

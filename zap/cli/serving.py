@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import DATABASE, JSON, Command, SilentCommand, engine_at_head, fail, print_json, read_settings
 from zap.cli.sample import add_sample_history
 from zap.errors import (
     DamagedModel,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 6
 
 
-@click.command(cls=Command)
+@click.command(cls=SilentCommand)
 @click.option("--host", help="The address to listen on. Default: ZAP_HOST, else 127.0.0.1.")
 @click.option("--port", type=int, help="The port to listen on. Default: ZAP_PORT, else 8000.")
 @click.option("--workers", type=int, help="The number of server processes. Default: ZAP_WORKERS, else 1.")
@@ -239,7 +239,10 @@ def _train_in_child(settings: "Settings") -> int:
     before = {sign: signal.signal(sign, stop) for sign in heard}
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "zap", "train", "--no-upgrade"], env=settings.training_environment(os.environ)
+            [sys.executable, "-m", "zap", "train", "--no-upgrade"],
+            # A server may run with a closed standard output.
+            stdout=subprocess.DEVNULL if sys.stdout is None else None,
+            env=settings.training_environment(os.environ),
         )
         children.append(child)
         if told:

@@ -99,10 +99,16 @@ def _config(settings: Settings) -> uvicorn.Config:
     )
 
 
-if __name__ == "__main__":
-    # Import the app before the first fork, so that the workers need not import it.
-    import_module("zap.app")
+def _main() -> None:
+    try:
+        # Import the app before the first fork, so that the workers need not import it.
+        import_module("zap.app")
+        settings = read_settings()
+        configure_logs(settings)
+        _run_workers(settings, socket.socket(fileno=int(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
-    _settings = read_settings()
-    configure_logs(_settings)
-    _run_workers(_settings, socket.socket(fileno=int(sys.argv[1])))
+
+if __name__ == "__main__":
+    _main()
