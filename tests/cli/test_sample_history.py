@@ -127,7 +127,12 @@ def test_on_a_terminal_it_asks(sqlite_engine, answer, code):
     os.close(ours)
 
     assert child.returncode == code
-    assert (json.loads(out)["users"] == 2) if code == 0 else out == b""
+    if code == 0:
+        assert json.loads(out)["users"] == 2
+    elif code == NotConfirmed.exit_code:
+        assert json.loads(out)["type"] == "urn:zap:problem:not-confirmed"
+    else:
+        assert out == b""
     assert counts(sqlite_engine)[0] == (2 if code == 0 else 0)
 
 

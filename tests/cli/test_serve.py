@@ -308,7 +308,7 @@ def test_a_database_that_is_newer_than_the_code_and_does_not_fit_it_is_refused(s
     assert "Traceback" not in server.log()
 
 
-def test_a_port_that_is_taken_is_told_before_the_database_is_touched(serve, tmp_path):
+def test_a_port_that_is_taken_is_told_before_anything_is_trained(serve, tmp_path):
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'zap.sqlite'}", models_dir=tmp_path / "models")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -320,7 +320,9 @@ def test_a_port_that_is_taken_is_told_before_the_database_is_touched(serve, tmp_
     assert "zap cannot listen on 127.0.0.1" in server.log()
     assert "on http://" not in server.log()
     assert "Traceback" not in server.log()
-    assert not (tmp_path / "zap.sqlite").exists()
+    with sqlite3.connect(tmp_path / "zap.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM ChargingSessions").fetchone() == (0,)
+    database.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

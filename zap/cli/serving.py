@@ -64,11 +64,12 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
     configure_logs(settings)
     if ignored := service_link():
         tell(f"warning: {ignored}", "warning")
-    check_address(settings)
     with engine_at_head(settings, upgraded=True) as engine:
         from zap.db.schema import check_rights
 
         check_rights(engine)
+        # A first training may take long, so a port that is taken is told before it.
+        check_address(settings)
         if bootstrap:
             _bootstrap(engine, settings)
     if settings.host not in {"127.0.0.1", "localhost", "::1"} and settings.api_key is None:
