@@ -59,8 +59,11 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     from zap.formats.history_choices import read_choices, save_choices
 
     choices = read_choices(map_file, mapping, date_format=date_format, decimal=decimal, encoding=encoding)
-    kept, choices = choices, replace(choices, skip_bad_rows=skip_bad_rows)
     settings = read_settings(database_url=database_url)
+    if save_map is not None:
+        # Written first: nothing is imported if this file cannot be written.
+        save_choices(save_map, choices)
+    choices = replace(choices, skip_bad_rows=skip_bad_rows)
     reports = []
     if dry_run:
         from zap.flows.history_import import import_report, read_file
@@ -85,8 +88,6 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
                     )
                 reports.append(report)
                 _show(report, as_json)
-    if save_map is not None:
-        save_choices(save_map, kept)
     if as_json:
         printed = [report.as_dict() for report in reports]
         print_json(printed[0] if len(printed) == 1 else printed)
