@@ -16,8 +16,10 @@ from typing import IO, Any, NamedTuple, cast
 import msgspec
 
 from zap.errors import MalformedCsv, UnusableFile
+from zap.formats.json_body import error_at
+from zap.formats.parquet_cells import Unreadable, readable
 from zap.formats.request import VEHICLE_ID
-from zap.formats.request_columns import file_columns, is_known, split_row
+from zap.formats.request_columns import FileColumns, file_columns, is_known, split_row
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
 
@@ -180,23 +182,40 @@ def _read_parquet(opened: _Opened, path: Path) -> Source:
 
     try:
         table = parquet.ParquetFile(opened.file)
-    except pa.ArrowInvalid as error:
+        headers = table.schema_arrow.names
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnusableFile(f"{path.name} is not a Parquet file: {error}") from None
-    headers = table.schema_arrow.names
     check_columns(headers, is_known)
     columns = file_columns(headers)
     read = 0
 
     def records() -> Iterator[Record]:
         nonlocal read
-        for batch in table.iter_batches(batch_size=GROUP_LINES):
-            for values in batch.to_pylist():
+        for batch in batches():
+            for cells in zip(*map(readable, batch.columns), strict=True):
                 read += 1
-                request = {field: _plain(field, values[headers[place]]) for place, field in columns.fields}
-                left_out = {name: values[name] for _, name in columns.left_out}
-                yield Record(read, encoder.encode(request), values, left_out)
+                yield _parquet_record(read, dict(zip(headers, cells, strict=True)), headers, columns)
+
+    def batches() -> Iterator[Any]:
+        try:
+            yield from table.iter_batches(batch_size=GROUP_LINES)
+        except pa.ArrowException as error:
+            raise UnusableFile(f"{path.name} is damaged and cannot be read: {error}") from None
 
     return Source(records(), dict.fromkeys(headers), table.schema_arrow, lambda: read, table.metadata.num_rows)
+
+
+def _parquet_record(row: int, values: dict[str, Any], headers: list[str], columns: FileColumns) -> Record:
+    """Return the record of a row of a Parquet file. A row with cells that cannot be read is refused."""
+    broken = {name: cell.reason for name, cell in values.items() if isinstance(cell, Unreadable)}
+    values |= dict.fromkeys(broken)
+    left_out = {name: values[name] for _, name in columns.left_out}
+    # A cell of a column that is left out does not matter, also if it cannot be read.
+    errors = [error_at((field,), broken[headers[place]]) for place, field in columns.fields if headers[place] in broken]
+    if errors:
+        return Record(row, Refusal(errors), values, left_out)
+    request = {field: _plain(field, values[headers[place]]) for place, field in columns.fields}
+    return Record(row, encoder.encode(request), values, left_out)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,14 +1,17 @@
 """Several server processes on one port: a worker that dies is replaced, and workers end with their parent process."""
 
+import math
 import multiprocessing
 import signal
 import socket
 import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from types import FrameType
 
 import structlog
 
+from zap.server.address import is_listening
 from zap.server.worker import Worker, end_workers, start_worker
 from zap.server.worker_process import BEAT_SECONDS, Serve
 
@@ -16,11 +19,13 @@ log = structlog.get_logger(__name__)
 
 # How many reports of a worker may be missing before it is ended.
 _MOST_MISSED = 10
+# The pause between two looks whether the first worker listens.
+_LOOK_SECONDS = 0.1
 # The exit code of a server that could not start (uvicorn.config.STARTUP_FAILURE).
 _NOT_STARTED = 3
 
 
-def run_workers(serve: Serve, listening: socket.socket, n: int) -> int:
+def run_workers(serve: Serve, listening: socket.socket, n: int, on_start: Callable[[], object]) -> int:
     """Keep `n` worker processes serving until this process is told to stop. Return the exit code.
 
     If a worker cannot start, all workers end, because a new one could not start either.
@@ -29,14 +34,16 @@ def run_workers(serve: Serve, listening: socket.socket, n: int) -> int:
         serve: what a worker runs.
         listening: the socket of the port.
         n: how many workers.
+        on_start: called when the first worker listens.
     """
-    return _Supervisor(serve, listening).run(n)
+    return _Supervisor(serve, listening, on_start).run(n)
 
 
 class _Supervisor:
-    def __init__(self, serve: Serve, listening: socket.socket) -> None:
+    def __init__(self, serve: Serve, listening: socket.socket, on_start: Callable[[], object]) -> None:
         self._serve = serve
         self._listening = listening
+        self._on_start: Callable[[], object] | None = on_start
         self._told = False
         # A signal writes to this pipe, which ends the wait for workers.
         self._wakened, self._wake = multiprocessing.Pipe(duplex=False)
@@ -61,7 +68,9 @@ class _Supervisor:
         while not self._told:
             sentinels = [worker.process.sentinel for worker in workers]
             beats = [worker.beats for worker in workers]
-            wait([*sentinels, *beats, self._wakened], max(0.0, next_round - time.monotonic()))
+            longest = math.inf if self._on_start is None else _LOOK_SECONDS
+            wait([*sentinels, *beats, self._wakened], min(longest, max(0.0, next_round - time.monotonic())))
+            self._look_for_start()
             for place, worker in enumerate(workers):
                 worker.take_beats()
                 if worker.missed > _MOST_MISSED:
@@ -85,6 +94,11 @@ class _Supervisor:
                 for worker in workers:
                     worker.missed += 1
         return 0
+
+    def _look_for_start(self) -> None:
+        if self._on_start is not None and is_listening(self._listening):
+            self._on_start()
+            self._on_start = None
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._told = True
