@@ -2,12 +2,14 @@
 
 import io
 import json
+from collections import defaultdict
 
 import pandas as pd
 import pytest
 
 from zap.errors import BadHistoryFile
 from zap.flows.history_import import read_file
+from zap.formats.history_cells import read_moments, read_numbers, read_plain_times, to_wall_times
 from zap.formats.history_choices import read_choices
 from zap.formats.history_file import parse_history
 from zap.ml.cells import is_nothing, read_id, read_text
@@ -136,6 +138,40 @@ def test_dates_without_a_time_of_day_are_counted():
     history = parse("charger_type,charging_start_time\nA,2024-01-31\nA,31 Jan 2024\nA,2024-01-31 10:00\n")
 
     assert history.survey.date_only == {"charging_start_time": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "at_once"),
+    [
+        *((text, True) for text in ("2024-01-31 18:05:09", "2024-01-31T18:05", "2024-02-29 00:00:00", "")),
+        *((text, True) for text in ("1990-01-01 00:00", "2100-12-31 23:59:59")),
+        *((text, False) for text in ("1989-12-31 23:59", "2101-01-01 00:00:00", "2023-02-29 10:00", "NULL")),
+        *((text, False) for text in ("2024-01-31 24:00:00", "2024-01-31 18:60", "2024-01-31 18:05:61", "2024-01-31")),
+        *((text, False) for text in ("2024-01-31T18:05Z", "2024-01-31T10+01:00", "2024-01-31 18.05:00", "now")),
+        *((text, False) for text in ("2024-01-31  8:05", "2024-01-31 1:05:09", "\uff12024-01-31 18:05")),
+    ],
+)
+def test_times_that_are_read_at_once_are_what_the_slower_reader_reads(text, at_once):
+    problems = defaultdict(list)
+    slowly = to_wall_times(read_moments("start", [text], problems), utc)
+
+    quickly = read_plain_times([text])
+
+    assert (quickly is not None) == at_once
+    assert not at_once or (str(quickly), problems) == (str(slowly), {})
+
+
+@pytest.mark.parametrize(
+    "text", ["12.5", "-3", "5.", ".5", "-.5", "1.2.3", "--1", "1-2", ".", "-", "9" * 400, "007", ""]
+)
+@pytest.mark.parametrize("mark", ["point", "comma"])
+def test_numbers_that_are_read_at_once_are_what_the_slower_reader_reads(text, mark):
+    alone, beside = defaultdict(list), defaultdict(list)
+
+    quickly = read_numbers("energy_consumed_kwh", [text], alone, mark)
+    slowly = read_numbers("energy_consumed_kwh", [text, "7 kWh"], beside, mark)
+
+    assert (str(quickly), alone) == (str(slowly[:1]), beside)
 
 
 @pytest.mark.parametrize(
