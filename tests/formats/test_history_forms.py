@@ -350,6 +350,7 @@ ODD = {
     "only a mark": (b"\xff\xfe", "the first line is empty"),
     "only sep": (b"sep=;\n", "the first line is empty"),
     "one column": (b"user_id\nann\n", "no column charger_type .* the file has 1 column: 'user_id'"),
+    "empty lines": (b"\n;;\nName;Plug\nann;A\n", "no column charger_type .* the file has 2 columns: 'Name', 'Plug'"),
     "columns": (",".join(f"c{n}" for n in range(100_000)).encode(), "the file has 100,000 columns: .* and 99,970 more"),
     "zeros": (b"\0" * 5_000, "is not UTF-8 text"),
     "one line": (b"x" * 3_000_000, "the line of column names cannot be read"),

@@ -79,7 +79,8 @@ class CsvTable:
             raise BadHistoryFile("the first line is empty; begin a history file with a line of column names")
         if any("\x00" in text or (not text.isprintable() and _not_utf8(text)) for text in header):
             raise BadHistoryFile(
-                "the first line is not UTF-8 text; save the file as CSV in UTF-8, or name its encoding with --encoding"
+                "the first line is not UTF-8 text; save the file as CSV in UTF-8, or name its encoding with --encoding,"
+                " such as cp1252 for many files of Windows"
             )
 
     def records(self) -> Iterator[Record]:
@@ -207,8 +208,12 @@ def _is_sep(line: str) -> bool:
 
 
 def _find_header(top: Sequence[str], mapping: Mapping[str, str] | None, delimiters: Sequence[str]) -> tuple[str, int]:
-    """Return the delimiter with the most known names in one line, and the number of lines above this line."""
-    best, found = (delimiters[0], 0), 0
+    """Return the delimiter with the most known names in one line, and the number of lines above this line.
+
+    If no line has known names, this line is the first line that is not empty, with its most frequent delimiter.
+    """
+    filled = next((place for place, line in enumerate(top) if any(map(str.isalnum, line))), 0)
+    best, found = (max(delimiters, key=top[filled].count) if top else delimiters[0], filled), 0
     for place, line in enumerate(top):
         if place == 0 and _is_sep(line):
             best = (line.strip("\r\n \"'")[4], 1)

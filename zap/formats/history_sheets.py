@@ -32,7 +32,7 @@ _BOOK = "xl/workbook.xml"
 # A formula without a value, and cells that are merged over several rows. openpyxl tells nothing of them here.
 _NO_VALUE = re.compile(rb"<f\b[^>]*(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>|</c>)")
 _MERGED = re.compile(rb'<mergeCell ref="([A-Z]+([0-9]+):[A-Z]+([0-9]+))"')
-_PIECE = 2**20
+_PIECE, _OVERLAP = 2**20, 2**16
 _AS_EXCEL = "save the sheet as .xlsx or as CSV"
 
 
@@ -124,6 +124,7 @@ def _write(
     with warnings.catch_warnings():
         # openpyxl warns about styles and other things that it leaves out.
         warnings.simplefilter("ignore")
+        progress("reading", 0, size)
         book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:
             chosen, notes = _chosen(book.worksheets, sheet)
@@ -146,6 +147,7 @@ def _write(
                     writer.writerow([*row, *[""] * (width - len(row))] if any(row) else [])
                     if number % _REPORT_EVERY == 0:
                         progress("reading", file.tell(), size)
+            progress("reading", size, size)
         finally:
             book.close()
     return notes, merged
@@ -153,14 +155,16 @@ def _write(
 
 def _look_for_holes(part: IO[bytes]) -> tuple[int, list[tuple[str, int]]]:
     """Return the number of formulas without a value, and the cells that are merged over several rows."""
-    formulas, merged, rest = 0, [], b""
+    formulas, rest = 0, b""
+    merged: dict[str, int] = {}
     while piece := part.read(_PIECE):
         whole, end, rest = (rest + piece).rpartition(b"</row>")
         formulas += len(_NO_VALUE.findall(whole + end)) if b"<f" in whole else 0
-    for cells, first, last in _MERGED.findall(rest):
-        if first != last:
-            merged.append((cells.decode(), int(first)))
-    return formulas, merged
+        # Merged cells are listed below the last row.
+        found = _MERGED.findall(rest)
+        merged |= {cells.decode(): int(first) for cells, first, last in found if first != last}
+        rest = rest if end else rest[-_OVERLAP:]
+    return formulas, [*merged.items()]
 
 
 def _chosen(sheets: Sequence[Any], name: str | None) -> tuple[Any, list[str]]:
