@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from openpyxl import Workbook
 from sqlalchemy import create_engine, text
 
 
@@ -92,19 +93,17 @@ def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trai
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "others.csv: 2 rows",
-        "nothing was stored; the file would be read like this:",
-        "  user_id              from 'Driver': 'ann'",
-        "  charger_type         from 'Plug': 'Level 2'",
-        "  charging_start_time  from 'Date + Clock': '04/05/2024 9:05', '04/05/2024 11:05'",
-        "  energy_consumed_kwh  from 'Amount (kWh)': '12,5'",
-        "cannot import 1 bad row:",
-        "  line 3: charger_type is 'n/a': no value",
-        "user_id: taken from 'Driver'",
-        "charger_type: taken from 'Plug'",
-        "charging_start_time: taken from 'Date + Clock'",
-        "energy_consumed_kwh: taken from 'Amount (kWh)'",
-        "dates such as '04/05/2024 9:05' are read with the day first",
+        "others.csv: 2 rows. Nothing was stored. zap would read:",
+        "  zap                  file          first values",
+        "  user_id              Driver        'ann'",
+        "  charger_type         Plug          'Level 2'",
+        "  charging_start_time  Date + Clock  '04/05/2024 9:05', '04/05/2024 11:05'",
+        "  energy_consumed_kwh  Amount (kWh)  '12,5'",
+        "cannot import 1 of 2 rows:",
+        "  1 row, line 3: charger_type is 'n/a': no value",
+        "dates such as '04/05/2024 9:05' are read with the day first, as --date-format",
+        "    says",
+        "charging_start_time: '04/05/2024 9:05' is read as 2024-05-04 09:05:00",
         "numbers are read with a decimal comma",
         "charger_type: 1 word for nothing, such as NULL or n/a, read as missing",
     ]
@@ -140,6 +139,53 @@ def test_what_is_said_of_one_file_is_kept_for_the_next_files(zap_command, traine
     assert json.loads((tmp_path / "kept.json").read_text())["date_format"] == "day-first"
     assert [report["counts"]["sessions"]["added"] for report in json.loads(done.stdout)] == [1, 1]
     assert count(trained_sqlite, "ChargingSessions") == before + 2
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_refused_later_file_leaves_nothing_imported(zap_command, trained_sqlite, tmp_path, dry_run):
+    header = "user_id,charger_type,charging_start_time\n"
+    texts = {"a.csv": f"{header}ann,A,2024-01-31 10:00\n", "b.csv": "user_id\nann\n", "c.csv": f"{header}ann,,soon\n"}
+    for name, text_ in texts.items():
+        (tmp_path / name).write_text(text_)
+    before = count(trained_sqlite, "ChargingSessions")
+
+    done = zap_command(
+        "import-history",
+        *(tmp_path / name for name in texts),
+        "--json",
+        *["--dry-run"] * dry_run,
+        settings=trained_sqlite,
+    )
+
+    assert done.returncode == 19
+    assert "b.csv: no column charger_type" in done.stderr
+    problem = json.loads(done.stdout)
+    assert problem["type"] == "urn:zap:problem:bad-history-file"
+    assert [file["file"] for file in problem["files"]] == [*texts]
+    assert (problem["files"][0]["rows"], problem["files"][1]["missing"]) == (
+        1,
+        ["charger_type", "charging_start_time"],
+    )
+    assert [reason["column"] for reason in problem["files"][2]["reasons"]] == ["charger_type", "charging_start_time"]
+    assert count(trained_sqlite, "ChargingSessions") == before
+
+
+def test_a_sheet_of_an_excel_file_is_imported(zap_command, trained_sqlite, tmp_path):
+    book = Workbook()
+    book.active.append(["Read me"])
+    sheet = book.create_sheet("Sessions")
+    sheet.append(["User ID", "Charger Type", "Charging Start Time", "Battery"])
+    sheet.append(["ann", "Level 2", "31/01/2024 9:05", 40])
+    book.save(tmp_path / "book.xlsx")
+    before = count(trained_sqlite, "ChargingSessions")
+
+    asked = zap_command("import-history", tmp_path / "book.xlsx", settings=trained_sqlite)
+    done = zap_command("import-history", tmp_path / "book.xlsx", "--sheet", "sessions", settings=trained_sqlite)
+
+    assert (asked.returncode, done.returncode) == (19, 0), done.stderr
+    assert "to read 'Sessions', name it with --sheet" in asked.stderr
+    assert "sessions: 1 added" in done.stdout
+    assert count(trained_sqlite, "ChargingSessions") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -136,19 +136,31 @@ def test_bad_rows_stop_the_import(engine, file):
         load(engine, file(HEADER + GOOD + BAD))
 
     reason = "charging_start_time 'yesterday' is not a time such as 2024-01-31 18:05:00"
-    assert caught.value.details == {"refused": [{"line": 3, "reason": reason}]}
+    assert caught.value.details == {
+        "refused": [{"line": 3, "reason": reason}],
+        "reasons": [{"column": "charging_start_time", "rows": 1, "line": 3, "reason": reason}],
+    }
     assert f"line 3: {reason}" in caught.value.message
     assert not has_history(engine)
 
 
-def test_the_message_shows_the_first_ten_and_how_many_more(engine, file):
-    with pytest.raises(BadHistoryFile) as caught:
-        load(engine, file(HEADER + BAD * 1_200))
+def test_many_bad_rows_are_counted_by_reason_and_column(engine, file):
+    other = "U,N/A,2024-01-01 10:00:00,many\nU,Level 1,2024-01-01 10:00:00,no\n"
 
-    assert "history.csv: 1,200 of 1,200 rows cannot be imported" in caught.value.message
-    assert caught.value.message.count("\n  line ") == 10
-    assert caught.value.message.endswith("\n  and 1,190 more")
-    assert len(caught.value.details["refused"]) == 1_200
+    with pytest.raises(BadHistoryFile) as caught:
+        load(engine, file(HEADER + BAD * 1_200 + other + BAD.replace("yesterday", 'it\'s "now"; soon')))
+
+    assert caught.value.message.startswith("history.csv: 1,203 of 1,203 rows cannot be imported, so nothing was")
+    assert caught.value.message.splitlines() == [
+        caught.value.message.splitlines()[0],
+        "  1,201 rows, first line 2: charging_start_time 'yesterday' is not a time such as 2024-01-31 18:05:00",
+        "      2 rows, first line 1202: energy_consumed_kwh 'many' is not a number such as 12.5",
+        "       1 row, line 1202: charger_type is 'N/A': no value",
+    ]
+    assert len(caught.value.details["refused"]) == 1_203
+    assert [reason["column"] for reason in caught.value.details["reasons"]] == [
+        *("charging_start_time", "energy_consumed_kwh", "charger_type")
+    ]
 
 
 def test_bad_rows_can_be_skipped(engine, file):
@@ -393,7 +405,7 @@ def test_the_report_for_people(engine, file):
         "users: 1 added, 0 updated, 0 unchanged",
         "vehicles: 0 added, 0 updated, 0 unchanged",
         "sessions: 2 added, 0 updated, 0 unchanged, 1 repeated",
-        "skipped 1 bad row:",
+        "skipped 1 of 4 rows:",
         "  line 5: charger_type is empty",
         "temperature_c: 1 value out of range: stored, but treated as missing in trainings",
         "1 row without a user: user type and vehicle are stored with the session",
@@ -408,6 +420,7 @@ def test_the_report_for_programs_is_json(engine, file):
         "file": "history.csv",
         "rows": 1,
         "refused": [],
+        "reasons": [],
         "counts": {
             "users": {"added": 1, "updated": 0, "unchanged": 0, "repeated": 0},
             "vehicles": {"added": 0, "updated": 0, "unchanged": 0, "repeated": 0},
@@ -416,7 +429,11 @@ def test_the_report_for_programs_is_json(engine, file):
         "columns": {
             "user_id": {"header": "user_id", "values": ["U"]},
             "charger_type": {"header": "charger_type", "values": ["Level 1"]},
-            "charging_start_time": {"header": "charging_start_time", "values": ["2024-01-01 10:00:00"]},
+            "charging_start_time": {
+                "header": "charging_start_time",
+                "values": ["2024-01-01 10:00:00"],
+                "first": "2024-01-01 10:00:00",
+            },
             "energy_consumed_kwh": {"header": "energy_consumed_kwh", "values": ["12.5"]},
         },
         "ignored_columns": [],

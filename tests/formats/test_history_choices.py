@@ -39,6 +39,7 @@ def test_it_works(tmp_path):
         Choices(),
         Choices({"Zeit + Ort": "", "Tür": "user_id"}, "month-first", None, "comma", "cp1252"),
         Choices({}, None, "%d.%m.%Y %H:%M", "point", None),
+        Choices({}, "year-first", sheet="Sessions 2024"),
     ],
 )
 def test_kept_choices_are_read_back(tmp_path, choices):
@@ -114,6 +115,24 @@ def test_a_pattern_reads_all_times():
 def test_a_wrong_mapping_is_explained(mapping, message):
     with pytest.raises(BadHistoryFile, match=message):
         parse(FILE, *mapping)
+
+
+def test_a_title_stands_above_names_that_only_the_mapping_knows():
+    text = "Sessions of January 2024\nPlug,Day,Hour\nA,31/01/2024,9:05\n"
+
+    history = parse(text, "Plug=charger_type", "Day+Hour=charging_start_time")
+
+    assert [str(start) for start in history.sessions["charging_start_time"]] == ["2024-01-31 09:05:00"]
+    assert history.survey.notes == ["left out 1 line above the names of the columns"]
+
+
+@pytest.mark.parametrize("day", ["2024-01-31", "2024-01-31 00:00:00", "31/01/2024 0:00", "2024-01-31T00:00:00.000"])
+@pytest.mark.parametrize("hour", ["9:05", "1899-12-30 09:05:00", "01/01/1900 09:05", "1904-01-01T09:05:00"])
+def test_a_date_and_a_time_of_day_may_be_moments(day, hour):
+    history = parse(f"plug type,start date,start time\nA,{day},{hour}\n")
+
+    assert history.refused == []
+    assert [str(start) for start in history.sessions["charging_start_time"]] == ["2024-01-31 09:05:00"]
 
 
 def test_a_missing_column_is_told_with_the_columns_that_are_there_and_the_nearest():

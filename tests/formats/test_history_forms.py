@@ -2,12 +2,14 @@
 
 import io
 import json
+from collections import defaultdict
 
 import pandas as pd
 import pytest
 
 from zap.errors import BadHistoryFile
 from zap.flows.history_import import read_file
+from zap.formats.history_cells import read_moments, read_numbers, read_plain_times, to_wall_times
 from zap.formats.history_choices import read_choices
 from zap.formats.history_file import parse_history
 from zap.ml.cells import is_nothing, read_id, read_text
@@ -87,6 +89,46 @@ def test_dates_that_nothing_decides_are_asked_for():
     assert starts("05/04/2024 9:05", date_format="month-first") == ["2024-05-04 09:05:00"]
 
 
+@pytest.mark.parametrize(
+    ("texts", "dates"),
+    [
+        # The other order would give dates in the future.
+        (["24/01/31"], ["2024-01-31"]),
+        (["24.01.31 9:05", "24.02.01 18:20"], ["2024-01-31", "2024-02-01"]),
+        (["31/01/24"], ["2024-01-31"]),
+        (["31/01/24", "05/04/24"], ["2024-01-31", "2024-04-05"]),
+        # The year 99 is no day.
+        (["99/01/15"], ["2099-01-15"]),
+        # Only one order has no earlier date below a later one.
+        (["24/01/15", "24/02/10"], ["2024-01-15", "2024-02-10"]),
+        (["25/03/24", "01/04/24"], ["2024-03-25", "2024-04-01"]),
+        # The only order that both texts can have.
+        (["12-30-24", "13-12-25"], []),
+        # A date with a year of four digits decides.
+        (["25/04/24", "31/01/2024"], ["2024-04-25", "2024-01-31"]),
+    ],
+)
+def test_a_year_of_two_digits_is_first_or_last_in_the_whole_file(texts, dates):
+    if dates:
+        assert [start[:10] for start in starts(*texts)] == dates
+    else:
+        with pytest.raises(BadHistoryFile, match="--date-format"):
+            starts(*texts)
+
+
+@pytest.mark.parametrize("text", ["25/04/24 10:00", "05/04/24", "12/12/10"])
+def test_a_year_of_two_digits_that_nothing_decides_is_asked_for(text):
+    with pytest.raises(BadHistoryFile, match=r"the year first, and no other date .* or --date-format year-first"):
+        starts(text)
+    year, month, day = text[:8].split("/")
+    assert starts(text, date_format="year-first")[0][:10] == f"20{year}-{month}-{day}"
+
+
+def test_the_order_in_time_never_decides_between_day_and_month():
+    with pytest.raises(BadHistoryFile, match="'04/05/24' can have the day or the month first"):
+        starts("04/05/24", "03/06/24")
+
+
 def test_dates_that_contradict_each_other_are_told():
     with pytest.raises(BadHistoryFile, match=r"'31/01/2024 9:05' can only .* day first and .* '1/30/2024 9:05' only"):
         starts("31/01/2024 9:05", "1/30/2024 9:05")
@@ -96,6 +138,40 @@ def test_dates_without_a_time_of_day_are_counted():
     history = parse("charger_type,charging_start_time\nA,2024-01-31\nA,31 Jan 2024\nA,2024-01-31 10:00\n")
 
     assert history.survey.date_only == {"charging_start_time": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "at_once"),
+    [
+        *((text, True) for text in ("2024-01-31 18:05:09", "2024-01-31T18:05", "2024-02-29 00:00:00", "")),
+        *((text, True) for text in ("1990-01-01 00:00", "2100-12-31 23:59:59")),
+        *((text, False) for text in ("1989-12-31 23:59", "2101-01-01 00:00:00", "2023-02-29 10:00", "NULL")),
+        *((text, False) for text in ("2024-01-31 24:00:00", "2024-01-31 18:60", "2024-01-31 18:05:61", "2024-01-31")),
+        *((text, False) for text in ("2024-01-31T18:05Z", "2024-01-31T10+01:00", "2024-01-31 18.05:00", "now")),
+        *((text, False) for text in ("2024-01-31  8:05", "2024-01-31 1:05:09", "\uff12024-01-31 18:05")),
+    ],
+)
+def test_times_that_are_read_at_once_are_what_the_slower_reader_reads(text, at_once):
+    problems = defaultdict(list)
+    slowly = to_wall_times(read_moments("start", [text], problems), utc)
+
+    quickly = read_plain_times([text])
+
+    assert (quickly is not None) == at_once
+    assert not at_once or (str(quickly), problems) == (str(slowly), {})
+
+
+@pytest.mark.parametrize(
+    "text", ["12.5", "-3", "5.", ".5", "-.5", "1.2.3", "--1", "1-2", ".", "-", "9" * 400, "007", ""]
+)
+@pytest.mark.parametrize("mark", ["point", "comma"])
+def test_numbers_that_are_read_at_once_are_what_the_slower_reader_reads(text, mark):
+    alone, beside = defaultdict(list), defaultdict(list)
+
+    quickly = read_numbers("energy_consumed_kwh", [text], alone, mark)
+    slowly = read_numbers("energy_consumed_kwh", [text, "7 kWh"], beside, mark)
+
+    assert (str(quickly), alone) == (str(slowly[:1]), beside)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +188,9 @@ def test_dates_without_a_time_of_day_are_counted():
         (["12 kWh", "12.5kWh", "12.25 KWH", "1,234.5 kWh"], [12, 12.5, 12.25, 1234.5]),
         (["12,5 kWh"], [12.5]),
         (["1.234"], [1.234]),
+        (["1 234,5", "1\u00a0234\u00a0567,5", "7"], [1234.5, 1234567.5, 7]),
+        (["1'234.5", "1\u2019234", "1\u202f234\u202f567"], [1234.5, 1234, 1234567]),
+        (["\u22124.5"], [-4.5]),
         # A vehicle that feeds the grid.
         (["-4.5"], [-4.5]),
     ],
@@ -141,7 +220,10 @@ def test_two_marks_in_one_file_are_told():
         ("state_of_charge_start", "80 %", 80),
         ("distance_driven_km", "120 km", 120),
         ("charging_duration_hours", "1.5 h", 1.5),
+        ("charging_duration_hours", "2:30:00", 2.5),
         ("charging_cost_usd", "$12.50", 12.5),
+        ("charging_cost_usd", "USD 12.50", 12.5),
+        ("vehicle_age_years", "2 yrs", 2),
         ("charging_rate_kw", "7.4 kW", 7.4),
     ],
 )
@@ -192,11 +274,15 @@ def test_names_become_the_most_frequent_spelling():
         CSV.replace(",", "|"),
         "sep=;\n" + CSV.replace(",", ";"),
         "SEP=,\r\n" + CSV,
+        "sep=\t\n" + CSV.replace(",", "\t"),
+        '"sep=;"\n' + CSV.replace(",", ";"),
+        "Site;Dundee\nFrom;2024-01-01\n" + CSV.replace(",", ";"),
         "Report of January\n\nMade on 2024-02-01, by hand\n" + CSV,
         "Report;;;\n;;;\n" + CSV.replace(",", ";"),
         CSV + ",,,\nTotal,,,4.5\n",
         CSV + ",,Total:,4.5\n",
         CSV + "Sum,,-,4.5\n",
+        CSV + "Average,,,4.5\nGesamt,,,4.5\n",
         CSV.replace("\n", ",\n"),
         CSV.replace("\n", ",,\n"),
         json.dumps([ROW]),
@@ -242,6 +328,7 @@ def test_other_json_is_refused(text):
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [("utf-8", {}), ("utf-8-sig", {}), ("utf-8-sig", {"encoding": "utf-8"}), ("utf-16", {}),
+     ("utf-32", {}),
      ("utf-16-le", {"encoding": "utf-16-le"}), ("cp1252", {"encoding": "cp1252"}), ("utf-16", {"encoding": "utf-16"})],
 )  # fmt: skip
 @pytest.mark.parametrize("text", [CSV, json.dumps([ROW], ensure_ascii=False), json.dumps(ROW, ensure_ascii=False)])
@@ -263,12 +350,13 @@ ODD = {
     "only a mark": (b"\xff\xfe", "the first line is empty"),
     "only sep": (b"sep=;\n", "the first line is empty"),
     "one column": (b"user_id\nann\n", "no column charger_type .* the file has 1 column: 'user_id'"),
+    "empty lines": (b"\n;;\nName;Plug\nann;A\n", "no column charger_type .* the file has 2 columns: 'Name', 'Plug'"),
     "columns": (",".join(f"c{n}" for n in range(100_000)).encode(), "the file has 100,000 columns: .* and 99,970 more"),
     "zeros": (b"\0" * 5_000, "is not UTF-8 text"),
     "one line": (b"x" * 3_000_000, "the line of column names cannot be read"),
     "page": (b"<!doctype html><title>Sign in</title>", "no column charger_type"),
-    "xlsx": (b"PK\x03\x04" + b"x" * 99, "this is a spreadsheet or an archive; save the sheet as CSV"),
-    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "this is a spreadsheet or an archive"),
+    "xlsx": (b"PK\x03\x04" + b"x" * 99, "the Excel file or archive is damaged"),
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "this is an old Excel file .*; save the sheet as .xlsx or as CSV"),
     "no gzip": (b"\x1f\x8b" + b"x" * 50, "cannot be read: Unknown compression method"),
     "half a character": (CSV.encode("utf-16")[:-1], "is not utf-16-le text"),
     "no mark": (CSV.encode("utf-16-le"), "is not UTF-8 text; .* --encoding"),
@@ -298,4 +386,4 @@ def test_very_long_cells_are_refused_and_cut_in_messages():
 
     assert (len(history.sessions), [row.line for row in history.refused]) == (2, [3, 4])
     assert max(len(row.reason) for row in history.refused) < 200
-    assert max(map(len, history.survey.values["charging_start_time"])) == 40  # noqa: PD011 - a dict
+    assert max(map(len, history.survey.first_values["charging_start_time"])) == 40

@@ -1,5 +1,6 @@
 """The command `import-history`, which adds files to the history."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
 
 if TYPE_CHECKING:
-    from zap.flows.history_import import ImportReport
+    from zap.flows.history_report import ImportReport
 
 
 @click.command("import-history", cls=Command)
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--date-format", metavar="FORMAT",
-    help="day-first or month-first, for dates such as 04/05/2024; or a pattern such as %d.%m.%Y %H:%M."
-    " Default: as found.",
+    help="day-first, month-first or year-first, for dates such as 04/05/2024 or 24/05/04; or a pattern such as"
+    " %d.%m.%Y %H:%M.",
 )  # fmt: skip
 @click.option(
     "--decimal", type=click.Choice(["point", "comma"]), help="The mark before the decimals. Default: as found."
 )
 @click.option("--encoding", help="The encoding of the text, e.g. cp1252. Default: UTF-8, or UTF-16 by its mark.")
+@click.option("--sheet", metavar="NAME", help="The sheet of an Excel file. Default: the first sheet with data.")
 @click.option("--skip-bad-rows", is_flag=True, help="Import the good rows of a file that also has bad rows.")
 @DATABASE
 @JSON
@@ -52,18 +54,20 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     date_format: str | None,
     decimal: str | None,
     encoding: str | None,
+    sheet: str | None,
     skip_bad_rows: bool,
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Add the charging sessions in FILES to the history: CSV or JSON, also gzipped, or Parquet.
+    """Add the charging sessions in FILES to the history: CSV or JSON, also gzipped, Parquet, or Excel (.xlsx).
 
-    Importing a file a second time adds nothing. With --dry-run, zap shows which column is taken for which, how dates
-    and numbers are read, and which rows would be refused.
+    Importing a file a second time adds nothing. zap reads and checks all files before it stores the first one. With
+    --dry-run, zap shows which column is taken for which, how dates and numbers are read, and which rows would be
+    refused.
     """
     from zap.formats.history_choices import read_choices, save_choices
 
-    choices = read_choices(map_file, mapping, date_format=date_format, decimal=decimal, encoding=encoding)
+    choices = read_choices(map_file, mapping, date_format=date_format, decimal=decimal, encoding=encoding, sheet=sheet)
     settings = read_settings(database_url=database_url)
     if save_map is not None:
         # Written first: nothing is imported if this file cannot be written.
@@ -71,28 +75,24 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     choices = replace(choices, skip_bad_rows=skip_bad_rows)
     reports = []
     if dry_run:
-        from zap.flows.history_import import import_report, read_file
+        from zap.flows.history_import import preview_files
 
-        for path in files:
-            with shown_progress() as progress:
-                found = read_file(path, wall_time=settings.wall_time, choices=choices, progress=progress)
-            reports.append(import_report(path, found))
-            _show(reports[-1], as_json)
+        for report in preview_files(files, wall_time=settings.wall_time, choices=choices, shown=shown_progress):
+            reports.append(report)
+            _show(report, as_json)
     else:
         with engine_at_head(settings, upgraded=True) as engine:
-            from zap.flows.history_import import import_history
+            from zap.flows.history_import import checked_files, store_file
 
-            for path in files:
+            with ExitStack() as stack:
                 with shown_progress() as progress:
-                    report = import_history(
-                        engine,
-                        path,
-                        wall_time=settings.wall_time,
-                        choices=choices,
-                        progress=progress,
+                    checked = stack.enter_context(
+                        checked_files(files, wall_time=settings.wall_time, choices=choices, progress=progress)
                     )
-                reports.append(report)
-                _show(report, as_json)
+                for one in checked:
+                    with shown_progress() as progress:
+                        reports.append(store_file(engine, one, progress))
+                    _show(reports[-1], as_json)
     if as_json:
         printed = [report.as_dict() for report in reports]
         print_json(printed[0] if len(printed) == 1 else printed)

@@ -22,8 +22,8 @@ _MIXED = (
 
 @click.command("sample-history", cls=Command)
 @click.option("--seed", type=int, default=42, show_default=True, help="The seed of the random numbers.")
-@click.option("--drivers", type=int, default=400, show_default=True, help="The number of drivers.")
-@click.option("--months", type=int, default=12, show_default=True, help="The number of months with sessions.")
+@click.option("--drivers", type=int, default=400, show_default=True, help="The number of drivers, 1 to 50,000.")
+@click.option("--months", type=int, default=12, show_default=True, help="The number of months with sessions, 1 to 120.")
 @click.option("--yes", is_flag=True, help="Add the sample without a question, also beside real sessions.")
 @click.option("--remove", is_flag=True, help="Remove all samples: their users, vehicles and sessions.")
 @DATABASE

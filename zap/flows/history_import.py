@@ -1,90 +1,64 @@
 """The import of history files, from their bytes to the numbers of added and changed rows."""
 
 import gzip
+import pickle
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from tempfile import TemporaryDirectory
+from typing import IO, cast
 
 from sqlalchemy import Engine
 
-from zap.db.history.history_store import HistoryCounts, upsert_history
+from zap.db.history.history_store import upsert_history
 from zap.errors import BadHistoryFile
+from zap.flows.history_report import ImportReport, import_report, refusal, refusal_of_files
 from zap.formats.history_cells import ToWallTime
-from zap.formats.history_file import NO_CHOICES, Choices, HistoryFile, RefusedRow, Survey, parse_table
+from zap.formats.history_file import HistoryFile, parse_table
 from zap.formats.history_records import ParquetTable, Table, text_table
+from zap.formats.history_sheets import is_sheet_file, open_sheet
+from zap.formats.history_survey import NO_CHOICES, Choices
 from zap.progress import Progress, no_progress
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
-# The beginnings of .xlsx files and other archives, and of .xls files.
-_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-# The marks at the beginning of a text that name its encoding.
-_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
-# How many refused rows and ignored columns a message shows, and after how many lines the reading reports its progress.
-_SHOWN = 10
-_SHOWN_COLUMNS = 30
+# The marks at the beginning of a text that name its encoding. The marks of UTF-32 begin like those of UTF-16.
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+)
+# After how many lines the reading reports its progress.
 _REPORT_EVERY = 20_000
 
 
 @dataclass(frozen=True)
-class ImportReport:
-    """The result of an import.
+class CheckedFile:
+    """A file that was read and can be imported.
 
     Attributes:
-        file: the name of the file.
-        rows: the number of its rows.
-        refused: the rows that cannot be imported.
-        counts: the numbers of rows for each table; None in a preview, which stores nothing.
-        columns: for each column of zap the header in the file, how it is read, and its first values.
-        ignored_columns: the headers that zap does not use.
-        notes: lines for people, one for each decision about the file, each folded name, and each word for missing.
-        outside: for each column the number of values out of range, which are stored but missing in training.
-        without_user: the number of rows that describe a user or a vehicle but name no user.
+        path: the file.
+        history: its content; None if the content waits in `kept`.
+        kept: a file with the content.
     """
 
-    file: str
-    rows: int
-    refused: list[RefusedRow]
-    counts: HistoryCounts | None
-    columns: dict[str, dict[str, Any]]
-    ignored_columns: list[str]
-    notes: list[str]
-    outside: dict[str, int]
-    without_user: int
+    path: Path
+    history: HistoryFile | None
+    kept: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result for programs."""
-        return asdict(self)
-
-    def lines(self) -> Iterator[str]:
-        """Yield the lines that a person reads."""
-        yield f"{self.file}: {_many(self.rows, 'row')}"
-        if self.counts is None:
-            yield "nothing was stored; the file would be read like this:"
-            width = max(map(len, self.columns), default=0)
-            for name, column in self.columns.items():
-                values = ", ".join(map(repr, column["values"])) or "empty"
-                yield f"  {name:{width}}  from {column['header']!r}: {values}"
-        else:
-            for name, count in vars(self.counts).items():
-                parts = [f"{number:,} {what}" for what, number in vars(count).items() if what != "repeated" or number]
-                yield f"{name}: {', '.join(parts)}"
-        if self.refused:
-            yield f"{'skipped' if self.counts else 'cannot import'} {_many(len(self.refused), 'bad row')}:"
-            yield from _shown(self.refused)
-        yield from self.notes
-        for column_name, number in self.outside.items():
-            yield f"{column_name}: {_many(number, 'value')} out of range: stored, but treated as missing in trainings"
-        if self.without_user:
-            yield f"{_many(self.without_user, 'row')} without a user: user type and vehicle are stored with the session"
-        if self.ignored_columns:
-            more = len(self.ignored_columns) - _SHOWN_COLUMNS
-            names = ", ".join(map(repr, self.ignored_columns[:_SHOWN_COLUMNS]))
-            yield f"ignored columns: {names}{f' and {more:,} more' if more > 0 else ''}"
+    def content(self) -> HistoryFile:
+        """Return the content of the file."""
+        if self.history is not None:
+            return self.history
+        assert self.kept is not None  # noqa: S101 - one of both is always there
+        with self.kept.open("rb") as file:
+            return cast("HistoryFile", pickle.load(file))  # noqa: S301 - this process wrote it
 
 
 def import_history(
@@ -95,7 +69,7 @@ def import_history(
     choices: Choices = NO_CHOICES,
     progress: Progress = no_progress,
 ) -> ImportReport:
-    """Import a history file in one transaction. The file is CSV or JSON, gzipped or not, or Parquet.
+    """Import a history file in one transaction. The file is CSV or JSON, gzipped or not, or Parquet, or Excel.
 
     Args:
         engine: a database at head.
@@ -107,11 +81,83 @@ def import_history(
     Raises:
         BadHistoryFile: the file cannot be read, or rows are refused. Nothing was imported.
     """
-    history = read_file(path, wall_time=wall_time, choices=choices, progress=progress)
-    if history.refused and not choices.skip_bad_rows:
-        raise _refusal(path, history)
+    with checked_files([path], wall_time=wall_time, choices=choices, progress=progress) as (checked,):
+        return store_file(engine, checked, progress)
+
+
+@contextmanager
+def checked_files(
+    paths: Sequence[Path], *, wall_time: ToWallTime, choices: Choices = NO_CHOICES, progress: Progress = no_progress
+) -> Iterator[list[CheckedFile]]:
+    """Yield the files when all of them are read and none is refused. The arguments are explained in `import_history`.
+
+    The content of one file is in memory. The contents of several files wait in a temporary folder until they are
+    stored, so that several files need no more memory than the largest of them.
+
+    Raises:
+        BadHistoryFile: a file cannot be read, or rows are refused. The message names each such file.
+    """
+    checked: list[CheckedFile] = []
+    results: list[tuple[Path, ImportReport | BadHistoryFile]] = []
+    with TemporaryDirectory(prefix="zap-") as folder:
+        for number, path in enumerate(paths):
+            named = progress if len(paths) == 1 else _named(progress, path)
+            try:
+                history = read_file(path, wall_time=wall_time, choices=choices, progress=named)
+                if history.refused and not choices.skip_bad_rows:
+                    raise refusal(path, history)
+            except BadHistoryFile as error:
+                results.append((path, error))
+                continue
+            results.append((path, import_report(path, history)))
+            if len(paths) == 1:
+                checked.append(CheckedFile(path, history))
+            else:
+                checked.append(CheckedFile(path, None, Path(folder) / str(number)))
+                with (Path(folder) / str(number)).open("wb") as file:
+                    pickle.dump(history, file, protocol=pickle.HIGHEST_PROTOCOL)
+        if len(checked) < len(paths):
+            raise refusal_of_files(results)
+        yield checked
+
+
+def store_file(engine: Engine, checked: CheckedFile, progress: Progress = no_progress) -> ImportReport:
+    """Store a checked file in one transaction."""
+    history = checked.content()
     counts = upsert_history(engine, history.users, history.vehicles, history.sessions, progress)
-    return import_report(path, history, counts)
+    return import_report(checked.path, history, counts)
+
+
+def preview_files(
+    paths: Sequence[Path],
+    *,
+    wall_time: ToWallTime,
+    choices: Choices = NO_CHOICES,
+    shown: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(no_progress),
+) -> Iterator[ImportReport]:
+    """Yield how each file would be imported.
+
+    Args:
+        paths: the files.
+        wall_time: as in `import_history`.
+        choices: as in `import_history`.
+        shown: returns the progress of one file.
+
+    Raises:
+        BadHistoryFile: after the last file, if a file cannot be read.
+    """
+    results: list[tuple[Path, ImportReport | BadHistoryFile]] = []
+    for path in paths:
+        try:
+            with shown() as progress:
+                report = import_report(path, read_file(path, wall_time=wall_time, choices=choices, progress=progress))
+        except BadHistoryFile as error:
+            results.append((path, error))
+        else:
+            results.append((path, report))
+            yield report
+    if any(isinstance(result, BadHistoryFile) for _, result in results):
+        raise refusal_of_files(results)
 
 
 def read_file(
@@ -127,7 +173,7 @@ def read_file(
         BadHistoryFile: the file cannot be read. The message begins with its name.
     """
     try:
-        with _open_table(path, choices.encoding, progress) as table:
+        with _open_table(path, choices, progress) as table:
             return parse_table(table, wall_time, choices)
     except (EOFError, zlib.error) as error:
         raise BadHistoryFile(f"{path.name} is damaged and cannot be unzipped: {error}") from None
@@ -142,63 +188,32 @@ def read_file(
         raise BadHistoryFile(f"{path.name}: {error.message}", **error.details) from None
 
 
-def import_report(path: Path, history: HistoryFile, counts: HistoryCounts | None = None) -> ImportReport:
-    """Return the report of an import, or of a preview if there are no counts."""
-    headers = history.survey.headers
-    return ImportReport(
-        file=path.name,
-        rows=history.rows,
-        refused=history.refused,
-        counts=counts,
-        columns={
-            name: {"header": headers.shown[name], "values": [*map(_printable, history.survey.values[name])]}
-            for name in headers.places
-        },
-        ignored_columns=history.ignored_columns,
-        notes=list(_notes(history, history.survey)),
-        outside=history.outside,
-        without_user=history.without_user,
-    )
+def _named(progress: Progress, path: Path) -> Progress:
+    """Return a progress whose phases have the name of the file."""
 
+    def named(what: str, done: int, total: int, log_loss: float | None = None, /) -> None:
+        progress(f"{what} {path.name}", done, total, log_loss)
 
-def _printable(text: str) -> str:
-    """Return a text with an escape for each byte that is not UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _notes(history: HistoryFile, survey: Survey) -> Iterator[str]:
-    """Yield a line for each decision about the file."""
-    for name, header in survey.headers.taken.items():
-        yield f"{name}: taken from {header!r}"
-    if survey.date_order and survey.date_example:
-        yield f"dates such as {survey.date_example!r} are read with the {survey.date_order.replace('-', ' ')}"
-    for name, number in survey.date_only.items():
-        yield f"{name}: {_many(number, 'date')} without a time of day, read as 00:00"
-    if survey.decimal == "comma":
-        yield "numbers are read with a decimal comma"
-    for name, number in history.nothing.items():
-        yield f"{name}: {_many(number, 'word')} for nothing, such as NULL or n/a, read as missing"
-    for name, changed in history.folded.items():
-        pairs = ", ".join(f"{text!r} as {to!r}" for text, to in list(changed.items())[:5])
-        yield f"{name}: {_many(len(changed), 'other spelling')} read as one: {pairs}"
-    if history.totals:
-        yield f"left out {_many(history.totals, 'row')} of totals"
+    return named
 
 
 @contextmanager
-def _open_table(path: Path, encoding: str | None, progress: Progress) -> Iterator[Table]:
+def _open_table(path: Path, choices: Choices, progress: Progress) -> Iterator[Table]:
     """Yield the rows of a file, unzipped. Bytes that are not UTF-8 become lone surrogates."""
     if path.exists() and not path.is_file():
         raise BadHistoryFile("this is no regular file; zap reads a history several times, so save it as a file first")
     with path.open("rb") as file:
         start = file.read(4)
-    if start == _PARQUET:
-        with _parquet(path, progress) as table:
+    if is_sheet_file(start):
+        with open_sheet(path, choices.sheet, choices.mapping, progress) as table:
             yield table
-    elif start in _SPREADSHEETS:
-        raise BadHistoryFile("this is a spreadsheet or an archive; save the sheet as CSV in UTF-8")
+    elif choices.sheet is not None:
+        raise BadHistoryFile(f"this is no Excel file, so it has no sheet {choices.sheet!r}; leave out --sheet")
+    elif start == _PARQUET:
+        with _parquet(path, progress) as rows:
+            yield rows
     else:
-        yield text_table(lambda: _lines(path, encoding, progress))
+        yield text_table(lambda: _lines(path, choices.encoding, progress), choices.mapping)
 
 
 @contextmanager
@@ -220,38 +235,21 @@ def _lines(path: Path, encoding: str | None, progress: Progress) -> Iterator[str
         zipped = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
         plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
-        mark = plain.read(3)
+        mark = plain.read(4)
         plain.seek(0)
         known = next((name for bytes_, name in _MARKS if mark.startswith(bytes_)), "utf-8")
-        strict = encoding is not None or known == "utf-16"
+        strict = encoding is not None or not known.startswith("utf-8")
         # newline="": a quoted field may hold line ends, so the csv module has to see them unchanged.
         with TextIOWrapper(
             plain, encoding=encoding or known, errors="strict" if strict else "surrogateescape", newline=""
         ) as text:
-            for number, line in enumerate(text):
-                if number % _REPORT_EVERY == 0:
-                    progress("reading", file.tell(), size)
+            progress("reading", 0, size)
+            for line in islice(text, 1):
                 # A mark of the encoding is not a part of the first name, even if the user names the encoding.
-                yield line if number else line.removeprefix("\ufeff")
+                yield line.removeprefix("\ufeff")
+            # The lines between two reports are passed on without a step of Python for each of them.
+            for line in text:
+                yield line
+                yield from islice(text, _REPORT_EVERY)
+                progress("reading", file.tell(), size)
     progress("reading", size, size)
-
-
-def _refusal(path: Path, history: HistoryFile) -> BadHistoryFile:
-    message = (
-        f"{path.name}: {len(history.refused):,} of {_many(history.rows, 'row')} cannot be imported, so nothing was"
-        " imported; correct the file, or skip these rows (--skip-bad-rows)"
-    )
-    return BadHistoryFile(
-        "\n".join([message, *_shown(history.refused)]), refused=[asdict(row) for row in history.refused]
-    )
-
-
-def _shown(refused: Sequence[RefusedRow]) -> Iterator[str]:
-    for row in refused[:_SHOWN]:
-        yield f"  line {row.line}: {row.reason}"
-    if len(refused) > _SHOWN:
-        yield f"  and {len(refused) - _SHOWN:,} more"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -25,6 +25,7 @@ ToWallTime = Callable[[datetime], datetime]
 
 # The years in which a session can start. Other years are typing mistakes, or stand for "never".
 FIRST_YEAR, LAST_YEAR = 1990, 2100
+_FIRST_TIME, _LAST_TIME = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR}-12-31T23:59:59", "s")
 # A session that seems longer than a year has a wrong start or end.
 _LONGEST_SESSION = np.timedelta64(366, "D")
 # PostgreSQL cannot index very long texts, and no real id or name is longer.
@@ -36,6 +37,7 @@ _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)?"
 )
+_NOT_PLAIN = {"point": re.compile(r"[^0-9.\n-]"), "comma": re.compile(r"[^0-9\n-]")}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A file is decoded with errors="surrogateescape", which replaces bytes that are not UTF-8 with these characters.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
@@ -43,6 +45,9 @@ NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 def read_numbers(name: str, texts: Sequence[str], problems: Problems, mark: DecimalMark = "point") -> np.ndarray:
     """Return numbers as float64, NaN where a cell is missing or not readable."""
+    plain = _plain_numbers(texts, mark)
+    if plain is not None:
+        return plain
     numbers = [nan] * len(texts)
     for row, text in enumerate(texts):
         if (number := parse_number(name, text, mark)) is not None:
@@ -73,7 +78,8 @@ def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[
     the text that replaces it.
     """
     refused = set()
-    for row, text in enumerate(texts):
+    odd = any(len(text) > _LONGEST_TEXT or not text.isprintable() for text in set(texts))
+    for row, text in enumerate(texts if odd else ()):
         if len(text) > _LONGEST_TEXT:
             problems[row].append(f"{name} is longer than {_LONGEST_TEXT} characters")
         elif text.isprintable():
@@ -120,6 +126,26 @@ def read_moments(
     return moments
 
 
+def read_plain_times(texts: Sequence[str]) -> np.ndarray | None:
+    """Return naive wall times to the second, if all cells are empty or such as `2024-01-31 18:05:00`; else None.
+
+    This is several times quicker than `read_moments`, and gives the same times.
+    """
+    if not all(
+        not text
+        or (len(text) in {16, 19} and text[4] == text[7] == "-" and text[13] == ":" and text[16:17] in {"", ":"})
+        for text in texts
+    ):
+        return None
+    try:
+        times = np.array(texts, dtype="datetime64[s]")
+    except ValueError:
+        # A day or an hour that does not exist.
+        return None
+    inside = np.isnat(times) | ((times >= _FIRST_TIME) & (times <= _LAST_TIME))
+    return times if inside.all() else None
+
+
 def to_wall_times(moments: Sequence[datetime | None], wall_time: ToWallTime) -> np.ndarray:
     """Return naive wall times to the second, without fractions of a second."""
     times = [moment if moment is None or moment.tzinfo is None else wall_time(moment) for moment in moments]
@@ -148,7 +174,8 @@ def check_order(columns: dict[str, np.ndarray], moments: dict[str, list[datetime
     """
     starts, ends = columns["charging_start_time"], columns["charging_end_time"]
     reversed_ = ends < starts
-    pairs = zip(moments["charging_start_time"], moments["charging_end_time"], strict=True)
+    # The times of a column without moments have no offsets.
+    pairs = zip(moments.get("charging_start_time", ()), moments.get("charging_end_time", ()), strict=False)
     for row, (start, end) in enumerate(pairs):
         if _with_offset(start) and _with_offset(end):
             reversed_[row] = end < start
@@ -160,9 +187,20 @@ def check_order(columns: dict[str, np.ndarray], moments: dict[str, list[datetime
         )
 
 
-def cut_cell(text: str) -> str:
+def _plain_numbers(texts: Sequence[str], mark: DecimalMark) -> np.ndarray | None:
+    """Return numbers as float64 if all cells are empty or such as `-12.5` (with a decimal comma: `-12`); else None."""
+    if _NOT_PLAIN[mark].search("\n".join(texts)):
+        return None
+    try:
+        numbers = np.array([float(text) if text else nan for text in texts], dtype=np.float64)
+    except ValueError:
+        return None
+    return None if np.isinf(numbers).any() else numbers
+
+
+def cut_cell(text: str, longest: int = 40) -> str:
     """Return a text as a message or a preview shows it. A long text is cut."""
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _folded(text: str) -> str:

@@ -1,9 +1,10 @@
 """Parsing of a history file: its texts become the frames to store, and a list of the refused rows.
 
-The file is read twice. The first reading decides for whole columns how dates and decimals are written; the second reads
-the rows. A row is accepted as a whole or refused as a whole; no value is guessed or repaired.
+The file is read twice. The first reading (history_survey.py) decides for whole columns how dates and decimals are
+written; the second reads the rows. A row is accepted as a whole or refused as a whole; no value is guessed or repaired.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,25 +18,24 @@ from zap.formats.history_cells import (
     Problems,
     ToWallTime,
     check_order,
-    cut_cell,
     durations,
     read_ids,
     read_moments,
     read_numbers,
+    read_plain_times,
     read_texts,
     to_wall_times,
 )
-from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES, Headers, match_headers
-from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark
+from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES
 from zap.formats.history_records import Table, text_table
-from zap.formats.history_times import DateOrder, TimeSurvey, decide_order, deciding_text
+from zap.formats.history_survey import NO_CHOICES, Choices, Survey, column_texts, is_total, survey_table
 from zap.ml.cells import is_nothing
 from zap.ml.features import CHANGING_FACTS, FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
 
-_CHUNK = 20_000
-# How many different values of a column a preview shows.
-_SHOWN_VALUES = 3
-_TOTALS = frozenset({"total", "totals", "grand total", "sum", "summe", "subtotal"})
+# Rows that are read together: few enough that they stay in the cache of the processor.
+_CHUNK = 4_000
+# The values in a reason, which differ from row to row.
+_VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+""")
 # The texts of these columns are names that people type, so one name may be spelt in several ways.
 _FOLDED = ("charger_type", "user_type", "vehicle_model", "charging_station_location")
 
@@ -53,49 +53,21 @@ class RefusedRow:
     reason: str
 
 
-@dataclass(frozen=True)
-class Choices:
-    """The user's choices about a file. zap decides from the file what the user does not choose.
+@dataclass
+class RefusedRows:
+    """The rows that are refused for one reason.
 
     Attributes:
-        mapping: for a header, or for two headers joined by `+`, the column that it means.
-        date_order: how dates that end with the year are written.
-        date_pattern: the `strptime` pattern of all times.
-        decimal: the mark before the decimals.
-        encoding: the encoding of the text. Default: UTF-16 if the file has its mark, and UTF-8 otherwise.
-        skip_bad_rows: whether to import the good rows if other rows are refused.
+        column: the column of zap that the reason is about; None if it is about the whole row.
+        rows: the number of these rows.
+        line: the first line of the first of them, as in RefusedRow.
+        reason: why this first row is refused.
     """
 
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    date_order: DateOrder | None = None
-    date_pattern: str | None = None
-    decimal: DecimalMark | None = None
-    encoding: str | None = None
-    skip_bad_rows: bool = False
-
-
-NO_CHOICES = Choices()
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The decisions about how a file is read.
-
-    Attributes:
-        headers: which header means which column.
-        date_order: how dates that end with the year are written; None if there are no such dates.
-        date_example: a text of the file that shows this order; None if there is no such text.
-        decimal: the mark before the decimals.
-        date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
-        values: for each column its first different texts.
-    """
-
-    headers: Headers
-    date_order: DateOrder | None
-    date_example: str | None
-    decimal: DecimalMark
-    date_only: Mapping[str, int]
-    values: Mapping[str, list[str]]
+    column: str | None
+    rows: int
+    line: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -109,10 +81,11 @@ class HistoryFile:
             own row.
         rows: the number of rows in the file, including refused rows.
         refused: the rows that are not in the frames, by line.
+        reasons: for each reason the number of refused rows, the most frequent reason first. A row can have several.
         survey: how the file was read.
+        read: for each column of times the first text of the file, and the wall time that it means.
         nothing: for each column, the number of words such as `NULL` or `n/a` that were read as missing.
         folded: for each column, the replaced spellings, each with the spelling that replaced it.
-        totals: the number of rows left out because they hold totals.
         outside: for each column, the number of values outside its physical range. These values are stored, and count as
             missing in a training.
         without_user: the number of rows that describe a user or a vehicle but name no user. Only the session keeps
@@ -124,10 +97,11 @@ class HistoryFile:
     sessions: pd.DataFrame
     rows: int
     refused: list[RefusedRow]
+    reasons: list[RefusedRows]
     survey: Survey
+    read: dict[str, tuple[str, str]]
     nothing: dict[str, int]
     folded: dict[str, dict[str, str]]
-    totals: int
     outside: dict[str, int]
     without_user: int
 
@@ -140,7 +114,7 @@ class HistoryFile:
 def parse_history(lines: Iterable[str], wall_time: ToWallTime, choices: Choices = NO_CHOICES) -> HistoryFile:
     """Read the lines of a history file; see `parse_table`."""
     kept = list(lines)
-    return parse_table(text_table(lambda: iter(kept)), wall_time, choices)
+    return parse_table(text_table(lambda: iter(kept), choices.mapping), wall_time, choices)
 
 
 def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOICES) -> HistoryFile:
@@ -177,55 +151,13 @@ def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOIC
         sessions=flat,
         rows=len(flat) + len(reading.refused),
         refused=sorted(reading.refused, key=lambda row: row.line),
+        reasons=sorted(reading.reasons.values(), key=lambda reason: (-reason.rows, reason.line)),
         survey=survey,
+        read=reading.first_times(),
         nothing=dict(+reading.nothing),
         folded={name: spelt for name, spelt in reading.spelt.items() if spelt},
-        totals=reading.totals,
         outside=_outside(flat),
         without_user=int((unnamed & described).sum()),
-    )
-
-
-def survey_table(table: Table, choices: Choices) -> Survey:
-    """Read a file once, and return how its columns are written.
-
-    Raises:
-        BadHistoryFile: as `parse_table`.
-    """
-    headers = match_headers(table.header, choices.mapping)
-    times = {name: TimeSurvey() for name in headers.places if name in TIMES}
-    numbers = {name: NumberSurvey() for name in headers.places if name in NUMBERS}
-    values: dict[str, list[str]] = {name: [] for name in headers.places}
-    looked_at = headers.places
-    for _, row in table.records():
-        if isinstance(row, str) or _is_total(row, headers):
-            continue
-        full = False
-        for name, places in looked_at.items():
-            text = _joined(row, places)
-            shown = values[name]
-            if len(shown) < _SHOWN_VALUES and (cut := cut_cell(text)) not in shown and not is_nothing(text):
-                shown.append(cut)
-                full = len(shown) == _SHOWN_VALUES
-            if name in times and not choices.date_pattern:
-                times[name].look(text)
-            elif name in numbers:
-                numbers[name].look(name, text)
-        if full:
-            # The columns that are left out have enough values to show, and nothing is decided from them.
-            looked_at = {
-                name: places
-                for name, places in looked_at.items()
-                if name in times or name in numbers or len(values[name]) < _SHOWN_VALUES
-            }
-    date_order = decide_order(times, choices.date_order)
-    return Survey(
-        headers,
-        date_order=date_order,
-        date_example=deciding_text(times, date_order),
-        decimal=decide_mark(numbers, choices.decimal),
-        date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
-        values=values,
     )
 
 
@@ -246,36 +178,75 @@ class _Reading:
     date_pattern: str | None
     wall_time: ToWallTime
     refused: list[RefusedRow] = field(default_factory=list)
+    reasons: dict[str, RefusedRows] = field(default_factory=dict)
     nothing: Counter[str] = field(default_factory=Counter)
     spelt: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    totals: int = 0
+
+    def refuse(self, line: int, reasons: list[str]) -> None:
+        """Add a row to the refused rows, and count each of its reasons."""
+        self.refused.append(RefusedRow(line, "; ".join(reasons)))
+        for reason in reasons:
+            column = reason.partition(" ")[0]
+            found = self.reasons.setdefault(
+                _VALUES.sub("", reason),
+                RefusedRows(column if column in self.survey.headers.places else None, 0, line, reason),
+            )
+            found.rows += 1
+
+    def first_times(self) -> dict[str, tuple[str, str]]:
+        """Return for each column of times its first text that zap can read, and what the text means."""
+        found = {}
+        for name in self.survey.headers.places:
+            for text in self.survey.first_values[name] if name in TIMES else ():
+                (moment,) = read_moments(name, [text], defaultdict(list), self.survey.dates.order, self.date_pattern)
+                if moment is not None:
+                    found[name] = (text, str(to_wall_times([moment], self.wall_time)[0]).replace("T", " "))
+                    break
+        return found
 
     def parse(self, chunk: _Chunk) -> pd.DataFrame:
         """Return the rows that can be imported. Add the other rows to `refused`, each with all its problems."""
         columns: dict[str, Any] = {}
         moments: dict[str, list[datetime | None]] = {}
         for name, places in self.survey.headers.places.items():
-            texts = [_joined(record, places) for record in chunk.records]
+            texts = column_texts(chunk.records, places)
             if name in TIMES:
-                order = self.survey.date_order
-                moments[name] = read_moments(name, texts, chunk.problems, order, self.date_pattern)
-                columns[name] = to_wall_times(moments[name], self.wall_time)
+                columns[name] = self._times(name, texts, chunk, moments)
             elif name in NUMBERS:
                 columns[name] = read_numbers(name, texts, chunk.problems, self.survey.decimal)
             elif name in IDS:
                 columns[name] = read_ids(name, texts, chunk.problems)
             else:
                 columns[name] = read_texts(name, texts, chunk.problems, self.spelt[name])
-            missing = [row for row in np.flatnonzero(pd.isna(columns[name])).tolist() if is_nothing(texts[row])]
-            self.nothing[name] += sum(bool(texts[row]) for row in missing)
-            if name in NEEDED:
-                for row in missing:
-                    chunk.problems[row].append(f"{name} is {f'{texts[row]!r}: no value' if texts[row] else 'empty'}")
-        if "charging_end_time" in moments:
+            self._look_at_missing(name, texts, columns[name], chunk)
+        if "charging_end_time" in columns:
             check_order(columns, moments, chunk.problems)
             _take_durations(columns, moments)
-        self.refused += [RefusedRow(chunk.lines[row], "; ".join(reasons)) for row, reasons in chunk.problems.items()]
+        for row, reasons in sorted(chunk.problems.items()):
+            self.refuse(chunk.lines[row], reasons)
         return pd.DataFrame(columns).drop(index=list(chunk.problems))
+
+    def _times(
+        self, name: str, texts: list[str], chunk: _Chunk, moments: dict[str, list[datetime | None]]
+    ) -> np.ndarray:
+        """Return naive wall times. Add them to `moments` as they are written, if one of them may have an offset."""
+        times = None if self.date_pattern else read_plain_times(texts)
+        if times is None:
+            moments[name] = read_moments(name, texts, chunk.problems, self.survey.dates.order, self.date_pattern)
+            times = to_wall_times(moments[name], self.wall_time)
+        return times
+
+    def _look_at_missing(self, name: str, texts: list[str], values: Any, chunk: _Chunk) -> None:
+        """Count the words for nothing, and refuse the rows without a needed value."""
+        missing = np.flatnonzero(pd.isna(values)).tolist()
+        words = [row for row in missing if texts[row] and is_nothing(texts[row])]
+        self.nothing[name] += len(words)
+        if name in NEEDED:
+            for row in words:
+                chunk.problems[row].append(f"{name} is {texts[row]!r}: no value")
+            for row in missing:
+                if not texts[row]:
+                    chunk.problems[row].append(f"{name} is empty")
 
 
 def _chunks(table: Table, reading: _Reading) -> Iterator[_Chunk]:
@@ -283,10 +254,8 @@ def _chunks(table: Table, reading: _Reading) -> Iterator[_Chunk]:
     chunk = _Chunk()
     for line, row in table.records():
         if isinstance(row, str):
-            reading.refused.append(RefusedRow(line, row))
-        elif _is_total(row, reading.survey.headers):
-            reading.totals += 1
-        else:
+            reading.refuse(line, [row])
+        elif not (reading.survey.totals and is_total(row, reading.survey.headers)):
             chunk.lines.append(line)
             chunk.records.append(row)
         if len(chunk.lines) == _CHUNK:
@@ -295,25 +264,12 @@ def _chunks(table: Table, reading: _Reading) -> Iterator[_Chunk]:
     yield chunk
 
 
-def _joined(record: list[str], places: tuple[int, ...]) -> str:
-    """Return the text of a column. If a date and a time of day are in two columns, join them with a space."""
-    if len(places) == 1:
-        return record[places[0]].strip()
-    return " ".join(text for place in places if not is_nothing(text := record[place].strip()))
-
-
-def _is_total(record: list[str], headers: Headers) -> bool:
-    """Return whether a row holds totals: it has a word such as `total`, and no start of a session."""
-    start = record[headers.places["charging_start_time"][0]].strip()
-    # Most starts begin with a digit, but no word for totals does.
-    return not start[:1].isdigit() and any(
-        text.strip().lower().rstrip(":") in _TOTALS for text in (record if is_nothing(start) else [start])
-    )
-
-
 def _take_durations(columns: dict[str, Any], moments: Mapping[str, list[datetime | None]]) -> None:
     """Compute each missing duration, if the start and the end of the session have offsets."""
     name = "charging_duration_hours"
+    if not {"charging_start_time", "charging_end_time"} <= moments.keys():
+        # The times of this chunk have no offsets.
+        return
     found = durations(moments["charging_start_time"], moments["charging_end_time"])
     if name in columns:
         columns[name] = np.where(np.isnan(columns[name]), found, columns[name])

@@ -139,11 +139,22 @@ def match_headers(header: Sequence[str], mapping: Mapping[str, str] | None = Non
     )
 
 
-def known_names(texts: Sequence[str]) -> set[str]:
-    """Return the columns of zap that these texts mean as headers. A text that means no column is ignored."""
+def known_names(texts: Sequence[str], mapping: Mapping[str, str] | None = None) -> set[str]:
+    """Return the columns of zap that these texts mean as headers. A text that means no column is ignored.
+
+    Args:
+        texts: the cells of a line.
+        mapping: as in `match_headers`. A header that it ignores stands for itself.
+    """
     ways = (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME)
     found = (_NAMES[way].get(_form(text, way)) for text in texts if len(text) <= _LONGEST_NAME for way in ways)
-    return {name for name in found if name is not None}
+    names = {name for name in found if name is not None}
+    if mapping:
+        forms = {_form(text, _EXACT) for text in texts}
+        for theirs, ours in mapping.items():
+            parts = {_form(theirs, _EXACT)} & forms or {_form(part, _EXACT) for part in theirs.split("+")}
+            names |= {ours or theirs} if parts <= forms else set()
+    return names
 
 
 def meaning(header: str) -> str | None:

@@ -1,7 +1,7 @@
 """The numbers of a history file. The mark before the decimals, a point or a comma, is decided once for a whole file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
@@ -16,13 +16,22 @@ _PLAIN = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
 _COMMA = re.compile(r"[+-]?([0-9]+(,[0-9]+)?|,[0-9]+)([eE][+-]?[0-9]+)?")
 _COMMA_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?")
+_TWO = re.compile(r"\.[^\n.]*\.")
+# Thousands between spaces or apostrophes, with any decimal mark.
+_SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}([ '\u00a0\u2009\u2019\u202f])[0-9]{3}(?:\1[0-9]{3})*(?:[.,][0-9]*)?")
 _UNCERTAIN = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 # For each column, the units that may follow its numbers, in lower case.
 _UNITS = {
     feature.name: tuple({feature.unit.lower(), feature.unit.lower().replace("°", ""), *_OTHER}) if feature.unit else ()
     for feature in (*FEATURES, *MEASURED)
-    for _OTHER in [{"hours": ("h", "hrs"), "years": ("y",), "USD": ("$",)}.get(feature.unit, ())]
+    for _OTHER in [
+        {"hours": ("h", "hr", "hrs", "hour"), "years": ("y", "yr", "yrs", "year"), "USD": ("$",)}.get(feature.unit, ())
+    ]
 }
+
+# Hours, minutes and seconds. Without seconds, 2:30 could also be minutes and seconds.
+_CLOCK = re.compile(r"([0-9]{1,5}):([0-5][0-9]):([0-5][0-9])")
+_HOURS = frozenset(feature.name for feature in (*FEATURES, *MEASURED) if feature.unit == "hours")
 
 
 @dataclass
@@ -31,12 +40,18 @@ class NumberSurvey:
 
     examples: dict[str, str] = field(default_factory=dict)
 
-    def look(self, name: str, text: str) -> None:
-        """Keep a text of the column `name` if it is the first text of its kind."""
-        points = text.count(".")
-        if "," not in text and (not points or (points == 1 and "point" in self.examples)):
+    def look(self, name: str, texts: Sequence[str]) -> None:
+        """Look at the next texts of the column `name`, and keep the first text of each kind."""
+        together = "\n".join(texts)
+        if "," not in together and ("." not in together or ("point" in self.examples and not _TWO.search(together))):
             return
-        bare = without_unit(name, text)
+        for text in texts:
+            points = text.count(".")
+            if "," in text or points > 1 or (points and "point" not in self.examples):
+                self._look_closely(name, text)
+
+    def _look_closely(self, name: str, text: str) -> None:
+        bare = _bare(name, text)
         point, comma = _reads(bare, "point"), _reads(bare, "comma")
         if point != comma:
             self.examples.setdefault("point" if point else "comma", text)
@@ -76,10 +91,12 @@ def parse_number(name: str, text: str, mark: DecimalMark) -> float | None:
 
     Args:
         name: the column.
-        text: such as `12.5`, `1,234.5`, `12,5 kWh`.
+        text: such as `12.5`, `1,234.5`, `12,5 kWh`; in a column of hours also `2:30:00`.
         mark: the mark before the decimals.
     """
-    bare = text if _PLAIN.fullmatch(text) else without_unit(name, text)
+    if name in _HOURS and (clock := _CLOCK.fullmatch(text)):
+        return int(clock[1]) + int(clock[2]) / 60 + int(clock[3]) / 3600
+    bare = text if _PLAIN.fullmatch(text) else _bare(name, text)
     if not _reads(bare, mark):
         return None
     plain = bare.replace(",", "") if mark == "point" else bare.replace(".", "").replace(",", ".")
@@ -87,14 +104,23 @@ def parse_number(name: str, text: str, mark: DecimalMark) -> float | None:
     return number if isfinite(number) else None
 
 
+def _bare(name: str, text: str) -> str:
+    """Return the text without the unit of its column, without spaces or apostrophes between thousands.
+
+    The sign of a negative number is a hyphen in the result, also where the text has a true minus.
+    """
+    bare = without_unit(name, text.replace("\u2212", "-"))
+    return bare.replace(spaced[1], "") if (spaced := _SPACED.fullmatch(bare)) else bare
+
+
 def without_unit(name: str, text: str) -> str:
-    """Return the text without the unit of its column. A unit follows the number; a dollar sign may also precede it."""
+    """Return the text without the unit of its column. A unit follows the number; dollars may also precede it."""
     low = text.lower()
     for unit in _UNITS.get(name, ()):
         if low.endswith(unit) and (bare := text[: len(text) - len(unit)].rstrip())[-1:].isdigit():
             return bare
-        if unit == "$" and text.startswith("$"):
-            return text[1:].lstrip()
+        if unit in {"$", "usd"} and low.startswith(unit):
+            return text[len(unit) :].lstrip()
     return text
 
 

@@ -1,7 +1,10 @@
-"""The rows of a history file as texts. The file may be CSV, JSON, one JSON object on each line, or Parquet."""
+"""The rows of a history file as texts. The file may be CSV, JSON, one JSON object on each line, or Parquet.
+
+The rows of an Excel file are CSV here (history_sheets.py).
+"""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import chain, islice
 from typing import Any, Protocol, cast
@@ -25,9 +28,17 @@ _ROWS_AT_A_TIME = 20_000
 
 
 class Table(Protocol):
-    """A table of texts that can be read several times."""
+    """A table of texts that can be read several times.
+
+    Attributes:
+        header: the names of the columns.
+        notes: sentences for people about what was read and what was left out.
+        spreadsheet: whether the cells had types, so that a text which begins with the year was a date.
+    """
 
     header: list[str]
+    notes: list[str]
+    spreadsheet: bool
 
     def records(self) -> Iterator[Record]:
         """Yield the rows from the first row on, each with one cell for each column."""
@@ -40,15 +51,27 @@ class CsvTable:
 
     Args:
         lines: returns the lines from the first one, with undecodable bytes as lone surrogates.
+        mapping: the columns that the user gives for headers. They help to find the line of the column names.
+        cells: the delimiter of a table whose cells have columns of their own, as in a spreadsheet: a row may then be
+            shorter or longer than the line of the column names.
+
+    Attributes:
+        header_line: the line of the column names.
 
     Raises:
         BadHistoryFile: there are no column names.
     """
 
-    def __init__(self, lines: Callable[[], Iterator[str]]) -> None:
+    def __init__(
+        self, lines: Callable[[], Iterator[str]], mapping: Mapping[str, str] | None = None, cells: str = ""
+    ) -> None:
         self._lines = lines
+        self.spreadsheet = bool(cells)
         top = [line.removeprefix("\ufeff") for line in islice(lines(), _TITLE_LINES)]
-        self._delimiter, self._skipped = _find_header(top)
+        self._delimiter, self._skipped = _find_header(top, mapping, cells or _DELIMITERS)
+        self.header_line = self._skipped + 1
+        titles = sum(any(map(str.isalnum, line)) and not _is_sep(line) for line in top[: self._skipped])
+        self.notes = [f"left out {titles} line{'s' * (titles != 1)} above the names of the columns"] if titles else []
         _line, header = next(self._rows(), (0, []))
         if isinstance(header, str):
             raise BadHistoryFile(f"the line of column names cannot be read: {header}")
@@ -57,7 +80,8 @@ class CsvTable:
             raise BadHistoryFile("the first line is empty; begin a history file with a line of column names")
         if any("\x00" in text or (not text.isprintable() and _not_utf8(text)) for text in header):
             raise BadHistoryFile(
-                "the first line is not UTF-8 text; save the file as CSV in UTF-8, or name its encoding with --encoding"
+                "the first line is not UTF-8 text; save the file as CSV in UTF-8, or name its encoding with --encoding,"
+                " such as cp1252 for many files of Windows"
             )
 
     def records(self) -> Iterator[Record]:
@@ -66,25 +90,39 @@ class CsvTable:
             if isinstance(row, str):
                 yield line, row
             elif any(row):
-                yield line, _as_wide(row, self.header) if len(row) != width else row
+                yield line, row if len(row) == width else self._as_wide(row)
+
+    def _as_wide(self, row: list[str]) -> list[str] | str:
+        """Return a row with one cell for each column, or the reason why the row is refused.
+
+        A row may have too many cells if the additional cells are empty. It may have too few cells if the columns of
+        the missing cells have no name. A row of a spreadsheet may have any number of cells.
+        """
+        width = len(self.header)
+        if len(row) > width and (self.spreadsheet or not any(text.strip() for text in row[width:])):
+            return row[:width]
+        if len(row) < width and (self.spreadsheet or not any(text.strip() for text in self.header[len(row) :])):
+            return [*row, *[""] * (width - len(row))]
+        return f"{len(row)} fields where the header has {width}"
 
     def _rows(self) -> Iterator[Record]:
         """Yield the column names and then the rows."""
         source = self._lines()
         first = "".join(islice(source, self._skipped, self._skipped + 1)).removeprefix("\ufeff")
         reader = csv.reader(chain([first], source), delimiter=self._delimiter, strict=True, skipinitialspace=True)
+        skipped, line = self._skipped, 1
         while True:
-            line = reader.line_num + 1
             try:
-                record: list[str] | str = next(reader)
-            except StopIteration:
-                return
+                for record in reader:
+                    yield skipped + line, record
+                    line = reader.line_num + 1
             except csv.Error as error:
-                record = f"not readable as CSV: {error}"
-            # A quote that is not closed takes the lines below into the row; the message names the last of these lines.
-            last = self._skipped + reader.line_num
-            several = isinstance(record, str) and reader.line_num > line
-            yield self._skipped + line, f"(to line {last}) {record}" if several else record
+                # A quote that is not closed takes the lines below into the row; the message names the last of them.
+                several = f"(to line {skipped + reader.line_num}) " if reader.line_num > line else ""
+                yield skipped + line, f"{several}not readable as CSV: {error}"
+                line = reader.line_num + 1
+            else:
+                return
 
 
 class JsonTable:
@@ -98,6 +136,8 @@ class JsonTable:
     """
 
     def __init__(self, lines: Callable[[], Iterator[str]]) -> None:
+        self.notes: list[str] = []
+        self.spreadsheet = False
         self._lines = lines
         self._whole: list[Any] | None = None
         first, *more = [*islice(_filled(lines()), 2), ""]
@@ -137,6 +177,8 @@ class ParquetTable:
     """
 
     def __init__(self, file: Any, progress: Progress) -> None:
+        self.notes: list[str] = []
+        self.spreadsheet = False
         self._file = file
         self._progress = progress
         self.header = file.schema_arrow.names
@@ -154,42 +196,39 @@ class ParquetTable:
             self._progress("reading", number, rows)
 
 
-def text_table(lines: Callable[[], Iterator[str]]) -> Table:
+def text_table(lines: Callable[[], Iterator[str]], mapping: Mapping[str, str] | None = None) -> Table:
     """Return the table in a text: JSON if it begins with a bracket or a brace, and CSV otherwise."""
     first = next(_filled(lines()), "").removeprefix("\ufeff").lstrip()
-    return JsonTable(lines) if first[:1] in {"[", "{"} else CsvTable(lines)
+    return JsonTable(lines) if first[:1] in {"[", "{"} else CsvTable(lines, mapping)
 
 
-def _find_header(top: Sequence[str]) -> tuple[str, int]:
-    """Return the delimiter with the most known names in one line, and the number of lines above this line."""
-    best, found = (",", 0), 0
+def _is_sep(line: str) -> bool:
+    """Return whether a line tells a spreadsheet program the delimiter, such as `sep=;`."""
+    text = line.strip("\r\n \"'").lower()
+    return text.startswith("sep=") and len(text) == 5
+
+
+def _find_header(top: Sequence[str], mapping: Mapping[str, str] | None, delimiters: Sequence[str]) -> tuple[str, int]:
+    """Return the delimiter with the most known names in one line, and the number of lines above this line.
+
+    If no line has known names, this line is the first line that is not empty, with its most frequent delimiter.
+    """
+    filled = next((place for place, line in enumerate(top) if any(map(str.isalnum, line))), 0)
+    best, found = (max(delimiters, key=top[filled].count) if top else delimiters[0], filled), 0
     for place, line in enumerate(top):
-        if place == 0 and line.strip().lower().startswith("sep=") and len(line.strip()) == 5:
-            best = (line.strip()[4], 1)
+        if place == 0 and _is_sep(line):
+            best = (line.strip("\r\n \"'")[4], 1)
+            delimiters = [*dict.fromkeys([best[0], *delimiters])]
             continue
-        for delimiter in _DELIMITERS:
+        for delimiter in delimiters:
             cells = line.split(delimiter, _MOST_COMPARED)[:_MOST_COMPARED]
-            known = known_names([text.strip().strip('"') for text in cells])
+            known = known_names([text.strip().strip('"') for text in cells], mapping)
             # Below the first line one known name is not enough, because it may be a cell of a row.
             if len(known) > max(found, 1 if place else 0):
                 best, found = (delimiter, place), len(known)
             if known.issuperset(NEEDED):
                 return best
     return best
-
-
-def _as_wide(row: list[str], header: Sequence[str]) -> list[str] | str:
-    """Return a row with one cell for each column, or the reason why the row is refused.
-
-    A row may have too many cells if the additional cells are empty. It may have too few cells if the columns of the
-    missing cells have no name.
-    """
-    width = len(header)
-    if len(row) > width and not any(text.strip() for text in row[width:]):
-        return row[:width]
-    if len(row) < width and not any(text.strip() for text in header[len(row) :]):
-        return [*row, *[""] * (width - len(row))]
-    return f"{len(row)} fields where the header has {width}"
 
 
 def _not_utf8(text: str) -> bool:

@@ -1,16 +1,17 @@
-"""The times of a history file. How the file writes dates is decided once, and never row by row."""
+"""The forms in which history files write times."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Literal
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Literal, get_args
 
-from zap.errors import BadHistoryFile
+from zap.ml.cells import is_nothing
 
-DateOrder = Literal["day-first", "month-first"]
+# How dates of three numbers are written whose year is not written with four digits at the beginning.
+DateOrder = Literal["day-first", "month-first", "year-first"]
+DATE_ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = range(1, 13)
 # Each pattern matches a text in only one way. With two ways, a long text could be read many times.
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})")
@@ -20,77 +21,13 @@ _CLOCK = re.compile(
     r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?(?: ?([AaPp])\.?[Mm]\.?)?"
     r"(?: ?(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?"
 )
+_MIDNIGHT = re.compile(r"0?0:00(:00(\.0+)?)?")
+# The years of the days that spreadsheet programs write with a time of day alone.
+_NO_YEARS = ("1899", "1900", "1904")
+# A date with a time of day has more characters than this.
+_SHORTEST_MOMENT = 11
 # A longer text is not read, because no time is longer.
 _LONGEST = 64
-
-
-@dataclass
-class TimeSurvey:
-    """A count of the texts of one column, by the way in which they write dates, with the first text of each way."""
-
-    day_first: int = 0
-    month_first: int = 0
-    either: int = 0
-    date_only: int = 0
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def look(self, text: str) -> None:
-        """Count a text."""
-        if len(text) > 10 and text[4] == "-" and text[:4].isdigit():
-            # Most files write times in this form, which leaves nothing to decide.
-            return
-        date, rest = _date_part(text)
-        if date is None:
-            return
-        if not rest:
-            self.date_only += 1
-        match = _YEAR_LAST.fullmatch(date)
-        if match is None:
-            return
-        first, second = int(match[1]), int(match[3])
-        if first == second or min(first, second) not in _MONTH:
-            return
-        kind = "day_first" if first > 12 else "month_first" if second > 12 else "either"
-        setattr(self, kind, getattr(self, kind) + 1)
-        self.examples.setdefault(kind, text)
-
-
-def decide_order(surveys: Mapping[str, TimeSurvey], given: DateOrder | None) -> DateOrder | None:
-    """Return how the file writes dates that end with the year; None if it has no such dates.
-
-    Args:
-        surveys: the survey of each column of times. All columns of a file write dates in one way.
-        given: the order that the user gives, which decides.
-
-    Raises:
-        BadHistoryFile: the columns contradict each other, or no text decides.
-    """
-    if given is not None:
-        return given
-    day = _first(surveys, "day_first")
-    month = _first(surveys, "month_first")
-    if day and month:
-        raise BadHistoryFile(
-            f"{day[0]} {day[1]!r} can only have the day first and {month[0]} {month[1]!r} only the month; write all"
-            " dates in one way; or say with --date-format which ones zap reads, and it refuses the others"
-        )
-    if day or month:
-        return "day-first" if day else "month-first"
-    if either := _first(surveys, "either"):
-        raise BadHistoryFile(
-            f"{either[0]} {either[1]!r} can have the day or the month first, and no other date of the file decides;"
-            " say which with --date-format day-first or --date-format month-first"
-        )
-    return None
-
-
-def deciding_text(surveys: Mapping[str, TimeSurvey], order: DateOrder | None) -> str | None:
-    """Return the first text that only this order can read, or else the first text that both orders can read.
-
-    Return None if there is no such text.
-    """
-    kinds = () if order is None else (order.replace("-", "_"), "either")
-    return next((found[1] for kind in kinds if (found := _first(surveys, kind))), None)
 
 
 def parse_time(text: str, order: DateOrder | None) -> datetime | None:
@@ -98,12 +35,12 @@ def parse_time(text: str, order: DateOrder | None) -> datetime | None:
 
     Args:
         text: such as `2024-01-31 18:05`, `31/01/2024 6:05 PM`, `31 Jan 2024 18:05:00` or `2024-01-31T18:05:00Z`.
-        order: how dates that end with the year are written.
+        order: how dates such as `31/01/2024` or `24/01/31` are written.
     """
-    date, rest = _date_part(text)
-    if date is None:
+    written, rest = date_part(text)
+    if written is None:
         return None
-    numbers = _numbers(date, order)
+    numbers = _numbers(written, order)
     if numbers is None:
         return None
     try:
@@ -115,6 +52,24 @@ def parse_time(text: str, order: DateOrder | None) -> datetime | None:
         return None
 
 
+def join_moment(day: str, clock: str) -> str:
+    """Return the text of a moment whose date and time of day are in two columns.
+
+    A date may have a time of day of 00:00, and a time of day may have a date, because programs that know only moments
+    write them: `2024-01-31 00:00:00` and `1899-12-30 18:05:00` are `2024-01-31 18:05:00`.
+    """
+    if is_nothing(day) or is_nothing(clock):
+        return " ".join(text for text in (day, clock) if not is_nothing(text))
+    if len(day) > _SHORTEST_MOMENT or len(clock) > _SHORTEST_MOMENT:
+        written, rest = date_part(day)
+        other, only_clock = date_part(clock)
+        if other is not None and (other == written or any(year in other for year in _NO_YEARS)):
+            clock = only_clock
+        if written is not None and (_MIDNIGHT.fullmatch(rest) or rest == clock):
+            day = written
+    return f"{day} {clock}"
+
+
 def parse_with(text: str, pattern: str) -> datetime | None:
     """Return the moment that a text means in a `strptime` pattern such as `%d.%m.%Y %H:%M`; None if it does not fit."""
     try:
@@ -123,7 +78,7 @@ def parse_with(text: str, pattern: str) -> datetime | None:
         return None
 
 
-def _date_part(text: str) -> tuple[str | None, str]:
+def date_part(text: str) -> tuple[str | None, str]:
     """Return the date at the start of a text, None without a date, and the text after the date."""
     if len(text) > _LONGEST:
         return None, ""
@@ -138,22 +93,49 @@ def _date_part(text: str) -> tuple[str | None, str]:
     return None, ""
 
 
-def _numbers(date: str, order: DateOrder | None) -> tuple[int, int, int] | None:
-    if match := _YEAR_FIRST.fullmatch(date):
+@lru_cache(maxsize=10_000)
+def readings(written: str) -> Mapping[DateOrder, date]:
+    """Return what a date of three numbers can mean, by the order of the numbers.
+
+    Return nothing for dates in other forms, such as `2024-01-31`, and for texts that no order makes a date.
+    """
+    match = _YEAR_LAST.fullmatch(written)
+    if match is None:
+        return {}
+    first, second, last = int(match[1]), int(match[3]), match[4]
+    found: dict[DateOrder, tuple[int, int, int]] = {
+        "day-first": (_year(last), second, first),
+        "month-first": (_year(last), first, second),
+    }
+    if len(match[1]) == len(last) == 2:
+        found["year-first"] = (_year(match[1]), second, int(last))
+    return {order: date(*numbers) for order, numbers in found.items() if _is_date(*numbers)}
+
+
+def _is_date(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(written: str, order: DateOrder | None) -> tuple[int, int, int] | None:
+    """Return the year, the month and the day of a date."""
+    if match := _YEAR_FIRST.fullmatch(written):
         return int(match[1]), int(match[3]), int(match[4])
-    if match := _YEAR_LAST.fullmatch(date):
-        first, second, year = int(match[1]), int(match[3]), _year(match[4])
-        if first != second and order is None:
-            return None
-        return (year, second, first) if order == "day-first" else (year, first, second)
-    if match := _DAY_MONTH_NAME.fullmatch(date):
-        day, name, year = int(match[1]), match[2], _year(match[3])
-    elif match := _MONTH_NAME_DAY.fullmatch(date):
-        day, name, year = int(match[2]), match[1], int(match[3])
+    if found := readings(written):
+        # Without an order, only a date that means one day in all orders is read, such as 05/05/2024.
+        one = {*found.values()} if order is None else {found[order]} if order in found else set()
+        return next(((day.year, day.month, day.day) for day in one), None) if len(one) == 1 else None
+    if match := _DAY_MONTH_NAME.fullmatch(written):
+        number, name, year = int(match[1]), match[2], _year(match[3])
+    elif match := _MONTH_NAME_DAY.fullmatch(written):
+        number, name, year = int(match[2]), match[1], int(match[3])
     else:
         return None
     month = name[:3].lower()
-    return (year, _MONTHS.index(month) + 1, day) if month in _MONTHS else None
+    return (year, _MONTHS.index(month) + 1, number) if month in _MONTHS else None
 
 
 def _year(text: str) -> int:
@@ -178,10 +160,3 @@ def _offset(text: str) -> timezone:
     digits = text[1:].replace(":", "")
     minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
     return timezone(timedelta(minutes=minutes if text[0] == "+" else -minutes))
-
-
-def _first(surveys: Mapping[str, TimeSurvey], kind: str) -> tuple[str, str] | None:
-    found: Iterable[tuple[str, str]] = (
-        (name, survey.examples[kind]) for name, survey in surveys.items() if kind in survey.examples
-    )
-    return next(iter(found), None)

@@ -1,0 +1,145 @@
+"""The first reading of a history file, which decides for whole columns how dates and decimals are written."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from zap.formats.history_cells import cut_cell
+from zap.formats.history_headers import NUMBERS, TIMES, Headers, match_headers
+from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark
+from zap.formats.history_orders import OrderDecision, TimeSurvey, decide_order
+from zap.formats.history_records import Table
+from zap.formats.history_times import DateOrder, join_moment
+from zap.ml.cells import is_nothing
+
+# Rows that are looked at together: few enough that they stay in the cache of the processor.
+_CHUNK = 1_000
+# How many different values of a column a preview shows.
+_SHOWN_VALUES = 3
+_TOTALS = frozenset({"total", "totals", "grand total", "sum", "summe", "gesamt", "subtotal", "average", "avg", "mean"})
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The user's choices about a file. zap decides from the file what the user does not choose.
+
+    Attributes:
+        mapping: for a header, or for two headers joined by `+`, the column that it means.
+        date_order: how dates such as 04/05/2024 or 24/05/04 are written.
+        date_pattern: the `strptime` pattern of all times.
+        decimal: the mark before the decimals.
+        encoding: the encoding of the text. Default: UTF-16 or UTF-32 if the file has its mark, and UTF-8 otherwise.
+        sheet: the sheet of an Excel file. Default: the first sheet with data.
+        skip_bad_rows: whether to import the good rows if other rows are refused.
+    """
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    date_order: DateOrder | None = None
+    date_pattern: str | None = None
+    decimal: DecimalMark | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+    skip_bad_rows: bool = False
+
+
+NO_CHOICES = Choices()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The decisions about how a file is read.
+
+    Attributes:
+        headers: which header means which column.
+        dates: how dates such as 04/05/2024 are written, and why zap thinks so.
+        decimal: the mark before the decimals.
+        date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
+        first_values: for each column its first different texts.
+        totals: the number of rows with totals, which are left out.
+        notes: sentences for people about the table itself.
+    """
+
+    headers: Headers
+    dates: OrderDecision
+    decimal: DecimalMark
+    date_only: Mapping[str, int]
+    first_values: Mapping[str, list[str]]
+    totals: int
+    notes: Sequence[str]
+
+
+def survey_table(table: Table, choices: Choices) -> Survey:
+    """Read a file once, and return how its columns are written.
+
+    Raises:
+        BadHistoryFile: as `parse_table`.
+    """
+    headers = match_headers(table.header, choices.mapping)
+    times = {name: TimeSurvey() for name in headers.places if name in TIMES}
+    numbers = {name: NumberSurvey() for name in headers.places if name in NUMBERS}
+    values: dict[str, list[str]] = {name: [] for name in headers.places}
+    totals = 0
+    for records in _chunks(table):
+        starts = column_texts(records, headers.places["charging_start_time"][:1])
+        # Most starts begin with a digit, but no word for totals does.
+        certain = all(start[:1].isdigit() for start in starts)
+        rows = records if certain else [row for row in records if not is_total(row, headers)]
+        totals += len(records) - len(rows)
+        for name, places in headers.places.items():
+            full = len(values[name]) == _SHOWN_VALUES
+            if full and name not in times and name not in numbers:
+                continue
+            texts = column_texts(rows, places)
+            if not full:
+                _keep_first(values[name], texts)
+            if name in times and not choices.date_pattern:
+                times[name].look(texts)
+            elif name in numbers:
+                numbers[name].look(name, texts)
+    return Survey(
+        headers,
+        dates=decide_order(times, choices.date_order, spreadsheet=table.spreadsheet),
+        decimal=decide_mark(numbers, choices.decimal),
+        date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
+        first_values=values,
+        totals=totals,
+        notes=table.notes,
+    )
+
+
+def column_texts(rows: Sequence[list[str]], places: tuple[int, ...]) -> list[str]:
+    """Return the texts of a column. If a date and a time of day are in two columns, join them with a space."""
+    if len(places) == 1:
+        (place,) = places
+        return [row[place].strip() for row in rows]
+    day, clock = places
+    return [join_moment(row[day].strip(), row[clock].strip()) for row in rows]
+
+
+def is_total(row: list[str], headers: Headers) -> bool:
+    """Return whether a row holds totals: it has a word such as `total`, and no start of a session."""
+    start = row[headers.places["charging_start_time"][0]].strip()
+    # Most starts begin with a digit, but no word for totals does.
+    return not start[:1].isdigit() and any(
+        text.strip().lower().rstrip(":") in _TOTALS for text in (row if is_nothing(start) else [start])
+    )
+
+
+def _chunks(table: Table) -> Iterator[list[list[str]]]:
+    """Yield the rows that can be read, some at a time."""
+    chunk: list[list[str]] = []
+    for _, row in table.records():
+        if not isinstance(row, str):
+            chunk.append(row)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _keep_first(values: list[str], texts: Iterable[str]) -> None:
+    """Add the first different texts to the values that a preview shows."""
+    for text in texts:
+        if (cut := cut_cell(text)) not in values and not is_nothing(text):
+            values.append(cut)
+            if len(values) == _SHOWN_VALUES:
+                return
