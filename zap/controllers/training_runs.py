@@ -16,7 +16,7 @@ from zap.controllers.parameters import Before, Limit, check_number
 from zap.controllers.problems import problem_specs
 from zap.db.runs.training_runs import cancel_run, list_runs, read_run
 from zap.errors import InvalidRequest
-from zap.formats.json_body import LARGEST_ID
+from zap.formats.values import LARGEST_ID
 from zap.server.run_news import RunNews
 
 # The name and the id of the last event of a run.

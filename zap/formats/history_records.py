@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import msgspec
 
 from zap.errors import BadHistoryFile
 from zap.formats.history_headers import NEEDED, known_names
+from zap.formats.values import cell_text
 from zap.progress import Progress
 
 # A row: the number of its first line, and its cells, or the reason why it cannot be read.
@@ -111,7 +111,7 @@ class JsonTable:
 
     def records(self) -> Iterator[Record]:
         for line, row in self._objects():
-            yield line, [_cell(row.get(name)) for name in self.header] if isinstance(row, dict) else row
+            yield line, [cell_text(row.get(name)) for name in self.header] if isinstance(row, dict) else row
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if self._whole is not None:
@@ -146,7 +146,7 @@ class ParquetTable:
         rows, number = self._file.metadata.num_rows, 0
         self._progress("reading", 0, rows)
         for batch in self._file.iter_batches(batch_size=_ROWS_AT_A_TIME):
-            columns = [[_cell(value) for value in _values(column)] for column in batch.columns]
+            columns = [[cell_text(value) for value in _values(column)] for column in batch.columns]
             for row in zip(*columns, strict=True):
                 number += 1
                 yield number, list(row)
@@ -233,17 +233,3 @@ def _values(column: Any) -> Iterable[Any]:
     # NumPy keeps single precision, so that 20.1 is written as 20.1; a Python float would add digits.
     values: Iterable[Any] = column.to_numpy(zero_copy_only=False) if pa.types.is_float32(type_) else column.to_pylist()
     return values
-
-
-def _cell(value: Any) -> str:
-    """Return a value as the text of a CSV cell. NaN becomes an empty cell, because some tools write it for missing."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # noqa: PLR0124 - the quickest test for NaN
-        return ""
-    if isinstance(value, bytes):
-        return value.decode(errors="surrogateescape")
-    if isinstance(value, float) and value.is_integer():
-        # Tools that cannot store a missing integer store whole numbers as floats.
-        return str(int(value))
-    return value.isoformat() if isinstance(value, date) else str(value)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from zap.errors import MalformedCsv, UnusableFile
-from zap.formats.request import FIELDS, VEHICLE_ID
+from zap.formats.request import FIELDS, START, VEHICLE_ID
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
+from zap.formats.values import cell_text
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 _PIECE = 2**16
+# The ids of a line of NDJSON that are numbers. An escaped quote does not match, so no text is changed.
+_DRIVER_NUMBER = re.compile(rb'("user_id"\s*:\s*)(-?(?:0|[1-9][0-9]*))(\.[0-9]+|)(?=\s*[,}])')
+_VEHICLE_FLOAT = re.compile(rb'("vehicle_id"\s*:\s*[0-9]+)\.0+(?=\s*[,}])')
 _encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
@@ -123,8 +128,8 @@ def _read_ndjson(file: IO[bytes], path: Path) -> Source:
     def records() -> Iterator[Record]:
         lines = Lines()
         while piece := file.read(_PIECE):
-            yield from (Record(line, text, {}) for line, text in lines.feed(piece))
-        yield from (Record(line, text, {}) for line, text in lines.end())
+            yield from (Record(line, _with_ids(text), {}) for line, text in lines.feed(piece))
+        yield from (Record(line, _with_ids(text), {}) for line, text in lines.end())
 
     return Source(records(), None, None, file.tell, path.stat().st_size)
 
@@ -153,7 +158,10 @@ def _read_parquet(file: IO[bytes], path: Path) -> Source:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a Parquet value as a JSON value. NaN becomes None, because some tools write it for a missing value."""
+    """Return a Parquet value as a JSON value, as the import of a history reads it.
+
+    NaN becomes None, because some tools write it for a missing value. A number in a column of texts becomes a text.
+    """
     if isinstance(value, float | Decimal):
         if value != value:  # noqa: PLR0124 - the quickest test for NaN
             return None
@@ -161,8 +169,19 @@ def _plain(name: str, value: Any) -> Any:
             # JSON has no infinite number, and the encoder would write null. The text is refused, as in CSV.
             return str(value)
         # Tools that cannot store missing integers write whole numbers as floats.
-        return int(value) if name == VEHICLE_ID and value == int(value) else value
+        if name == VEHICLE_ID and value == int(value):
+            return int(value)
+    if isinstance(value, bool | int | float | Decimal) and FIELDS[name] is str and name != START:
+        return cell_text(value)
     return value
+
+
+def _with_ids(line: bytes | Refusal) -> bytes | Refusal:
+    """Return a line of NDJSON with the ids that a tool has written as other numbers: 7 and 7.0 name the driver "7"."""
+    if isinstance(line, Refusal) or b"_id" not in line:
+        return line
+    line = _DRIVER_NUMBER.sub(lambda found: b'%b"%b%b"' % (found[1], found[2], found[3].rstrip(b".0")), line)
+    return _VEHICLE_FLOAT.sub(rb"\1", line)
 
 
 @contextmanager
