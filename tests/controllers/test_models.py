@@ -121,7 +121,7 @@ def test_a_version_that_is_not_there_is_not_found(sqlite_client, path):
         (b'{"who": null}', "application/json", 422),
         (b'{"reason": "x"}', "application/json", 422),
         (b'{"why": "a", "why": "b"}', "application/json", 422),
-        (b'{"who": "%s"}' % (b"x" * 201), "application/json", 422),
+        (b'{"who": "%s"}' % (b"x" * 501), "application/json", 422),
         (b"[]", "application/json", 422),
         (b"{", "application/json", 400),
         (b'{"who": "\xff"}', "application/json", 400),

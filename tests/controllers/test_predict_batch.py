@@ -364,7 +364,7 @@ def test_an_empty_cell_is_null(sqlite_client, rows):
     assert sent["distance_driven_km"] == 120
 
 
-@pytest.mark.parametrize("cell", ["1,5", "1_000", "0x10", "+1", "1e999", "NaN", "inf", "soon", "15°", "١٥"])
+@pytest.mark.parametrize("cell", ["1,5", "1_000", "0x10", "+1", "1e999", "inf", "soon", "15°", "١٥"])
 def test_a_cell_that_is_no_number_is_told_with_its_line(sqlite_client, cell):
     body = f"{HEADER}\n{CELLS}\n" + CELLS.replace("15", f'"{cell}"', 1) + "\n"
 

@@ -22,7 +22,9 @@ KNOWN = {"user_type": ["Commuter", "Casual Driver"], "vehicle_model": ["Leaf"]}
 wall_time = Settings(timezone="Europe/London").wall_time
 
 NUMBERS = st.one_of(st.integers(1, 50), st.floats(1.0, 50.0))
-TEXTS = st.sampled_from(["Commuter", "Leaf", 'a "b" \\', "Citroën", "", "\ud800", "x" * 201, "a\tb", "a:b,c"])
+TEXTS = st.sampled_from(
+    ["Commuter", "Leaf", 'a "b" \\', "Citroën", "", "\ud800", "x" * 501, "NULL", "Casual\u00a0Driver", "a\tb", "a:b,c"]
+)
 TIMES = st.sampled_from(["2026-03-02T18:30:00", "2026-03-02T18:30:00+02:00", "2026-03-02", "soon", "0001-01-01T00:00Z"])
 ODD = st.one_of(st.none(), st.booleans(), st.lists(st.integers(), max_size=1), TEXTS, st.integers(-70, 2_100), TIMES)
 USUAL = {

@@ -94,7 +94,7 @@ def test_the_examples_are_accepted():
 def test_every_bad_field_of_every_session_is_found_at_once():
     found = errors(
         [
-            START | {"temperature_c": 73, "charger_type": " "},
+            START | {"temperature_c": 73, "charger_type": "\n"},
             START | {"session_id": 8},
             {"charger_type": 3, "colour": "red"},
             7,
@@ -132,13 +132,14 @@ def test_a_number_is_a_json_number(name, value):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("value", ["", " ", "\u00a0", "a\x00", "a\n", "x" * 201, 3, True, [], {}, "\ud800"])
+@pytest.mark.parametrize("value", ["a\x00", "a\n", "a\x85", "x" * 501, 3, True, [], {}, "\ud800"])
 def test_a_text_is_short_and_printable(name, value):
     assert errors(START | {name: value}).keys() == {f"#/{name}"}
 
 
-def test_a_text_is_kept_to_the_letter():
-    text = "x" * 197 + " é "
+def test_a_driver_is_kept_to_the_letter():
+    # The database decides whether an older history has the driver in this form.
+    text = "x" * 497 + " é "
 
     assert one(START | {"user_id": text}).values["user_id"] == text
 
@@ -202,7 +203,9 @@ def test_a_time_with_an_offset_becomes_wall_time(name, sent, wall):
     assert one({"session_id": 7, name: sent}).values[name] == at(wall)
 
 
-@pytest.mark.parametrize("sent", ["2026-07-01", "now", "", "2026-02-30T00:00:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize(
+    "sent", ["2026-07-01", "now", "2026-02-30T00:00:00", "0001-01-01T00:00:00+14:00", "2101-01-01T00:00:00"]
+)
 @pytest.mark.parametrize("name", TIMES)
 def test_a_text_that_is_not_a_time_is_an_error(name, sent):
     assert "ISO 8601" in errors({"session_id": 7, name: sent})[f"#/{name}"]

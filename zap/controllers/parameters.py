@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from litestar.types import Receive, Scope
 
 from zap.errors import ClientLeft, NotFound, UnsupportedMediaType
-from zap.formats.json_body import LARGEST_ID
+from zap.formats.values import LARGEST_ID
 
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="the most entries to return")]
 Before = Annotated[

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from zap.db.history.driver_histories import DriverHistories
-from zap.db.history.drivers import driver_facts, facts_of_many, has_gaps
+from zap.db.history.drivers import driver_facts, driver_named, facts_of_many, has_gaps, named_drivers
 from zap.db.log.prediction_log import Entry, Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.db.versions.production import Production
 from zap.formats.request import START, USER_ID, complete_request, parse_request
-from zap.formats.request_rows import Refusal, Row, WallTime, completed, read_rows
-from zap.ml.cells import to_seconds
+from zap.formats.request_rows import Refusal, Row, WallTime, completed, of_driver, read_rows
+from zap.ml.cells import plain_id, to_seconds
 from zap.ml.inference import Answer, Predictor
 from zap.ml.user_history import UserHistory, no_past
 from zap.threads import PATIENCE_SECONDS
@@ -59,6 +59,10 @@ class OnePrediction:
         predictor = self._production.predictor
         histories = self._histories
         request = parse_request(body, self._wall_time)
+        user_id = request.values.get(USER_ID)
+        if user_id is not None and plain_id(user_id) != user_id:
+            driver = await histories.threads.run(driver_named, self._engine, user_id, until=until)
+            request.values[USER_ID] = driver
         # A request without gaps stays on this thread, because a thread switch costs more than the rest of its work.
         facts = (
             await histories.threads.run(driver_facts, self._engine, request.values, until=until)
@@ -66,10 +70,10 @@ class OnePrediction:
             else {}
         )
         values = complete_request(request, facts, predictor.contract, now=self._wall_time(received_at))
-        driver = (request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types)
-        past = histories.known(*driver)
+        asked = (request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types)
+        past = histories.known(*asked)
         if past is None:
-            past = await histories.past(*driver, until)
+            past = await histories.past(*asked, until)
         return await self._log.record(request.text, received_at, partial(predictor.answer, values, past), until=until)
 
 
@@ -110,7 +114,7 @@ class BatchPrediction:
             received_at: when the rows were received, which is the start of a session without one.
         """
         now = self._wall_time(received_at)
-        rows = read_rows(texts, predictor.contract, self._wall_time, now)
+        rows = self._with_drivers(read_rows(texts, predictor.contract, self._wall_time, now))
         waiting = [row.request.values if row.request else {} for row in rows]
         asking = [place for place, values in enumerate(waiting) if has_gaps(values)]
         found = facts_of_many(self._engine, [waiting[place] for place in asking]) if asking else []
@@ -133,6 +137,15 @@ class BatchPrediction:
     def predict(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> Answered:
         """Return the answers to rows: `complete`, then `answer`."""
         return self.answer(self.complete(texts, predictor, received_at), predictor, received_at)
+
+    def _with_drivers(self, rows: list[Row]) -> list[Row]:
+        """Return the rows with the ids of the drivers that their texts mean."""
+        odd = {row.user_id for row in rows if row.user_id is not None and plain_id(row.user_id) != row.user_id}
+        if not odd:
+            return rows
+        with self._engine.connect() as connection:
+            names = named_drivers(connection, odd)
+        return [row if row.user_id not in odd else of_driver(row, names[row.user_id]) for row in rows]
 
     def _pasts(self, rows: Sequence[Row], predictor: Predictor) -> list[UserHistory]:
         pasts = [no_past(len(predictor.types))] * len(rows)

@@ -15,7 +15,6 @@ from zap.errors import InvalidRequest, MalformedJson
 from zap.formats.json_body import (
     APPEARS_TWICE,
     BROKEN_NAME,
-    LONGEST_TEXT,
     REPEATED,
     error_at,
     in_range,
@@ -26,6 +25,7 @@ from zap.formats.json_body import (
     wrong_number,
     wrong_text,
 )
+from zap.formats.values import CONTROL_CHARACTERS, LONGEST_TEXT
 from zap.ml.features import Feature
 
 
@@ -151,6 +151,9 @@ def limits(feature: Feature, wrong: Callable[[Feature, Any], str | None] = wrong
     return field, explained(partial(wrong, feature))
 
 
+# A name in the history.
+Name = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=f"^[^{CONTROL_CHARACTERS}]*$"), explained(wrong_text)]
+# A text that a person writes, such as a note. A database may hold such texts with other control characters.
 Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$"), explained(wrong_text)]
 
 

@@ -16,29 +16,29 @@ import pandas as pd
 
 from zap.formats.history_numbers import DecimalMark, parse_number
 from zap.formats.history_times import DateOrder, parse_time, parse_with
-from zap.ml.cells import INVISIBLE, is_nothing
+from zap.formats.values import (
+    CONTROL,
+    FIRST_YEAR,
+    LARGEST_SESSION_ID,
+    LAST_YEAR,
+    LONGEST_SESSION,
+    LONGEST_TEXT,
+    in_years,
+    read_iso,
+)
+from zap.ml.cells import is_nothing, plain_id, plain_text
 
 # The reasons why rows cannot be read, by the place of the row in the column.
 Problems = defaultdict[int, list[str]]
 # A function that converts a time with an offset to the drivers' naive wall time, as Settings.wall_time does.
 ToWallTime = Callable[[datetime], datetime]
 
-# The years in which a session can start. Other years are typing mistakes, or stand for "never".
-FIRST_YEAR, LAST_YEAR = 1990, 2100
 _FIRST_TIME, _LAST_TIME = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR}-12-31T23:59:59", "s")
-# A session that seems longer than a year has a wrong start or end.
-_LONGEST_SESSION = np.timedelta64(366, "D")
-# PostgreSQL cannot index very long texts, and no real id or name is longer.
-_LONGEST_TEXT = 500
-# Every JSON reader reads whole numbers up to this number exactly. The database can still assign larger ids.
-_LARGEST_ID = 2**53
-_ID = re.compile(r"([0-9]{1,16})(\.0+)?")
-_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
-    r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)?"
-)
+_LONGEST_SESSION = np.timedelta64(LONGEST_SESSION)
 _NOT_PLAIN = {"point": re.compile(r"[^0-9.\n-]"), "comma": re.compile(r"[^0-9\n-]")}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ID = re.compile(r"([0-9]{1,16})(\.0+)?")
+# The ids that are texts. Tools may store them as numbers.
+_ID_TEXTS = ("user_id", "charging_station_id")
 # A file is decoded with errors="surrogateescape", which replaces bytes that are not UTF-8 with these characters.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
@@ -64,27 +64,27 @@ def read_ids(name: str, texts: Sequence[str], problems: Problems) -> pd.Series:
     ids: list[int | None] = [None] * len(texts)
     for row, text in enumerate(texts):
         match = _ID.fullmatch(text)
-        if match and (number := int(match[1])) <= _LARGEST_ID:
+        if match and (number := int(match[1])) <= LARGEST_SESSION_ID:
             ids[row] = number
         elif not is_nothing(text):
-            problems[row].append(f"{name} {_shown(text)} is not a whole number from 0 to {_LARGEST_ID}")
+            problems[row].append(f"{name} {_shown(text)} is not a whole number from 0 to {LARGEST_SESSION_ID}")
     return pd.Series(ids, dtype="Int64")
 
 
 def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[str, str]) -> pd.Series:
     """Return texts, missing where a cell is missing or not readable.
 
-    Other spaces become one usual space, and invisible characters are removed. Add each changed text to `spelt`, with
-    the text that replaces it.
+    Texts get their plain form, and ids the form of `plain_id`. Add each changed text to `spelt`, with the text that
+    replaces it.
     """
     refused = set()
-    odd = any(len(text) > _LONGEST_TEXT or not text.isprintable() for text in set(texts))
+    odd = any(len(text) > LONGEST_TEXT or not text.isprintable() for text in set(texts))
     for row, text in enumerate(texts if odd else ()):
-        if len(text) > _LONGEST_TEXT:
-            problems[row].append(f"{name} is longer than {_LONGEST_TEXT} characters")
+        if len(text) > LONGEST_TEXT:
+            problems[row].append(f"{name} is longer than {LONGEST_TEXT} characters")
         elif text.isprintable():
             continue
-        elif _CONTROL.search(text):
+        elif CONTROL.search(text):
             problems[row].append(f"{name} {_shown(text)} holds a control character")
         elif NOT_UTF8.search(text):
             problems[row].append(f"{name} {_shown(text)} is not UTF-8; name the encoding of the file with --encoding")
@@ -94,7 +94,8 @@ def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[
     # pandas cannot hold a text that is not UTF-8. A refused row is not stored, so its text is not needed.
     texts = ["" if row in refused else text for row, text in enumerate(texts)] if refused else texts
     # A million rows have only a few different texts, so each text is read once, and equal texts are one object.
-    read = {text: None if is_nothing(text) else intern(_folded(text)) for text in set(texts)}
+    plain = plain_id if name in _ID_TEXTS else plain_text
+    read = {text: None if is_nothing(text) else intern(plain(text)) for text in set(texts)}
     spelt |= {text: value for text, value in read.items() if value is not None and value != text}
     return pd.Series([read[text] for text in texts], dtype="str")
 
@@ -115,11 +116,11 @@ def read_moments(
     for row, text in enumerate(texts):
         if is_nothing(text):
             continue
-        moment = parse_with(text, pattern) if pattern else _iso(text) or parse_time(text, order)
+        moment = parse_with(text, pattern) if pattern else read_iso(text) or parse_time(text, order)
         if moment is None:
             like = f"written as {pattern}" if pattern else "a time such as 2024-01-31 18:05:00"
             problems[row].append(f"{name} {_shown(text)} is not {like}")
-        elif FIRST_YEAR <= moment.year <= LAST_YEAR:
+        elif in_years(moment):
             moments[row] = moment
         else:
             problems[row].append(f"{name} {_shown(text)} is not in the years {FIRST_YEAR} to {LAST_YEAR}")
@@ -201,19 +202,6 @@ def _plain_numbers(texts: Sequence[str], mark: DecimalMark) -> np.ndarray | None
 def cut_cell(text: str, longest: int = 40) -> str:
     """Return a text as a message or a preview shows it. A long text is cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _folded(text: str) -> str:
-    """Return a text without invisible characters, with exactly one usual space between two words."""
-    return " ".join((text if text.isascii() else text.translate(INVISIBLE)).split())
-
-
-def _iso(text: str) -> datetime | None:
-    """Return the moment of a text in the most usual form; None for other texts. `parse_time` is slower."""
-    try:
-        return datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
-    except ValueError:
-        return None
 
 
 def _with_offset(moment: datetime | None) -> TypeGuard[datetime]:

@@ -5,7 +5,6 @@ The rows of an Excel file are CSV here (history_sheets.py).
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date
 from itertools import chain, islice
 from typing import Any, Protocol, cast
 
@@ -14,6 +13,7 @@ import msgspec
 from zap.errors import BadHistoryFile
 from zap.formats.history_headers import NEEDED, known_names
 from zap.formats.parquet_cells import Unreadable, readable
+from zap.formats.values import cell_text
 from zap.progress import Progress
 
 # A row: the number of its first line, and its cells, or the reason why it cannot be read.
@@ -152,7 +152,7 @@ class JsonTable:
 
     def records(self) -> Iterator[Record]:
         for line, row in self._objects():
-            yield line, [str(_cell(row.get(name))) for name in self.header] if isinstance(row, dict) else row
+            yield line, [cell_text(row.get(name)) for name in self.header] if isinstance(row, dict) else row
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if self._whole is not None:
@@ -189,7 +189,10 @@ class ParquetTable:
         rows, number = self._file.metadata.num_rows, 0
         self._progress("reading", 0, rows)
         for batch in self._file.iter_batches(batch_size=_ROWS_AT_A_TIME):
-            columns = [[_cell(value) for value in _values(column)] for column in batch.columns]
+            columns = [
+                [value if isinstance(value, Unreadable) else cell_text(value) for value in _values(column)]
+                for column in batch.columns
+            ]
             for row in zip(*columns, strict=True):
                 number += 1
                 yield number, _whole(row, self.header)
@@ -275,23 +278,13 @@ def _values(column: Any) -> Iterable[Any]:
     return values
 
 
+def _text(value: Any) -> str | Unreadable:
+    return value if isinstance(value, Unreadable) else cell_text(value)
+
+
 def _whole(row: Sequence[str | Unreadable], header: Sequence[str]) -> list[str] | str:
     """Return the cells of a row, or the reason why one of them cannot be read."""
     for name, cell in zip(header, row, strict=True):
         if isinstance(cell, Unreadable):
             return f"{name} {cell.reason}"
     return cast("list[str]", list(row))
-
-
-def _cell(value: Any) -> str | Unreadable:
-    """Return a value as the text of a CSV cell. NaN becomes an empty cell, because some tools write it for missing."""
-    if isinstance(value, str | Unreadable):
-        return value
-    if value is None or value != value:  # noqa: PLR0124 - the quickest test for NaN
-        return ""
-    if isinstance(value, bytes):
-        return value.decode(errors="surrogateescape")
-    if isinstance(value, float) and value.is_integer():
-        # Tools that cannot store a missing integer store whole numbers as floats.
-        return str(int(value))
-    return value.isoformat() if isinstance(value, date) else str(value)

@@ -15,10 +15,9 @@ from itertools import islice
 from typing import Any
 
 from zap.errors import InvalidRequest, MalformedJson
+from zap.formats.values import CONTROL, FIRST_YEAR, LARGEST_ID, LAST_YEAR, LONGEST_TEXT, in_years, read_iso
 from zap.ml.features import Feature
 
-LARGEST_ID = 2**63 - 1
-LONGEST_TEXT = 200
 # The most characters of an unknown name that an error shows. No field has a longer name.
 LONGEST_NAME = 100
 # The most errors of a body with a suggested field. Each search for a similar name takes a tenth of a millisecond.
@@ -32,7 +31,6 @@ _NOT_A_FIELD = "is not a field; /docs lists the fields"
 REPEATED = object()
 APPEARS_TWICE = "appears more than once"
 BROKEN_NAME = "the name of a field holds half of a surrogate pair"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class NotANumber(str):
@@ -111,12 +109,18 @@ def wrong_text(value: Any) -> str | None:
         return f"has {len(value)} characters; at most {LONGEST_TEXT} are accepted"
     if not is_unicode(value):
         return "holds half of a surrogate pair"
-    return "holds a control character" if _CONTROL.search(value) else None
+    return "holds a control character" if CONTROL.search(value) else None
 
 
 def wrong_time(text: str) -> str:
     """Return the error for a text that is not a date and time."""
     return f"is {text!r}; must be an ISO 8601 date and time such as 2026-03-02T18:30:00"
+
+
+def wrong_session_time(text: str) -> str:
+    """Return the error for a text that `read_session_time` does not read."""
+    years = f"in the years {FIRST_YEAR} to {LAST_YEAR}"
+    return f"is {text!r}; must be an ISO 8601 date and time {years}, such as 2026-03-02T18:30:00"
 
 
 def unknown_field(name: str, fields: Collection[str]) -> str:
@@ -149,13 +153,17 @@ def plain_name(name: str) -> str:
 
 def read_time(text: str, wall_time: Callable[[datetime], datetime]) -> tuple[datetime, datetime] | None:
     """Return the moment as it is written, and its wall time to the second; None if the text is not a date and time."""
+    moment = read_iso(text)
     try:
-        if len(text) < len("2026-03-02T18:30"):
-            return None
-        moment = datetime.fromisoformat(text)
-        return moment, wall_time(moment).replace(microsecond=0)
+        return None if moment is None else (moment, wall_time(moment).replace(microsecond=0))
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def read_session_time(text: str, wall_time: Callable[[datetime], datetime]) -> tuple[datetime, datetime] | None:
+    """Return the result of `read_time`; None also if the year is not one of the years of sessions."""
+    time = read_time(text, wall_time)
+    return time if time is not None and in_years(time[0]) else None
 
 
 def in_range(feature: Feature) -> str:

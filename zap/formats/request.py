@@ -5,7 +5,7 @@ database may fill in facts about the driver and the vehicle that a request leave
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -17,9 +17,7 @@ from zap.errors import InvalidRequest, MalformedJson
 from zap.formats.json_body import (
     APPEARS_TWICE,
     BROKEN_NAME,
-    LARGEST_ID,
     LONGEST_NAME,
-    LONGEST_TEXT,
     REPEATED,
     error_at,
     in_range,
@@ -30,19 +28,21 @@ from zap.formats.json_body import (
     number_schema,
     plain_name,
     pointer,
-    read_time,
+    read_session_time,
     suggested,
     unknown_field,
     without_bom,
     wrong_id,
     wrong_number,
+    wrong_session_time,
     wrong_text,
-    wrong_time,
 )
+from zap.formats.values import CONTROL_CHARACTERS, LARGEST_ID, LONGEST_TEXT
+from zap.ml.cells import is_nothing, known_spelling
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
 
 _WANTED = "one flat JSON object"
-_TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+_TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=rf"^[^{CONTROL_CHARACTERS}]*\Z")]
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
 START = "charging_start_time"
@@ -55,6 +55,7 @@ FIELDS: dict[str, type] = {
     VEHICLE_ID: int,
 }
 
+_COMPLETE = "the training history of this model has no missing values"
 # The prefix of a one-hot column of the earlier service, e.g. "user type Commuter" or "user_type_Commuter".
 _OLD_USER_TYPE = "user_type_"
 
@@ -135,10 +136,12 @@ def read_start(values: dict[str, Any], errors: list[dict[str, str]], wall_time: 
     text = values.get(START)
     if text is None:
         return
-    time = read_time(text, wall_time)
-    if time is None:
+    time = read_session_time(text, wall_time)
+    if time is None and is_nothing(text):
+        values[START] = None
+    elif time is None:
         del values[START]
-        errors.append(error_at((START,), wrong_time(text)))
+        errors.append(error_at((START,), wrong_session_time(text)))
     else:
         values[START] = time[1]
 
@@ -173,11 +176,12 @@ def complete_request(
             errors.append(error_at((name,), f"is required: {feature.description}{in_range(feature)}"))
         elif value is None and need == "required":
             why = "null is not accepted" if sent else "is required, and the database has no usable value for it"
-            errors.append(error_at((name,), f"{why}: the training history of this model has no missing values"))
+            errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
         elif feature.kind == "category" and value is not None and value not in known:
-            errors.append(
-                error_at((name,), f"is {value!r}, which is not in the history; send one of: {', '.join(known)}")
-            )
+            if wrong := _wrong_category(value, known, need):
+                errors.append(error_at((name,), wrong))
+            else:
+                complete[name] = None if is_nothing(value) else known_spelling(value, known)
     if errors:
         raise InvalidRequest(errors)
     return complete | {START: complete[START] or now}
@@ -317,8 +321,20 @@ def unknown_request_field(name: str) -> str:
     return unknown_field(name, FIELDS)
 
 
-def _usable(feature: Feature, value: Any, known: Any) -> Any:
+def _wrong_category(value: str, known: Collection[str], need: str) -> str | None:
+    """Return why a text that is not a known value is not accepted, or None."""
+    if not is_nothing(value):
+        same = known_spelling(value, known)
+        return None if same else f"is {value!r}, which is not in the history; send one of: {', '.join(known)}"
+    if need == "required":
+        return f"is {value!r}, which counts as null, and null is not accepted: {_COMPLETE}"
+    return None
+
+
+def _usable(feature: Feature, value: Any, known: Collection[str]) -> Any:
     """Return a fact of the database; None if it is out of range or unknown, as in the cleaned history."""
-    if value is None or (feature.kind == "category" and value not in known):
+    if value is None:
         return None
+    if feature.kind == "category" and value not in known:
+        return known_spelling(value, known)
     return None if feature.kind == "number" and wrong_number(feature, value) else value

@@ -13,6 +13,7 @@ from zap.errors import InvalidRequest, MalformedCsv
 from zap.formats.json_body import error_at
 from zap.formats.request import FIELDS, VEHICLE_ID, unknown_request_field
 from zap.formats.request_rows import Refusal, Rows, too_many_rows, unreadable
+from zap.ml.cells import is_nothing
 
 _DELIMITERS = (",", ";", "\t")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -24,6 +25,9 @@ _MOST_COLUMNS = 100
 
 def read_csv(body: bytes, most_rows: int) -> Rows:
     """Return the rows of a CSV body as JSON objects. An empty cell becomes null, a number becomes a JSON number.
+
+    In a column of numbers a word such as `NULL` or `n/a` becomes null too. In other columns it stays as it is sent; the
+    reader of requests reads it as null.
 
     Raises:
         MalformedCsv: the body is not UTF-8, or has no line of column names.
@@ -108,12 +112,17 @@ def _known_names(names: Sequence[str], is_known: Callable[[str], bool]) -> int:
     return sum(is_known(name) for text in names[:_MOST_COLUMNS] if (name := text.strip(' "\r\n')))
 
 
-def _number(name: str, cell: str) -> msgspec.Raw | str:
-    """Return a number as it is written. A cell that is not a number stays a text, which is refused later as in JSON."""
+def _number(name: str, cell: str) -> msgspec.Raw | str | None:
+    """Return a number as it is written, and None for a word that means that the value is missing.
+
+    Another cell stays a text, which is refused later as in JSON.
+    """
     cell = cell.strip()
     if name == VEHICLE_ID and (whole := _WHOLE.fullmatch(cell)):
         cell = whole[1]
-    return msgspec.Raw(cell.encode()) if _JSON_NUMBER.fullmatch(cell) else cell
+    if _JSON_NUMBER.fullmatch(cell):
+        return msgspec.Raw(cell.encode())
+    return None if is_nothing(cell) else cell
 
 
 def _records(reader: Any, width: int) -> Iterator[tuple[int, list[str] | Refusal]]:

@@ -5,6 +5,7 @@ CSV and NDJSON may be compressed with gzip. A file may be a history file; `reque
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +19,19 @@ import msgspec
 from zap.errors import MalformedCsv, UnusableFile
 from zap.formats.json_body import error_at
 from zap.formats.parquet_cells import Unreadable, readable
-from zap.formats.request import VEHICLE_ID
+from zap.formats.request import FIELDS, START, VEHICLE_ID
 from zap.formats.request_columns import FileColumns, file_columns, is_known, split_row
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
+from zap.formats.values import cell_text
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 GZIP = ".gz"
 _GZIP_MARK = b"\x1f\x8b"
 _PIECE = 2**16
+# The ids of a line of NDJSON that are numbers. An escaped quote does not match, so no text is changed.
+_DRIVER_NUMBER = re.compile(rb'("user_id"\s*:\s*)(-?(?:0|[1-9][0-9]*))(\.[0-9]+|)(?=\s*[,}])')
+_VEHICLE_FLOAT = re.compile(rb'("vehicle_id"\s*:\s*[0-9]+)\.0+(?=\s*[,}])')
 encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
@@ -171,7 +176,7 @@ def _read_ndjson(opened: _Opened, path: Path) -> Source:
 def _of_line(line: int, text: bytes | Refusal, headers: dict[str, None]) -> Record:
     if isinstance(text, Refusal):
         return Record(line, text, {})
-    row = split_row(text)
+    row = split_row(_with_ids(text))
     headers.update(dict.fromkeys(row.headers))
     return Record(line, row.request, {}, row.left_out)
 
@@ -219,7 +224,10 @@ def _parquet_record(row: int, values: dict[str, Any], headers: list[str], column
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a Parquet value as a JSON value. NaN becomes None, because some tools write it for a missing value."""
+    """Return a Parquet value as a JSON value, as the import of a history reads it.
+
+    NaN becomes None, because some tools write it for a missing value. A number in a column of texts becomes a text.
+    """
     if isinstance(value, float | Decimal):
         if value != value:  # noqa: PLR0124 - the quickest test for NaN
             return None
@@ -227,5 +235,16 @@ def _plain(name: str, value: Any) -> Any:
             # JSON has no infinite number, and the encoder would write null. The text is refused, as in CSV.
             return str(value)
         # Tools that cannot store missing integers write whole numbers as floats.
-        return int(value) if name == VEHICLE_ID and value == int(value) else value
+        if name == VEHICLE_ID and value == int(value):
+            return int(value)
+    if isinstance(value, bool | int | float | Decimal) and FIELDS[name] is str and name != START:
+        return cell_text(value)
     return value
+
+
+def _with_ids(line: bytes) -> bytes:
+    """Return a line of NDJSON with the ids that a tool has written as other numbers: 7 and 7.0 name the driver "7"."""
+    if b"_id" not in line:
+        return line
+    line = _DRIVER_NUMBER.sub(lambda found: b'%b"%b%b"' % (found[1], found[2], found[3].rstrip(b".0")), line)
+    return _VEHICLE_FLOAT.sub(rb"\1", line)

@@ -249,6 +249,12 @@ def completed(row: Row, facts: Mapping[str, Any], contract: Mapping[str, Any], n
         return replace(row, request=None, refusal=Refusal.of(error))
 
 
+def of_driver(row: Row, user_id: str) -> Row:
+    """Return a row that is not completed yet, with another id of its driver."""
+    request = row.request and replace(row.request, values=row.request.values | {USER_ID: user_id})
+    return replace(row, request=request, user_id=user_id)
+
+
 def refusals(rows: Sequence[Row]) -> list[tuple[int, Refusal]]:
     """Return the places of the refused rows, each with its refusal."""
     return [(place, row.refusal) for place, row in enumerate(rows) if row.refusal is not None]

@@ -12,35 +12,35 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, create_model
 
 from zap.errors import InvalidRequest
-from zap.formats.body_model import BodyModel, Text, explained, limits
+from zap.formats.body_model import BodyModel, Name, explained, limits
 from zap.formats.json_body import (
-    LARGEST_ID,
     error_at,
     kind_of,
     load_json,
     plain_name,
-    read_time,
+    read_session_time,
     wrong_id,
+    wrong_session_time,
     wrong_text,
-    wrong_time,
 )
+from zap.formats.values import FIRST_YEAR, LARGEST_ID, LARGEST_SESSION_ID, LAST_YEAR, LONGEST_SESSION
+from zap.ml.cells import is_nothing, plain_id, plain_text
 from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION
 
 MOST_SESSIONS = 1000
-# The limit is the limit of history files: every JSON reader reads whole numbers up to this number exactly, and the
-# database can still assign larger ids.
-_LARGEST_SESSION_ID = 2**53
 _EXAMPLE_ID = 1_000_001
 
 SESSION_ID = "session_id"
+USER_ID = "user_id"
 VEHICLE_ID = "vehicle_id"
+STATION_ID = "charging_station_id"
 START = "charging_start_time"
 END = "charging_end_time"
 # The fields that a report must have if the database does not know the session yet.
-NEEDED_AT_FIRST = ("user_id", "charger_type", START)
+NEEDED_AT_FIRST = (USER_ID, "charger_type", START)
 
 _TEXTS = {
-    "user_id": ("the driver", "User_1"),
+    USER_ID: ("the driver", "User_1"),
     **{one.name: (one.description, one.example) for one in (*STATION, *MEASURED) if one.kind == "category"},
 }
 _TIMES = {
@@ -59,7 +59,9 @@ FIELDS = (SESSION_ID, VEHICLE_ID, *_TEXTS, *_TIMES, *_NUMBERS)
 
 _NOT_TAKEN = frozenset({"time_of_day", "day_of_week", "timestamp"})
 _WANTED = f"a session as a JSON object, or a list of 1 to {MOST_SESSIONS:,} of them"
-_ZONE = ", ISO 8601; a time with an offset is converted to wall time in ZAP_TIMEZONE"
+_YEARS = f", ISO 8601, in the years {FIRST_YEAR} to {LAST_YEAR}"
+_ZONE = f"{_YEARS}; a time with an offset is converted to wall time in ZAP_TIMEZONE"
+TOO_LONG = "which is more than a year after the start of the session"
 # No clock change is larger than this.
 _BEFORE_ANY_CHANGE = timedelta(hours=3)
 
@@ -71,36 +73,45 @@ class _Moment(NamedTuple):
     wall: datetime
 
 
-def _read_moment(text: Any, info: ValidationInfo) -> _Moment:
+def _read_moment(text: Any, info: ValidationInfo) -> _Moment | None:
     if wrong := wrong_text(text):
         raise ValueError(wrong)
     wall_time: Any = info.context
-    time = read_time(text, wall_time)
-    if time is None:
-        raise ValueError(wrong_time(text))
-    return _Moment(*time)
+    time = read_session_time(text, wall_time)
+    if time is None and not is_nothing(text):
+        raise ValueError(wrong_session_time(text))
+    return None if time is None else _Moment(*time)
 
 
-def _not_blank(text: str) -> str:
-    if not text or text.isspace():
-        raise ValueError("is blank; leave the field out until its value is known")
-    return text
+def _read_name(text: str, info: ValidationInfo) -> str | None:
+    """Return the form in which a text is stored; None if it means that the value is missing.
+
+    The driver stays as sent, because an older history may have the driver in this form; see `named_drivers`.
+    """
+    if is_nothing(text):
+        return None
+    if info.field_name == USER_ID:
+        return text
+    return plain_id(text) if info.field_name == STATION_ID else plain_text(text)
 
 
-def _said(name: str, description: str, example: Any, **schema: Any) -> Any:
+def _said(name: str, description: str, example: Any) -> Any:
     needed = "; needed when the session is not known yet" if name in NEEDED_AT_FIRST else ""
-    return Field(description=f"{description}{needed}", examples=[example], json_schema_extra=schema)
+    return Field(description=f"{description}{needed}", examples=[example])
 
 
 class _Session(BodyModel):
-    """One session; a field that is left out or null is not known (yet) and erases no stored value."""
+    """One session; a field that is left out or null is not known (yet) and erases no stored value.
+
+    A text such as NULL or n/a counts as null.
+    """
 
     WANTED = _WANTED
 
     session_id: Annotated[
         int,
-        Field(ge=0, le=_LARGEST_SESSION_ID, examples=[_EXAMPLE_ID]),
-        explained(partial(wrong_id, largest=_LARGEST_SESSION_ID)),
+        Field(ge=0, le=LARGEST_SESSION_ID, examples=[_EXAMPLE_ID]),
+        explained(partial(wrong_id, largest=LARGEST_SESSION_ID)),
         Field(description="the id of the session, equal in the reports of its start and its end"),
     ]
     vehicle_id: (
@@ -122,10 +133,10 @@ class _Session(BodyModel):
         return super().unknown(*names)
 
 
-_NAME = Annotated[Text, AfterValidator(_not_blank)]
+_NAME = Annotated[Name, AfterValidator(_read_name)]
 _TIME = Annotated[_Moment, PlainValidator(_read_moment, json_schema_input_type=str)]
 _KNOWN_LATER = {
-    **{name: Annotated[_NAME, _said(name, *said, minLength=1)] for name, said in _TEXTS.items()},
+    **{name: Annotated[_NAME, _said(name, *said)] for name, said in _TEXTS.items()},
     **{name: Annotated[_TIME, _said(name, said + _ZONE, example)] for name, (said, example) in _TIMES.items()},
     **{name: Annotated[float, *limits(number)] for name, number in _NUMBERS.items()},
 }
@@ -144,6 +155,7 @@ class SessionReport:
     Attributes:
         session_id: the id of the session.
         values: the other known fields, by name.
+        words: the fields whose text means that the value is missing, each with this text.
         place: the place of the session in the body, for JSON pointers.
         latest_start: the latest possible wall time of the start, given the end; None without an end.
         earliest_end: the earliest possible wall time of the end, given the start; None without a start.
@@ -151,6 +163,7 @@ class SessionReport:
 
     session_id: int
     values: dict[str, Any]
+    words: dict[str, str]
     place: tuple[int, ...]
     latest_start: datetime | None
     earliest_end: datetime | None
@@ -236,6 +249,8 @@ def _read_session(
     known |= {name: known[name].wall for name in _TIMES if name in known}
     if start and end and _is_reversed(start, end):
         errors.append(error_at((*place, END), f"is {end.wall}, which is before the start of the session, {start.wall}"))
+    elif start and end and end.wall - start.wall > LONGEST_SESSION:
+        errors.append(error_at((*place, END), f"is {end.wall}, {TOO_LONG}, {start.wall}"))
     if start and end and start.sent.tzinfo is not None and end.sent.tzinfo is not None:
         # The difference of the wall times is wrong if the clocks change during the session.
         known.setdefault(_DURATION, (end.sent - start.sent).total_seconds() / 3600)
@@ -245,6 +260,7 @@ def _read_session(
     return SessionReport(
         session_id,
         known,
+        {name: text for name, text in fields.items() if isinstance(text, str) and is_nothing(text)},
         place,
         latest_start=_put_back(end, wall_time) if end else None,
         earliest_end=_put_forward(start, wall_time) if start else None,
@@ -279,7 +295,4 @@ def _put_forward(start: _Moment, wall_time: Callable[[datetime], datetime]) -> d
 
 def _by_clock_of(moment: datetime, away: timedelta, wall_time: Callable[[datetime], datetime]) -> datetime:
     """Return the wall time of a moment, with the UTC offset that is valid at another moment, `away` later."""
-    try:
-        return wall_time(moment + away).replace(microsecond=0) - away
-    except OverflowError:
-        return wall_time(moment).replace(microsecond=0)
+    return wall_time(moment + away).replace(microsecond=0) - away

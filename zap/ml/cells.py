@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from zap.ml.driver_columns import PastSession
@@ -27,8 +28,15 @@ _NOTHING = frozenset(
     {"", "-", "--", "?", "null", "(null)", "<null>", "nan", "nat", "<na>", "na", "n/a", "n.a.", "#n/a", "#na", "#null!",
      "#value!", "#ref!", "none", "nil", "\\n", "undefined"}
 )  # fmt: skip
-# Characters without width. A reader sees no difference between texts with and without them, but a program does.
-INVISIBLE = {ord(character): None for character in "\u200b\u2060\ufeff"}
+# Characters without width, and marks for the direction of writing. A reader sees no difference between texts with and
+# without them, but a program does.
+INVISIBLE = {
+    ord(character): None
+    for character in "\u00ad\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
+    "\u2066\u2067\u2068\u2069\ufeff"
+}
+# A whole number that a tool has written as a float, because the tool cannot store missing integers.
+_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
 
 
 def is_nothing(text: str) -> bool:
@@ -36,9 +44,35 @@ def is_nothing(text: str) -> bool:
     return (text if text.isascii() else text.translate(INVISIBLE)).strip().lower() in _NOTHING
 
 
+def plain_text(text: str) -> str:
+    """Return a text without invisible characters, with exactly one usual space between two words.
+
+    Texts with one plain form are the same name. Upper and lower case stay as they are.
+    """
+    return " ".join((text if text.isascii() else text.translate(INVISIBLE)).split())
+
+
+def plain_id(text: str) -> str:
+    """Return the plain form of the id of a driver or a station, as reports and imports store it: `12.0` becomes 12."""
+    plain = plain_text(text)
+    return match[1] if plain[-1:] == "0" and (match := _WHOLE.fullmatch(plain)) else plain
+
+
+def known_spelling(text: str, known: Collection[str]) -> str | None:
+    """Return the known text that is the same name, or None."""
+    plain = plain_text(text)
+    return plain if plain in known else next((one for one in known if plain_text(one) == plain), None)
+
+
 def read_text(value: object) -> str | None:
-    """Return a stored text without the spaces around it; None if it means that the value is missing."""
-    return None if value is None or is_nothing(text := str(value)) else text.strip()
+    """Return the plain form of a stored text; None if it means that the value is missing."""
+    return None if value is None else _read_text(str(value))
+
+
+# A history has few different texts of charger types, user types and vehicle models.
+@lru_cache(maxsize=4096)
+def _read_text(text: str) -> str | None:
+    return None if is_nothing(text) else plain_text(text)
 
 
 def read_number(value: object) -> float:
@@ -85,11 +119,19 @@ def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSessi
         return None
     end = read_wall_time(row["charging_end_time"])
     return past_session(
-        types.index(name) if name in types else -1,
+        types.index(name) if name in types else _code_of_another_spelling(name, tuple(types)),
         to_seconds(start),
         None if end is None or end < start else to_seconds(end),
         [_masked(feature, read_number(row[feature.name])) for feature in PAST_FEATURES],
     )
+
+
+# A driver may have many sessions of one type that is not learned.
+@lru_cache(maxsize=256)
+def _code_of_another_spelling(name: str, types: tuple[str, ...]) -> int:
+    """Return the code of a type that an older version has learned in a form that is not plain; -1 if there is none."""
+    spelling = known_spelling(name, types)
+    return -1 if spelling is None else types.index(spelling)
 
 
 def past_session(type_code: int, start: int, end: int | None, values: Iterable[float]) -> PastSession:

@@ -171,7 +171,7 @@ def matrix_columns(numbers: Iterable[Any], codes: Iterable[Any], seconds: Any) -
 
 def build_features(
     columns: Mapping[str, Sequence[Any] | np.ndarray],
-    categories: Mapping[str, Mapping[str, int]],
+    categories: Mapping[str, Mapping[str, float]],
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the matrix of n sessions.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zap.errors import DamagedModel
+from zap.ml.cells import plain_text
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS
 from zap.ml.history_columns import history_columns
 from zap.ml.population_history import PopulationHistory
@@ -158,10 +160,33 @@ def _check_features(fitted: FittedModel) -> None:
         )
 
 
-def category_codes(contract: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+class Codes(dict[Any, float]):
+    """The codes of the known values of a category. Another spelling of a value has its code, and other values have NaN.
+
+    Args:
+        values: the known values, in the order of their codes.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        super().__init__({value: code for code, value in enumerate(values)})
+        # The values of an older version may have a form that is not plain.
+        self._spellings = {plain: value for value in reversed(values) if (plain := plain_text(value)) not in self}
+        self[None] = math.nan
+
+    def __missing__(self, value: Any) -> float:
+        return self.get(self.spelling(value), math.nan)
+
+    def spelling(self, value: Any) -> Any:
+        """Return the known value that is the same name as this value, or else this value."""
+        if value in self or not isinstance(value, str):
+            return value
+        plain = plain_text(value)
+        return self._spellings.get(plain, plain)
+
+
+def category_codes(contract: Mapping[str, Any]) -> dict[str, Codes]:
     """Return for each category feature the code of every known value."""
-    known = contract["categories"]
-    return {name: {value: code for code, value in enumerate(values)} for name, values in known.items()}
+    return {name: Codes(values) for name, values in contract["categories"].items()}
 
 
 def booster_columns(n_classes: int) -> list[str]:

@@ -122,7 +122,7 @@ class Predictor:
 
     def _features(self, values: Mapping[str, Any], history: UserHistory, at: int, mix: Sequence[float]) -> bytes:
         numbers = [math.nan if (value := values[name]) is None else value for name in _NUMBERS]
-        codes = [known.get(values[name], math.nan) for name, known in self._codes]
+        codes = [known[values[name]] for name, known in self._codes]
         if self._places is None:
             return self._row.pack(*matrix_columns(numbers, codes, at), *history.features(at, mix))
         # A version of older code reads fewer columns than this code computes.

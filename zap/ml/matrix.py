@@ -37,14 +37,15 @@ def natural_columns(frame: pd.DataFrame, contract: Mapping[str, Any], out: np.nd
     frame = frame.assign(**{name: None for name in absent if name == "vehicle_model"})
     if needed := [name for name in absent if name not in frame]:
         raise ValueError(f"the frame has no column {', '.join(needed)}; add it, empty where a value is unknown")
+    codes = category_codes(contract)
     columns: dict[str, np.ndarray] = {"charging_start_time": wall_times(frame)}
     for feature in CATEGORIES:
         # Equal texts become one Python object, instead of one object for each row.
         places, different = pd.factorize(frame[feature.name])
-        columns[feature.name] = np.array([*different, None], dtype=object)[places]
+        columns[feature.name] = np.array([*map(codes[feature.name].spelling, different), None], dtype=object)[places]
     for feature in NUMBERS:
         columns[feature.name] = feature.masked(numbers(frame[feature.name]))
-    return build_features(columns, category_codes(contract), out)
+    return build_features(columns, codes, out)
 
 
 def past_of_new_drivers(frame: pd.DataFrame, classes: Sequence[str], population: PopulationHistory) -> np.ndarray:

@@ -1,17 +1,19 @@
 """The facts that the database has about the driver and the vehicle of a request."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from zap.db.history.history_rows import IN_ONE_QUESTION, USERS, VEHICLES
+from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, USERS, VEHICLES
 from zap.formats.request import USER_ID, VEHICLE_ID
-from zap.ml.cells import read_id, read_number, read_text
+from zap.ml.cells import plain_id, read_id, read_number, read_text
 from zap.ml.features import FACTS, NUMBERS, USER_FACTS, VEHICLE_FACTS
 
 _NUMBER_OF_VEHICLES = func.count().over(partition_by=VEHICLES.c.user_id).label("vehicles")
+# Where a driver may be stored.
+_DRIVERS = (SESSIONS.c.user_id, USERS.c.user_id, VEHICLES.c.user_id)
 _FACTS = frozenset(FACTS)
 _NUMBERS = frozenset(feature.name for feature in NUMBERS)
 
@@ -20,6 +22,32 @@ def has_gaps(values: Mapping[str, Any]) -> bool:
     """Return whether a request names a driver or a vehicle, and leaves out fields that `driver_facts` may have."""
     named = values.get(USER_ID) is not None or values.get(VEHICLE_ID) is not None
     return named and not values.keys() >= _FACTS
+
+
+def driver_named(engine: Engine, text: str) -> str:
+    """Return the id of the driver that a text means; see `named_drivers`."""
+    with engine.connect() as connection:
+        return named_drivers(connection, [text]).get(text, text)
+
+
+def named_drivers(connection: Connection, texts: Iterable[str]) -> dict[str, str]:
+    """Return the ids of the drivers that texts mean. Texts that are plain ids already are left out.
+
+    Reports and imports store plain ids. An older history may have ids in other forms, which a training does not change.
+    So a text means the stored id that is equal to it, or else its plain form.
+
+    Args:
+        connection: on the database.
+        texts: the drivers as requests or reports name them.
+    """
+    plain = {text: found for text in texts if (found := plain_id(text)) != text}
+    stored: set[str] = set()
+    asked = [*plain]
+    for start in range(0, len(asked), IN_ONE_QUESTION):
+        some = asked[start : start + IN_ONE_QUESTION]
+        for column in _DRIVERS:
+            stored.update(connection.scalars(select(column).where(column.in_(some)).distinct()))
+    return {text: text if text in stored else found for text, found in plain.items()}
 
 
 def driver_facts(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from zap.db.engine import write_transaction
-from zap.db.history.drivers import facts_now
+from zap.db.history.drivers import facts_now, named_drivers
 from zap.db.history.history_rows import (
     ROW_ID,
     SESSIONS,
@@ -22,7 +22,18 @@ from zap.db.history.history_rows import (
 )
 from zap.errors import InvalidRequest
 from zap.formats.json_body import error_at, pointer
-from zap.formats.session_report import END, FIELDS, NEEDED_AT_FIRST, SESSION_ID, START, Report, SessionReport
+from zap.formats.session_report import (
+    END,
+    FIELDS,
+    NEEDED_AT_FIRST,
+    SESSION_ID,
+    START,
+    TOO_LONG,
+    USER_ID,
+    Report,
+    SessionReport,
+)
+from zap.formats.values import LONGEST_SESSION
 from zap.ml.features import FACTS
 
 _KEY = (SESSION_ID,)
@@ -72,6 +83,7 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         raise InvalidRequest(_errors(report, stored))
     with write_transaction(engine) as connection:
         take_turn(connection)
+        _name_drivers(connection, rows)
         stored = _stored(connection, rows)
         if errors := _errors(report, stored):
             raise InvalidRequest(errors)
@@ -81,6 +93,13 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
     return _outcome(rows, added, [row for rows_to_change in changes.values() for row in rows_to_change], stored)
+
+
+def _name_drivers(connection: Connection, rows: list[Row]) -> None:
+    """Replace the driver of each row, as the report names it, by the driver's id."""
+    names = named_drivers(connection, {row[USER_ID] for row in rows if row[USER_ID] is not None})
+    for row in rows:
+        row[USER_ID] = names.get(row[USER_ID], row[USER_ID])
 
 
 def _take_facts(connection: Connection, rows: list[Row], stored: Mapping[Key, Row], now: datetime) -> None:
@@ -126,7 +145,7 @@ def _errors(report: Report, stored: Mapping[Key, Row]) -> list[dict[str, str]]:
         if before is None:
             missing = [name for name in NEEDED_AT_FIRST if name not in session.values]
             errors += [
-                error_at((*session.place, name), f"is required: session {session.session_id} is not known yet")
+                error_at((*session.place, name), _required(session, name))
                 for name in missing
                 if pointer(*session.place, name) not in bad
             ]
@@ -135,17 +154,27 @@ def _errors(report: Report, stored: Mapping[Key, Row]) -> list[dict[str, str]]:
     return errors
 
 
+def _required(session: SessionReport, name: str) -> str:
+    """Return the error for a missing field of a new session."""
+    required = f"is required: session {session.session_id} is not known yet"
+    return f"is {session.words[name]!r}, which counts as null; it {required}" if name in session.words else required
+
+
 def _wrong_order(session: SessionReport, before: Row) -> dict[str, str] | None:
-    """Return the error of a new end before the stored start, or of a new start after the stored end."""
+    """Return the error of a new end or a new start that does not fit the stored start or end."""
     start, end = session.values.get(START), session.values.get(END)
     if session.latest_start is not None and start is None and end != before[END]:
         stored = _wall_time(before[START])
         if stored is not None and stored > session.latest_start:
             return error_at((*session.place, END), f"is {end}, before the stored start of the session, {stored}")
+        if stored is not None and end is not None and end - stored > LONGEST_SESSION:
+            return error_at((*session.place, END), f"is {end}, {TOO_LONG}, {stored}")
     if session.earliest_end is not None and end is None and start != before[START]:
         stored = _wall_time(before[END])
         if stored is not None and stored < session.earliest_end:
             return error_at((*session.place, START), f"is {start}, after the stored end of the session, {stored}")
+        if stored is not None and start is not None and stored - start > LONGEST_SESSION:
+            return error_at((*session.place, START), f"is {start}, more than a year before the stored end, {stored}")
     return None
 
 
