@@ -166,14 +166,19 @@ def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOIC
     for name in _FOLDED:
         if name in flat:
             _fold(flat, name, reading.spelt[name])
-    for name in ("user_id", "vehicle_model"):
-        if name not in flat:
-            flat[name] = pd.Series(None, index=flat.index, dtype="str")
     described = flat[[name for name in FACTS if name in flat]].notna().any(axis="columns")
-    unnamed = flat["user_id"].isna()
+    # `sessions` keeps only the columns of the file, because a column that the file does not have says nothing.
+    whole = flat.assign(
+        **{
+            name: pd.Series(None, index=flat.index, dtype="str")
+            for name in ("user_id", "vehicle_model")
+            if name not in flat
+        }
+    )
+    unnamed = whole["user_id"].isna()
     return HistoryFile(
-        users=_users(flat[~unnamed]),
-        vehicles=_vehicles(flat[~unnamed]),
+        users=_users(whole[~unnamed]),
+        vehicles=_vehicles(whole[~unnamed]),
         sessions=flat,
         rows=len(flat) + len(reading.refused),
         refused=sorted(reading.refused, key=lambda row: row.line),

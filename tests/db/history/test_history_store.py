@@ -131,11 +131,11 @@ def test_a_missing_station_is_another_key_than_any_station(engine):
     assert store(engine, ONE.assign(charging_station_id=None)).sessions == Count(added=1)
 
 
-def test_of_rows_with_one_key_the_later_holds_value_by_value(engine):
+def test_of_rows_with_one_id_the_later_holds_value_by_value(engine):
     both = pd.concat(
         [ONE.assign(energy_consumed_kwh=5.0, temperature_c=1.0), ONE.assign(energy_consumed_kwh=6.0)],
         ignore_index=True,
-    )
+    ).assign(session_id=7)
 
     assert store(engine, both).sessions == Count(added=1, repeated=1)
     assert rows_of(engine, SESSIONS, "energy_consumed_kwh", "temperature_c") == [(6.0, 1.0)]
@@ -160,12 +160,12 @@ def test_sessions_with_different_ids_may_agree_in_all_else(engine):
     assert store(engine, twins).sessions == Count(unchanged=2)
 
 
-def test_of_twins_without_id_the_first_is_meant(engine):
+def test_of_twins_without_id_the_first_is_completed(engine):
     store(engine, pd.concat([ONE, ONE], ignore_index=True).assign(session_id=[4, 3]))
 
-    store(engine, ONE.assign(charger_type="Level 2"))
+    store(engine, ONE.assign(temperature_c=5.0))
 
-    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(3, "Level 2"), (4, "Level 1")]
+    assert rows_of(engine, SESSIONS, "session_id", "temperature_c") == [(3, 5.0), (4, None)]
 
 
 def test_new_ids_go_on_above_given_ones(engine):

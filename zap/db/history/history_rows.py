@@ -53,9 +53,7 @@ def take_turn(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
 
 
-def compare_rows(
-    rows: Iterable[Row], key: Sequence[str], stored: dict[Key, Row]
-) -> tuple[list[Row], dict[Key, list[Row]]]:
+def compare_rows(rows: Iterable[Row], stored: Iterable[Row | None]) -> tuple[list[Row], dict[Key, list[Row]]]:
     """Return the rows to add, and the changed values of other rows, grouped by the columns that change.
 
     A missing value changes nothing, with one exception: if the driver or the vehicle of a session changes, the session
@@ -63,13 +61,11 @@ def compare_rows(
 
     Args:
         rows: the new values.
-        key: the columns that identify a row.
-        stored: the stored rows by key.
+        stored: for each row its stored row; None for a new row.
     """
     added = []
     changes = defaultdict(list)
-    for row in rows:
-        found = stored.get(_key(row, key))
+    for row, found in zip(rows, stored, strict=True):
         if found is None:
             added.append(row)
             continue
@@ -120,8 +116,17 @@ def with_facts(table: Table) -> FromClause:
     return SESSIONS.outerjoin(SESSION_FACTS, SESSIONS.c.session_id == SESSION_FACTS.c.session_id)
 
 
-def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> dict[Key, Row]:
-    """Return the stored rows with the keys of these rows, with FACTS of sessions. Further rows may be included."""
+def stored_of(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> list[Row | None]:
+    """Return for each row the stored row with its key, or None. Of several stored rows, return the lowest id's row."""
+    stored = stored_rows(connection, table, key, rows)
+    return [(stored.get(key_of(row, key)) or [None])[0] for row in rows]
+
+
+def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> dict[Key, list[Row]]:
+    """Return the stored rows with the keys of these rows in order of their ids, with FACTS of sessions.
+
+    Further rows may be included.
+    """
     (row_id,) = table.primary_key.columns
     names = list(rows[0])
     statement = select(row_id, *raw_columns(connection, table, names)).select_from(with_facts(table))
@@ -132,14 +137,19 @@ def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: 
     if "charging_start_time" in key:
         starts = [row["charging_start_time"] for row in rows]
         touched &= table.c["charging_start_time"].between(min(starts), max(starts))
-    stored = {}
-    for found, *values in connection.execute(statement.where(touched).order_by(row_id.desc())):
+    stored: dict[Key, list[Row]] = {}
+    for found, *values in connection.execute(statement.where(touched).order_by(row_id)):
         row = dict(zip(names, values, strict=True))
         for name in _TIMES.intersection(names):
             row[name] = _moment(row[name])
         row[ROW_ID] = found
-        stored[_key(row, key)] = row
+        stored.setdefault(key_of(row, key), []).append(row)
     return stored
+
+
+def key_of(row: Row, key: Sequence[str]) -> Key:
+    """Return the values of the columns in `key`."""
+    return tuple(row[name] for name in key)
 
 
 def continue_ids(connection: Connection, table: Table) -> None:
@@ -219,7 +229,3 @@ def _moment(stored: Any) -> Any:
         return datetime.fromisoformat(stored)
     except (TypeError, ValueError):
         return stored
-
-
-def _key(row: Row, key: Sequence[str]) -> Key:
-    return tuple(row[name] for name in key)

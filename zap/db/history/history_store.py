@@ -37,12 +37,14 @@ from zap.db.history.history_rows import (
     compare_rows,
     continue_ids,
     raw_columns,
+    stored_of,
     stored_rows,
     take_turn,
     with_facts,
     write_rows,
     write_sessions,
 )
+from zap.db.history.session_matching import SESSION_KEY, arranged, chunks_of, match_rows
 from zap.errors import UnusableHistory
 from zap.ml.cells import PAST_COLUMNS
 from zap.ml.features import FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
@@ -50,8 +52,6 @@ from zap.ml.history import RawHistory
 from zap.progress import Progress, no_progress
 
 VEHICLE_KEY = ("user_id", "vehicle_model")
-# The key of a session without a session_id.
-SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 
 # The columns of ChargingSessions that a training reads.
 _TRAINING_COLUMNS = (
@@ -71,7 +71,7 @@ _WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "session
 
 @dataclass
 class Count:
-    """The numbers of rows for one table: added, updated, unchanged, and `repeated` (a later row has the key too)."""
+    """The numbers of rows for one table: added, updated, unchanged, and `repeated` (of a session of another row)."""
 
     added: int = 0
     updated: int = 0
@@ -124,18 +124,17 @@ def upsert_history(
 ) -> HistoryCounts:
     """Add new rows and update changed ones, in one transaction.
 
-    A missing value never erases a known one, and storing a row a second time changes nothing. If several rows have one
-    key, the later row's values replace the earlier row's. Missing parts of a key are equal to each other, so a session
-    of an unknown user is found again. Times are naive datetime64; missing values are NaN, NaT, NA or None. On SQLite
-    other writers wait until the end.
+    A missing value never erases a known one, and storing the same rows a second time changes nothing. If several rows
+    have one `session_id`, the later row's values replace the earlier row's. Sessions without a `session_id` are found
+    by `match_rows`: rows that differ stay different sessions. Times are naive datetime64; missing values are NaN, NaT,
+    NA or None. On SQLite other writers wait until the end.
 
     Args:
         engine: on a database at head.
         users: `user_id` (never missing) and USER_FACTS; the key is `user_id`.
         vehicles: `user_id` and VEHICLE_FACTS; the key is VEHICLE_KEY.
         sessions: `charging_start_time` (never missing), any other columns of ChargingSessions, and FACTS, which are
-            stored with each session; the key is `session_id`, or SESSION_KEY if it is missing. A column `vehicle_id` is
-            ignored: the vehicle is found by VEHICLE_KEY.
+            stored with each session. A column `vehicle_id` is ignored: the vehicle is found by VEHICLE_KEY.
         progress: called after each chunk.
     """
     with write_transaction(engine) as connection:
@@ -151,6 +150,8 @@ def upsert_history(
 
 
 def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
+    # A vehicle's id is found by its model, so it tells nothing more about a session.
+    compared = {*sessions, *SESSION_KEY} - {"session_id", "vehicle_id"}
     absent = {"session_id", *SESSION_KEY, *FACTS}.difference(sessions)
     sessions = sessions.assign(**dict.fromkeys(absent))
     sessions["session_id"] = sessions["session_id"].astype("Int64")
@@ -159,11 +160,7 @@ def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: P
     named = _upsert(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
     if named.added and connection.dialect.name == "postgresql":
         continue_ids(connection, SESSIONS)
-    # Sorted by time, the rows of a chunk are close together in the table, and new ids do not depend on the order of the
-    # rows in the file.
-    others = sessions[~has_id].drop(columns="session_id")
-    others = others.sort_values(["charging_start_time", "user_id", "charging_station_id"], kind="stable")
-    rest = _upsert(connection, SESSIONS, SESSION_KEY, others, progress)
+    rest = _upsert_unnamed(connection, sessions[~has_id].drop(columns="session_id"), compared, progress)
     return Count(
         added=named.added + rest.added,
         updated=named.updated + rest.updated,
@@ -172,23 +169,48 @@ def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: P
     )
 
 
+def _upsert_unnamed(connection: Connection, frame: pd.DataFrame, compared: set[str], progress: Progress) -> Count:
+    """Insert or update sessions without a session_id.
+
+    Sorted by time, the rows of a chunk are close together in the table, and new ids do not depend on the order of the
+    rows in the file.
+    """
+    rows, exact = arranged(frame)
+    count = Count(repeated=len(frame) - len(rows))
+    for place in chunks_of(rows, exact, _CHUNK):
+        chunk = _records(rows.iloc[place])
+        stored = stored_rows(connection, SESSIONS, SESSION_KEY, chunk)
+        found, theirs = match_rows(chunk, exact[place].tolist(), stored, compared)
+        count.repeated += len(chunk) - len(found)
+        added, changes = compare_rows(found, theirs)
+        write_sessions(connection, added, changes)
+        _add_up(count, added, changes, len(found))
+        progress(_WORDS[SESSIONS.name], place.stop, len(rows))
+    return count
+
+
 def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.DataFrame, progress: Progress) -> Count:
     """Insert or update rows of a table. If several stored rows have one key, the row with the lowest id is updated."""
     rows = _one_row_a_key(frame, list(key))
     count = Count(repeated=len(frame) - len(rows))
     for start in range(0, len(rows), _CHUNK):
         chunk = _records(rows.iloc[start : start + _CHUNK])
-        added, changes = compare_rows(chunk, key, stored_rows(connection, table, key, chunk))
+        added, changes = compare_rows(chunk, stored_of(connection, table, key, chunk))
         if table is SESSIONS:
             write_sessions(connection, added, changes)
         else:
             write_rows(connection, table, added, changes)
-        updated = sum(map(len, changes.values()))
-        count.added += len(added)
-        count.updated += updated
-        count.unchanged += len(chunk) - len(added) - updated
+        _add_up(count, added, changes, len(chunk))
         progress(_WORDS[table.name], start + len(chunk), len(rows))
     return count
+
+
+def _add_up(count: Count, added: list[Row], changes: dict[Key, list[Row]], rows: int) -> None:
+    """Add the result of `compare_rows` for this number of rows to the numbers so far."""
+    updated = sum(map(len, changes.values()))
+    count.added += len(added)
+    count.updated += updated
+    count.unchanged += rows - len(added) - updated
 
 
 def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:

@@ -16,6 +16,7 @@ from zap.db.history.history_rows import (
     Row,
     compare_rows,
     continue_ids,
+    key_of,
     stored_rows,
     take_turn,
     write_sessions,
@@ -76,7 +77,7 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         if errors := _errors(report, stored):
             raise InvalidRequest(errors)
         _take_facts(connection, rows, stored, now)
-        added, changes = compare_rows(rows, _KEY, stored)
+        added, changes = compare_rows(rows, [stored.get(key_of(row, _KEY)) for row in rows])
         write_sessions(connection, added, changes)
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
@@ -114,7 +115,7 @@ def _outcome(rows: list[Row], added: list[Row], updated: list[Row], stored: Mapp
 
 
 def _stored(connection: Connection, rows: list[Row]) -> dict[Key, Row]:
-    return stored_rows(connection, SESSIONS, _KEY, rows) if rows else {}
+    return {key: row for key, (row,) in stored_rows(connection, SESSIONS, _KEY, rows).items()} if rows else {}
 
 
 def _errors(report: Report, stored: Mapping[Key, Row]) -> list[dict[str, str]]:
