@@ -11,7 +11,8 @@ from typing import IO, Any, cast
 
 from sqlalchemy import Engine
 
-from zap.db.history.history_store import HistoryCounts, upsert_history
+from zap.db.history.history_store import HistoryCounts, import_turn, store_history
+from zap.db.history.session_upsert import taken_rows
 from zap.errors import BadHistoryFile
 from zap.formats.history_cells import ToWallTime
 from zap.formats.history_file import NO_CHOICES, Choices, HistoryFile, RefusedRow, Survey, parse_table
@@ -108,9 +109,11 @@ def import_history(
         BadHistoryFile: the file cannot be read, or rows are refused. Nothing was imported.
     """
     history = read_file(path, wall_time=wall_time, choices=choices, progress=progress)
-    if history.refused and not choices.skip_bad_rows:
-        raise _refusal(path, history)
-    counts = upsert_history(engine, history.users, history.vehicles, history.sessions, progress)
+    _check_refused(path, history, choices)
+    with import_turn(engine) as connection:
+        history = history.without(taken_rows(connection, history.sessions))
+        _check_refused(path, history, choices)
+        counts = store_history(connection, history.users, history.vehicles, history.sessions, progress)
     return import_report(path, history, counts)
 
 
@@ -236,12 +239,15 @@ def _lines(path: Path, encoding: str | None, progress: Progress) -> Iterator[str
     progress("reading", size, size)
 
 
-def _refusal(path: Path, history: HistoryFile) -> BadHistoryFile:
+def _check_refused(path: Path, history: HistoryFile, choices: Choices) -> None:
+    """Raise BadHistoryFile if rows are refused, and the user has not chosen to skip them."""
+    if not history.refused or choices.skip_bad_rows:
+        return
     message = (
         f"{path.name}: {len(history.refused):,} of {_many(history.rows, 'row')} cannot be imported, so nothing was"
         " imported; correct the file, or skip these rows (--skip-bad-rows)"
     )
-    return BadHistoryFile(
+    raise BadHistoryFile(
         "\n".join([message, *_shown(history.refused)]), refused=[asdict(row) for row in history.refused]
     )
 

@@ -29,14 +29,11 @@ FIRST_YEAR, LAST_YEAR = 1990, 2100
 _LONGEST_SESSION = np.timedelta64(366, "D")
 # PostgreSQL cannot index very long texts, and no real id or name is longer.
 _LONGEST_TEXT = 500
-# Every JSON reader reads whole numbers up to this number exactly. The database can still assign larger ids.
-_LARGEST_ID = 2**53
-_ID = re.compile(r"([0-9]{1,16})(\.0+)?")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
     r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)?"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # A file is decoded with errors="surrogateescape", which replaces bytes that are not UTF-8 with these characters.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
@@ -54,18 +51,6 @@ def read_numbers(name: str, texts: Sequence[str], problems: Problems, mark: Deci
     return np.array(numbers, dtype=np.float64)
 
 
-def read_ids(name: str, texts: Sequence[str], problems: Problems) -> pd.Series:
-    """Return whole numbers. `12.0` is read as 12, because some tools cannot store missing integers and write floats."""
-    ids: list[int | None] = [None] * len(texts)
-    for row, text in enumerate(texts):
-        match = _ID.fullmatch(text)
-        if match and (number := int(match[1])) <= _LARGEST_ID:
-            ids[row] = number
-        elif not is_nothing(text):
-            problems[row].append(f"{name} {_shown(text)} is not a whole number from 0 to {_LARGEST_ID}")
-    return pd.Series(ids, dtype="Int64")
-
-
 def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[str, str]) -> pd.Series:
     """Return texts, missing where a cell is missing or not readable.
 
@@ -78,7 +63,7 @@ def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[
             problems[row].append(f"{name} is longer than {_LONGEST_TEXT} characters")
         elif text.isprintable():
             continue
-        elif _CONTROL.search(text):
+        elif CONTROL.search(text):
             problems[row].append(f"{name} {_shown(text)} holds a control character")
         elif NOT_UTF8.search(text):
             problems[row].append(f"{name} {_shown(text)} is not UTF-8; name the encoding of the file with --encoding")
@@ -88,7 +73,7 @@ def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[
     # pandas cannot hold a text that is not UTF-8. A refused row is not stored, so its text is not needed.
     texts = ["" if row in refused else text for row, text in enumerate(texts)] if refused else texts
     # A million rows have only a few different texts, so each text is read once, and equal texts are one object.
-    read = {text: None if is_nothing(text) else intern(_folded(text)) for text in set(texts)}
+    read = {text: None if is_nothing(text) else intern(folded(text)) for text in set(texts)}
     spelt |= {text: value for text, value in read.items() if value is not None and value != text}
     return pd.Series([read[text] for text in texts], dtype="str")
 
@@ -165,7 +150,7 @@ def cut_cell(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Return a text without invisible characters, with exactly one usual space between two words."""
     return " ".join((text if text.isascii() else text.translate(INVISIBLE)).split())
 

@@ -6,7 +6,7 @@ the rows. A row is accepted as a whole or refused as a whole; no value is guesse
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,18 +19,18 @@ from zap.formats.history_cells import (
     check_order,
     cut_cell,
     durations,
-    read_ids,
     read_moments,
     read_numbers,
     read_texts,
     to_wall_times,
 )
+from zap.formats.history_content import content_of
 from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES, Headers, match_headers
+from zap.formats.history_ids import SESSION_TEXT, IdSurvey, mixed_ids, read_session_ids
 from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark
 from zap.formats.history_records import Table, text_table
 from zap.formats.history_times import DateOrder, TimeSurvey, decide_order, deciding_text
 from zap.ml.cells import is_nothing
-from zap.ml.features import CHANGING_FACTS, FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
 
 _CHUNK = 20_000
 # How many different values of a column a preview shows.
@@ -86,6 +86,7 @@ class Survey:
         date_order: how dates that end with the year are written; None if there are no such dates.
         date_example: a text of the file that shows this order; None if there is no such text.
         decimal: the mark before the decimals.
+        has_text_ids: whether the column of session ids holds texts.
         date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
         values: for each column its first different texts.
     """
@@ -94,6 +95,7 @@ class Survey:
     date_order: DateOrder | None
     date_example: str | None
     decimal: DecimalMark
+    has_text_ids: bool
     date_only: Mapping[str, int]
     values: Mapping[str, list[str]]
 
@@ -105,8 +107,9 @@ class HistoryFile:
     Attributes:
         users: `user_id` and the columns of USER_FACTS that the file has.
         vehicles: `user_id`, `vehicle_model` and the columns of VEHICLE_FACTS that the file has.
-        sessions: the columns of ChargingSessions and of FACTS that the file has. Each session has the values of its
-            own row.
+        sessions: the columns of ChargingSessions and of FACTS that the file has, and `session_text` if it has ids that
+            are texts. Each session has the values of its own row.
+        lines: for each row of `sessions` its line.
         rows: the number of rows in the file, including refused rows.
         refused: the rows that are not in the frames, by line.
         survey: how the file was read.
@@ -122,6 +125,7 @@ class HistoryFile:
     users: pd.DataFrame
     vehicles: pd.DataFrame
     sessions: pd.DataFrame
+    lines: np.ndarray
     rows: int
     refused: list[RefusedRow]
     survey: Survey
@@ -135,6 +139,25 @@ class HistoryFile:
     def ignored_columns(self) -> list[str]:
         """Return the headers that zap does not use."""
         return list(self.survey.headers.ignored)
+
+    def without(self, reasons: Mapping[int, str]) -> "HistoryFile":
+        """Return the content without some sessions, which are refused.
+
+        Args:
+            reasons: the reason for each refused session, by its place in `sessions`.
+        """
+        if not reasons:
+            return self
+        kept = np.ones(len(self.sessions), dtype=bool)
+        kept[list(reasons)] = False
+        refused = [RefusedRow(int(self.lines[place]), reason) for place, reason in reasons.items()]
+        sessions = self.sessions[kept].reset_index(drop=True)
+        return replace(
+            self,
+            **content_of(sessions),
+            lines=self.lines[kept],
+            refused=sorted([*self.refused, *refused], key=lambda row: row.line),
+        )
 
 
 def parse_history(lines: Iterable[str], wall_time: ToWallTime, choices: Choices = NO_CHOICES) -> HistoryFile:
@@ -166,29 +189,19 @@ def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOIC
     for name in _FOLDED:
         if name in flat:
             _fold(flat, name, reading.spelt[name])
-    described = flat[[name for name in FACTS if name in flat]].notna().any(axis="columns")
-    # `sessions` keeps only the columns of the file, because a column that the file does not have says nothing.
-    whole = flat.assign(
-        **{
-            name: pd.Series(None, index=flat.index, dtype="str")
-            for name in ("user_id", "vehicle_model")
-            if name not in flat
-        }
-    )
-    unnamed = whole["user_id"].isna()
-    return HistoryFile(
-        users=_users(whole[~unnamed]),
-        vehicles=_vehicles(whole[~unnamed]),
-        sessions=flat,
+    if SESSION_TEXT in flat and flat[SESSION_TEXT].isna().all():
+        flat = flat.drop(columns=SESSION_TEXT)
+    history = HistoryFile(
+        **content_of(flat),
+        lines=np.array(reading.lines, dtype=np.int64),
         rows=len(flat) + len(reading.refused),
         refused=sorted(reading.refused, key=lambda row: row.line),
         survey=survey,
         nothing=dict(+reading.nothing),
         folded={name: spelt for name, spelt in reading.spelt.items() if spelt},
         totals=reading.totals,
-        outside=_outside(flat),
-        without_user=int((unnamed & described).sum()),
     )
+    return history.without(mixed_ids(flat, history.lines))
 
 
 def survey_table(table: Table, choices: Choices) -> Survey:
@@ -200,6 +213,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
     headers = match_headers(table.header, choices.mapping)
     times = {name: TimeSurvey() for name in headers.places if name in TIMES}
     numbers = {name: NumberSurvey() for name in headers.places if name in NUMBERS}
+    ids = IdSurvey()
     values: dict[str, list[str]] = {name: [] for name in headers.places}
     looked_at = headers.places
     for _, row in table.records():
@@ -216,12 +230,14 @@ def survey_table(table: Table, choices: Choices) -> Survey:
                 times[name].look(text)
             elif name in numbers:
                 numbers[name].look(name, text)
+            elif name in IDS:
+                ids.look(text)
         if full:
             # The columns that are left out have enough values to show, and nothing is decided from them.
             looked_at = {
                 name: places
                 for name, places in looked_at.items()
-                if name in times or name in numbers or len(values[name]) < _SHOWN_VALUES
+                if name in times or name in numbers or name in IDS or len(values[name]) < _SHOWN_VALUES
             }
     date_order = decide_order(times, choices.date_order)
     return Survey(
@@ -229,6 +245,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
         date_order=date_order,
         date_example=deciding_text(times, date_order),
         decimal=decide_mark(numbers, choices.decimal),
+        has_text_ids=ids.has_texts,
         date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
         values=values,
     )
@@ -250,6 +267,7 @@ class _Reading:
     survey: Survey
     date_pattern: str | None
     wall_time: ToWallTime
+    lines: list[int] = field(default_factory=list)
     refused: list[RefusedRow] = field(default_factory=list)
     nothing: Counter[str] = field(default_factory=Counter)
     spelt: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -268,7 +286,9 @@ class _Reading:
             elif name in NUMBERS:
                 columns[name] = read_numbers(name, texts, chunk.problems, self.survey.decimal)
             elif name in IDS:
-                columns[name] = read_ids(name, texts, chunk.problems)
+                columns[name], columns[SESSION_TEXT] = read_session_ids(
+                    name, texts, chunk.problems, has_texts=self.survey.has_text_ids
+                )
             else:
                 columns[name] = read_texts(name, texts, chunk.problems, self.spelt[name])
             missing = [row for row in np.flatnonzero(pd.isna(columns[name])).tolist() if is_nothing(texts[row])]
@@ -280,6 +300,7 @@ class _Reading:
             check_order(columns, moments, chunk.problems)
             _take_durations(columns, moments)
         self.refused += [RefusedRow(chunk.lines[row], "; ".join(reasons)) for row, reasons in chunk.problems.items()]
+        self.lines += [line for row, line in enumerate(chunk.lines) if row not in chunk.problems]
         return pd.DataFrame(columns).drop(index=list(chunk.problems))
 
 
@@ -338,30 +359,3 @@ def _fold(flat: pd.DataFrame, name: str, spelt: dict[str, str]) -> None:
     if changed:
         flat[name] = flat[name].map(lambda text: changed.get(text, text), na_action="ignore").astype("str")
         spelt |= {text: changed.get(to, to) for text, to in spelt.items()} | changed
-
-
-def _users(flat: pd.DataFrame) -> pd.DataFrame:
-    return _latest(flat, ["user_id"], [name for name in USER_FACTS if name in flat])
-
-
-def _vehicles(flat: pd.DataFrame) -> pd.DataFrame:
-    described = flat[[name for name in VEHICLE_FACTS if name in flat]].notna().any(axis="columns")
-    values = [name for name in VEHICLE_FACTS if name in CHANGING_FACTS and name in flat]
-    return _latest(flat[described], ["user_id", "vehicle_model"], values)
-
-
-def _latest(rows: pd.DataFrame, key: list[str], values: list[str]) -> pd.DataFrame:
-    """Return one row for each key, with the last known value of each column in order of start."""
-    if not values:
-        return rows[key].drop_duplicates(ignore_index=True)
-    ordered = rows.sort_values("charging_start_time", kind="stable")
-    return ordered.groupby(key, dropna=False)[values].last().reset_index()
-
-
-def _outside(flat: pd.DataFrame) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for feature in FEATURES:
-        if feature.kind == "number" and feature.name in flat:
-            values = flat[feature.name].to_numpy()
-            counts[feature.name] = int((~np.isnan(values) & ~feature.inside(values)).sum())
-    return dict(+counts)

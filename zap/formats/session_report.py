@@ -4,9 +4,8 @@ The app reports a session when it starts and again when it ends. A field that is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, create_model
@@ -24,13 +23,18 @@ from zap.formats.json_body import (
     wrong_text,
     wrong_time,
 )
-from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION
+from zap.formats.session_ids import (
+    LARGEST_SESSION_ID,
+    LONGEST_SESSION_TEXT,
+    SESSION_TEXT,
+    read_session_id,
+    wrong_session_id,
+)
+from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION, Feature
 
 MOST_SESSIONS = 1000
-# The limit is the limit of history files: every JSON reader reads whole numbers up to this number exactly, and the
-# database can still assign larger ids.
-_LARGEST_SESSION_ID = 2**53
 _EXAMPLE_ID = 1_000_001
+_EXAMPLE_TEXT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 SESSION_ID = "session_id"
 VEHICLE_ID = "vehicle_id"
@@ -48,9 +52,21 @@ _TIMES = {
     **{one.name: (one.description, one.example) for one in MEASURED if one.kind == "time"},
 }
 _OF_THE_START = tuple(one.name for one in NUMBERS if one.table == "ChargingSessions")
+# A vehicle that feeds the grid has negative values here. They are stored, and count as missing in a training.
+_FED_BACK = ("energy_consumed_kwh", "charging_rate_kw", "charging_cost_usd")
+
+
+def _as_reported(number: Feature) -> Feature:
+    """Return a number with the range of its reports."""
+    if number.name not in _FED_BACK:
+        return number
+    said = f"{number.description}, negative if the vehicle feeds the grid"
+    return replace(number, minimum=-number.maximum, description=said)
+
+
 # The last of MEASURED, the charge at the end, comes after the charge at the start.
 _NUMBERS = {
-    one.name: one
+    one.name: _as_reported(one)
     for one in (*MEASURED[:-1], *NUMBERS, MEASURED[-1])
     if one.kind == "number" and one.table == "ChargingSessions"
 }
@@ -81,6 +97,16 @@ def _read_moment(text: Any, info: ValidationInfo) -> _Moment:
     return _Moment(*time)
 
 
+_NUMBER = Annotated[int, Field(ge=0, le=LARGEST_SESSION_ID)]
+_TEXT = Annotated[str, Field(min_length=1, max_length=LONGEST_SESSION_TEXT, pattern=SESSION_TEXT)]
+
+
+def _read_session_id(value: Any) -> int | str:
+    if wrong := wrong_session_id(value):
+        raise ValueError(wrong)
+    return read_session_id(value) if isinstance(value, str) else int(value)
+
+
 def _not_blank(text: str) -> str:
     if not text or text.isspace():
         raise ValueError("is blank; leave the field out until its value is known")
@@ -98,10 +124,13 @@ class _Session(BodyModel):
     WANTED = _WANTED
 
     session_id: Annotated[
-        int,
-        Field(ge=0, le=_LARGEST_SESSION_ID, examples=[_EXAMPLE_ID]),
-        explained(partial(wrong_id, largest=_LARGEST_SESSION_ID)),
-        Field(description="the id of the session, equal in the reports of its start and its end"),
+        int | str,
+        PlainValidator(_read_session_id, json_schema_input_type=_NUMBER | _TEXT),
+        Field(
+            description="the id of the session, equal in the reports of its start and its end: a whole number, or a"
+            " text such as a UUID; a text of digits means the number",
+            examples=[_EXAMPLE_ID, _EXAMPLE_TEXT],
+        ),
     ]
     vehicle_id: (
         Annotated[
@@ -142,14 +171,14 @@ class SessionReport:
     """The report of one session.
 
     Attributes:
-        session_id: the id of the session.
+        session_id: the id of the session, a number or a text.
         values: the other known fields, by name.
         place: the place of the session in the body, for JSON pointers.
         latest_start: the latest possible wall time of the start, given the end; None without an end.
         earliest_end: the earliest possible wall time of the end, given the start; None without a start.
     """
 
-    session_id: int
+    session_id: int | str
     values: dict[str, Any]
     place: tuple[int, ...]
     latest_start: datetime | None
@@ -188,7 +217,7 @@ def parse_report(body: bytes, wall_time: Callable[[datetime], datetime]) -> Repo
     else:
         raise InvalidRequest([error_at((), f"holds {len(document):,} sessions; send {_WANTED}")])
     report = Report([], [])
-    first: dict[int, tuple[int, ...]] = {}
+    first: dict[int | str, tuple[int, ...]] = {}
     for place, fields in places:
         if isinstance(document, list) and not isinstance(fields, dict):
             report.errors.append(error_at(place, f"is {kind_of(fields)}; send a session as a JSON object"))

@@ -8,7 +8,7 @@ import pytest
 from histories import NO_USERS, NO_VEHICLES, table
 from sqlalchemy import select
 
-from zap.db.history import history_store, session_matching
+from zap.db.history import session_matching, session_upsert
 from zap.db.history.history_rows import SESSIONS
 from zap.db.history.history_store import Count, upsert_history
 
@@ -80,9 +80,8 @@ STORED = {
 
 def frame(rows, **more):
     made = table(*rows, columns=COLUMNS).astype({"energy_consumed_kwh": float, "charging_cost_usd": float})
-    ends = pd.to_datetime(made["charging_end_time"]).astype("datetime64[s]")
     start = pd.Timestamp("2024-01-01 10:00").as_unit("s")
-    return made.assign(charging_start_time=start, charging_station_id="S1", charging_end_time=ends, **more)
+    return made.assign(charging_start_time=start, charging_station_id="S1", **more)
 
 
 def store(engine, rows):
@@ -92,7 +91,9 @@ def store(engine, rows):
 def stored(engine):
     with engine.connect() as connection:
         rows = connection.execute(select(*(SESSIONS.c[name] for name in COLUMNS))).all()
-    return sorted((tuple(str(value) if isinstance(value, datetime) else value for value in row) for row in rows), key=str)
+    return sorted(
+        (tuple(str(value) if isinstance(value, datetime) else value for value in row) for row in rows), key=str
+    )
 
 
 def seconds(rows):
@@ -129,11 +130,20 @@ def test_a_column_that_the_file_does_not_have_says_nothing(sqlite_engine):
     assert store(sqlite_engine, rows.assign(vehicle_model=None)) == Count(added=2)
 
 
+def test_a_session_without_facts_takes_the_facts_of_its_row(sqlite_engine):
+    # An older zap stored no facts.
+    store(sqlite_engine, frame([nobody(ENDED), nobody(LONGER)]))
+    rows = frame([nobody(ENDED), nobody(ENDED), nobody(LONGER)], vehicle_model=["Leaf", "Zoe", "Leaf"])
+
+    assert store(sqlite_engine, rows) == Count(added=1, updated=2)
+    assert store(sqlite_engine, rows) == Count(unchanged=3)
+
+
 @pytest.mark.parametrize("user", ["guest", None])
 def test_a_key_of_very_many_rows_is_compared_as_a_whole(sqlite_engine, monkeypatch, user):
     # Twelve rows of which each says something else begin at one time, and do not fit into one chunk.
     monkeypatch.setattr(session_matching, "_MOST_ALIKE", 10)
-    monkeypatch.setattr(history_store, "_CHUNK", 5)
+    monkeypatch.setattr(session_upsert, "CHUNK", 5)
     rows = frame([(user, None, energy or None, None, "A") for energy in range(12)])
 
     assert store(sqlite_engine, pd.concat([rows, rows], ignore_index=True)) == Count(added=12, repeated=12)
@@ -143,7 +153,7 @@ def test_a_key_of_very_many_rows_is_compared_as_a_whole(sqlite_engine, monkeypat
 
 
 def test_rows_of_one_key_are_compared_across_the_border_of_a_chunk(sqlite_engine, monkeypatch):
-    monkeypatch.setattr(history_store, "_CHUNK", 2)
+    monkeypatch.setattr(session_upsert, "CHUNK", 2)
     others = [(f"A{number}", None, None, None, "A") for number in range(1)]
 
     assert store(sqlite_engine, frame([*others, BEGUN, ENDED, PAID, LONGER])) == Count(added=3, repeated=2)

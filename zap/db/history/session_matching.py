@@ -5,13 +5,13 @@ minute at one site. So without a user only equal rows are one session, and rows 
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
 import pandas as pd
 
 from zap.db.history.history_rows import Key, Row
+from zap.ml.features import FACTS
 
 SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 # If a file has more different rows with one key, it does not tell sessions apart by their keys: for example, its times
@@ -20,6 +20,7 @@ SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 _MOST_ALIKE = 50
 
 _key_of = itemgetter(*SESSION_KEY)
+_FACTS = frozenset(FACTS)
 
 
 def arranged(rows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -57,35 +58,58 @@ def chunks_of(rows: pd.DataFrame, exact: np.ndarray, size: int) -> Iterator[slic
 
 
 def match_rows(
-    rows: Sequence[Row], exact: Sequence[bool], stored: Mapping[Key, list[Row]], compared: Collection[str]
+    rows: Sequence[Row],
+    exact: Sequence[bool],
+    stored: tuple[Mapping[Key, Row], Mapping[Key, list[Row]]],
+    compared: Collection[str],
 ) -> tuple[list[Row], list[Row | None]]:
     """Return the sessions in these rows, and for each session the stored row that it is, or None.
 
     Args:
         rows: rows with all columns, ordered as by `arranged`.
         exact: for each row, whether only an equal row is its session.
-        stored: the stored rows with these keys.
+        stored: one stored row with each of these keys, and the other stored rows.
         compared: the columns that the file has, with SESSION_KEY. Other columns say nothing.
     """
     sessions: list[Row] = []
     found: list[Row | None] = []
     identity = itemgetter(*compared)
-    for key, places in groupby(range(len(rows)), lambda place: _key_of(rows[place])):
-        first, *more = places
-        theirs = stored.get(key)
-        if exact[first]:
-            some = [rows[place] for place in (first, *more)]
-            known = {identity(one): one for one in theirs} if theirs else {}
-            sessions += some
-            found += [known.get(identity(row)) for row in some] if known else [None] * len(some)
-        elif not more:
-            sessions.append(rows[first])
-            found += _stored_of([rows[first]], theirs, compared) if theirs else [None]
+    keys = [*map(_key_of, rows)]
+    place = 0
+    while place < len(rows):
+        key, end = keys[place], place + 1
+        while end < len(rows) and keys[end] == key:
+            end += 1
+        some, one = rows[place:end], stored[0].get(key)
+        if not exact[place] and len(some) > 1:
+            some = _merged(some, compared)
+        sessions += some
+        if one is None:
+            found += [None] * len(some)
+        elif key not in stored[1] and len(some) == 1 and (not exact[place] or identity(one) == identity(some[0])):
+            found.append(one)
         else:
-            some = _merged([rows[place] for place in (first, *more)], compared)
-            sessions += some
-            found += _stored_of(some, theirs, compared) if theirs else [None] * len(some)
+            theirs = [one, *stored[1].get(key, ())]
+            found += (_equal_of if exact[place] else _stored_of)(some, theirs, compared)
+        place = end
     return sessions, found
+
+
+def _equal_of(rows: Sequence[Row], stored: Sequence[Row], compared: Collection[str]) -> list[Row | None]:
+    """Return for each of the rows with one key its equal stored row, or None.
+
+    A stored row without any facts was stored by another program or by an older zap. Its facts are not compared.
+    """
+    identity = itemgetter(*compared)
+    known = {identity(one): one for one in stored}
+    found = [known.get(identity(row)) for row in rows]
+    if None in found and not _FACTS.isdisjoint(compared):
+        of_session = itemgetter(*SESSION_KEY, *(name for name in compared if name not in _FACTS))
+        bare = [one for one in stored if all(one[name] is None for name in FACTS)]
+        taken = {id(one) for one in found}
+        free = {of_session(one): one for one in bare if id(one) not in taken}
+        found = [free.pop(of_session(row), None) if one is None else one for row, one in zip(rows, found, strict=True)]
+    return found
 
 
 def _merged(rows: Sequence[Row], compared: Collection[str]) -> list[Row]:
