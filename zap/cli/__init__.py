@@ -8,6 +8,7 @@ from zap.cli.database import db
 from zap.cli.history import import_history_command, sample_history_command
 from zap.cli.models import models, predictions
 from zap.cli.serving import explain_prediction, predict, serve
+from zap.cli.sessions import sessions
 from zap.cli.training import train, tune
 
 
@@ -23,6 +24,7 @@ from zap.cli.training import train, tune
         predictions,
         import_history_command,
         sample_history_command,
+        sessions,
         db,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
