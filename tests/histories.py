@@ -5,7 +5,8 @@ from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, select
+from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ChargingSession
@@ -114,3 +115,9 @@ def add_sessions(engine, *rows):
     with write_transaction(engine) as connection:
         for _, alike in groupby(rows, key=tuple):
             connection.execute(insert(ChargingSession), list(alike))
+
+
+def all_but_first(count):
+    """Return the statement that removes all sessions except the first ones, by their ids."""
+    ids = col(ChargingSession.session_id)
+    return delete(ChargingSession).where(ids.not_in(select(ids).order_by(ids).limit(count)))

@@ -160,6 +160,20 @@ class NotFound(ZapError):
     exit_code = 20
 
 
+class SessionTaken(ZapError):
+    """The ids of reported sessions belong to other sessions. `errors` lists each of them with a JSON pointer."""
+
+    title = "The id belongs to another session"
+    status_code = 409
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        many = len(errors) != 1
+        said = (
+            f"{len(errors)} session{'s' * many} of the report {'have ids' if many else 'has an id'} of another session"
+        )
+        super().__init__(said, errors=errors[: InvalidRequest.SHOWN])
+
+
 class TrainingRunning(ZapError):
     """Another training is running; zap runs one at a time."""
 

@@ -49,7 +49,7 @@ def test_it_works_with_two_workers(serve, trained, good_request):
     assert server.stop()[0] == 0
 
 
-def test_every_worker_knows_a_reported_session_within_two_seconds(serve, trained, good_request):
+def test_every_worker_knows_a_reported_and_a_removed_session_within_two_seconds(serve, trained, good_request):
     server = serve(trained, "--workers", "2").wait()
     request = good_request | {"user_id": "sample-1-00003"}
 
@@ -64,8 +64,11 @@ def test_every_worker_knows_a_reported_session_within_two_seconds(serve, trained
     }  # fmt: skip
     assert httpx.post(f"{server.url}/charging-sessions", json=session).status_code == 200
     time.sleep(2)
-
     assert {known() for _ in range(40)} == {before + 1}
+
+    assert httpx.delete(f"{server.url}/charging-sessions/900001").status_code == 204
+    time.sleep(2)
+    assert {known() for _ in range(40)} == {before}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from histories import all_but_first
 from sqlalchemy import create_engine, text
 
 from zap.cli.shown import print_tuning
@@ -21,7 +22,7 @@ def short_history(trained_sqlite):
     """Settings of a database whose history is so short that a whole search takes seconds."""
     engine = create_engine(trained_sqlite.database_url)
     with engine.begin() as connection:
-        connection.execute(text('DELETE FROM "ChargingSessions" WHERE session_id > 300'))
+        connection.execute(all_but_first(300))
     engine.dispose()
     return trained_sqlite
 

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from urllib.parse import quote
 
 import histories
 import pytest
@@ -15,6 +16,9 @@ from zap.controllers import charging_sessions, deadline
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history import driver_histories
 from zap.db.history.history_rows import SESSIONS, take_turn
+from zap.db.history.history_store import read_history
+from zap.db.history.session_removal import remove_sessions
+from zap.ml.history import clean_history
 
 at = datetime.fromisoformat
 ID = 1_000_001
@@ -211,6 +215,67 @@ def test_a_reported_session_counts_in_the_next_prediction(client, good_request):
     assert known() == 1
     report(client, {"session_id": ID, "user_id": "another driver"})
     assert known() == 0
+
+
+def known_sessions(client, good_request):
+    ask = good_request | {"user_id": START["user_id"], "charging_start_time": "2026-03-03T08:00:00"}
+    return client.post("/predict", json=ask).json()["history_sessions"]
+
+
+@pytest.mark.parametrize("number", [ID, "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "CP 1/7 *é%?#"])
+def test_a_removed_session_does_not_count_in_the_next_prediction(client, good_request, number):
+    report(client, START | {"session_id": number}, START | {"session_id": ID + 1})
+    assert known_sessions(client, good_request) == 2
+    before = count(client.app)
+
+    path = f"/charging-sessions/{quote(str(number), safe='')}"
+    assert client.delete(path).status_code == 204
+
+    assert known_sessions(client, good_request) == 1
+    assert count(client.app) == before - 1
+    gone = client.delete(path)
+    assert gone.status_code == 404
+    assert gone.headers["content-type"] == "application/problem+json"
+    assert gone.json()["detail"] == f"there is no session {number}"
+    assert report(client, START | {"session_id": number})["added"] == 1
+
+
+def test_a_session_that_another_process_removes_does_not_count_within_two_seconds(client, good_request):
+    report(client, START, START | {"session_id": ID + 1})
+    assert known_sessions(client, good_request) == 2
+    engine = create_engine(client.app.state.settings.database_url)
+    remove_sessions(engine, [ID])
+    engine.dispose()
+
+    end = time.monotonic() + 2
+    while (known := known_sessions(client, good_request)) == 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert known == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-999999", "1e3", "x" * 300, "%2F", "99999999999999999999", "%F0%9F%94%8C"])
+def test_a_session_that_is_not_there_is_not_found(sqlite_client, number):
+    reply = sqlite_client.delete(f"/charging-sessions/{number}")
+
+    assert (reply.status_code, reply.json()["type"]) == (404, "urn:zap:problem:not-found")
+
+
+def test_the_id_of_another_session_is_a_conflict(client):
+    report(client, START)
+
+    problem = refused(client, json=[START | {"user_id": "V", "charging_start_time": "2026-01-01T10:00:00"}, END])
+
+    assert (problem["status"], problem["type"]) == (409, "urn:zap:problem:session-taken")
+    assert pointers(problem) == ["#/0/session_id"]
+
+
+def test_energy_that_a_vehicle_feeds_into_the_grid_is_kept(client):
+    report(client, START | {"energy_consumed_kwh": -12.5, "charging_rate_kw": -11, "charging_cost_usd": -3})
+
+    kept = stored(client.app)
+    assert [kept[name] for name in ("energy_consumed_kwh", "charging_rate_kw", "charging_cost_usd")] == [-12.5, -11, -3]
+    dropped = clean_history(read_history(client.app.state.engine)).dropped
+    assert dropped.values["energy_consumed_kwh"] == {"outside 0 to 1,000 kWh": 1}
 
 
 # Bad bodies: every one is refused with problem details, none is written, none is a 500.

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import client_of
+from histories import all_but_first
 from pydantic import SecretStr
 from servers import trainings
 from sqlalchemy import delete, text, update
-from sqlmodel import col
 
 from zap.controllers.training_runs import RunDetail
 from zap.db.engine import create_engine, write_transaction
@@ -112,7 +112,7 @@ def test_a_training_of_another_process_is_noticed_at_once(client, good_request):
     ("change", "says"),
     [
         (delete(ChargingSession), "0 usable sessions"),
-        (delete(ChargingSession).where(col(ChargingSession.session_id) > 30), "30 usable sessions"),
+        (all_but_first(30), "30 usable sessions"),
         (update(ChargingSession).values(charger_type="Level 2"), "only one charger type, 'Level 2'"),
     ],
 )
@@ -221,7 +221,7 @@ def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
 def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
     # A search over little history is soon over.
     with write_transaction(sqlite_client.app.state.engine) as connection:
-        connection.execute(delete(ChargingSession).where(col(ChargingSession.session_id) > 300))
+        connection.execute(all_but_first(300))
 
     reply = sqlite_client.post("/train-model", json={"tune": True})
 

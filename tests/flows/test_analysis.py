@@ -105,8 +105,8 @@ def test_a_name_that_zap_has_not_is_an_attribute_error():
 def test_a_history_is_read_cleaned_and_what_was_dropped_can_be_seen(trained):
     run(
         trained,
-        """UPDATE "ChargingSessions" SET charger_type = ' ' WHERE session_id = 5""",
-        """UPDATE "ChargingSessions" SET temperature_c = 900 WHERE session_id IN (6, 7)""",
+        """UPDATE "ChargingSessions" SET charger_type = ' ' WHERE session_id = -5""",
+        """UPDATE "ChargingSessions" SET temperature_c = 900 WHERE session_id IN (-6, -7)""",
     )
 
     history = zap.read_history(trained.database_url)

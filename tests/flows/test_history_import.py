@@ -348,7 +348,7 @@ def test_with_session_ids_it_is_the_same(engine, file):
 def test_what_a_session_keeps_is_neither_added_twice_nor_erased(engine, file):
     load(engine, file(OF_A_DRIVER))
     columns = "user_id,vehicle_model,charger_type,charging_start_time"
-    holes = file(f"{columns}\nU,Leaf,Level 1,2023-02-01 10:00\n,,Level 1,2025-04-01 10:00\n", name="holes.csv")
+    holes = file(f"{columns}\nU,Leaf,Level 1,2023-02-01 10:00\nU,Leaf,Level 1,2024-02-01 10:00\n", name="holes.csv")
 
     assert load(engine, file(OF_A_DRIVER)).counts.sessions == Count(unchanged=6)
     assert load(engine, holes).counts.sessions == Count(unchanged=2)
@@ -379,6 +379,71 @@ def test_a_history_that_others_have_filled_is_undated_until_its_file_is_imported
     )
     assert load(engine, file(OF_A_DRIVER)).counts.sessions == Count(updated=6)
     assert learned(engine)[0] == LEARNED
+
+
+# Sessions that are alike, and ids.
+
+
+@pytest.mark.parametrize("name", ["two_sessions_one_minute.csv", "ongoing_beside_ended.csv"])
+def test_sessions_of_one_minute_stay_two(engine, import_cases, name):
+    columns = [SESSIONS.c[name] for name in ("charger_type", "charging_end_time", "energy_consumed_kwh")]
+    sessions = {
+        "two_sessions_one_minute.csv": [("Rapid", "2023-05-04 20:54", 12.5), ("AC 22 kW", "2023-05-04 23:03", 17.5)],
+        "ongoing_beside_ended.csv": [("Rapid", "2023-05-04 20:54", 42.5), ("AC 22 kW", None, None)],
+    }
+
+    assert load(engine, import_cases / name).counts.sessions == Count(added=2)
+    assert load(engine, import_cases / name).counts.sessions == Count(unchanged=2)
+
+    with engine.connect() as connection:
+        stored = connection.execute(select(*columns).order_by(SESSIONS.c.session_id)).all()
+    assert [(kind, end and f"{end:%Y-%m-%d %H:%M}", energy) for kind, end, energy in stored] == sessions[name]
+
+
+OF_IDS = "session_id,user_id,user_type,charger_type,charging_start_time\n"
+
+
+def test_rows_with_ids_of_other_sessions_are_told_with_their_lines(engine, file):
+    load(engine, file(OF_IDS + "7,U,Commuter,A,2024-01-01 10:00\ntx-1,U,Commuter,A,2024-01-02 10:00\n"))
+    path = file(
+        OF_IDS + "7,V,Student,A,2024-05-01 10:00\n8,U,Commuter,A,2024-05-02 10:00\ntx-1,W,Student,A,2024-05-03 10:00\n"
+    )
+
+    with pytest.raises(BadHistoryFile) as caught:
+        load(engine, path)
+
+    stored = "is stored with the user U and the start 2024-01-0{} 10:00:00: it is another session"
+    assert caught.value.details["refused"] == [
+        {"line": 2, "reason": f"session_id 7 {stored.format(1)}"},
+        {"line": 4, "reason": f"session_id tx-1 {stored.format(2)}"},
+    ]
+    assert size(engine, SESSIONS) == 2
+
+    report = load(engine, path, skip_bad_rows=True)
+    assert report.counts.sessions == Count(added=1)
+    assert ([row.line for row in report.refused], report.rows) == ([2, 4], 3)
+    # A row is refused as a whole: it adds no user either.
+    assert size(engine, USERS) == 1
+
+
+def test_texts_are_ids_and_a_second_import_finds_their_sessions(engine, file):
+    path = file(OF_IDS + "3f25-04e0,U,,A,2024-01-01 10:00\n12,U,,A,2024-01-02 10:00\n,U,,A,2024-01-03 10:00\n")
+
+    assert load(engine, path).counts.sessions == Count(added=3)
+    assert load(engine, path).counts.sessions == Count(unchanged=3)
+    other_type = file(OF_IDS + "3f25-04e0,U,,B,2024-01-01 10:00\n", name="later.csv")
+    assert load(engine, other_type).counts.sessions == Count(updated=1)
+    with engine.connect() as connection:
+        assert sorted(connection.scalars(select(SESSIONS.c.session_id))) == [-2, -1, 12]
+
+
+def test_an_exported_history_comes_back_with_its_ids(engine, tmp_path, file):
+    load(engine, file(HEADER + GOOD + GOOD.replace("01-01", "01-02")))
+    sessions = read_history(engine).sessions
+    sessions.drop(columns="vehicle_id").to_parquet(tmp_path / "exported.parquet")
+
+    assert sorted(sessions["session_id"]) == [-2, -1]
+    assert load(engine, tmp_path / "exported.parquet").counts.sessions == Count(unchanged=2)
 
 
 def test_progress_tells_of_reading_and_of_storing(engine, file):

@@ -13,7 +13,7 @@ from zap.errors import BadHistoryFile
 from zap.formats.history_cells import FIRST_YEAR, LAST_YEAR
 from zap.formats.history_file import RefusedRow, parse_history
 from zap.formats.history_headers import PUBLIC_HEADERS
-from zap.ml.cells import is_nothing
+from zap.ml.cells import PAST_NUMBERS, is_nothing
 from zap.ml.features import NUMBERS as RANGES
 
 LONDON = ZoneInfo("Europe/London")
@@ -279,18 +279,82 @@ def test_start_and_end_are_compared_as_wall_times_where_one_has_an_offset():
     assert "is before" in reason("A,2024-07-01 10:00,2024-07-01T08:30Z,1")
 
 
-@pytest.mark.parametrize("text", ["1.5", "-1", "abc", "9007199254740993", "1e3", "99999999999999999999"])
-def test_a_session_id_that_is_not_a_whole_number_is_refused(text):
-    header = "session_id,charger_type,charging_start_time"
-
-    assert f"session_id {text!r} is not a whole number" in reason(f"{text},A,2024-01-01 10:00", header=header)
+OF_IDS = "session_id,user_id,charger_type,charging_start_time"
 
 
-@pytest.mark.parametrize(("text", "number"), [("12", 12), ("12.0", 12), ("0", 0), ("", None)])
-def test_session_ids_are_read(text, number):
-    history = parse(f"session_id,charger_type,charging_start_time\n{text},A,2024-01-01 10:00\n")
+def ids(*cells):
+    """Return the ids of rows with these cells, and the reasons of the refused rows."""
+    rows = [f"{cell},U,A,2024-01-01 10:{minute:02}" for minute, cell in enumerate(cells)]
+    history = parse("\n".join([OF_IDS, *rows]))
+    numbers = history.sessions["session_id"].astype(object)
+    texts = history.sessions.get("session_text", numbers * 0).astype(object)
+    read = [text if pd.isna(number) else number for number, text in zip(numbers, texts, strict=True)]
+    return [None if pd.isna(one) else one for one in read], {row.line: row.reason for row in history.refused}
 
-    assert history.sessions["session_id"].astype(object).where(lambda ids: ids.notna(), None).tolist() == [number]
+
+@pytest.mark.parametrize("text", ["1.5", "1e3", "1.23E+15", "9007199254740993.0", "9" * 65])
+def test_a_number_that_is_no_id_is_refused(text):
+    read, refused = ids("7", text)
+
+    assert read == [7]
+    assert "is not a whole number" in refused[3]
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        # A column of numbers.
+        (["12", "12.0", "0", "", "n/a", "-3"], [12, 12, 0, None, None, -3]),
+        # Numbers that no JSON reader keeps are texts.
+        (["12", "9007199254740993"], [12, "9007199254740993"]),
+        # One text makes it a column of texts, in which digits are numbers still.
+        (["3f25-04e0", "12", "1e3", "12.0", "", "007"], ["3f25-04e0", 12, "1e3", "12.0", None, 7]),
+        (["a \u00a0 b", "c\u200bd"], ["a b", "cd"]),
+    ],
+)
+def test_ids_are_numbers_or_texts(cells, read):
+    assert ids(*cells) == (read, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("x" * 65, "has 65 characters"), ("a\x07b", "no control characters"), ("\udceb", "not UTF-8")],
+)
+def test_a_text_that_is_no_id_is_refused(text, reason):
+    read, refused = ids("abc", text)
+
+    assert read == ["abc"]
+    assert reason in refused[3]
+
+
+def test_rows_of_different_sessions_with_one_id_are_refused():
+    rows = [
+        "1,U,A,2024-01-01 10:00",
+        "1,U,A,2024-01-02 10:00",  # Another start alone is a correction,
+        "2,U,A,2024-01-01 10:00",
+        "2,V,A,2024-01-01 10:00",  # and another user alone too.
+        "3,U,A,2024-01-01 10:00",
+        "3,U,A,2024-01-01 10:00",
+        "3,V,A,2024-01-03 10:00",
+        "x,,A,2024-01-01 10:00",
+        "x,,A,2024-01-03 10:00",
+        "y,W,A,2024-01-05 10:00",
+        # The first row agrees with both others, but the second row does not agree with what is left at the end.
+        "4,U,A,2024-01-01 10:00",
+        "4,U,A,2024-01-02 10:00",
+        "4,V,A,2024-01-01 10:00",
+    ]
+
+    history = parse("\n".join([OF_IDS, *rows]))
+
+    assert {row.line: row.reason for row in history.refused} == {
+        **dict.fromkeys((6, 7, 8), "session_id 3 has another user and another start in the lines 6 and 8"),
+        **dict.fromkeys((9, 10), "session_id x has another user and another start in the lines 9 and 10"),
+        **dict.fromkeys((12, 13, 14), "session_id 4 has another user and another start in the lines 13 and 14"),
+    }
+    assert history.lines.tolist() == [2, 3, 4, 5, 11]
+    assert history.rows == 13
+    assert history.users["user_id"].tolist() == ["U", "V", "W"]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +445,7 @@ def test_rows_without_a_user_are_kept_and_counted_if_they_describe_one():
     assert (len(history.sessions), len(history.users), history.without_user) == (2, 0, 1)
 
 
-@pytest.mark.parametrize("feature", RANGES, ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", [*RANGES, *PAST_NUMBERS], ids=lambda feature: feature.name)
 def test_values_out_of_range_are_kept_and_counted(feature):
     values = [feature.minimum, feature.maximum, feature.minimum - 1, feature.maximum + 1]
     rows = "".join(f"A,2024-01-01 10:00,{value}\n" for value in [*values, ""])

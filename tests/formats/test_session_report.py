@@ -1,6 +1,7 @@
 """Reports of sessions: strict reading, all bad fields of all sessions at once."""
 
 import json
+import re
 import time
 from datetime import datetime
 
@@ -21,10 +22,11 @@ from zap.settings import Settings
 
 at = datetime.fromisoformat
 NUMBERS = {
-    "energy_consumed_kwh": (0, 1000),
+    # Negative where the vehicle feeds the grid.
+    "energy_consumed_kwh": (-1000, 1000),
     "charging_duration_hours": (0, 8784),
-    "charging_rate_kw": (0, 2000),
-    "charging_cost_usd": (0, 10_000),
+    "charging_rate_kw": (-2000, 2000),
+    "charging_cost_usd": (-10_000, 10_000),
     "state_of_charge_start": (0, 100),
     "state_of_charge_end": (0, 100),
     "distance_driven_km": (0, 2000),
@@ -98,7 +100,7 @@ def test_every_bad_field_of_every_session_is_found_at_once():
             START | {"session_id": 8},
             {"charger_type": 3, "colour": "red"},
             7,
-            START | {"session_id": "9", "charging_end_time": "soon"},
+            START | {"session_id": "-9", "charging_end_time": "soon"},
         ]
     )
 
@@ -144,10 +146,71 @@ def test_a_driver_is_kept_to_the_letter():
     assert one(START | {"user_id": text}).values["user_id"] == text
 
 
-@pytest.mark.parametrize("value", ["1", 1.0, 1.5, True, -1, 2**53 + 1, 10**40, [], None])
-def test_a_session_id_is_a_whole_number_that_every_json_reader_keeps(value):
-    assert one(START | {"session_id": 2**53}).session_id == 2**53
+BAD_IDS = [
+    *(
+        1.0,
+        1.5,
+        True,
+        -1,
+        2**53 + 1,
+        10**40,
+        [],
+        {},
+        None,
+        "",
+        " ",
+        "a ",
+        " a",
+        "a  b",
+        "a\n",
+        "a\x00",
+        "a\u200b",
+        "-1",
+    ),
+    *("x" * 65, "null", "N/A", "-", "\ud800", "a\u00a0b"),
+]
+
+
+@pytest.mark.parametrize("value", BAD_IDS)
+def test_a_bad_session_id_is_refused(value):
     assert errors(START | {"session_id": value}).keys() == {"#/session_id"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (2**53, 2**53),
+        ("3f2504e0-4f89-41d3-9a0c-0305e82c3301", "3f2504e0-4f89-41d3-9a0c-0305e82c3301"),
+        ("CP1/2024:7 *é", "CP1/2024:7 *é"),
+        ("x" * 64, "x" * 64),
+        ("1e3", "1e3"),
+        ("1.0", "1.0"),
+        # A text of digits is the number, so that a client may send the one or the other.
+        ("12", 12),
+        ("0012", 12),
+        (str(2**53), 2**53),
+        # Not every JSON reader would keep this number.
+        (str(2**53 + 1), str(2**53 + 1)),
+        ("9" * 64, "9" * 64),
+        ("١٢", "١٢"),
+    ],
+)
+def test_a_session_id_is_a_number_or_a_text(sent, read):
+    assert one(START | {"session_id": sent}).session_id == read
+
+
+def test_a_number_and_its_text_are_one_session():
+    assert errors([START, START | {"session_id": "7"}]).keys() == {"#/1/session_id"}
+
+
+def test_the_schema_takes_the_texts_that_are_taken():
+    session = body_schemas(ChargingSession)["ChargingSession"]
+    number, words = session["properties"]["session_id"]["anyOf"]
+
+    assert (number["type"], number["minimum"], number["maximum"]) == ("integer", 0, 2**53)
+    assert (words["type"], words["minLength"], words["maxLength"]) == ("string", 1, 64)
+    assert re.search(words["pattern"], "3f2504e0 4f89")
+    assert [bad for bad in ("a ", " a", "a  b", "a\tb", "\x00") if re.search(words["pattern"], bad)] == []
 
 
 @pytest.mark.parametrize("value", ["1", 1.0, True, -1, 2**63])

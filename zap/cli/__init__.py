@@ -10,6 +10,7 @@ from zap.cli.predicting import explain_prediction, predict
 from zap.cli.program import Program
 from zap.cli.sample import sample_history_command
 from zap.cli.serving import serve
+from zap.cli.sessions import sessions
 from zap.cli.training import train, tune
 
 
@@ -25,6 +26,7 @@ from zap.cli.training import train, tune
         predictions,
         import_history_command,
         sample_history_command,
+        sessions,
         db,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

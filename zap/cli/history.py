@@ -1,6 +1,5 @@
 """The command `import-history`, which adds files to the history."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,17 +81,15 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
             _show(report, as_json)
     else:
         with engine_at_head(settings, upgraded=True) as engine:
-            from zap.flows.history_import import checked_files, store_file
+            from zap.flows.history_import import checked_files, store_files
 
-            with ExitStack() as stack:
-                with shown_progress() as progress:
-                    checked = stack.enter_context(
-                        checked_files(files, wall_time=settings.wall_time, choices=choices, progress=progress)
-                    )
-                for one in checked:
-                    with shown_progress() as progress:
-                        reports.append(store_file(engine, one, progress))
-                    _show(reports[-1], as_json)
+            with (
+                shown_progress() as progress,
+                checked_files(files, wall_time=settings.wall_time, choices=choices, progress=progress) as checked,
+            ):
+                reports = store_files(engine, checked, choices=choices, progress=progress)
+        for report in reports:
+            _show(report, as_json)
     if as_json:
         printed = [report.as_dict() for report in reports]
         print_json(printed[0] if len(printed) == 1 else printed)

@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.response import ServerSentEventMessage
 
 from zap.errors import InvalidRequest
-from zap.formats.json_body import LARGEST_ID
+from zap.formats.values import LARGEST_ID
 from zap.server.run_news import RunNews
 
 # The name and the id of the last event of a run.

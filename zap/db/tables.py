@@ -207,6 +207,18 @@ class SessionFacts(SQLModel, table=True):
     vehicle_age_years: float | None = None
 
 
+class SessionTextId(SQLModel, table=True):
+    """The id of a session that the app names by a text. ChargingSessions has a negative number for this session.
+
+    No foreign key, because other programs may remove a session.
+    """
+
+    __tablename__ = "session_text_ids"
+
+    text_id: str = Field(primary_key=True)
+    session_id: int = Field(index=True, unique=True, sa_type=Id)
+
+
 _RUNNING = text("status = 'running'")
 
 

@@ -14,7 +14,8 @@ from typing import IO, cast
 
 from sqlalchemy import Engine
 
-from zap.db.history.history_store import upsert_history
+from zap.db.history.history_store import import_turn, store_history
+from zap.db.history.session_upsert import taken_rows
 from zap.errors import BadHistoryFile
 from zap.flows.history_report import ImportReport, import_report, refusal, refusal_of_files
 from zap.formats.history_cells import ToWallTime
@@ -82,7 +83,8 @@ def import_history(
         BadHistoryFile: the file cannot be read, or rows are refused. Nothing was imported.
     """
     with checked_files([path], wall_time=wall_time, choices=choices, progress=progress) as (checked,):
-        return store_file(engine, checked, progress)
+        (report,) = store_files(engine, [checked], choices=choices, progress=progress)
+    return report
 
 
 @contextmanager
@@ -121,11 +123,25 @@ def checked_files(
         yield checked
 
 
-def store_file(engine: Engine, checked: CheckedFile, progress: Progress = no_progress) -> ImportReport:
-    """Store a checked file in one transaction."""
-    history = checked.content()
-    counts = upsert_history(engine, history.users, history.vehicles, history.sessions, progress)
-    return import_report(checked.path, history, counts)
+def store_files(
+    engine: Engine, checked: Sequence[CheckedFile], *, choices: Choices = NO_CHOICES, progress: Progress = no_progress
+) -> list[ImportReport]:
+    """Store checked files in one transaction. The arguments are explained in `import_history`.
+
+    Raises:
+        BadHistoryFile: the id of a row belongs to another session. Nothing was imported.
+    """
+    reports = []
+    with import_turn(engine) as connection:
+        for one in checked:
+            history = one.content()
+            history = history.without(taken_rows(connection, history.sessions))
+            if history.refused and not choices.skip_bad_rows:
+                raise refusal(one.path, history)
+            named = progress if len(checked) == 1 else _named(progress, one.path)
+            counts = store_history(connection, history.users, history.vehicles, history.sessions, named)
+            reports.append(import_report(one.path, history, counts))
+    return reports
 
 
 def preview_files(

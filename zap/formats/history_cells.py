@@ -19,7 +19,6 @@ from zap.formats.history_times import DateOrder, parse_time, parse_with
 from zap.formats.values import (
     CONTROL,
     FIRST_YEAR,
-    LARGEST_SESSION_ID,
     LAST_YEAR,
     LONGEST_SESSION,
     LONGEST_TEXT,
@@ -36,7 +35,6 @@ ToWallTime = Callable[[datetime], datetime]
 _FIRST_TIME, _LAST_TIME = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR}-12-31T23:59:59", "s")
 _LONGEST_SESSION = np.timedelta64(LONGEST_SESSION)
 _NOT_PLAIN = {"point": re.compile(r"[^0-9.\n-]"), "comma": re.compile(r"[^0-9\n-]")}
-_ID = re.compile(r"([0-9]{1,16})(\.0+)?")
 # The ids that are texts. Tools may store them as numbers.
 _ID_TEXTS = ("user_id", "charging_station_id")
 # A file is decoded with errors="surrogateescape", which replaces bytes that are not UTF-8 with these characters.
@@ -57,18 +55,6 @@ def read_numbers(name: str, texts: Sequence[str], problems: Problems, mark: Deci
                 f"{name} {_shown(text)} is not a number such as {'12.5' if mark == 'point' else '12,5'}"
             )
     return np.array(numbers, dtype=np.float64)
-
-
-def read_ids(name: str, texts: Sequence[str], problems: Problems) -> pd.Series:
-    """Return whole numbers. `12.0` is read as 12, because some tools cannot store missing integers and write floats."""
-    ids: list[int | None] = [None] * len(texts)
-    for row, text in enumerate(texts):
-        match = _ID.fullmatch(text)
-        if match and (number := int(match[1])) <= LARGEST_SESSION_ID:
-            ids[row] = number
-        elif not is_nothing(text):
-            problems[row].append(f"{name} {_shown(text)} is not a whole number from 0 to {LARGEST_SESSION_ID}")
-    return pd.Series(ids, dtype="Int64")
 
 
 def read_texts(name: str, texts: Sequence[str], problems: Problems, spelt: dict[str, str]) -> pd.Series:

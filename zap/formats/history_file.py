@@ -6,8 +6,8 @@ written; the second reads the rows. A row is accepted as a whole or refused as a
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,18 +19,18 @@ from zap.formats.history_cells import (
     ToWallTime,
     check_order,
     durations,
-    read_ids,
     read_moments,
     read_numbers,
     read_plain_times,
     read_texts,
     to_wall_times,
 )
+from zap.formats.history_content import content_of
 from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES
+from zap.formats.history_ids import SESSION_TEXT, mixed_ids, read_session_ids
 from zap.formats.history_records import Table, text_table
 from zap.formats.history_survey import NO_CHOICES, Choices, Survey, column_texts, is_total, survey_table
 from zap.ml.cells import is_nothing
-from zap.ml.features import CHANGING_FACTS, FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
 
 # Rows that are read together: few enough that they stay in the cache of the processor.
 _CHUNK = 4_000
@@ -77,8 +77,9 @@ class HistoryFile:
     Attributes:
         users: `user_id` and the columns of USER_FACTS that the file has.
         vehicles: `user_id`, `vehicle_model` and the columns of VEHICLE_FACTS that the file has.
-        sessions: the columns of ChargingSessions and of FACTS that the file has. Each session has the values of its
-            own row.
+        sessions: the columns of ChargingSessions and of FACTS that the file has, and `session_text` if it has ids that
+            are texts. Each session has the values of its own row.
+        lines: for each row of `sessions` its line.
         rows: the number of rows in the file, including refused rows.
         refused: the rows that are not in the frames, by line.
         reasons: for each reason the number of refused rows, the most frequent reason first. A row can have several.
@@ -95,6 +96,7 @@ class HistoryFile:
     users: pd.DataFrame
     vehicles: pd.DataFrame
     sessions: pd.DataFrame
+    lines: np.ndarray
     rows: int
     refused: list[RefusedRow]
     reasons: list[RefusedRows]
@@ -109,6 +111,29 @@ class HistoryFile:
     def ignored_columns(self) -> list[str]:
         """Return the headers that zap does not use."""
         return list(self.survey.headers.ignored)
+
+    def without(self, reasons: Mapping[int, str]) -> "HistoryFile":
+        """Return the content without some sessions, which are refused.
+
+        Args:
+            reasons: the reason for each refused session, by its place in `sessions`.
+        """
+        if not reasons:
+            return self
+        kept = np.ones(len(self.sessions), dtype=bool)
+        kept[list(reasons)] = False
+        refused = [RefusedRow(int(self.lines[place]), reason) for place, reason in reasons.items()]
+        counted = {_without_values(one.reason): replace(one) for one in self.reasons}
+        for row in refused:
+            _count(counted, row.line, row.reason, self.survey.headers.places)
+        sessions = self.sessions[kept].reset_index(drop=True)
+        return replace(
+            self,
+            **content_of(sessions),
+            lines=self.lines[kept],
+            refused=sorted([*self.refused, *refused], key=lambda row: row.line),
+            reasons=_by_frequency(counted),
+        )
 
 
 def parse_history(lines: Iterable[str], wall_time: ToWallTime, choices: Choices = NO_CHOICES) -> HistoryFile:
@@ -140,25 +165,20 @@ def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOIC
     for name in _FOLDED:
         if name in flat:
             _fold(flat, name, reading.spelt[name])
-    for name in ("user_id", "vehicle_model"):
-        if name not in flat:
-            flat[name] = pd.Series(None, index=flat.index, dtype="str")
-    described = flat[[name for name in FACTS if name in flat]].notna().any(axis="columns")
-    unnamed = flat["user_id"].isna()
-    return HistoryFile(
-        users=_users(flat[~unnamed]),
-        vehicles=_vehicles(flat[~unnamed]),
-        sessions=flat,
+    if SESSION_TEXT in flat and flat[SESSION_TEXT].isna().all():
+        flat = flat.drop(columns=SESSION_TEXT)
+    history = HistoryFile(
+        **content_of(flat),
+        lines=np.array(reading.lines, dtype=np.int64),
         rows=len(flat) + len(reading.refused),
         refused=sorted(reading.refused, key=lambda row: row.line),
-        reasons=sorted(reading.reasons.values(), key=lambda reason: (-reason.rows, reason.line)),
+        reasons=_by_frequency(reading.reasons),
         survey=survey,
         read=reading.first_times(),
         nothing=dict(+reading.nothing),
         folded={name: spelt for name, spelt in reading.spelt.items() if spelt},
-        outside=_outside(flat),
-        without_user=int((unnamed & described).sum()),
     )
+    return history.without(mixed_ids(flat, history.lines))
 
 
 @dataclass
@@ -177,6 +197,7 @@ class _Reading:
     survey: Survey
     date_pattern: str | None
     wall_time: ToWallTime
+    lines: list[int] = field(default_factory=list)
     refused: list[RefusedRow] = field(default_factory=list)
     reasons: dict[str, RefusedRows] = field(default_factory=dict)
     nothing: Counter[str] = field(default_factory=Counter)
@@ -186,12 +207,7 @@ class _Reading:
         """Add a row to the refused rows, and count each of its reasons."""
         self.refused.append(RefusedRow(line, "; ".join(reasons)))
         for reason in reasons:
-            column = reason.partition(" ")[0]
-            found = self.reasons.setdefault(
-                _VALUES.sub("", reason),
-                RefusedRows(column if column in self.survey.headers.places else None, 0, line, reason),
-            )
-            found.rows += 1
+            _count(self.reasons, line, reason, self.survey.headers.places)
 
     def first_times(self) -> dict[str, tuple[str, str]]:
         """Return for each column of times its first text that zap can read, and what the text means."""
@@ -215,7 +231,9 @@ class _Reading:
             elif name in NUMBERS:
                 columns[name] = read_numbers(name, texts, chunk.problems, self.survey.decimal)
             elif name in IDS:
-                columns[name] = read_ids(name, texts, chunk.problems)
+                columns[name], columns[SESSION_TEXT] = read_session_ids(
+                    name, texts, chunk.problems, has_texts=self.survey.has_text_ids
+                )
             else:
                 columns[name] = read_texts(name, texts, chunk.problems, self.spelt[name])
             self._look_at_missing(name, texts, columns[name], chunk)
@@ -224,6 +242,7 @@ class _Reading:
             _take_durations(columns, moments)
         for row, reasons in sorted(chunk.problems.items()):
             self.refuse(chunk.lines[row], reasons)
+        self.lines += [line for row, line in enumerate(chunk.lines) if row not in chunk.problems]
         return pd.DataFrame(columns).drop(index=list(chunk.problems))
 
     def _times(
@@ -247,6 +266,21 @@ class _Reading:
             for row in missing:
                 if not texts[row]:
                     chunk.problems[row].append(f"{name} is empty")
+
+
+def _count(counted: dict[str, RefusedRows], line: int, reason: str, columns: Container[str]) -> None:
+    """Count a refused row among the rows that are refused for one reason."""
+    column = reason.partition(" ")[0]
+    first = RefusedRows(column if column in columns else None, 0, line, reason)
+    counted.setdefault(_without_values(reason), first).rows += 1
+
+
+def _without_values(reason: str) -> str:
+    return _VALUES.sub("", reason)
+
+
+def _by_frequency(counted: Mapping[str, RefusedRows]) -> list[RefusedRows]:
+    return sorted(counted.values(), key=lambda reason: (-reason.rows, reason.line))
 
 
 def _chunks(table: Table, reading: _Reading) -> Iterator[_Chunk]:
@@ -289,30 +323,3 @@ def _fold(flat: pd.DataFrame, name: str, spelt: dict[str, str]) -> None:
     if changed:
         flat[name] = flat[name].map(lambda text: changed.get(text, text), na_action="ignore").astype("str")
         spelt |= {text: changed.get(to, to) for text, to in spelt.items()} | changed
-
-
-def _users(flat: pd.DataFrame) -> pd.DataFrame:
-    return _latest(flat, ["user_id"], [name for name in USER_FACTS if name in flat])
-
-
-def _vehicles(flat: pd.DataFrame) -> pd.DataFrame:
-    described = flat[[name for name in VEHICLE_FACTS if name in flat]].notna().any(axis="columns")
-    values = [name for name in VEHICLE_FACTS if name in CHANGING_FACTS and name in flat]
-    return _latest(flat[described], ["user_id", "vehicle_model"], values)
-
-
-def _latest(rows: pd.DataFrame, key: list[str], values: list[str]) -> pd.DataFrame:
-    """Return one row for each key, with the last known value of each column in order of start."""
-    if not values:
-        return rows[key].drop_duplicates(ignore_index=True)
-    ordered = rows.sort_values("charging_start_time", kind="stable")
-    return ordered.groupby(key, dropna=False)[values].last().reset_index()
-
-
-def _outside(flat: pd.DataFrame) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for feature in FEATURES:
-        if feature.kind == "number" and feature.name in flat:
-            values = flat[feature.name].to_numpy()
-            counts[feature.name] = int((~np.isnan(values) & ~feature.inside(values)).sum())
-    return dict(+counts)

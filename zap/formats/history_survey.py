@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zap.formats.history_cells import cut_cell
-from zap.formats.history_headers import NUMBERS, TIMES, Headers, match_headers
+from zap.formats.history_headers import IDS, NUMBERS, TIMES, Headers, match_headers
+from zap.formats.history_ids import IdSurvey
 from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark
 from zap.formats.history_orders import OrderDecision, TimeSurvey, decide_order
 from zap.formats.history_records import Table
@@ -52,6 +53,7 @@ class Survey:
         headers: which header means which column.
         dates: how dates such as 04/05/2024 are written, and why zap thinks so.
         decimal: the mark before the decimals.
+        has_text_ids: whether the column of session ids holds texts.
         date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
         first_values: for each column its first different texts.
         totals: the number of rows with totals, which are left out.
@@ -61,6 +63,7 @@ class Survey:
     headers: Headers
     dates: OrderDecision
     decimal: DecimalMark
+    has_text_ids: bool
     date_only: Mapping[str, int]
     first_values: Mapping[str, list[str]]
     totals: int
@@ -76,6 +79,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
     headers = match_headers(table.header, choices.mapping)
     times = {name: TimeSurvey() for name in headers.places if name in TIMES}
     numbers = {name: NumberSurvey() for name in headers.places if name in NUMBERS}
+    ids = IdSurvey()
     values: dict[str, list[str]] = {name: [] for name in headers.places}
     totals = 0
     for records in _chunks(table):
@@ -86,7 +90,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
         totals += len(records) - len(rows)
         for name, places in headers.places.items():
             full = len(values[name]) == _SHOWN_VALUES
-            if full and name not in times and name not in numbers:
+            if full and not (name in times or name in numbers or name in IDS):
                 continue
             texts = column_texts(rows, places)
             if not full:
@@ -95,10 +99,13 @@ def survey_table(table: Table, choices: Choices) -> Survey:
                 times[name].look(texts)
             elif name in numbers:
                 numbers[name].look(name, texts)
+            elif name in IDS:
+                ids.look(texts)
     return Survey(
         headers,
         dates=decide_order(times, choices.date_order, spreadsheet=table.spreadsheet),
         decimal=decide_mark(numbers, choices.decimal),
+        has_text_ids=ids.has_texts,
         date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
         first_values=values,
         totals=totals,

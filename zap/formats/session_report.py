@@ -4,9 +4,8 @@ The app reports a session when it starts and again when it ends. A field that is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, create_model
@@ -23,12 +22,21 @@ from zap.formats.json_body import (
     wrong_session_time,
     wrong_text,
 )
-from zap.formats.values import FIRST_YEAR, LARGEST_ID, LARGEST_SESSION_ID, LAST_YEAR, LONGEST_SESSION
+from zap.formats.session_ids import SESSION_TEXT, read_session_id, wrong_session_id
+from zap.formats.values import (
+    FIRST_YEAR,
+    LARGEST_ID,
+    LARGEST_SESSION_ID,
+    LAST_YEAR,
+    LONGEST_SESSION,
+    LONGEST_SESSION_TEXT,
+)
 from zap.ml.cells import is_nothing, plain_id, plain_text
-from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION
+from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION, Feature
 
 MOST_SESSIONS = 1000
 _EXAMPLE_ID = 1_000_001
+_EXAMPLE_TEXT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 SESSION_ID = "session_id"
 USER_ID = "user_id"
@@ -48,9 +56,21 @@ _TIMES = {
     **{one.name: (one.description, one.example) for one in MEASURED if one.kind == "time"},
 }
 _OF_THE_START = tuple(one.name for one in NUMBERS if one.table == "ChargingSessions")
+# A vehicle that feeds the grid has negative values here. They are stored, and count as missing in a training.
+_FED_BACK = ("energy_consumed_kwh", "charging_rate_kw", "charging_cost_usd")
+
+
+def _as_reported(number: Feature) -> Feature:
+    """Return a number with the range of its reports."""
+    if number.name not in _FED_BACK:
+        return number
+    said = f"{number.description}, negative if the vehicle feeds the grid"
+    return replace(number, minimum=-number.maximum, description=said)
+
+
 # The last of MEASURED, the charge at the end, comes after the charge at the start.
 _NUMBERS = {
-    one.name: one
+    one.name: _as_reported(one)
     for one in (*MEASURED[:-1], *NUMBERS, MEASURED[-1])
     if one.kind == "number" and one.table == "ChargingSessions"
 }
@@ -83,6 +103,16 @@ def _read_moment(text: Any, info: ValidationInfo) -> _Moment | None:
     return None if time is None else _Moment(*time)
 
 
+_NUMBER = Annotated[int, Field(ge=0, le=LARGEST_SESSION_ID)]
+_TEXT = Annotated[str, Field(min_length=1, max_length=LONGEST_SESSION_TEXT, pattern=SESSION_TEXT)]
+
+
+def _read_session_id(value: Any) -> int | str:
+    if wrong := wrong_session_id(value):
+        raise ValueError(wrong)
+    return read_session_id(value) if isinstance(value, str) else int(value)
+
+
 def _read_name(text: str, info: ValidationInfo) -> str | None:
     """Return the form in which a text is stored; None if it means that the value is missing.
 
@@ -109,10 +139,13 @@ class _Session(BodyModel):
     WANTED = _WANTED
 
     session_id: Annotated[
-        int,
-        Field(ge=0, le=LARGEST_SESSION_ID, examples=[_EXAMPLE_ID]),
-        explained(partial(wrong_id, largest=LARGEST_SESSION_ID)),
-        Field(description="the id of the session, equal in the reports of its start and its end"),
+        int | str,
+        PlainValidator(_read_session_id, json_schema_input_type=_NUMBER | _TEXT),
+        Field(
+            description="the id of the session, equal in the reports of its start and its end: a whole number, or a"
+            " text such as a UUID; a text of digits means the number",
+            examples=[_EXAMPLE_ID, _EXAMPLE_TEXT],
+        ),
     ]
     vehicle_id: (
         Annotated[
@@ -153,7 +186,7 @@ class SessionReport:
     """The report of one session.
 
     Attributes:
-        session_id: the id of the session.
+        session_id: the id of the session, a number or a text.
         values: the other known fields, by name.
         words: the fields whose text means that the value is missing, each with this text.
         place: the place of the session in the body, for JSON pointers.
@@ -161,7 +194,7 @@ class SessionReport:
         earliest_end: the earliest possible wall time of the end, given the start; None without a start.
     """
 
-    session_id: int
+    session_id: int | str
     values: dict[str, Any]
     words: dict[str, str]
     place: tuple[int, ...]
@@ -201,7 +234,7 @@ def parse_report(body: bytes, wall_time: Callable[[datetime], datetime]) -> Repo
     else:
         raise InvalidRequest([error_at((), f"holds {len(document):,} sessions; send {_WANTED}")])
     report = Report([], [])
-    first: dict[int, tuple[int, ...]] = {}
+    first: dict[int | str, tuple[int, ...]] = {}
     for place, fields in places:
         if isinstance(document, list) and not isinstance(fields, dict):
             report.errors.append(error_at(place, f"is {kind_of(fields)}; send a session as a JSON object"))

@@ -14,6 +14,8 @@ CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f"
 CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 # Every JSON reader reads whole numbers up to this number exactly. The database can still assign larger ids.
 LARGEST_SESSION_ID = 2**53
+# Long enough for a UUID or a transaction id of OCPP.
+LONGEST_SESSION_TEXT = 64
 # The largest number that a column of the database holds.
 LARGEST_ID = 2**63 - 1
 # The years of the times of sessions. Other years are typing mistakes, or stand for "never".

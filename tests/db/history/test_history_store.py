@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, make_url, select
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.history import history_store
+from zap.db.history import history_store, session_upsert
 from zap.db.history.history_rows import FACTS, SESSION_FACTS, SESSIONS, USERS, VEHICLES
 from zap.db.history.history_store import Count, HistoryCounts, has_history, read_history, upsert_history
+from zap.db.history.session_ids import TEXT_IDS
 from zap.db.schema import upgrade
+from zap.errors import BadHistoryFile
+from zap.formats.history_ids import mixed_ids
 
 at = datetime.fromisoformat
 
@@ -69,7 +72,7 @@ def test_it_works(engine):
         "charging_start_time",
         "charging_end_time",
         "energy_consumed_kwh",
-    ) == [(1, 1, at("2024-01-01 10:00"), at("2024-01-01 11:00"), 12.5)]
+    ) == [(-1, 1, at("2024-01-01 10:00"), at("2024-01-01 11:00"), 12.5)]
 
 
 def test_has_history(engine):
@@ -92,7 +95,7 @@ def test_a_changed_value_is_updated(engine):
     counts = store(engine, ONE.assign(charger_type="Level 2"))
 
     assert counts.sessions == Count(updated=1)
-    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(1, "Level 2")]
+    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(-1, "Level 2")]
 
 
 def test_a_missing_value_erases_nothing(engine):
@@ -131,23 +134,23 @@ def test_a_missing_station_is_another_key_than_any_station(engine):
     assert store(engine, ONE.assign(charging_station_id=None)).sessions == Count(added=1)
 
 
-def test_of_rows_with_one_key_the_later_holds_value_by_value(engine):
+def test_of_rows_with_one_id_the_later_holds_value_by_value(engine):
     both = pd.concat(
         [ONE.assign(energy_consumed_kwh=5.0, temperature_c=1.0), ONE.assign(energy_consumed_kwh=6.0)],
         ignore_index=True,
-    )
+    ).assign(session_id=7)
 
     assert store(engine, both).sessions == Count(added=1, repeated=1)
     assert rows_of(engine, SESSIONS, "energy_consumed_kwh", "temperature_c") == [(6.0, 1.0)]
 
 
 def test_a_session_id_is_the_key_where_there_is_one(engine):
-    # The session_id decides even if the stored session has another user and another start.
+    # The session_id decides even if the stored session has another user or another start.
     store(engine, ONE.assign(session_id=7))
 
-    counts = store(engine, sessions(("V", "2024-02-02 12:00", "S1", "Level 1")).assign(session_id=7))
-
-    assert counts.sessions == Count(updated=1)
+    assert store(engine, ONE.assign(session_id=7, user_id="V")).sessions == Count(updated=1)
+    later = sessions(("V", "2024-02-02 12:00", "S1", "Level 1")).assign(session_id=7)
+    assert store(engine, later).sessions == Count(updated=1)
     assert rows_of(engine, SESSIONS, "session_id", "user_id", "charging_start_time") == [
         (7, "V", at("2024-02-02 12:00"))
     ]
@@ -160,32 +163,53 @@ def test_sessions_with_different_ids_may_agree_in_all_else(engine):
     assert store(engine, twins).sessions == Count(unchanged=2)
 
 
-def test_of_twins_without_id_the_first_is_meant(engine):
+def test_of_twins_without_id_the_first_is_completed(engine):
     store(engine, pd.concat([ONE, ONE], ignore_index=True).assign(session_id=[4, 3]))
 
-    store(engine, ONE.assign(charger_type="Level 2"))
+    store(engine, ONE.assign(temperature_c=5.0))
 
-    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(3, "Level 2"), (4, "Level 1")]
+    assert rows_of(engine, SESSIONS, "session_id", "temperature_c") == [(3, 5.0), (4, None)]
 
 
-def test_new_ids_go_on_above_given_ones(engine):
+def test_sessions_without_ids_take_none_that_the_app_may_use(engine):
+    # The app chooses numbers from 0 up, and it may report an old session after a new one.
     store(engine, ONE.assign(session_id=41))
+    days = sessions(*(("U", f"2024-01-0{day} 10:00", "S1", "Level 1") for day in (3, 2)))
 
-    counts = store(engine, sessions(("U", "2024-01-02 10:00", "S1", "Level 1")))
-
-    assert counts.sessions == Count(added=1)
-    assert rows_of(engine, SESSIONS, "session_id") == [(41,), (42,)]
-
-
-def test_given_ids_below_the_highest_do_not_bring_old_ids_back(engine):
-    store(engine, sessions(*(("U", f"2024-01-0{day} 10:00", "S1", "A") for day in range(1, 6))))
+    assert store(engine, days).sessions == Count(added=2)
+    assert store(engine, days.assign(charging_station_id="S2")).sessions == Count(added=2)
+    # The numbers of one import are in order of time.
+    assert rows_of(engine, SESSIONS, "session_id", "charging_start_time") == [
+        (-4, at("2024-01-02 10:00")),
+        (-3, at("2024-01-03 10:00")),
+        (-2, at("2024-01-02 10:00")),
+        (-1, at("2024-01-03 10:00")),
+        (41, at("2024-01-01 10:00")),
+    ]
     with engine.begin() as connection:
-        connection.execute(delete(SESSIONS).where(SESSIONS.c.session_id > 1))
+        connection.execute(insert(SESSIONS), {"user_id": "by another program"})
+    assert rows_of(engine, SESSIONS, "session_id")[-1] == (42,)
 
-    store(engine, sessions(("U", "2024-02-01 10:00", "S1", "A")).assign(session_id=3))
-    store(engine, sessions(("U", "2024-02-02 10:00", "S1", "A")))
 
-    assert rows_of(engine, SESSIONS, "session_id") == [(1,), (3,), (6,)]
+def test_ids_are_in_order_across_chunks_and_only_new_sessions_take_them(engine, monkeypatch):
+    monkeypatch.setattr(session_upsert, "CHUNK", 2)
+    days = sessions(*(("U", f"2024-01-0{day} 10:00", "S1", "A") for day in range(1, 8)))
+    store(engine, days[1:2])
+
+    assert store(engine, days[::-1]).sessions == Count(added=6, unchanged=1)
+    starts = [start.day for _, start in rows_of(engine, SESSIONS, "session_id", "charging_start_time")]
+    assert starts == [1, 3, 4, 5, 6, 7, 2]
+
+
+def test_what_a_removed_session_left_is_not_that_of_a_new_one(engine):
+    store(engine, ONE.assign(user_type="Commuter"))
+    with engine.begin() as connection:
+        connection.execute(delete(SESSIONS))
+
+    store(engine, ONE)
+
+    assert rows_of(engine, SESSIONS, "session_id") == [(-2,)]
+    assert kept(engine) == {-1: ("Commuter", None, None, None)}
 
 
 def test_rows_with_and_without_id_may_come_together(engine):
@@ -195,7 +219,68 @@ def test_rows_with_and_without_id_may_come_together(engine):
 
     assert store(engine, mixed).sessions == Count(added=2)
     assert store(engine, mixed).sessions == Count(unchanged=2)
-    assert rows_of(engine, SESSIONS, "session_id") == [(5,), (6,)]
+    assert rows_of(engine, SESSIONS, "session_id") == [(-1,), (5,)]
+
+
+# Ids that belong to other sessions, and ids that are texts.
+
+
+def test_rows_with_the_id_of_another_session_are_refused(engine):
+    store(engine, ONE.assign(session_id=7))
+    before = rows_of(engine, SESSIONS, *SESSIONS.columns.keys())
+
+    for row in (
+        ("V", "2024-02-02 12:00", "S1", "Level 1"),
+        # Nobody knows whether an unknown user is the same user.
+        (None, "2024-02-02 12:00", "S1", "Level 1"),
+    ):
+        with pytest.raises(BadHistoryFile, match="session_id 7 is stored with the user U and the start 2024-01-01 10"):
+            store(engine, sessions(row).assign(session_id=7))
+
+    assert rows_of(engine, SESSIONS, *SESSIONS.columns.keys()) == before
+    assert rows_of(engine, USERS, "user_id") == []
+
+
+def test_a_session_of_nobody_is_not_that_of_the_same_id_with_another_start(engine):
+    store(engine, ONE.assign(session_id=7, user_id=None))
+
+    for user in ("U", None):
+        with pytest.raises(BadHistoryFile, match="is stored with no user"):
+            store(engine, sessions((user, "2024-02-02 12:00", "S1", "Level 1")).assign(session_id=7))
+    assert store(engine, ONE.assign(session_id=7)).sessions == Count(updated=1)
+
+
+def test_a_stored_session_without_user_and_start_takes_any(engine):
+    with engine.begin() as connection:
+        connection.execute(insert(SESSIONS), {"session_id": 7, "charger_type": "Level 1"})
+
+    assert store(engine, ONE.assign(session_id=7)).sessions == Count(updated=1)
+
+
+def test_texts_are_ids(engine):
+    texts = sessions(*(("U", f"2024-01-0{day} 10:00", "S1", "A") for day in (2, 1, 3))).assign(
+        session_text=["b", "a", None]
+    )
+
+    assert store(engine, texts).sessions == Count(added=3)
+    assert store(engine, texts).sessions == Count(unchanged=3)
+    assert store(engine, texts[:1].assign(charger_type="B")).sessions == Count(updated=1)
+    assert rows_of(engine, TEXT_IDS, "text_id", "session_id") == [("a", -2), ("b", -1)]
+    assert rows_of(engine, SESSIONS, "session_id", "charger_type") == [(-3, "A"), (-2, "A"), (-1, "B")]
+    with pytest.raises(BadHistoryFile, match="session_id a is stored with the user U"):
+        store(engine, texts[:1].assign(user_id="V", session_text="a"))
+
+
+def test_a_text_whose_session_was_removed_keeps_its_number(engine):
+    one = ONE.assign(session_text="a", user_type="Commuter")
+    store(engine, one)
+    with engine.begin() as connection:
+        connection.execute(delete(SESSIONS))
+    store(engine, ONE.assign(user_id="V"))
+
+    assert store(engine, one.drop(columns="user_type")).sessions == Count(added=1)
+    assert rows_of(engine, SESSIONS, "session_id", "user_id") == [(-2, "V"), (-1, "U")]
+    assert kept(engine) == {}
 
 
 def test_a_vehicle_is_a_user_and_a_model(engine):
@@ -268,7 +353,7 @@ def test_a_session_keeps_what_is_told_of_its_driver_and_vehicle(engine):
     store(engine, told)
 
     # Its id is of its place in time, and one of which nothing is told keeps nothing.
-    assert kept(engine) == {1: ("A", None, None, 0.1), 3: ("C", None, None, 0.3)}
+    assert kept(engine) == {-3: ("A", None, None, 0.1), -1: ("C", None, None, 0.3)}
     read = read_history(engine).sessions.sort_values("session_id")
     assert read["user_type"].astype(object).fillna("").tolist() == ["A", "", "C"]
     assert read["vehicle_age_years"].tolist() == pytest.approx([0.1, np.nan, 0.3], nan_ok=True)
@@ -284,7 +369,12 @@ def test_sessions_with_and_without_id_keep_their_own(engine):
     later = mixed.iloc[:1].assign(charging_start_time=pd.Timestamp("2024-01-09"), user_type="nine")
     assert store(engine, later).sessions == Count(added=1)
 
-    assert {session: facts[0] for session, facts in kept(engine).items()} == {5: "one", 6: "two", 7: "three", 8: "nine"}
+    assert {session: facts[0] for session, facts in kept(engine).items()} == {
+        5: "one",
+        -2: "two",
+        -1: "three",
+        -3: "nine",
+    }
 
 
 def test_a_session_that_turns_out_to_be_of_another_loses_what_it_kept_of_the_first(engine):
@@ -308,15 +398,14 @@ def test_what_a_removed_session_kept_is_not_that_of_a_new_one_with_its_id(engine
 
 
 def test_ids_that_others_give_meanwhile_are_in_nobodys_way(engine):
-    # An import takes its ids from the counter that other writers use.
     with engine.begin() as connection:
         connection.execute(insert(SESSIONS), [{"user_id": "V"}, {"user_id": "V"}])
     store(engine, ONE.assign(user_type="A"))
     with engine.begin() as connection:
         connection.execute(insert(SESSIONS), {"user_id": "V"})
 
-    assert rows_of(engine, SESSIONS, "session_id") == [(1,), (2,), (3,), (4,)]
-    assert list(kept(engine)) == [3]
+    assert rows_of(engine, SESSIONS, "session_id") == [(-1,), (1,), (2,), (3,)]
+    assert list(kept(engine)) == [-1]
 
 
 def test_all_or_nothing(engine):
@@ -370,7 +459,7 @@ def test_reading_gives_the_three_tables(engine):
     assert (vehicle["vehicle_id"], vehicle["battery_capacity_kwh"]) == ("1", 40.0)
     (session,) = raw.sessions.to_dict("records")
     assert session["charging_start_time"] == "2024-01-01 10:00:00"
-    assert (session["session_id"], session["vehicle_id"], session["temperature_c"]) == (1, "1", -3.5)
+    assert (session["session_id"], session["vehicle_id"], session["temperature_c"]) == (-1, "1", -3.5)
 
 
 def test_reading_an_empty_history_gives_empty_frames(engine):
@@ -531,6 +620,8 @@ def _frames(rows):
         "energy_consumed_kwh",
     )
     made = table(*rows, columns=names).astype({"session_id": "Int64", "energy_consumed_kwh": "float64"})
+    # As in a file that is read.
+    made = made.drop(index=list(mixed_ids(made, np.arange(len(made)))))
     owned = made[made["user_id"].notna()]
     return owned[["user_id"]].drop_duplicates(), owned[["user_id", "vehicle_model"]].drop_duplicates(), made
 
@@ -586,10 +677,11 @@ def test_the_order_of_rows_decides_nothing(engine, rows, data):
 def test_no_row_is_lost(engine, rows):
     # Each row is added, updates a session, is unchanged, or repeats another row. Every key is found afterwards.
     _empty(engine)
+    frames = _frames(rows)
 
-    counts = upsert_history(engine, *_frames(rows)).sessions
+    counts = upsert_history(engine, *frames).sessions
 
-    assert counts.added + counts.updated + counts.unchanged + counts.repeated == len(rows)
+    assert counts.added + counts.updated + counts.unchanged + counts.repeated == len(frames[-1])
     assert len(rows_of(engine, SESSIONS, "session_id")) == counts.added
 
 

@@ -8,16 +8,17 @@ from datetime import datetime
 import histories
 import psycopg
 import pytest
-from histories import END, NO_SESSIONS, table
+from histories import END, NO_SESSIONS, NO_USERS, NO_VEHICLES, table
 from sqlalchemy import delete, event, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_rows import FACTS, SESSION_FACTS, SESSIONS, USERS, VEHICLES, take_turn
 from zap.db.history.history_store import read_history, upsert_history
+from zap.db.history.session_ids import TEXT_IDS
 from zap.db.history.session_reports import ReportedSessions, report_sessions
 from zap.db.schema import upgrade
-from zap.errors import InvalidRequest
+from zap.errors import InvalidRequest, SessionTaken
 from zap.formats.session_report import parse_report
 from zap.ml.history import clean_history
 from zap.settings import Settings
@@ -330,6 +331,118 @@ def test_the_largest_id_leaves_room_for_new_ones(engine):
         connection.execute(insert(SESSIONS), {"user_id": "V"})
 
     assert list(stored(engine)) == [2**53, 2**53 + 1]
+
+
+# Ids of other sessions, and ids that are texts.
+
+OTHER = {"user_id": "V", "charging_start_time": "2026-03-05T08:00:00"}
+UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+def test_a_session_of_another_driver_with_a_stored_id_is_refused(engine):
+    report(engine, *(START | {"session_id": number} for number in (7, 8, 9)))
+    before = stored(engine)
+
+    with pytest.raises(SessionTaken) as caught:
+        report(
+            engine,
+            START | {"session_id": 10},
+            START | OTHER,
+            START | OTHER | {"session_id": 8},
+            END | {"session_id": 9},
+        )
+
+    assert [error["pointer"] for error in caught.value.details["errors"]] == ["#/1/session_id", "#/2/session_id"]
+    assert "is 7, which is stored with the user U and the start 2026-03-02 18:30:00" in str(caught.value.details)
+    assert stored(engine) == before
+    # With other errors, all of them are told together.
+    assert errors(engine, START | OTHER, START | {"session_id": 8, "temperature_c": 73}).keys() == {
+        "#/0/session_id",
+        "#/1/temperature_c",
+    }
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_driver_or_another_start_alone_is_a_correction(engine, name):
+    report(engine, START)
+
+    assert report(engine, START | {name: OTHER[name]}).updated == 1
+
+
+def test_a_report_is_not_of_a_session_that_nobody_is_known_of(engine):
+    # A file has given this id to a session without a user.
+    with engine.begin() as connection:
+        connection.execute(insert(SESSIONS), {"session_id": 7, "charging_start_time": at("2025-01-01 10:00")})
+
+    with pytest.raises(SessionTaken, match="1 session of the report has an id of another session"):
+        report(engine, START)
+    assert report(engine, {"session_id": 7, "charging_start_time": "2026-03-02T18:30:00"}).updated == 1
+    assert report(engine, START).updated == 1
+
+
+def test_a_session_of_an_import_is_never_overwritten_by_a_report(engine):
+    upsert_history(
+        engine, NO_USERS, NO_VEHICLES, table(("old", "2024-01-01 10:00"), columns=("user_id", "charging_start_time"))
+    )
+
+    assert [report(engine, START | {"session_id": number}).added for number in range(4)] == [1, 1, 1, 1]
+    assert [row["user_id"] for row in stored(engine).values()] == ["old", "U", "U", "U", "U"]
+
+
+def test_a_text_names_a_session(engine):
+    named = {"session_id": UUID}
+
+    assert report(engine, START | named).added == 1
+    assert report(engine, START | named).unchanged == 1
+    assert report(engine, END | named, START, START | {"session_id": "tx-2"}).updated == 1
+    assert {number: row.get("energy_consumed_kwh") for number, row in stored(engine).items()} == {
+        -2: None,
+        -1: 24.5,
+        7: None,
+    }
+    with pytest.raises(SessionTaken, match="has an id"):
+        report(engine, START | OTHER | named)
+    assert (
+        errors(engine, END | {"session_id": "unknown"})["#/user_id"] == "is required: session unknown is not known yet"
+    )
+
+
+def test_a_text_of_digits_is_the_number(engine):
+    report(engine, START)
+
+    assert report(engine, END | {"session_id": "7"}).updated == 1
+
+
+def test_a_refused_report_leaves_no_number(engine):
+    errors(engine, START | {"session_id": "a", "temperature_c": 73})
+    errors(engine, END | {"session_id": "a"})
+
+    with engine.connect() as connection:
+        assert connection.execute(select(TEXT_IDS)).all() == []
+
+
+def test_a_text_keeps_its_number_when_another_program_removes_its_session(engine):
+    report(engine, START | {"session_id": "a"})
+    with engine.begin() as connection:
+        connection.execute(delete(SESSIONS))
+
+    assert report(engine, START | {"session_id": "b"}, START | {"session_id": "a", "user_id": "V"}).added == 2
+    assert {number: row["user_id"] for number, row in stored(engine).items()} == {-2: "U", -1: "V"}
+
+
+def test_first_reports_of_one_text_at_the_same_time_give_one_session(engine):
+    together = threading.Barrier(4)
+
+    def start(_):
+        together.wait()
+        return report(engine, START | {"session_id": UUID})
+
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(start, range(4)))
+
+    assert sum(outcome.added for outcome in outcomes) == 1
+    assert sum(outcome.unchanged for outcome in outcomes) == 3
+    assert list(stored(engine)) == [-1]
 
 
 def test_an_id_that_was_removed_can_be_reported_again(engine):

@@ -17,7 +17,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    text,
     type_coerce,
     update,
 )
@@ -53,9 +52,7 @@ def take_turn(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK_KEY)))
 
 
-def compare_rows(
-    rows: Iterable[Row], key: Sequence[str], stored: dict[Key, Row]
-) -> tuple[list[Row], dict[Key, list[Row]]]:
+def compare_rows(rows: Iterable[Row], stored: Iterable[Row | None]) -> tuple[list[Row], dict[Key, list[Row]]]:
     """Return the rows to add, and the changed values of other rows, grouped by the columns that change.
 
     A missing value changes nothing, with one exception: if the driver or the vehicle of a session changes, the session
@@ -63,13 +60,11 @@ def compare_rows(
 
     Args:
         rows: the new values.
-        key: the columns that identify a row.
-        stored: the stored rows by key.
+        stored: for each row its stored row; None for a new row.
     """
     added = []
     changes = defaultdict(list)
-    for row in rows:
-        found = stored.get(_key(row, key))
+    for row, found in zip(rows, stored, strict=True):
         if found is None:
             added.append(row)
             continue
@@ -90,14 +85,20 @@ def write_rows(connection: Connection, table: Table, added: list[Row], changes: 
         connection.execute(update(table).where(row_id == bindparam(ROW_ID)), rows_to_change)
 
 
-def write_sessions(connection: Connection, added: list[Row], changes: dict[Key, list[Row]]) -> None:
+def write_sessions(
+    connection: Connection, added: list[Row], changes: dict[Key, list[Row]], ids: Iterator[int] | None = None
+) -> None:
     """Write the result of `compare_rows` for sessions, with the facts about their drivers and vehicles.
 
-    FACTS are removed from the rows. Rows without a `session_id` get one, so call `take_turn` before.
+    Args:
+        connection: a transaction after `take_turn`.
+        added: new sessions. FACTS are removed from them.
+        changes: changed values. FACTS are removed from them.
+        ids: numbers that no session or fact has, for new sessions without a `session_id`; None if each session has one.
     """
-    given = bool(added) and "session_id" in added[0]
-    if added and not given:
-        for row, session_id in zip(added, _new_ids(connection, SESSIONS, len(added)), strict=True):
+    given = ids is None
+    if ids is not None:
+        for row, session_id in zip(added, ids, strict=False):
             row["session_id"] = session_id
     facts = [(row["session_id"], *map(row.pop, FACTS)) for row in added]
     _keep_facts(connection, FACTS, [row for row in facts if row.count(None) < len(FACTS)])
@@ -120,8 +121,28 @@ def with_facts(table: Table) -> FromClause:
     return SESSIONS.outerjoin(SESSION_FACTS, SESSIONS.c.session_id == SESSION_FACTS.c.session_id)
 
 
-def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> dict[Key, Row]:
-    """Return the stored rows with the keys of these rows, with FACTS of sessions. Further rows may be included."""
+def stored_of(connection: Connection, table: Table, key: Sequence[str], rows: Sequence[Row]) -> list[Row | None]:
+    """Return for each row the stored row with its key, or None. Of several stored rows, return the lowest id's row."""
+    stored = stored_rows(connection, table, key, rows)
+    return [stored.get(key_of(row, key)) for row in rows]
+
+
+def stored_rows(
+    connection: Connection,
+    table: Table,
+    key: Sequence[str],
+    rows: Sequence[Row],
+    others: dict[Key, list[Row]] | None = None,
+) -> dict[Key, Row]:
+    """Return the stored row with each of these rows' keys, with FACTS of sessions. Further rows may be included.
+
+    Args:
+        connection: on a database at head.
+        table: the table.
+        key: the columns that identify a row.
+        rows: rows with all columns to read.
+        others: gets the other stored rows, if several have one key. The result has the row with the lowest id.
+    """
     (row_id,) = table.primary_key.columns
     names = list(rows[0])
     statement = select(row_id, *raw_columns(connection, table, names)).select_from(with_facts(table))
@@ -132,14 +153,21 @@ def stored_rows(connection: Connection, table: Table, key: Sequence[str], rows: 
     if "charging_start_time" in key:
         starts = [row["charging_start_time"] for row in rows]
         touched &= table.c["charging_start_time"].between(min(starts), max(starts))
-    stored = {}
-    for found, *values in connection.execute(statement.where(touched).order_by(row_id.desc())):
+    # No list for each key: Python's garbage collector would look at each list again and again.
+    stored: dict[Key, Row] = {}
+    for found, *values in connection.execute(statement.where(touched).order_by(row_id)):
         row = dict(zip(names, values, strict=True))
         for name in _TIMES.intersection(names):
-            row[name] = _moment(row[name])
+            row[name] = stored_time(row[name])
         row[ROW_ID] = found
-        stored[_key(row, key)] = row
+        if stored.setdefault(one := key_of(row, key), row) is not row and others is not None:
+            others.setdefault(one, []).append(row)
     return stored
+
+
+def key_of(row: Row, key: Sequence[str]) -> Key:
+    """Return the values of the columns in `key`."""
+    return tuple(row[name] for name in key)
 
 
 def continue_ids(connection: Connection, table: Table) -> None:
@@ -191,18 +219,6 @@ def _keep_facts(connection: Connection, facts: Key, rows: Sequence[tuple[Any, ..
     connection.exec_driver_sql(f"{into} {source} ON CONFLICT (session_id) DO UPDATE SET {changed}", values)
 
 
-def _new_ids(connection: Connection, table: Table, count: int) -> Sequence[int]:
-    """Return the next ids for new rows of a table."""
-    if connection.dialect.name == "postgresql":
-        each = func.generate_series(1, count).table_valued("number")
-        return connection.scalars(select(func.nextval(_sequence(table))).select_from(each)).all()
-    (row_id,) = table.primary_key.columns
-    # sqlite_sequence holds the highest id ever used: the id of a removed row is not used again.
-    ever = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": table.name})
-    first = max(ever or 0, connection.scalar(select(func.max(row_id))) or 0) + 1
-    return range(first, first + count)
-
-
 def _sequence(table: Table) -> ColumnElement[Any]:
     (row_id,) = table.primary_key.columns
     return cast(func.pg_get_serial_sequence(f'"{table.name}"', row_id.name), REGCLASS)
@@ -213,13 +229,9 @@ def _is_of_another(row: Row, found: Row) -> bool:
     return any(row.get(name) is not None and row[name] != found[name] for name in ("user_id", "vehicle_id"))
 
 
-def _moment(stored: Any) -> Any:
+def stored_time(stored: Any) -> Any:
     """Return the time in a stored text. A text that is not a time is returned unchanged, and equals no time."""
     try:
         return datetime.fromisoformat(stored)
     except (TypeError, ValueError):
         return stored
-
-
-def _key(row: Row, key: Sequence[str]) -> Key:
-    return tuple(row[name] for name in key)

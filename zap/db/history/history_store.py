@@ -2,7 +2,8 @@
 
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any
@@ -32,26 +33,19 @@ from zap.db.history.history_rows import (
     SESSIONS,
     USERS,
     VEHICLES,
-    Key,
-    Row,
-    compare_rows,
-    continue_ids,
     raw_columns,
-    stored_rows,
     take_turn,
     with_facts,
-    write_rows,
-    write_sessions,
 )
-from zap.errors import UnusableHistory
+from zap.db.history.row_upsert import Count, upsert_rows
+from zap.db.history.session_upsert import taken_rows, upsert_sessions
+from zap.errors import BadHistoryFile, UnusableHistory
 from zap.ml.cells import PAST_COLUMNS
 from zap.ml.features import FACTS, FEATURES, USER_FACTS, VEHICLE_FACTS
 from zap.ml.history import RawHistory
 from zap.progress import Progress, no_progress
 
 VEHICLE_KEY = ("user_id", "vehicle_model")
-# The key of a session without a session_id.
-SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
 
 # The columns of ChargingSessions that a training reads.
 _TRAINING_COLUMNS = (
@@ -59,24 +53,11 @@ _TRAINING_COLUMNS = (
     *(one.name for one in FEATURES if one.table == "ChargingSessions" and one.name not in PAST_COLUMNS),
     *FACTS,
 )
-# Rows that are looked up and written together, so that a statement stays below SQLite's 32,766 parameters.
-_CHUNK = 10_000
 # How many bytes of a CSV text Arrow reads at once.
 _BLOCK_BYTES = 2**20
 # Rows that are turned into columns together: few enough that their Python objects stay in the processor's cache. Ten
 # times as many rows at once would take twice the time per row.
 _ROWS_AT_A_TIME = 1000
-_WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
-
-
-@dataclass
-class Count:
-    """The numbers of rows for one table: added, updated, unchanged, and `repeated` (a later row has the key too)."""
-
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,89 +103,56 @@ def upsert_history(
     sessions: pd.DataFrame,
     progress: Progress = no_progress,
 ) -> HistoryCounts:
-    """Add new rows and update changed ones, in one transaction.
+    """Add new rows and update changed ones, in one transaction; see `store_history`.
 
-    A missing value never erases a known one, and storing a row a second time changes nothing. If several rows have one
-    key, the later row's values replace the earlier row's. Missing parts of a key are equal to each other, so a session
-    of an unknown user is found again. Times are naive datetime64; missing values are NaN, NaT, NA or None. On SQLite
-    other writers wait until the end.
-
-    Args:
-        engine: on a database at head.
-        users: `user_id` (never missing) and USER_FACTS; the key is `user_id`.
-        vehicles: `user_id` and VEHICLE_FACTS; the key is VEHICLE_KEY.
-        sessions: `charging_start_time` (never missing), any other columns of ChargingSessions, and FACTS, which are
-            stored with each session; the key is `session_id`, or SESSION_KEY if it is missing. A column `vehicle_id` is
-            ignored: the vehicle is found by VEHICLE_KEY.
-        progress: called after each chunk.
+    Raises:
+        BadHistoryFile: the id of a row belongs to another session. Nothing was stored.
     """
+    with import_turn(engine) as connection:
+        if taken := taken_rows(connection, sessions):
+            raise BadHistoryFile("\n".join(taken.values()))
+        return store_history(connection, users, vehicles, sessions, progress)
+
+
+@contextmanager
+def import_turn(engine: Engine) -> Iterator[Connection]:
+    """Yield a transaction beside which no other transaction adds to the history. On SQLite other writers wait."""
     with write_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             # No lock timeout, because an import waits for an earlier import however long that takes.
             connection.execute(select(func.set_config("lock_timeout", "0", True)))
         take_turn(connection)
-        return HistoryCounts(
-            users=_upsert(connection, USERS, ("user_id",), users, progress),
-            vehicles=_upsert(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
-            sessions=_upsert_sessions(connection, sessions, progress),
-        )
+        yield connection
 
 
-def _upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
-    absent = {"session_id", *SESSION_KEY, *FACTS}.difference(sessions)
-    sessions = sessions.assign(**dict.fromkeys(absent))
-    sessions["session_id"] = sessions["session_id"].astype("Int64")
-    sessions["vehicle_id"] = _vehicle_ids(connection, sessions)
-    has_id = sessions["session_id"].notna()
-    named = _upsert(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
-    if named.added and connection.dialect.name == "postgresql":
-        continue_ids(connection, SESSIONS)
-    # Sorted by time, the rows of a chunk are close together in the table, and new ids do not depend on the order of the
-    # rows in the file.
-    others = sessions[~has_id].drop(columns="session_id")
-    others = others.sort_values(["charging_start_time", "user_id", "charging_station_id"], kind="stable")
-    rest = _upsert(connection, SESSIONS, SESSION_KEY, others, progress)
-    return Count(
-        added=named.added + rest.added,
-        updated=named.updated + rest.updated,
-        unchanged=named.unchanged + rest.unchanged,
-        repeated=named.repeated + rest.repeated,
+def store_history(
+    connection: Connection,
+    users: pd.DataFrame,
+    vehicles: pd.DataFrame,
+    sessions: pd.DataFrame,
+    progress: Progress = no_progress,
+) -> HistoryCounts:
+    """Add new rows and update changed ones.
+
+    A missing value never erases a known one, and storing the same rows a second time changes nothing. If several rows
+    have one id, the later row's values replace the earlier row's. Sessions without an id are found by `match_rows`:
+    rows that differ stay different sessions. New ones get negative numbers, which the app cannot use. Times are naive
+    datetime64; missing values are NaN, NaT, NA or None.
+
+    Args:
+        connection: the transaction of `import_turn`.
+        users: `user_id` (never missing) and USER_FACTS; the key is `user_id`.
+        vehicles: `user_id` and VEHICLE_FACTS; the key is VEHICLE_KEY.
+        sessions: `charging_start_time` (never missing), any other columns of ChargingSessions, and FACTS, which are
+            stored with each session. The id of a row is its `session_id`, or its `session_text`. `taken_rows` says
+            which rows must be left out. A column `vehicle_id` is ignored: the vehicle is found by VEHICLE_KEY.
+        progress: called after each chunk.
+    """
+    return HistoryCounts(
+        users=upsert_rows(connection, USERS, ("user_id",), users, progress),
+        vehicles=upsert_rows(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
+        sessions=upsert_sessions(connection, sessions, progress),
     )
-
-
-def _upsert(connection: Connection, table: Table, key: Sequence[str], frame: pd.DataFrame, progress: Progress) -> Count:
-    """Insert or update rows of a table. If several stored rows have one key, the row with the lowest id is updated."""
-    rows = _one_row_a_key(frame, list(key))
-    count = Count(repeated=len(frame) - len(rows))
-    for start in range(0, len(rows), _CHUNK):
-        chunk = _records(rows.iloc[start : start + _CHUNK])
-        added, changes = compare_rows(chunk, key, stored_rows(connection, table, key, chunk))
-        if table is SESSIONS:
-            write_sessions(connection, added, changes)
-        else:
-            write_rows(connection, table, added, changes)
-        updated = sum(map(len, changes.values()))
-        count.added += len(added)
-        count.updated += updated
-        count.unchanged += len(chunk) - len(added) - updated
-        progress(_WORDS[table.name], start + len(chunk), len(rows))
-    return count
-
-
-def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
-    """Return for each session the id of the vehicle with its user and model; missing if there is none."""
-    owners = _values(sessions["user_id"])
-    users = sorted({owner for owner in owners if owner is not None})
-    row = (VEHICLES.c.user_id, VEHICLES.c.vehicle_model, VEHICLES.c.vehicle_id)
-    known: dict[Key, int] = {}
-    for touched in [
-        VEHICLES.c.user_id.is_(None),
-        *(VEHICLES.c.user_id.in_(users[start : start + _CHUNK]) for start in range(0, len(users), _CHUNK)),
-    ]:
-        found = connection.execute(select(*row).where(touched).order_by(VEHICLES.c.vehicle_id.desc()))
-        known.update({(user, model): vehicle for user, model, vehicle in found})
-    pairs = zip(owners, _values(sessions["vehicle_model"]), strict=True)
-    return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
 
 
 def _read(connection: Connection, table: Table, names: Sequence[str]) -> pd.DataFrame:
@@ -308,26 +256,3 @@ def _read_postgresql(connection: Connection, statement: Select[Any]) -> pd.DataF
     text.close()
     frame: pd.DataFrame = table.to_pandas()
     return frame
-
-
-def _one_row_a_key(rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    repeated = rows.duplicated(key, keep=False)
-    if not repeated.any():
-        return rows
-    merged = rows[repeated].groupby(key, dropna=False, sort=False).last().reset_index()
-    return pd.concat([rows[~repeated], merged], ignore_index=True)
-
-
-def _records(rows: pd.DataFrame) -> list[Row]:
-    # A list, because a lookup in pandas's index for each row would take longer than the rest of this function.
-    names = rows.columns.tolist()
-    columns = [_values(rows[name]) for name in names]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values(column: pd.Series) -> list[Any]:
-    """Return the values of a column as Python objects; None for missing values."""
-    if pd.api.types.is_datetime64_dtype(column):
-        values: list[Any] = column.to_numpy().astype("datetime64[s]").tolist()
-        return values
-    return column.astype(object).where(column.notna(), None).tolist()

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Engine, Table, delete, exists, select
 
 from zap.db.engine import background_transactions
-from zap.db.history.history_rows import IN_ONE_QUESTION, SESSION_FACTS, SESSIONS, USERS, VEHICLES, take_turn
+from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, USERS, VEHICLES, take_turn
+from zap.db.history.session_removal import delete_sessions
 from zap.ml.sample import SAMPLE_USER_PREFIX, is_sample_user
 from zap.progress import Progress, no_progress
 
@@ -55,8 +56,8 @@ def remove_sample(engine: Engine, progress: Progress = no_progress) -> SampleCou
             with transaction() as connection:
                 take_turn(connection)
                 found = connection.scalars(theirs).all()
-                connection.execute(delete(SESSION_FACTS).where(SESSION_FACTS.c.session_id.in_(found)))
-                removed_sessions += connection.execute(delete(SESSIONS).where(session.in_(found))).rowcount
+                delete_sessions(connection, found)
+                removed_sessions += len(found)
                 if len(found) == _SESSIONS_AT_A_TIME:
                     continue
                 # The rows of the drivers are removed last: they show what an interrupted removal has left.

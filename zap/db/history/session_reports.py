@@ -1,6 +1,5 @@
 """The app's reports of sessions, which are added to the history in one transaction."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,15 +11,15 @@ from zap.db.history.drivers import facts_now, named_drivers
 from zap.db.history.history_rows import (
     ROW_ID,
     SESSIONS,
-    Key,
     Row,
     compare_rows,
     continue_ids,
-    stored_rows,
+    stored_of,
     take_turn,
     write_sessions,
 )
-from zap.errors import InvalidRequest
+from zap.db.history.session_ids import is_another, number_texts, numbers_of, whose_session
+from zap.errors import InvalidRequest, SessionTaken
 from zap.formats.json_body import error_at, pointer
 from zap.formats.session_report import (
     END,
@@ -72,27 +71,30 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
     Raises:
         InvalidRequest: the report has errors, a new session lacks a required field, or a known session would end before
             it starts. All errors are listed, and nothing was written.
+        SessionTaken: a session has the id of a stored session with another user and another start. All of them are
+            listed, and nothing was written.
         SQLAlchemyError: another writer took too long. Nothing was written.
     """
     unknown = dict.fromkeys((*FIELDS, *FACTS))
-    rows = [unknown | session.values | {SESSION_ID: session.session_id} for session in report.sessions]
+    rows = [unknown | session.values for session in report.sessions]
     if report.errors:
         # Nothing will be written, so no write transaction is needed.
         with engine.connect() as connection:
-            stored = _stored(connection, rows)
-        raise InvalidRequest(_errors(report, stored))
+            _name_drivers(connection, rows)
+            _check(report, rows, _stored(connection, report, rows))
     with write_transaction(engine) as connection:
         take_turn(connection)
         _name_drivers(connection, rows)
-        stored = _stored(connection, rows)
-        if errors := _errors(report, stored):
-            raise InvalidRequest(errors)
-        _take_facts(connection, rows, stored, now)
-        added, changes = compare_rows(rows, _KEY, stored)
+        before = _stored(connection, report, rows)
+        _check(report, rows, before)
+        _number_texts(connection, report, rows)
+        _take_facts(connection, rows, before, now)
+        added, changes = compare_rows(rows, before)
         write_sessions(connection, added, changes)
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
-    return _outcome(rows, added, [row for rows_to_change in changes.values() for row in rows_to_change], stored)
+    changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
+    return _outcome(rows, before, changed)
 
 
 def _name_drivers(connection: Connection, rows: list[Row]) -> None:
@@ -102,11 +104,61 @@ def _name_drivers(connection: Connection, rows: list[Row]) -> None:
         row[USER_ID] = names.get(row[USER_ID], row[USER_ID])
 
 
-def _take_facts(connection: Connection, rows: list[Row], stored: Mapping[Key, Row], now: datetime) -> None:
+def _stored(connection: Connection, report: Report, rows: list[Row]) -> list[Row | None]:
+    """Return the stored session of each reported session, or None. Set the number of each session in its row, if known.
+
+    A text without a number, which no session has, leaves the number out.
+    """
+    ids = [session.session_id for session in report.sessions]
+    numbers = numbers_of(connection, [one for one in ids if isinstance(one, str)])
+    for row, one in zip(rows, ids, strict=True):
+        row[SESSION_ID] = numbers.get(one) if isinstance(one, str) else one
+    numbered = [row for row in rows if row[SESSION_ID] is not None]
+    found = iter(stored_of(connection, SESSIONS, _KEY, numbered) if numbered else [])
+    return [None if row[SESSION_ID] is None else next(found) for row in rows]
+
+
+def _number_texts(connection: Connection, report: Report, rows: list[Row]) -> None:
+    """Give new texts their numbers."""
+    new = {
+        session.session_id: row for session, row in zip(report.sessions, rows, strict=True) if row[SESSION_ID] is None
+    }
+    for text, number in number_texts(connection, [str(text) for text in new]).items():
+        new[text][SESSION_ID] = number
+
+
+def _check(report: Report, rows: list[Row], before: list[Row | None]) -> None:
+    """Refuse a report with errors, or with the id of another session.
+
+    Raises:
+        InvalidRequest: lists all errors.
+        SessionTaken: lists all sessions with the id of another session. There are no other errors.
+    """
+    taken = [
+        error_at((*session.place, SESSION_ID), _of_another(session, stored))
+        for session, row, stored in zip(report.sessions, rows, before, strict=True)
+        if stored is not None
+        and None not in {row[USER_ID], row[START]}
+        and is_another(row[USER_ID], row[START], stored[USER_ID], stored[START])
+    ]
+    if errors := _errors(report, before, {error["pointer"] for error in taken}):
+        raise InvalidRequest(errors + taken)
+    if taken:
+        raise SessionTaken(taken)
+
+
+def _of_another(session: SessionReport, stored: Row) -> str:
+    whose = whose_session(stored["user_id"], stored[START])
+    return (
+        f"is {session.session_id}, which is stored with {whose}: send the id of this session. To correct the stored"
+        " session, report its user and its start one after the other"
+    )
+
+
+def _take_facts(connection: Connection, rows: list[Row], stored: list[Row | None], now: datetime) -> None:
     """Add the present facts about driver and vehicle to the rows with which they are stored."""
     taking, named = [], []
-    for row in rows:
-        before = stored.get((row[SESSION_ID],))
+    for row, before in zip(rows, stored, strict=True):
         said = {name: value for name, value in row.items() if value is not None}
         whole = {**(before or {}), **said}
         start = _wall_time(whole.get(START))
@@ -120,36 +172,40 @@ def _take_facts(connection: Connection, rows: list[Row], stored: Mapping[Key, Ro
         row.update(facts)
 
 
-def _outcome(rows: list[Row], added: list[Row], updated: list[Row], stored: Mapping[Key, Row]) -> ReportedSessions:
-    drivers = {row["user_id"] for row in added}
-    for row in updated:
-        drivers |= {stored[row[ROW_ID],]["user_id"], row.get("user_id")}
+def _outcome(rows: list[Row], before: list[Row | None], changed: set[int]) -> ReportedSessions:
+    """Return the result. `changed` has the numbers of the known sessions that the report has changed."""
+    drivers = set()
+    for row, stored in zip(rows, before, strict=True):
+        if stored is None or row[SESSION_ID] in changed:
+            drivers |= {row["user_id"], stored["user_id"] if stored else None}
+    added = before.count(None)
     return ReportedSessions(
-        added=len(added),
-        updated=len(updated),
-        unchanged=len(rows) - len(added) - len(updated),
+        added=added,
+        updated=len(changed),
+        unchanged=len(rows) - added - len(changed),
         user_ids=frozenset(drivers - {None}),
     )
 
 
-def _stored(connection: Connection, rows: list[Row]) -> dict[Key, Row]:
-    return stored_rows(connection, SESSIONS, _KEY, rows) if rows else {}
+def _errors(report: Report, before: list[Row | None], taken: set[str]) -> list[dict[str, str]]:
+    """Return the errors of the report, and the errors that follow from the stored sessions.
 
-
-def _errors(report: Report, stored: Mapping[Key, Row]) -> list[dict[str, str]]:
-    """Return the errors of the report, and the errors that follow from the stored sessions."""
+    Args:
+        report: the report.
+        before: the stored session of each reported session.
+        taken: the pointers to ids of other sessions. Their times are not compared with the times of this session.
+    """
     errors = list(report.errors)
     bad = {error["pointer"] for error in errors}
-    for session in report.sessions:
-        before = stored.get((session.session_id,))
-        if before is None:
+    for session, stored in zip(report.sessions, before, strict=True):
+        if stored is None:
             missing = [name for name in NEEDED_AT_FIRST if name not in session.values]
             errors += [
                 error_at((*session.place, name), _required(session, name))
                 for name in missing
                 if pointer(*session.place, name) not in bad
             ]
-        elif error := _wrong_order(session, before):
+        elif pointer(*session.place, SESSION_ID) not in taken and (error := _wrong_order(session, stored)):
             errors.append(error)
     return errors
 

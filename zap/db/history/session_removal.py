@@ -1,0 +1,61 @@
+"""The removal of sessions from the history."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, delete, select
+
+from zap.db.engine import write_transaction
+from zap.db.history.history_rows import IN_ONE_QUESTION, SESSION_FACTS, SESSIONS, take_turn
+from zap.db.history.session_ids import TEXT_IDS, numbers_of
+from zap.errors import NotFound
+
+# How many unknown ids a message shows.
+_SHOWN = 10
+
+
+def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
+    """Remove sessions with their facts and their texts, all of them in one transaction or none.
+
+    Args:
+        engine: on a database at head.
+        ids: the ids of the sessions. An id that appears twice is removed once.
+
+    Returns:
+        The drivers whose history has changed.
+
+    Raises:
+        NotFound: there is no session with one of the ids. Nothing was removed.
+        SQLAlchemyError: another writer took too long. Nothing was removed.
+    """
+    with write_transaction(engine) as connection:
+        take_turn(connection)
+        numbers = numbers_of(connection, [one for one in ids if isinstance(one, str)])
+        wanted = {one: numbers.get(one) if isinstance(one, str) else one for one in ids}
+        drivers = _drivers(connection, [number for number in wanted.values() if number is not None])
+        if unknown := [str(one) for one, number in wanted.items() if number not in drivers]:
+            more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+            nothing = "; nothing was removed" if len(wanted) > 1 else ""
+            raise NotFound(f"there is no session {', '.join(unknown[:_SHOWN])}{more}{nothing}")
+        delete_sessions(connection, [*drivers])
+    return frozenset(driver for driver in drivers.values() if driver is not None)
+
+
+def delete_sessions(connection: Connection, numbers: Sequence[int]) -> None:
+    """Delete stored sessions with their facts and their texts."""
+    for some in _parts(numbers):
+        for table in (SESSIONS, SESSION_FACTS, TEXT_IDS):
+            connection.execute(delete(table).where(table.c.session_id.in_(some)))
+
+
+def _drivers(connection: Connection, numbers: Sequence[int]) -> dict[int, str | None]:
+    """Return the driver of each stored session."""
+    asked = select(SESSIONS.c.session_id, SESSIONS.c.user_id)
+    return {
+        number: driver
+        for some in _parts(numbers)
+        for number, driver in connection.execute(asked.where(SESSIONS.c.session_id.in_(some)))
+    }
+
+
+def _parts(numbers: Sequence[int]) -> list[Sequence[int]]:
+    return [numbers[start : start + IN_ONE_QUESTION] for start in range(0, len(numbers), IN_ONE_QUESTION)]
