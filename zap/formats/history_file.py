@@ -32,8 +32,7 @@ from zap.formats.history_records import Table, text_table
 from zap.formats.history_survey import NO_CHOICES, Choices, Survey, column_texts, is_total, survey_table
 from zap.ml.cells import is_nothing
 
-# Rows that are read together: few enough that they stay in the cache of the processor.
-_CHUNK = 4_000
+_CHUNK = 20_000
 # The values in a reason, which differ from row to row.
 _VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[0-9]+""")
 # The texts of these columns are names that people type, so one name may be spelt in several ways.
