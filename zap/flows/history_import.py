@@ -12,6 +12,7 @@ from typing import IO, Any, cast
 from sqlalchemy import Engine
 
 from zap.db.history.history_store import HistoryCounts, import_turn, store_history
+from zap.db.history.row_upsert import TakenIds
 from zap.db.history.session_upsert import taken_rows
 from zap.errors import BadHistoryFile
 from zap.formats.history_cells import ToWallTime
@@ -110,10 +111,15 @@ def import_history(
     """
     history = read_file(path, wall_time=wall_time, choices=choices, progress=progress)
     _check_refused(path, history, choices)
-    with import_turn(engine) as connection:
-        history = history.without(taken_rows(connection, history.sessions))
-        _check_refused(path, history, choices)
-        counts = store_history(connection, history.users, history.vehicles, history.sessions, progress)
+    try:
+        with import_turn(engine) as connection:
+            counts = store_history(connection, history.users, history.vehicles, history.sessions, progress)
+    except TakenIds:
+        # This is rare, so the rows are looked for only now.
+        with import_turn(engine) as connection:
+            history = history.without(taken_rows(connection, history.sessions))
+            _check_refused(path, history, choices)
+            counts = store_history(connection, history.users, history.vehicles, history.sessions, progress)
     return import_report(path, history, counts)
 
 
