@@ -75,8 +75,8 @@ def mixed_ids(sessions: pd.DataFrame, lines: np.ndarray) -> dict[int, str]:
         rows = sessions.iloc[places]
         codes, ids = pd.factorize(rows[column])
         starts = rows["charging_start_time"].to_numpy()
-        users = rows["user_id"].to_numpy(dtype=object, na_value=None) if "user_id" in rows else np.full(len(rows), None)
-        known = np.not_equal(users, None)
+        users = (rows["user_id"] if "user_id" in rows else pd.Series(None, index=rows.index)).astype(object).to_numpy()
+        known = ~pd.isna(users)
         # For each row the places of the first and of the last row with its id.
         first = np.unique(codes, return_index=True)[1][codes]
         last = len(codes) - 1 - np.unique(codes[::-1], return_index=True)[1][codes]

@@ -42,7 +42,7 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
     return frozenset(driver for driver in drivers.values() if driver is not None)
 
 
-def _drivers(connection: Connection, numbers: Sequence[int]) -> dict[int | None, str | None]:
+def _drivers(connection: Connection, numbers: Sequence[int]) -> dict[int, str | None]:
     """Return the driver of each stored session."""
     asked = select(SESSIONS.c.session_id, SESSIONS.c.user_id)
     return {
