@@ -15,6 +15,7 @@ from typing import IO, cast
 from sqlalchemy import Engine
 
 from zap.db.history.history_store import import_turn, store_history
+from zap.db.history.row_upsert import TakenIds
 from zap.db.history.session_upsert import taken_rows
 from zap.errors import BadHistoryFile
 from zap.flows.history_report import ImportReport, import_report, refusal, refusal_of_files
@@ -131,11 +132,22 @@ def store_files(
     Raises:
         BadHistoryFile: the id of a row belongs to another session. Nothing was imported.
     """
+    try:
+        return _store(engine, checked, choices, progress, without_taken=False)
+    except TakenIds:
+        # This is rare, so the rows are looked for only now.
+        return _store(engine, checked, choices, progress, without_taken=True)
+
+
+def _store(
+    engine: Engine, checked: Sequence[CheckedFile], choices: Choices, progress: Progress, *, without_taken: bool
+) -> list[ImportReport]:
     reports = []
     with import_turn(engine) as connection:
         for one in checked:
             history = one.content()
-            history = history.without(taken_rows(connection, history.sessions))
+            if without_taken:
+                history = history.without(taken_rows(connection, history.sessions))
             if history.refused and not choices.skip_bad_rows:
                 raise refusal(one.path, history)
             named = progress if len(checked) == 1 else _named(progress, one.path)

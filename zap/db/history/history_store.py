@@ -37,7 +37,7 @@ from zap.db.history.history_rows import (
     take_turn,
     with_facts,
 )
-from zap.db.history.row_upsert import Count, upsert_rows
+from zap.db.history.row_upsert import Count, TakenIds, upsert_rows
 from zap.db.history.session_upsert import taken_rows, upsert_sessions
 from zap.errors import BadHistoryFile, UnusableHistory
 from zap.ml.cells import PAST_COLUMNS
@@ -108,10 +108,12 @@ def upsert_history(
     Raises:
         BadHistoryFile: the id of a row belongs to another session. Nothing was stored.
     """
-    with import_turn(engine) as connection:
-        if taken := taken_rows(connection, sessions):
-            raise BadHistoryFile("\n".join(taken.values()))
-        return store_history(connection, users, vehicles, sessions, progress)
+    try:
+        with import_turn(engine) as connection:
+            return store_history(connection, users, vehicles, sessions, progress)
+    except TakenIds:
+        with engine.connect() as connection:
+            raise BadHistoryFile("\n".join(taken_rows(connection, sessions).values())) from None
 
 
 @contextmanager
@@ -147,6 +149,9 @@ def store_history(
             stored with each session. The id of a row is its `session_id`, or its `session_text`. `taken_rows` says
             which rows must be left out. A column `vehicle_id` is ignored: the vehicle is found by VEHICLE_KEY.
         progress: called after each chunk.
+
+    Raises:
+        TakenIds: the ids of some rows belong to other stored sessions.
     """
     return HistoryCounts(
         users=upsert_rows(connection, USERS, ("user_id",), users, progress),

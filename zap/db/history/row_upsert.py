@@ -8,11 +8,16 @@ import pandas as pd
 from sqlalchemy import Connection, Table
 
 from zap.db.history.history_rows import SESSIONS, Key, Row, compare_rows, stored_of, write_rows, write_sessions
+from zap.db.history.session_ids import is_another
 from zap.progress import Progress
 
 # Rows that are looked up and written together, so that a statement stays below SQLite's 32,766 parameters.
 CHUNK = 10_000
 WORDS = {"Users": "users", "Vehicles": "vehicles", "ChargingSessions": "sessions"}
+
+
+class TakenIds(Exception):
+    """The ids of some rows belong to other stored sessions; `taken_ids` says which rows. Roll the transaction back."""
 
 
 @dataclass
@@ -33,7 +38,10 @@ def upsert_rows(
     count = Count(repeated=len(frame) - len(rows))
     for start in range(0, len(rows), CHUNK):
         chunk = records(rows.iloc[start : start + CHUNK])
-        added, changes = compare_rows(chunk, stored_of(connection, table, key, chunk))
+        stored = stored_of(connection, table, key, chunk)
+        if table is SESSIONS:
+            _check_ids(chunk, stored)
+        added, changes = compare_rows(chunk, stored)
         if table is SESSIONS:
             write_sessions(connection, added, changes)
         else:
@@ -41,6 +49,15 @@ def upsert_rows(
         add_up(count, added, changes, len(chunk))
         progress(WORDS[table.name], start + len(chunk), len(rows))
     return count
+
+
+def _check_ids(rows: list[Row], stored: list[Row | None]) -> None:
+    """Raise TakenIds if the id of a row belongs to another stored session."""
+    for row, one in zip(rows, stored, strict=True):
+        if one is not None:
+            start, stored_start = row["charging_start_time"], one["charging_start_time"]
+            if start != stored_start and is_another(row["user_id"], start, one["user_id"], stored_start):
+                raise TakenIds
 
 
 def add_up(count: Count, added: list[Row], changes: dict[Key, list[Row]], rows: int) -> None:

@@ -71,22 +71,22 @@ def taken_ids(
         users: for each row its user; None if it is unknown.
         starts: for each row its start, a naive datetime.
     """
-    numbers = numbers_of(connection, {one for one in ids if isinstance(one, str)})
-    places: dict[int, list[int]] = {}
-    for place, one in enumerate(ids):
-        if (number := numbers.get(one) if isinstance(one, str) else one) is not None:
-            places.setdefault(number, []).append(place)
+    of_texts = numbers_of(connection, {one for one in ids if isinstance(one, str)})
+    numbers = [of_texts.get(one) if isinstance(one, str) else one for one in ids]
     taken = {}
     asked = select(SESSIONS.c.session_id, *raw_columns(connection, SESSIONS, ("user_id", "charging_start_time")))
-    for some in _parts([*places]):
-        for number, user, raw_start in connection.execute(asked.where(SESSIONS.c.session_id.in_(some))):
-            for place in places[number]:
-                # Most rows have the stored user, and their starts need not be compared.
-                if users[place] is None or users[place] != user:
-                    start = stored_time(raw_start)
-                    if is_another(users[place], starts[place], user, start):
-                        whose = whose_session(user, start)
-                        taken[place] = f"session_id {ids[place]} is stored with {whose}: it is another session"
+    for places in _parts(range(len(ids))):
+        wanted = {number for number in numbers[places[0] : places[-1] + 1] if number is not None}
+        found = connection.execute(asked.where(SESSIONS.c.session_id.in_(wanted))) if wanted else ()
+        stored = {number: (user, start) for number, user, start in found}
+        for place in places if stored else ():
+            one = stored.get(numbers[place])
+            # Most rows have the stored user, and their starts need not be compared.
+            if one is not None and (users[place] is None or users[place] != one[0]):
+                whose = (one[0], stored_time(one[1]))
+                if is_another(users[place], starts[place], *whose):
+                    said = f"is stored with {whose_session(*whose)}: it is another session"
+                    taken[place] = f"session_id {ids[place]} {said}"
     return taken
 
 
