@@ -15,6 +15,7 @@ from zap.controllers.parameters import Before, Limit, check_json_or_nothing, che
 from zap.controllers.problems import problem_specs
 from zap.db.versions.model_registry import list_versions, read_version
 from zap.db.versions.promotions import Change, list_promotions, promote_version, roll_back
+from zap.formats.json_body import LARGEST_ID
 from zap.formats.promotion_reason import Reason
 
 _LARGEST_BODY = 65536
@@ -140,7 +141,7 @@ class ModelController(Controller):
     tags = ("models",)
 
     @get("/", operation_id="listModels", summary="The newest model versions", responses=problem_specs(400, 503))
-    async def list(self, state: State, limit: Limit = 20, before: Before = None) -> Models:
+    async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Models:
         rows = await state.threads.run(list_versions, state.engine, limit, before)
         return Models([ModelSummary(**row) for row in rows])
 
@@ -150,7 +151,7 @@ class ModelController(Controller):
         summary="Which version served when, who changed it and why",
         responses=problem_specs(400, 503),
     )
-    async def history(self, state: State, limit: Limit = 20, before: Before = None) -> Promotions:
+    async def history(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Promotions:
         rows = await state.threads.run(list_promotions, state.engine, limit, before)
         return Promotions([PromotionRecord(**row) for row in rows])
 

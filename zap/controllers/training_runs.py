@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Meta, Struct
@@ -65,7 +66,7 @@ class TrainingRunController(Controller):
     tags = ("training",)
 
     @get("/", operation_id="listTrainingRuns", summary="The newest training runs", responses=problem_specs(400, 503))
-    async def list(self, state: State, limit: Limit = 20, before: Before = None) -> Runs:
+    async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Runs:
         rows = await state.threads.run(list_runs, state.engine, limit, before)
         return Runs([RunSummary(**row) for row in rows])
 
@@ -84,7 +85,10 @@ class TrainingRunController(Controller):
         operation_id="followTrainingRun",
         summary="A training run as server-sent events",
         media_type="text/event-stream",
-        responses=problem_specs(400, 404, 422, 503),
+        responses={
+            204: ResponseSpec(None, description="No more events follow: the client has received the event `end`"),
+            **problem_specs(400, 404, 422, 503),
+        },
     )
     async def follow(
         self, request: Request[Any, Any, State], run_id: FromPath[int], state: State

@@ -17,6 +17,7 @@ from zap.formats.json_body import (
     BROKEN_NAME,
     LONGEST_TEXT,
     REPEATED,
+    TEXT_PATTERN,
     error_at,
     in_range,
     kind_of,
@@ -151,7 +152,7 @@ def limits(feature: Feature, wrong: Callable[[Feature, Any], str | None] = wrong
     return field, explained(partial(wrong, feature))
 
 
-Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$"), explained(wrong_text)]
+Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=TEXT_PATTERN), explained(wrong_text)]
 
 
 class _Schema(GenerateJsonSchema):

@@ -33,6 +33,14 @@ REPEATED = object()
 APPEARS_TWICE = "appears more than once"
 BROKEN_NAME = "the name of a field holds half of a surrogate pair"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Patterns for JSON Schema, which are read by many languages: of a text, of a text that is not blank, of a date and
+# time, and of a date with or without a time. A time without an offset is no `date-time` (RFC 3339 needs an offset).
+TEXT_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+NAME_PATTERN = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?"
+TIME_PATTERN = rf"^{_DATE}[T ]{_CLOCK}$"
+DAY_PATTERN = rf"^{_DATE}([T ]{_CLOCK})?$"
 
 
 class NotANumber(str):

@@ -15,6 +15,9 @@ from zap.errors import InvalidRequest
 from zap.formats.body_model import BodyModel, Text, explained, limits
 from zap.formats.json_body import (
     LARGEST_ID,
+    LONGEST_TEXT,
+    NAME_PATTERN,
+    TIME_PATTERN,
     error_at,
     kind_of,
     load_json,
@@ -125,8 +128,11 @@ class _Session(BodyModel):
 _NAME = Annotated[Text, AfterValidator(_not_blank)]
 _TIME = Annotated[_Moment, PlainValidator(_read_moment, json_schema_input_type=str)]
 _KNOWN_LATER = {
-    **{name: Annotated[_NAME, _said(name, *said, minLength=1)] for name, said in _TEXTS.items()},
-    **{name: Annotated[_TIME, _said(name, said + _ZONE, example)] for name, (said, example) in _TIMES.items()},
+    **{name: Annotated[_NAME, _said(name, *said, minLength=1, pattern=NAME_PATTERN)] for name, said in _TEXTS.items()},
+    **{
+        name: Annotated[_TIME, _said(name, said + _ZONE, example, maxLength=LONGEST_TEXT, pattern=TIME_PATTERN)]
+        for name, (said, example) in _TIMES.items()
+    },
     **{name: Annotated[float, *limits(number)] for name, number in _NUMBERS.items()},
 }
 ChargingSession: type[_Session] = create_model(

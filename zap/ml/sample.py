@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 
 from zap.errors import InvalidSettings
+from zap.ml.features import SAMPLE_USER_PREFIX
 
-# The prefix of the user_id of every synthetic driver.
-SAMPLE_USER_PREFIX = "sample-"
 CLASSES = ("DC Fast Charger", "Level 1", "Level 2")
 # This is wall time, as in every history.
 FIRST_DAY = datetime(2024, 1, 1)  # noqa: DTZ001
