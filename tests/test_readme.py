@@ -11,7 +11,8 @@ import zap
 from zap import errors
 from zap.app import create_app
 from zap.cli import main
-from zap.controllers.docs import live_document
+from zap.controllers.openapi import openapi_document
+from zap.controllers.request_examples import Known
 from zap.db.tables import SQLModel
 from zap.pages.manual_pages import PAGES
 from zap.settings import Settings
@@ -34,7 +35,7 @@ def commands(group, prefix="zap"):
 
 def routes():
     """Every method and path of the document that zap serves: Litestar's own lacks what is plain ASGI."""
-    for path, methods in live_document(create_app(Settings()), None, "")["paths"].items():
+    for path, methods in openapi_document(create_app(Settings()), Known(), "")["paths"].items():
         yield from ((method.upper(), path) for method in methods)
 
 

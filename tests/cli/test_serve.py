@@ -209,6 +209,16 @@ def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_
         answer, shown = httpx.post(f"{server.url}/predict", content=sent, headers=JSON).json(), json.loads(reply)
         assert answer.pop("probabilities") == pytest.approx(shown.pop("probabilities"), abs=0.02)
         assert answer == shown
+    # /docs names what is there: the driver of README, the first training, its version, and a prediction that it logged.
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    example, *_ = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"].values()
+    assert httpx.post(f"{server.url}/predict", json=example["value"]).json()["history_sessions"] == 134
+    for path, methods in paths.items():
+        numbers = {
+            one["name"]: one["example"] for one in methods.get("get", {}).get("parameters", ()) if "example" in one
+        }
+        if "get" in methods:
+            assert httpx.get(f"{server.url}{path.format(**numbers)}").status_code == 200, path
     server.stop()
     assert "synthetic" in server.log()
     before = dump(settings)

@@ -347,7 +347,8 @@ def test_the_docs_show_the_body_and_examples_that_are_answered(client):
     document = client.get("/openapi.json").json()
     content = document["paths"]["/charging-sessions"]["post"]["requestBody"]["content"]["application/json"]
 
-    one, several = content["schema"]["oneOf"]
+    assert content["schema"] == {"$ref": "#/components/schemas/SessionReport"}
+    one, several = document["components"]["schemas"]["SessionReport"]["oneOf"]
     assert one == several["items"] == {"$ref": "#/components/schemas/ChargingSession"}
     assert several["type"] == "array"
     assert document["components"]["schemas"]["ChargingSession"]["required"] == ["session_id"]

@@ -1,10 +1,14 @@
 """GET /docs and the OpenAPI document. The page in a real browser is in test_docs_browser.py."""
 
+import json
 import re
 import time
 
 import pytest
+from sqlalchemy import text, update
 
+from zap.controllers import docs
+from zap.db.tables import User
 from zap.ml.features import FEATURES
 
 
@@ -12,8 +16,13 @@ def document(client):
     return client.get("/openapi.json").json()
 
 
-def predict_body(client):
-    return document(client)["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+def body(client, path, kind="application/json"):
+    return document(client)["paths"][path]["post"]["requestBody"]["content"][kind]
+
+
+def predict_schema(client):
+    assert body(client, "/predict")["schema"] == {"$ref": "#/components/schemas/PredictRequest"}
+    return document(client)["components"]["schemas"]["PredictRequest"]
 
 
 def test_it_works(sqlite_client):
@@ -63,11 +72,11 @@ def test_the_document_is_made_once_a_version(sqlite_client):
     contract = production.predictor.contract
     production.predictor.contract = {**contract, "fields": {**contract["fields"], "temperature_c": "ignored"}}
     assert document(sqlite_client) != first
-    assert "temperature_c" not in predict_body(sqlite_client)["schema"]["required"]
+    assert "temperature_c" not in predict_schema(sqlite_client)["required"]
 
 
 def test_every_field_has_its_unit_and_range(sqlite_client):
-    properties = predict_body(sqlite_client)["schema"]["properties"]
+    properties = predict_schema(sqlite_client)["properties"]
 
     for feature in FEATURES:
         field = properties[feature.name]
@@ -78,17 +87,60 @@ def test_every_field_has_its_unit_and_range(sqlite_client):
 
 
 def test_the_examples_answer_200(client):
-    for example in predict_body(client)["examples"].values():
-        assert client.post("/predict", json=example["value"]).status_code == 200
+    examples = body(client, "/predict")["examples"]
+    sample, stranger = (client.post("/predict", json=example["value"]).json() for example in examples.values())
+
+    assert (sample["history_sessions"] > 0, stranger["history_sessions"]) == (True, 0)
+    for kind in ("application/json", "text/csv", "application/x-ndjson"):
+        ((_, example),) = body(client, "/predict/batch", kind)["examples"].items()
+        content = example["value"] if isinstance(example["value"], str) else json.dumps(example["value"])
+        reply = client.post("/predict/batch", content=content, headers={"Content-Type": kind})
+        assert reply.status_code == 200, reply.text
+        assert reply.text.count("predicted_class") == 2
+        assert '"history_sessions":0' in reply.text
+        assert re.search('"history_sessions":[1-9]', reply.text)
+
+
+def test_without_a_sample_history_the_examples_name_nobody(sqlite_client):
+    with sqlite_client.app.state.engine.begin() as connection:
+        connection.execute(update(User).values(user_id="driver-" + User.user_id))
+    examples = [example["value"] for example in body(sqlite_client, "/predict")["examples"].values()]
+
+    assert [example.get("user_id") for example in examples] == [None]
+    assert sqlite_client.post("/predict", json=examples[0]).status_code == 200
+    for report in body(sqlite_client, "/charging-sessions")["examples"].values():
+        assert sqlite_client.post("/charging-sessions", json=report["value"]).status_code == 200
+
+
+def test_the_examples_follow_the_database(sqlite_client, monkeypatch):
+    monkeypatch.setattr(docs, "_FRESH_SECONDS", 0)
+    assert len(body(sqlite_client, "/predict")["examples"]) == 2
+    with sqlite_client.app.state.engine.begin() as connection:
+        connection.execute(update(User).values(user_id="driver-" + User.user_id))
+    assert len(body(sqlite_client, "/predict")["examples"]) == 1
+    # Without the database the document stays as it was.
+    with sqlite_client.app.state.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE training_runs RENAME TO away"))
+    assert len(body(sqlite_client, "/predict")["examples"]) == 1
+
+
+def test_the_numbers_of_paths_are_answered(sqlite_client):
+    for path, methods in document(sqlite_client)["paths"].items():
+        for method, operation in methods.items():
+            numbers = {one["name"]: one["example"] for one in operation.get("parameters", ()) if one["in"] == "path"}
+            if numbers and (method, path) != ("delete", "/training-runs/{run_id}"):
+                assert sqlite_client.request(method, path.format(**numbers)).status_code == 200, path
 
 
 def test_it_shows_what_the_production_version_asks_for(sqlite_client, good_request):
     contract = sqlite_client.app.state.production.predictor.contract
 
-    schema = predict_body(sqlite_client)["schema"]
+    schema = predict_schema(sqlite_client)
 
-    assert set(schema["required"]) == set(good_request)
-    assert set(schema["properties"]["user_type"]["enum"]) == set(contract["categories"]["user_type"])
+    assert set(schema["required"]) == {"state_of_charge_start", "distance_driven_km", "temperature_c"}
+    assert schema["properties"]["user_type"]["examples"] == list(contract["categories"]["user_type"])
+    # A training changes what is known, and no client has to be generated again.
+    assert "enum" not in schema["properties"]["user_type"]
     nullable = {name for name, need in contract["fields"].items() if need == "nullable"} & set(good_request)
     assert nullable
     assert all("null" in schema["properties"][name]["type"] for name in nullable)
@@ -96,7 +148,7 @@ def test_it_shows_what_the_production_version_asks_for(sqlite_client, good_reque
 
 
 def test_before_the_first_training_it_is_there_too(untrained_client):
-    assert predict_body(untrained_client)["schema"]["required"] == []
+    assert predict_schema(untrained_client)["required"] == []
 
 
 def test_every_error_is_problem_details(sqlite_client):
@@ -117,3 +169,76 @@ def test_what_is_not_there_is_a_404(sqlite_client, path):
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["request_id"] == reply.headers["x-request-id"] != ""
     assert sqlite_client.get("/health/ready").json()["refused_requests"] == 1
+
+
+def walked(schema, place="#"):
+    """Every part of a document that is an object, with its place."""
+    if isinstance(schema, dict):
+        yield place, schema
+        for name, part in schema.items():
+            yield from walked(part, f"{place}/{name}")
+    elif isinstance(schema, list):
+        for number, part in enumerate(schema):
+            yield from walked(part, f"{place}/{number}")
+
+
+def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_client):
+    tags = document(sqlite_client)["tags"]
+
+    assert [tag["name"] for tag in tags] == ["predictions", "sessions", "training", "models", "health"]
+    used = {
+        tag for methods in document(sqlite_client)["paths"].values() for one in methods.values() for tag in one["tags"]
+    }
+    assert used == {tag["name"] for tag in tags}
+    for tag in tags:
+        assert tag["description"].endswith(".")
+        assert sqlite_client.get(tag["externalDocs"]["url"]).status_code == 200
+
+
+def test_every_body_has_a_name(sqlite_client):
+    whole = document(sqlite_client)
+    for path, methods in whole["paths"].items():
+        for operation in methods.values():
+            for kind, content in operation.get("requestBody", {"content": {}})["content"].items():
+                assert list(content["schema"]) == ["$ref"] or kind != "application/json", path
+    # Elsewhere no object is described without a name, except maps.
+    inline = [
+        place
+        for place, schema in walked(whole)
+        if "properties" in schema and place.rpartition("/")[0] != "#/components/schemas" and "examples" not in place
+    ]
+    assert inline == []
+
+
+def test_a_text_without_an_offset_is_no_date_time(sqlite_client):
+    schemas = document(sqlite_client)["components"]["schemas"]
+    requests = ("PredictRequest", "ChargingSession", "TrainingOptions")
+
+    assert [place for name in requests for place, one in walked(schemas[name]) if "format" in one] == []
+    for name, field in (
+        ("PredictRequest", "charging_start_time"),
+        ("ChargingSession", "charging_end_time"),
+        ("TrainingOptions", "history_from"),
+    ):
+        schema = schemas[name]["properties"][field]
+        for time_ in ("2026-03-02T18:30:00", "2026-03-02 18:30", "2026-03-02T18:30:00.5+01:00", "2026-03-02T18:30Z"):
+            assert re.search(schema["pattern"], time_)
+        for time_ in ("now", "2026-13-02T18:30:00", "2026-03-02T25:30"):
+            assert not re.search(schema["pattern"], time_)
+
+
+def test_every_text_says_what_characters_it_may_have(sqlite_client):
+    schemas = document(sqlite_client)["components"]["schemas"]
+    for name in ("PredictRequest", "ChargingSession", "TrainingOptions", "Reason"):
+        for place, schema in walked(schemas[name]):
+            if "string" in schema.get("type", ()) and "enum" not in schema:
+                assert schema["maxLength"] == 200, place
+                assert not re.search(schema["pattern"], "a\x00b"), place
+
+
+def test_every_number_of_a_parameter_has_its_range(sqlite_client):
+    found = [one for place, one in walked(document(sqlite_client)["paths"]) if "in" in one and "schema" in one]
+    numbers = [one for one in found if one["schema"].get("type") == "integer"]
+
+    assert {one["name"] for one in numbers} == {"limit", "before", "prediction_id", "run_id", "model_version"}
+    assert all({"minimum", "maximum"} <= one["schema"].keys() for one in numbers)

@@ -16,6 +16,7 @@ from zap.controllers.promotion_replies import Changed, PromotionRecord, Promotio
 from zap.db.versions.model_registry import list_versions, read_version
 from zap.db.versions.promotions import Change, list_promotions, promote_version, roll_back
 from zap.formats.promotion_reason import Reason
+from zap.formats.values import LARGEST_ID
 
 _LARGEST_BODY = 65536
 
@@ -25,7 +26,7 @@ class ModelController(Controller):
     tags = ("models",)
 
     @get("/", operation_id="listModels", summary="The newest model versions", responses=problem_specs(400, 503))
-    async def list(self, state: State, limit: Limit = 20, before: Before = None) -> Models:
+    async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Models:
         rows = await state.threads.run(list_versions, state.engine, limit, before)
         return Models([ModelSummary(**row) for row in rows])
 
@@ -35,7 +36,7 @@ class ModelController(Controller):
         summary="Which version served when, who changed it and why",
         responses=problem_specs(400, 503),
     )
-    async def history(self, state: State, limit: Limit = 20, before: Before = None) -> Promotions:
+    async def history(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Promotions:
         rows = await state.threads.run(list_promotions, state.engine, limit, before)
         return Promotions([PromotionRecord(**row) for row in rows])
 

@@ -10,9 +10,11 @@ from litestar.types import Receive, Scope
 from zap.errors import ClientLeft, NotFound, UnsupportedMediaType
 from zap.formats.values import LARGEST_ID
 
-Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="the most entries to return")]
+MOST_ENTRIES = 1000
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=MOST_ENTRIES, description="the most entries to return")]
+# A parameter that may be null would also accept the text "null". LARGEST_ID, the default, leaves no entry out.
 Before = Annotated[
-    int | None, QueryParameter(name="before", ge=1, le=LARGEST_ID, description="return entries with smaller numbers")
+    int, QueryParameter(name="before", ge=1, le=LARGEST_ID, description="return entries with smaller numbers")
 ]
 
 # ASCII text is also UTF-8 text.

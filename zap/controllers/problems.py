@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, NotFoundException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ExceptionHandlersMap
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, NoRight, UnsupportedEncoding, ZapError
@@ -44,7 +44,9 @@ class Problem(Struct, omit_defaults=True):
     title: str
     status: int
     detail: str
-    request_id: Annotated[str, Meta(description="the same id is in the log")]
+    request_id: Annotated[
+        str | UnsetType, Meta(description="the same id is in the log; left out if the request did not arrive in time")
+    ] = UNSET
     errors: Annotated[list[FieldError] | None, Meta(description="every bad field of the request")] = None
     training_run: Annotated[
         str | None,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from litestar.response import ServerSentEvent
 from msgspec import Meta, Struct
@@ -13,6 +14,7 @@ from zap.controllers.parameters import Before, Limit, check_number
 from zap.controllers.problems import problem_specs
 from zap.controllers.run_events import last_event, run_events
 from zap.db.runs.training_runs import cancel_run, list_runs, read_run
+from zap.formats.values import LARGEST_ID
 
 
 class RunProgress(Struct, omit_defaults=True):
@@ -57,7 +59,7 @@ class TrainingRunController(Controller):
     tags = ("training",)
 
     @get("/", operation_id="listTrainingRuns", summary="The newest training runs", responses=problem_specs(400, 503))
-    async def list(self, state: State, limit: Limit = 20, before: Before = None) -> Runs:
+    async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Runs:
         rows = await state.threads.run(list_runs, state.engine, limit, before)
         return Runs([RunSummary(**row) for row in rows])
 
@@ -76,7 +78,10 @@ class TrainingRunController(Controller):
         operation_id="followTrainingRun",
         summary="A training run as server-sent events",
         media_type="text/event-stream",
-        responses=problem_specs(400, 404, 422, 503),
+        responses={
+            204: ResponseSpec(None, description="No more events follow: the client has received the event `end`"),
+            **problem_specs(400, 404, 422, 503),
+        },
     )
     async def follow(
         self, request: Request[Any, Any, State], run_id: FromPath[int], state: State

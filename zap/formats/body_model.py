@@ -16,6 +16,7 @@ from zap.formats.json_body import (
     APPEARS_TWICE,
     BROKEN_NAME,
     REPEATED,
+    TEXT_PATTERN,
     error_at,
     in_range,
     kind_of,
@@ -25,7 +26,7 @@ from zap.formats.json_body import (
     wrong_number,
     wrong_text,
 )
-from zap.formats.values import CONTROL_CHARACTERS, LONGEST_TEXT
+from zap.formats.values import LONGEST_TEXT
 from zap.ml.features import Feature
 
 
@@ -152,7 +153,7 @@ def limits(feature: Feature, wrong: Callable[[Feature, Any], str | None] = wrong
 
 
 # A name in the history.
-Name = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=f"^[^{CONTROL_CHARACTERS}]*$"), explained(wrong_text)]
+Name = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=TEXT_PATTERN), explained(wrong_text)]
 # A text that a person writes, such as a note. A database may hold such texts with other control characters.
 Text = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$"), explained(wrong_text)]
 

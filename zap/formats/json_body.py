@@ -15,7 +15,16 @@ from itertools import islice
 from typing import Any
 
 from zap.errors import InvalidRequest, MalformedJson
-from zap.formats.values import CONTROL, FIRST_YEAR, LARGEST_ID, LAST_YEAR, LONGEST_TEXT, in_years, read_iso
+from zap.formats.values import (
+    CONTROL,
+    CONTROL_CHARACTERS,
+    FIRST_YEAR,
+    LARGEST_ID,
+    LAST_YEAR,
+    LONGEST_TEXT,
+    in_years,
+    read_iso,
+)
 from zap.ml.features import Feature
 
 # The most characters of an unknown name that an error shows. No field has a longer name.
@@ -31,6 +40,14 @@ _NOT_A_FIELD = "is not a field; /docs lists the fields"
 REPEATED = object()
 APPEARS_TWICE = "appears more than once"
 BROKEN_NAME = "the name of a field holds half of a surrogate pair"
+# Patterns for JSON Schema, which are read by many languages: of a text, of a date and time (or an empty text, which
+# counts as null), and of a date with or without a time. A time without an offset is no `date-time` (RFC 3339 needs an
+# offset).
+TEXT_PATTERN = f"^[^{CONTROL_CHARACTERS}]*$"
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?"
+TIME_PATTERN = rf"^({_DATE}[T ]{_CLOCK})?$"
+DAY_PATTERN = rf"^{_DATE}([T ]{_CLOCK})?$"
 
 
 class NotANumber(str):

@@ -19,6 +19,8 @@ from zap.formats.json_body import (
     BROKEN_NAME,
     LONGEST_NAME,
     REPEATED,
+    TEXT_PATTERN,
+    TIME_PATTERN,
     error_at,
     in_range,
     is_unicode,
@@ -39,10 +41,11 @@ from zap.formats.json_body import (
 )
 from zap.formats.values import CONTROL_CHARACTERS, LARGEST_ID, LONGEST_TEXT
 from zap.ml.cells import is_nothing, known_spelling
-from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
+from zap.ml.features import FACTS, FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
 
 _WANTED = "one flat JSON object"
 _TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=rf"^[^{CONTROL_CHARACTERS}]*\Z")]
+_TEXT_SCHEMA = {"maxLength": LONGEST_TEXT, "pattern": TEXT_PATTERN}
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
 START = "charging_start_time"
@@ -211,7 +214,11 @@ def complete_decoder(contract: Mapping[str, Any]) -> msgspec.json.Decoder[Any]:
 
 
 def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a request body. Without a contract no field is required."""
+    """Return the JSON Schema (2020-12) of a request body. Without a contract no field is required.
+
+    Only the fields that every client must send are required. The description says which other fields are required when
+    the database does not know the driver or the vehicle.
+    """
     needs: Mapping[str, str] = contract["fields"] if contract else {}
     properties: dict[str, Any] = {}
     required = []
@@ -220,12 +227,12 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
         schema = _field_schema(feature, contract, ignored=need == "ignored")
         if need != "required":
             schema["type"] = [schema["type"], "null"]
-        if contract and need != "ignored" and not feature.context:
+        if contract and need != "ignored" and not feature.context and feature.name not in FACTS:
             required.append(feature.name)
         properties[feature.name] = schema
     properties[USER_ID] = {
         "type": ["string", "null"],
-        "maxLength": LONGEST_TEXT,
+        **_TEXT_SCHEMA,
         "description": "the driver; the prediction uses the driver's earlier sessions, and zap takes missing fields"
         " from the database",
         "examples": ["User_1"],
@@ -253,11 +260,11 @@ def example_request(contract: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignored: bool) -> dict[str, Any]:
-    note = (
-        "; accepted, logged and ignored, because its column was empty when the production model was trained"
-        if ignored
-        else ""
-    )
+    note = ""
+    if ignored:
+        note = "; accepted, logged and ignored, because its column was empty when the production model was trained"
+    elif feature.name in FACTS and not feature.context:
+        note = "; required unless the database knows the driver or the vehicle"
     schema: dict[str, Any] = {
         "type": "number" if feature.kind == "number" else "string",
         "description": f"{feature.description}{in_range(feature)}{note}",
@@ -265,12 +272,12 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     }
     if feature.kind == "number":
         schema |= number_schema(feature)
-    elif feature.kind == "category":
-        schema["maxLength"] = LONGEST_TEXT
+    else:
+        schema |= _TEXT_SCHEMA if feature.kind == "category" else {"maxLength": LONGEST_TEXT, "pattern": TIME_PATTERN}
     known = contract["categories"].get(feature.name) if contract else None
     if known and not feature.context:
-        schema["enum"] = [*known, None] if contract and contract["fields"][feature.name] == "nullable" else known
-        schema["examples"] = [known[0]]
+        # No `enum`: the next training may learn other values, and generated clients must not refuse them.
+        schema["examples"] = list(known)
     return schema
 
 

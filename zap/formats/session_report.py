@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, Val
 from zap.errors import InvalidRequest
 from zap.formats.body_model import BodyModel, Name, explained, limits
 from zap.formats.json_body import (
+    TIME_PATTERN,
     error_at,
     kind_of,
     load_json,
@@ -30,6 +31,7 @@ from zap.formats.values import (
     LAST_YEAR,
     LONGEST_SESSION,
     LONGEST_SESSION_TEXT,
+    LONGEST_TEXT,
 )
 from zap.ml.cells import is_nothing, plain_id, plain_text
 from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION, Feature
@@ -125,9 +127,9 @@ def _read_name(text: str, info: ValidationInfo) -> str | None:
     return plain_id(text) if info.field_name == STATION_ID else plain_text(text)
 
 
-def _said(name: str, description: str, example: Any) -> Any:
+def _said(name: str, description: str, example: Any, **schema: Any) -> Any:
     needed = "; needed when the session is not known yet" if name in NEEDED_AT_FIRST else ""
-    return Field(description=f"{description}{needed}", examples=[example])
+    return Field(description=f"{description}{needed}", examples=[example], json_schema_extra=schema)
 
 
 class _Session(BodyModel):
@@ -170,7 +172,10 @@ _NAME = Annotated[Name, AfterValidator(_read_name)]
 _TIME = Annotated[_Moment, PlainValidator(_read_moment, json_schema_input_type=str)]
 _KNOWN_LATER = {
     **{name: Annotated[_NAME, _said(name, *said)] for name, said in _TEXTS.items()},
-    **{name: Annotated[_TIME, _said(name, said + _ZONE, example)] for name, (said, example) in _TIMES.items()},
+    **{
+        name: Annotated[_TIME, _said(name, said + _ZONE, example, maxLength=LONGEST_TEXT, pattern=TIME_PATTERN)]
+        for name, (said, example) in _TIMES.items()
+    },
     **{name: Annotated[float, *limits(number)] for name, number in _NUMBERS.items()},
 }
 ChargingSession: type[_Session] = create_model(

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
 from zap.formats.body_model import BodyModel, NotNull, Text, explained, limits
-from zap.formats.json_body import kind_of, read_time, unknown_field, wrong_number, wrong_text
+from zap.formats.json_body import DAY_PATTERN, kind_of, read_time, unknown_field, wrong_number, wrong_text
+from zap.formats.values import LONGEST_TEXT
 from zap.ml.features import Feature
 
 Promote = Literal["always", "if_better", "never"]
@@ -68,15 +69,18 @@ else:
         total=False,
     )
 _Moment = Annotated[
-    datetime | None, BeforeValidator(_read_moment, json_schema_input_type=str), Field(examples=["2026-01-01"])
+    datetime | None,
+    BeforeValidator(_read_moment, json_schema_input_type=str),
+    Field(examples=["2026-01-01"], json_schema_extra={"maxLength": LONGEST_TEXT, "pattern": DAY_PATTERN}),
 ]
 _Switch = Annotated[bool, explained(lambda value: f"must be true or false, not {kind_of(value)}")]
 _Policy = Annotated[Promote, explained(lambda _: f"must be one of {', '.join(get_args(Promote))}")]
 
 
 class TrainingOptions(BodyModel):
-    """The options of a training. The context of `parse` and `read` converts a time to the drivers' wall time."""
+    """The options of a training."""
 
+    # The context of `parse` and `read` converts a time to the drivers' wall time.
     history_from: Annotated[
         _Moment,
         Field(description="do not learn from sessions that started earlier; they stay part of their drivers' pasts"),

@@ -117,6 +117,10 @@ STATION = (
 KNOWN_ONLY_AFTER = frozenset(feature.name for feature in MEASURED)
 NOT_YET_CHOSEN = frozenset(feature.name for feature in STATION)
 
+# The prefix of the user_id of every synthetic driver. The examples of the manual and of /docs name the second one.
+SAMPLE_USER_PREFIX = "sample-"
+MANUAL_USER = f"{SAMPLE_USER_PREFIX}42-00007"
+
 NUMBERS = tuple(feature for feature in FEATURES if feature.kind == "number")
 CATEGORIES = tuple(feature for feature in FEATURES if feature.kind == "category")
 # The names of the facts about the driver and the vehicle. A session keeps these facts as they were when it took place.

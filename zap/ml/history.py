@@ -24,9 +24,17 @@ from zap.ml.cells import (
     read_wall_time,
 )
 from zap.ml.driver_columns import PastSession
-from zap.ml.features import CATEGORIES, CHANGING_FACTS, FACTS, FEATURES, NUMBERS, USER_FACTS, VEHICLE_FACTS
+from zap.ml.features import (
+    CATEGORIES,
+    CHANGING_FACTS,
+    FACTS,
+    FEATURES,
+    NUMBERS,
+    SAMPLE_USER_PREFIX,
+    USER_FACTS,
+    VEHICLE_FACTS,
+)
 from zap.ml.population_history import PopulationHistory
-from zap.ml.sample import SAMPLE_USER_PREFIX
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 # The values of the session itself.

@@ -22,9 +22,8 @@ import numpy as np
 import pandas as pd
 
 from zap.errors import InvalidSettings
+from zap.ml.features import SAMPLE_USER_PREFIX
 
-# The prefix of the user_id of every synthetic driver.
-SAMPLE_USER_PREFIX = "sample-"
 _SAMPLE_USER = re.compile(rf"{SAMPLE_USER_PREFIX}[0-9]+-[0-9]{{5}}")
 CLASSES = ("DC Fast Charger", "Level 1", "Level 2")
 # This is wall time, as in every history.

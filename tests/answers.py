@@ -1,0 +1,308 @@
+"""The answers that /docs shows: real answers of a server with a part of the sample history of `make serve`.
+
+`python tests/answers.py` asks a new server and writes zap/controllers/answers.json. tests/controllers/test_answers.py
+asks again, and compares.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+from litestar.testing import TestClient
+from pydantic import SecretStr
+from servers import trainings as trainings_of
+from servers import until
+from sqlalchemy import insert, select, text
+
+import zap.controllers.answers as recorded
+from zap.app import create_app
+from zap.db.engine import create_engine
+from zap.db.history.history_store import upsert_history
+from zap.db.schema import upgrade
+from zap.db.tables import ModelVersion
+from zap.flows.training import run_training
+from zap.ml.sample import sample_history
+from zap.server import connections
+from zap.settings import Settings
+
+KEY = "a key of the tests"
+# Fewer than `make serve` makes, so that a training takes seconds. The driver of the examples is among them.
+DRIVERS = 40
+BAD_ROW = {"temperature_c": 99, "user_typ": "Commuter"}
+ERRORS = "application/problem+json"
+TEXTS = ("application/x-ndjson", "text/event-stream")
+FILE = Path(recorded.__file__).with_suffix(".json")
+NUMBER = re.compile(r"\d[\d,.:T+-]*")
+
+
+class Answers:
+    """Ask the routes of an app, and note what they answer."""
+
+    def __init__(self, client):
+        self.client = client
+        self.document = client.get("/openapi.json").json()
+        self.routes = {
+            operation["operationId"]: (method, path, operation)
+            for path, methods in self.document["paths"].items()
+            for method, operation in methods.items()
+        }
+        self.found = {}
+        self.wrong = []
+
+    def ask(self, operation, status, name=None, *, number=None, group=None, **options):
+        """Ask a route; the number in its path is that of its example. Return its reply, noted under a name."""
+        method, path, described = self.routes[operation]
+        for one in described.get("parameters", ()):
+            if one["in"] == "path":
+                path = path.replace(f"{{{one['name']}}}", str(one["example"] if number is None else number))
+        reply = self.client.request(method, path, **options)
+        if reply.status_code != status:
+            self.wrong.append((operation, status, reply.status_code, reply.text[:500]))
+        self.note(group or operation, reply, name)
+        return None if reply.headers["content-type"].startswith(TEXTS) else reply.json()
+
+    def note(self, group, reply, name=None):
+        kind = reply.headers.get("content-type", "").partition(";")[0]
+        if not kind:
+            return
+        value = reply.json() if kind in {"application/json", ERRORS} else reply.text
+        if kind == ERRORS:
+            name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else value["title"].lower()
+        by_kind = self.found.setdefault(group, {}).setdefault(str(reply.status_code), {})
+        by_kind.setdefault(kind, {})[name] = value
+
+    def body(self, operation, kind="application/json"):
+        examples = self.routes[operation][2]["requestBody"]["content"][kind]["examples"]
+        return {name: example["value"] for name, example in examples.items()}
+
+
+def successes(asked):
+    for name, body in asked.body("predict").items():
+        answer = asked.ask("predict", 200, name, json=body)
+    for kind in ("application/json", "application/x-ndjson"):
+        ((name, body),) = asked.body("predictBatch", kind).items()
+        content = json.dumps(body) if kind == "application/json" else body
+        asked.ask("predictBatch", 200, name, content=content, headers={"Content-Type": kind})
+    rows = {"inputs": [body := next(iter(asked.body("predict").values())), body | BAD_ROW]}
+    asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
+    asked.ask("getPrediction", 200, "logged by a training")
+    asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
+    for name, body in asked.body("reportChargingSessions").items():
+        asked.ask("reportChargingSessions", 200, name, json=body)
+    asked.ask("getTrainingRun", 200, "finished")
+    asked.ask("followTrainingRun", 200, "a training that has ended")
+    asked.ask("listTrainingRuns", 200, "the newest runs")
+    asked.ask("live", 200, "alive")
+    asked.ask("ready", 200, "ready")
+
+
+def trainings(asked):
+    """Train, cancel a training, and change the version in production."""
+    asked.ask("trainModel", 200, "as it is", json={})
+    begun = asked.ask("trainModel", 202, "with Prefer: respond-async", json={}, headers={"Prefer": "respond-async"})
+    asked.ask("trainModel", 409, json={})
+    asked.ask("cancelTrainingRun", 200, "cancelled", number=begun["run_id"])
+    asked.ask("cancelTrainingRun", 409, number=begun["run_id"])
+    asked.ask("promoteModel", 200, "version 1 again", number=1, json={})
+    asked.ask("rollBack", 200, "back to the version before", json={})
+    asked.ask("listModels", 200, "two versions")
+    asked.ask("listPromotions", 200, "with a rollback")
+    asked.ask("getModel", 200, "a version", number=1)
+
+
+def refusals(asked):
+    """Send what no client should send."""
+    much, texts = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
+    posts = ("predict", "predictBatch", "reportChargingSessions", "trainModel", "promoteModel", "rollBack")
+    for operation in posts:
+        asked.ask(operation, 400, content="{", headers=much)
+        asked.ask(operation, 415, content="hello", headers=texts)
+    asked.ask("predictBatch", 400, content='a,"b', headers={"Content-Type": "text/csv"})
+    limits = {"predict": 2**16, "reportChargingSessions": 2**21, "trainModel": 2**16, "promoteModel": 2**16}
+    for operation, most in (limits | {"rollBack": 2**16, "predictBatch": 2**24}).items():
+        asked.ask(operation, 413, content=b" " * (most + 1), headers=much)
+    body = next(iter(asked.body("predict").values()))
+    asked.ask("predict", 422, json=body | BAD_ROW)
+    asked.ask("predictBatch", 422, json={"inputs": [body, body | BAD_ROW]})
+    asked.ask("reportChargingSessions", 422, json={"session_id": 1_000_009, "user_id": "ann", "charger_typ": "AC"})
+    asked.ask("trainModel", 422, json={"test_share": 0.9})
+    for operation in ("promoteModel", "rollBack"):
+        asked.ask(operation, 422, json={"wo": "ann"})
+    asked.ask("followTrainingRun", 422, headers={"Last-Event-ID": "newest"})
+    for operation in ("listModels", "listPromotions", "listTrainingRuns"):
+        asked.ask(operation, 400, params={"limit": "0"})
+    asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
+    for operation in ("getPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
+        asked.ask(operation, 404, number=10**9)
+    for operation in ("promoteModel", "cancelTrainingRun"):
+        asked.ask(operation, 404, number=10**9)
+    asked.ask("live", 421, group=recorded.EVERY, headers={"Host": "zap.example.com"})
+    asked.ask("live", 415, group=recorded.EVERY, headers={"Content-Encoding": "gzip"})
+    repeated_header(asked)
+    asked.ask("rollBack", 403, group=recorded.CHANGES, headers={"Origin": "https://other.example.com"})
+
+
+def repeated_header(asked):
+    """Send a header twice, which httpx would join into one."""
+    sent = []
+    twice = [(b"host", b"127.0.0.1"), (b"x-api-key", b"one"), (b"x-api-key", b"two")]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "method": "GET",
+        "path": "/health/live",
+        "raw_path": b"/health/live",
+        "query_string": b"",
+        "headers": twice,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+        "extensions": {},
+    }
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    with asked.client.portal() as portal:
+        portal.call(asked.client.app, scope, receive, send)
+    start, body = sent
+    asked.note(recorded.EVERY, httpx.Response(start["status"], headers=start["headers"], content=body["body"]))
+
+
+def ended_trainings(trained, asked):
+    """Cancel a training whose client waits, kill one, and give one too little time."""
+
+    def train(status, end):
+        waiting = threading.Thread(target=asked.ask, args=("trainModel", status), kwargs={"json": {}})
+        waiting.start()
+        while (run := asked.client.get("/training-runs").json()["training_runs"][0])["status"] != "running":
+            time.sleep(0.05)
+        end(run["run_id"])
+        waiting.join()
+
+    def kill(_):
+        os.kill(until(lambda: trainings_of(os.getpid()))[0], signal.SIGKILL)
+
+    with client_of(trained) as client:
+        asked.client = client
+        train(409, lambda run_id: asked.client.delete(f"/training-runs/{run_id}"))
+        train(500, kill)
+    with client_of(trained.model_copy(update={"training_seconds": 1})) as client:
+        asked.client = client
+        asked.ask("trainModel", 500, json={"hyper_parameters": {"n_estimators": 10_000}})
+
+
+def failures(asked):
+    """Promote a version that was pruned, then take the log and a table away."""
+    engine = asked.client.app.state.engine
+    with engine.begin() as connection:
+        version = dict(connection.execute(select(ModelVersion.__table__)).mappings().first())
+        version |= {"model_version": 99, "status": "candidate", "artefact": None}
+        connection.execute(insert(ModelVersion.__table__).values(version))
+    asked.ask("promoteModel", 409, number=99, json={})
+    with engine.begin() as connection:
+        connection.execute(
+            text("CREATE TRIGGER no_log BEFORE INSERT ON predictions BEGIN SELECT RAISE(ABORT, 'x'); END")
+        )
+    body = next(iter(asked.body("predict").values()))
+    asked.ask("predict", 503, json=body)
+    asked.ask("predictBatch", 503, json={"inputs": [body]})
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE promotions"))
+    asked.ask("listPromotions", 503, group=recorded.DATABASE)
+
+
+def quick_answers(asked, trained, empty):
+    """Ask for everything that needs no training.
+
+    Args:
+        asked: asks an app with the sample history.
+        trained: the settings of this app.
+        empty: settings of a database at head without rows.
+    """
+    refusals(asked)
+    this = asked.client
+    with client_of(trained.model_copy(update={"api_key": SecretStr(KEY)})) as client:
+        asked.client = client
+        asked.ask("listModels", 401, group=recorded.KEYS)
+    with client_of(empty) as client:
+        asked.client = client
+        asked.ask("predict", 503, json={})
+        asked.ask("predictBatch", 503, json={"inputs": [{}]})
+        asked.ask("ready", 503, "before the first training")
+        asked.ask("trainModel", 422, json={})
+        asked.ask("rollBack", 409, json={})
+    asked.client = this
+    failures(asked)
+    return asked.found
+
+
+def client_of(settings):
+    return TestClient(create_app(settings), base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
+
+
+def unlike(shown, real, place="#"):
+    """Return in what two answers differ apart from numbers, times, ids and values that are null in one of them."""
+    number = isinstance(shown, (int, float)) and isinstance(real, (int, float))
+    if shown is None or real is None:
+        return []
+    if type(shown) is not type(real) and not number:
+        return [f"{place}: {type(shown).__name__}, but {type(real).__name__}"]
+    if isinstance(shown, dict):
+        # The months of a history are names too.
+        one, other = ({NUMBER.sub("#", name): value for name, value in some.items()} for some in (shown, real))
+        fixed = ["type", "title", "status"] if "title" in one else []
+        found = [f"{place}/{name}" for name in one.keys() ^ other.keys()]
+        found += [f"{place}/{name}" for name in fixed if one.get(name) != other.get(name)]
+        both = sorted(one.keys() & other.keys())
+        return found + [said for name in both for said in unlike(one[name], other[name], f"{place}/{name}")]
+    if isinstance(shown, list) and shown and real:
+        return unlike(shown[0], real[0], f"{place}/-")
+    return []
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        trained, empty = (
+            Settings(database_url=f"sqlite:///{folder}/{name}.sqlite", models_dir=Path(folder) / name)
+            for name in ("trained", "empty")
+        )
+        for settings in (trained, empty):
+            upgrade(settings.database_url)
+        engine, sample = (
+            create_engine(trained.database_url),
+            sample_history(drivers=DRIVERS),
+        )
+        upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
+        run_training(engine, trained, lambda *_: None)
+        engine.dispose()
+        with client_of(trained) as client:
+            asked = Answers(client)
+            successes(asked)
+            trainings(asked)
+            ended_trainings(trained, asked)
+        with client_of(trained) as client:
+            asked.client = client
+            quick_answers(asked, trained, empty)
+    refused = connections._problem(HTTPStatus.REQUEST_TIMEOUT, "no data of the body arrived for 30 seconds")
+    problem = json.loads(refused.partition(b"\r\n\r\n")[2])
+    asked.found[recorded.BODIES] = {"408": {ERRORS: {problem["title"].lower(): problem}}}
+    FILE.write_text(json.dumps(asked.found, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
+    sys.exit("\n".join(map(str, asked.wrong)))
+
+
+if __name__ == "__main__":
+    main()

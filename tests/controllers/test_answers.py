@@ -1,0 +1,52 @@
+"""The answers that /docs shows are answers of this server. tests/answers.py asks for them."""
+
+import json
+import shutil
+
+import answers
+from conftest import client_of
+from described import Document
+from pydantic import SecretStr
+
+from zap.settings import Settings
+
+SHOWN = json.loads(answers.FILE.read_text(encoding="utf-8"))
+
+
+def each(found):
+    for group, by_status in found.items():
+        for status, by_kind in by_status.items():
+            for kind, by_name in by_kind.items():
+                yield from (((group, status, kind, name), value) for name, value in by_name.items())
+
+
+def test_they_are_given_again(trained_sqlite, request, tmp_path):
+    file = shutil.copy(request.getfixturevalue("_sqlite_at_head"), tmp_path / "empty.sqlite")
+    empty = Settings(database_url=f"sqlite:///{file}", models_dir=tmp_path / "empty")
+    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
+        asked = answers.Answers(client)
+        answers.successes(asked)
+        found = dict(each(answers.quick_answers(asked, trained_sqlite, empty)))
+
+    shown = dict(each(SHOWN))
+    assert asked.wrong == []
+    assert [place for place in found if place not in shown] == []
+    assert {place: said for place, value in found.items() if (said := answers.unlike(shown[place], value))} == {}
+
+
+def test_every_answer_is_shown_and_is_what_the_document_says(trained_sqlite):
+    with client_of(trained_sqlite.model_copy(update={"api_key": SecretStr(answers.KEY)})) as client:
+        document = client.get("/openapi.json").json()
+    schemas = Document(document)
+    shown = set()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                for kind, content in response.get("content", {}).items():
+                    where = (operation["operationId"], status, kind)
+                    assert content.get("examples"), where
+                    for name, example in content["examples"].items():
+                        shown.add((status, kind, name))
+                        assert schemas.faults(example["value"], content.get("schema", {}), f"{where} {name}") == []
+
+    assert {place[1:] for place, _ in each(SHOWN)} == shown

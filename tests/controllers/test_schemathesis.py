@@ -1,0 +1,32 @@
+"""schemathesis asks a server whatever the OpenAPI document allows and forbids, and finds no disagreement."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+TESTS = Path(__file__).resolve().parents[1]
+# More by hand: ZAP_TEST_EXAMPLES=300.
+EXAMPLES = os.environ.get("ZAP_TEST_EXAMPLES", "8")
+KEY = "a key of the tests"
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_the_document_and_the_server_agree(serve, trained_sqlite, tmp_path, key):
+    if key:
+        trained_sqlite = trained_sqlite.model_copy(update={"api_key": SecretStr(key)})
+    server = serve(trained_sqlite).wait()
+    # With a key only the checks of access are new, so the phase with few requests is enough.
+    phases = "coverage" if key and EXAMPLES == "8" else "examples,coverage,fuzzing,stateful"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(TESTS / "openapi_hooks.toml"), "run"),
+            *(f"{server.url}/openapi.json", "--no-color", "--max-examples", EXAMPLES, "--phases", phases),
+            *(("--header", f"X-API-Key: {key}") if key else ()),
+        ],
+        env={**os.environ, "PYTHONPATH": str(TESTS)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]

@@ -1,0 +1,268 @@
+"""The OpenAPI document: the routes with the fields, the examples and the errors that this server has."""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import ASGIRoute, HTTPRoute
+
+from zap.controllers.answers import add_answers
+from zap.controllers.batches import CSV, JSON, RefusedRow
+from zap.controllers.guard import needed_scope
+from zap.controllers.line_stream import NDJSON
+from zap.controllers.parameters import MOST_ENTRIES
+from zap.controllers.prediction import OPERATION, REFUSALS
+from zap.controllers.prediction_reply import PredictReply
+from zap.controllers.problems import MEDIA_TYPE
+from zap.controllers.request_examples import (
+    REASONS,
+    TRAININGS,
+    Known,
+    batches,
+    path_numbers,
+    predictions,
+    reports,
+)
+from zap.formats.body_model import BodyModel, body_schemas
+from zap.formats.promotion_reason import Reason
+from zap.formats.request import request_schema
+from zap.formats.request_rows import INPUTS
+from zap.formats.session_report import ChargingSession, report_schema
+from zap.formats.training_options import TrainingOptions
+from zap.formats.values import LARGEST_ID
+
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+# The groups of routes in the order in which a new reader needs them: a sentence, and the page of the manual.
+_GROUPS = {
+    "predictions": (
+        "**Start here.** Ask which charger type fits a driver's next session, and look at an answer again.",
+        "predicting",
+    ),
+    "sessions": (
+        "Report what drivers did. The next prediction for a driver uses it, and the next training learns from it.",
+        "reporting",
+    ),
+    "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
+    "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
+    "health": ("Ask whether the server is alive and can predict.", "operating"),
+}
+# The paths in the order in which their groups show them; other paths come after them.
+_ORDER = (
+    *("/predict", "/predict/batch", "/predictions/{prediction_id}", "/charging-sessions"),
+    *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
+    *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
+)
+# Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
+_HEADERS = {
+    ("post", "/train-model"): ("Prefer", "respond-async: answer at once, with the address of the training run", {}),
+    ("get", "/training-runs/{run_id}/events"): (
+        "Last-Event-ID",
+        "send the events after this one: its number, or end",
+        {"pattern": "^([0-9]{1,18}|end)$"},
+    ),
+}
+# Where the numbers in a reply lead. For an operation and a status: the name of the link, the operation that it names,
+# that operation's parameter, and the field of the reply.
+_LINKS = {
+    ("predict", "200"): [("look at it again", "getPrediction", "prediction_id", "prediction_id")],
+    ("trainModel", "200"): [
+        ("the version", "getModel", "model_version", "model_version"),
+        ("the training run", "getTrainingRun", "run_id", "training_run"),
+    ],
+    ("trainModel", "202"): [
+        ("the progress", "getTrainingRun", "run_id", "run_id"),
+        ("its events", "followTrainingRun", "run_id", "run_id"),
+        ("cancel it", "cancelTrainingRun", "run_id", "run_id"),
+    ],
+    ("promoteModel", "200"): [("the version", "getModel", "model_version", "to_version")],
+    ("rollBack", "200"): [("the version", "getModel", "model_version", "to_version")],
+    ("getPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
+}
+_BATCH_REPLIES = "PredictReply", "RefusedRow"
+
+
+def openapi_document(app: Litestar, known: Known, prefix: str) -> dict[str, Any]:
+    """Return the OpenAPI document, with the request bodies, the examples, and every error as problem details.
+
+    Args:
+        app: the application whose routes are described.
+        known: what the examples depend on.
+        prefix: the path prefix under which clients reach zap.
+    """
+    document: dict[str, Any] = copy.deepcopy(app.openapi_schema.to_schema())
+    manual = f"{prefix}/manual"
+    document["servers"] = [{"url": prefix or "/"}]
+    document["externalDocs"] = {"url": manual, "description": "The manual"}
+    document["tags"] = [
+        {"name": name, "description": said, "externalDocs": {"url": f"{manual}/{page}", "description": "The manual"}}
+        for name, (said, page) in _GROUPS.items()
+    ]
+    _add_predict(document)
+    _add_bodies(document, known)
+    _add_parameters(document, path_numbers(known))
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status == "200":
+                    # Litestar has one sentence for all replies: "Request fulfilled, document follows".
+                    response["description"] = "The answer"
+                if links := _LINKS.get((operation["operationId"], status)):
+                    response["links"] = {
+                        name.replace(" ", "-"): {
+                            "operationId": target,
+                            "parameters": {parameter: f"$response.body#/{field}"},
+                            "description": name,
+                        }
+                        for name, target, parameter, field in links
+                    }
+                # Litestar describes the errors that it adds by itself, but not as problem details.
+                content = response.get("content", {})
+                if int(status) >= 400 and "$ref" not in content.get("application/json", {}).get("schema", {"$ref": ""}):
+                    response["content"] = _PROBLEM
+    _add_access(document, app)
+    add_answers(document)
+    return document
+
+
+def _schema(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _add_predict(document: dict[str, Any]) -> None:
+    """Add /predict, which Litestar leaves out because the route is plain ASGI."""
+    operation = copy.deepcopy(OPERATION)
+    operation["responses"] |= _problems(*REFUSALS)
+    found = {"/predict": {"post": operation}, **document["paths"]}
+    document["paths"] = {path: found[path] for path in (*_ORDER, *found) if path in found}
+    _, structs = msgspec.json.schema_components([PredictReply, RefusedRow], ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"] = structs | document["components"]["schemas"]
+
+
+def _problems(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in statuses}
+
+
+def _add_bodies(document: dict[str, Any], known: Known) -> None:
+    """Add the bodies of requests, each with a name of its own, and the elements of the replies to a batch."""
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    inputs = {
+        "type": "array",
+        "items": _schema("PredictRequest"),
+        "description": "the requests; their predictions have the same order",
+    }
+    models: tuple[type[BodyModel], ...] = (ChargingSession, Reason, TrainingOptions)
+    # pydantic also describes the tuple that a time is read into.
+    described = {name: one for name, one in body_schemas(*models).items() if not name.startswith("_")}
+    schemas |= {name: _with_defaults_in_words(one) for name, one in described.items()} | {
+        "PredictRequest": request_schema(known.contract),
+        "BatchRequest": {
+            "type": "object",
+            "properties": {INPUTS: inputs},
+            "required": [INPUTS],
+            "additionalProperties": False,
+        },
+        "SessionReport": report_schema(_schema(ChargingSession.__name__)),
+        "BatchOutcome": {"anyOf": [_schema(name) for name in _BATCH_REPLIES]},
+    }
+    schemas["BatchReply"]["properties"]["predictions"]["items"] = _schema("BatchOutcome")
+    for path, required, name, examples in (
+        ("/predict", True, "PredictRequest", predictions(known)),
+        ("/charging-sessions", True, "SessionReport", reports(known)),
+        ("/train-model", False, TrainingOptions.__name__, TRAININGS),
+        ("/models/{model_version}/promote", False, Reason.__name__, REASONS),
+        ("/models/rollback", False, Reason.__name__, REASONS),
+    ):
+        body = {"required": required, "content": {JSON: _content(_schema(name), examples)}}
+        paths[path]["post"]["requestBody"] = body
+    lines = {"type": "string", "description": "a request of /predict on each line"}
+    table = {
+        "type": "string",
+        "description": "a line of field names, then a line for each request. An empty cell is null; a missing column is"
+        " a field that is left out. The separator is a comma, a semicolon or a tab",
+    }
+    batch = batches(known)
+    operation = paths["/predict/batch"]["post"]
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            JSON: _content(_schema("BatchRequest"), {"two sessions": batch["json"]}),
+            CSV: _content(table, {"two sessions": batch["csv"]}),
+            NDJSON: _content(lines, {"two sessions": batch["ndjson"]}),
+        },
+    }
+    operation["responses"]["200"]["content"][NDJSON] = {
+        "schema": {"type": "string", "description": "for each line, a line with the reply of /predict or the errors"}
+    }
+
+
+def _with_defaults_in_words(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a body with each default in the description: some generators require a field with a default.
+
+    Such a client would refuse to compile without fields that zap does not require.
+    """
+    properties = copy.deepcopy(schema.get("properties", {}))
+    for field in properties.values():
+        if "default" in field:
+            field["description"] += f"; default: {json.dumps(field.pop('default'))}"
+    return schema | ({"properties": properties} if properties else {})
+
+
+def _content(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
+
+
+def _add_parameters(document: dict[str, Any], numbers: Mapping[str, int]) -> None:
+    """Add the headers, and to the numbers their ranges and examples.
+
+    Litestar loses the range of an optional number, and writes the ranges of others as 1000.0.
+    """
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parameters = operation.setdefault("parameters", [])
+            for one in parameters:
+                if one["name"] == "before":
+                    one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+                elif one["name"] == "limit":
+                    one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
+                elif one["in"] == "path":
+                    one["schema"] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
+                    one["example"] = numbers[one["name"]]
+            if header := _HEADERS.get((method, path)):
+                name, description, limits = header
+                schema = {"type": "string", **limits}
+                parameters.append({"name": name, "in": "header", "description": description, "schema": schema})
+            if not parameters:
+                del operation["parameters"]
+
+
+def _add_access(document: dict[str, Any], app: Litestar) -> None:
+    """Add to every route whether it needs the key, with which scope, and the errors of `Guard.check`."""
+    needs_key = app.state.settings.api_key is not None
+    scopes = {(path, method): needed_scope(handler) for path, method, handler in _operations(app)}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            refusals = {**_problems(400, 415, 421), **(_problems(403) if method != "get" else {})}
+            if method == "post":
+                refusals |= _problems(408)
+            scope = scopes[path, method]
+            if needs_key and scope is not None:
+                refusals |= _problems(401)
+                operation["security"] = [{"ApiKey": [scope] if scope else []}]
+            operation["responses"] = dict(sorted({**refusals, **operation["responses"]}.items()))
+    if needs_key:
+        key = {"type": "apiKey", "name": "X-API-Key", "in": "header"}
+        document["components"]["securitySchemes"] = {"ApiKey": key}
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                yield from ((route.path_format, method.lower(), handler) for method in handler.http_methods)
+        elif isinstance(route, ASGIRoute):
+            yield route.path_format, "post", route.route_handler
