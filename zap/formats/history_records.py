@@ -4,12 +4,13 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from zap.errors import BadHistoryFile
 from zap.formats.history_headers import NEEDED, known_names
+from zap.formats.parquet_cells import Unreadable, readable
 from zap.progress import Progress
 
 # A row: the number of its first line, and its cells, or the reason why it cannot be read.
@@ -111,7 +112,7 @@ class JsonTable:
 
     def records(self) -> Iterator[Record]:
         for line, row in self._objects():
-            yield line, [_cell(row.get(name)) for name in self.header] if isinstance(row, dict) else row
+            yield line, [str(_cell(row.get(name))) for name in self.header] if isinstance(row, dict) else row
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if self._whole is not None:
@@ -149,7 +150,7 @@ class ParquetTable:
             columns = [[_cell(value) for value in _values(column)] for column in batch.columns]
             for row in zip(*columns, strict=True):
                 number += 1
-                yield number, list(row)
+                yield number, _whole(row, self.header)
             self._progress("reading", number, rows)
 
 
@@ -231,13 +232,21 @@ def _values(column: Any) -> Iterable[Any]:
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         column = column.cast(pa.binary() if pa.types.is_string(type_) else pa.large_binary())
     # NumPy keeps single precision, so that 20.1 is written as 20.1; a Python float would add digits.
-    values: Iterable[Any] = column.to_numpy(zero_copy_only=False) if pa.types.is_float32(type_) else column.to_pylist()
+    values: Iterable[Any] = column.to_numpy(zero_copy_only=False) if pa.types.is_float32(type_) else readable(column)
     return values
 
 
-def _cell(value: Any) -> str:
+def _whole(row: Sequence[str | Unreadable], header: Sequence[str]) -> list[str] | str:
+    """Return the cells of a row, or the reason why one of them cannot be read."""
+    for name, cell in zip(header, row, strict=True):
+        if isinstance(cell, Unreadable):
+            return f"{name} {cell.reason}"
+    return cast("list[str]", list(row))
+
+
+def _cell(value: Any) -> str | Unreadable:
     """Return a value as the text of a CSV cell. NaN becomes an empty cell, because some tools write it for missing."""
-    if isinstance(value, str):
+    if isinstance(value, str | Unreadable):
         return value
     if value is None or value != value:  # noqa: PLR0124 - the quickest test for NaN
         return ""

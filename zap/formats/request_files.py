@@ -12,6 +12,8 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from zap.errors import MalformedCsv, UnusableFile
+from zap.formats.json_body import error_at
+from zap.formats.parquet_cells import Unreadable, readable
 from zap.formats.request import FIELDS, VEHICLE_ID
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
@@ -135,21 +137,35 @@ def _read_parquet(file: IO[bytes], path: Path) -> Source:
 
     try:
         opened = parquet.ParquetFile(file)
-    except pa.ArrowInvalid as error:
+        columns = opened.schema_arrow.names
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnusableFile(f"{path.name} is not a Parquet file: {error}") from None
-    columns = opened.schema_arrow.names
     check_columns(columns)
     read = 0
 
     def records() -> Iterator[Record]:
         nonlocal read
-        for batch in opened.iter_batches(batch_size=GROUP_LINES):
-            for values in batch.to_pylist():
+        for batch in batches():
+            for cells in zip(*map(readable, batch.columns), strict=True):
                 read += 1
-                request = {name: _plain(name, values[name]) for name in columns}
-                yield Record(read, _encoder.encode(request), values)
+                yield _parquet_record(read, dict(zip(columns, cells, strict=True)))
+
+    def batches() -> Iterator[Any]:
+        try:
+            yield from opened.iter_batches(batch_size=GROUP_LINES)
+        except pa.ArrowException as error:
+            raise UnusableFile(f"{path.name} is damaged and cannot be read: {error}") from None
 
     return Source(records(), columns, opened.schema_arrow, lambda: read, opened.metadata.num_rows)
+
+
+def _parquet_record(row: int, values: dict[str, Any]) -> Record:
+    """Return the record of a row of a Parquet file. A row with cells that cannot be read is refused."""
+    broken = {name: cell.reason for name, cell in values.items() if isinstance(cell, Unreadable)}
+    if broken:
+        errors = [error_at((name,), reason) for name, reason in broken.items()]
+        return Record(row, Refusal(errors), values | dict.fromkeys(broken))
+    return Record(row, _encoder.encode({name: _plain(name, value) for name, value in values.items()}), values)
 
 
 def _plain(name: str, value: Any) -> Any:
