@@ -6,7 +6,7 @@ import pytest
 from ml.test_training import QUICK, at, history
 
 from zap.errors import UnusableHistory
-from zap.ml.charger_types import TypeBounds, learned_types
+from zap.ml.charger_types import TypeBounds, in_words_if_many, learned_types
 from zap.ml.gate import compare_versions
 from zap.ml.golden import golden_rows
 from zap.ml.training import fit, mix_of, past_features, rolling_windows, score, score_windows, split_by_time
@@ -151,3 +151,21 @@ def test_the_bounds_can_be_set():
     assert split.types == ("A", "B")
     assert dict(split.left_out.surplus) == {"C": 30}
     assert np.isin(split.test["charger_type"], ["A", "B"]).all()
+
+
+@pytest.mark.parametrize(
+    ("types", "sessions", "said"),
+    [
+        (10, 1_000_000, ""),
+        (11, 3_000, "about 20 seconds"),
+        (20, 3_000, "about 40 seconds"),
+        (100, 3_000, "about 6 minutes"),
+        (20, 900_000, "about 12 minutes"),
+    ],
+)
+def test_many_types_are_told_with_the_time_of_a_fit(types, sessions, said):
+    told = in_words_if_many(types, sessions)
+
+    assert bool(told) == bool(said)
+    assert said in told
+    assert not said or f"{types} charger types" in told
