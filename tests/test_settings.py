@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zap.errors import InvalidSettings
-from zap.settings import Settings, read_settings
+from zap.settings import Settings, read_settings, service_link
 
 
 def test_it_works(monkeypatch):
@@ -33,6 +33,54 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(tmp_path, monkeypatch):
     settings = read_settings()
 
     assert (settings.port, settings.workers) == (9002, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("ZAP_PORT=9001\nZAP_MODELS_DIR=mod\xe8les\n".encode("latin-1"), "line 2 has the byte 0xe8"),
+        ("ZAP_PORT=9001\n".encode("utf-16"), "line 1 has the byte 0xff"),
+        (b"ZAP_PORT=9001\nZAP_HOST=a\0b\n", "line 2 has the byte 0x00"),
+    ],
+)
+def test_a_dotenv_file_that_is_no_text_in_utf_8_is_refused(tmp_path, content, said):
+    (tmp_path / ".env").write_bytes(content)
+
+    with pytest.raises(InvalidSettings, match=f".env is not a text in UTF-8: {said}"):
+        read_settings()
+
+
+def test_the_mark_of_utf_8_is_no_part_of_the_first_name(tmp_path):
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfZAP_PORT=9001\n")
+
+    assert read_settings().port == 9001
+
+
+def test_what_kubernetes_sets_for_a_service_called_zap_is_ignored(monkeypatch, tmp_path):
+    address = "10.0.0.1"
+    links = {
+        "ZAP_SERVICE_HOST": address, "ZAP_SERVICE_PORT": "8000", "ZAP_SERVICE_PORT_HTTP": "8000",
+        "ZAP_PORT": f"tcp://{address}:8000", "ZAP_PORT_8000_TCP": f"tcp://{address}:8000",
+        "ZAP_PORT_8000_TCP_PROTO": "tcp", "ZAP_PORT_8000_TCP_PORT": "8000", "ZAP_PORT_8000_TCP_ADDR": address,
+    }  # fmt: skip
+    assert service_link() is None
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+
+    assert read_settings() == Settings(port=8000)
+    assert "enableServiceLinks: false" in service_link()
+    # The port of the file is used, because the environment has none.
+    (tmp_path / ".env").write_text("ZAP_PORT=9001\n")
+    assert read_settings().port == 9001
+    assert read_settings(port=9002).port == 9002
+
+
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1", "http://10.0.0.1:8000", "tcp://10.0.0.1:8000 "])
+def test_a_port_that_only_looks_like_a_link_is_refused(monkeypatch, value):
+    monkeypatch.setenv("ZAP_PORT", value)
+
+    with pytest.raises(InvalidSettings, match="ZAP_PORT"):
+        read_settings()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,27 @@ class UnusableFile(ZapError):
     exit_code = 2
 
 
+class OutputFailed(ZapError):
+    """Standard output cannot take what the command prints."""
+
+    title = "The output cannot be written"
+    exit_code = 29
+
+
+class NotConfirmed(ZapError):
+    """The command asks before it changes data, and nobody has said yes. Nothing was changed."""
+
+    title = "This needs a confirmation"
+    exit_code = 30
+
+
+class CannotServe(ZapError):
+    """The server cannot listen on its address and port."""
+
+    title = "The server cannot start"
+    exit_code = 3
+
+
 class BatchTooLarge(ZapError):
     """A batch has more rows or bytes than it may have. The message names the limit and its setting."""
 
@@ -153,6 +174,18 @@ class TrainingCancelled(ZapError):
     title = "The training was cancelled"
     status_code = 409
     exit_code = 22
+
+    @classmethod
+    def by_signal(cls, number: int) -> Self:
+        """Return the error of a training that a signal ends. Its exit code is the one that shells use for the signal.
+
+        Args:
+            number: the number of the signal, such as 2 for Ctrl-C (exit code 130) or 15 for SIGTERM (143).
+        """
+        error = cls("the training was told to stop; the version in production is unchanged")
+        # The exit code is set on the instance, because it depends on the signal.
+        error.exit_code = 128 + number  # type: ignore[misc]
+        return error
 
 
 class RunEnded(ZapError):
@@ -254,7 +287,7 @@ class NoRight(ZapError):
 
     title = "The database does not let zap do this"
     status_code = 403
-    exit_code = 15
+    exit_code = 28
 
 
 class DatabaseReplaced(ZapError):

@@ -9,11 +9,13 @@ import time
 import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any, Literal, TextIO
 
 import structlog
 
 from zap.settings import Settings
+from zap.standard_error import tell_events
 
 # The id of the request of this context; every event that is logged in the context has it.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -23,6 +25,18 @@ REPEATED_SECONDS = 10.0
 _TELLING = ("problem", "reason", "error", "look", "model_version", "run_id")
 # How many different events are counted at a time.
 _MOST_EVENTS = 500
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Write to what `sys.stderr` is now: progress bars replace it, so that lines appear above the bars."""
+
+    def __init__(self) -> None:
+        # StreamHandler would keep the present stream.
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 class Repeated(logging.Filter):
@@ -132,12 +146,18 @@ def _print_exception(output: TextIO, exc_info: Any) -> None:
     output.write("\n" + "".join(traceback.format_exception(*exc_info)).rstrip().translate(_CONTROL_IN_LINES))
 
 
+def shown_format(settings: Settings) -> Literal["console", "json"]:
+    """Return the format of the log of this process: `auto` means for people on a terminal, and JSON otherwise."""
+    if settings.log_format != "auto":
+        return settings.log_format
+    return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"
+
+
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration for `logging.config` and uvicorn: events of zap and of libraries have one form."""
-    people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     renderers = (
         [_printable, structlog.dev.ConsoleRenderer(exception_formatter=_print_exception)]
-        if people
+        if shown_format(settings) == "console"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     return {
@@ -153,10 +173,9 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         "filters": {"repeated": {"()": Repeated}},
         "handlers": {
             "stderr": {
-                "class": "logging.StreamHandler",
+                "()": _Stderr,
                 "formatter": "structured",
                 "filters": ["repeated"],
-                "stream": "ext://sys.stderr",
             }
         },
         "root": {"handlers": ["stderr"], "level": settings.log_level},
@@ -184,7 +203,11 @@ _PROCESSORS: list[Any] = [
 
 
 def configure_logs(settings: Settings) -> None:
-    """Configure the logs of this process: zap's events pass through the standard library's logging."""
+    """Configure the logs of this process: zap's events pass through the standard library's logging.
+
+    If the log format is `json` (not `auto`), warnings of libraries, uncaught errors and the lines of `tell` are events
+    too, so that every line is JSON.
+    """
     logging.config.dictConfig(logging_config(settings))
     structlog.configure(
         processors=[*_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -192,3 +215,15 @@ def configure_logs(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    every_line = settings.log_format == "json"
+    tell_events(on=every_line)
+    if every_line:
+        logging.captureWarnings(True)
+        sys.excepthook = _log_uncaught
+        threading.excepthook = lambda ended: _log_uncaught(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Log an error that nothing has handled as one event with its traceback."""
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        structlog.get_logger("zap").critical("unexpected error", exc_info=(kind, error, trace))

@@ -1,5 +1,6 @@
 """Settings, read once from the environment variables ZAP_* and from `.env`."""
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -20,6 +21,9 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 # A host name, all host names below a domain, or every host name.
 _HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 SHORTEST_KEY = 16
+# What Kubernetes writes into ZAP_PORT if a Service has the name zap.
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
+_DOTENV = Path(".env")
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -90,12 +94,39 @@ def _listed(value: str) -> list[str]:
     return [one.strip() for one in value.split(",") if one.strip()]
 
 
+class _Environment(EnvSettingsSource):
+    """The environment variables, without a port that Kubernetes has written."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        if _SERVICE_LINK.fullmatch(str(values.get("port", ""))):
+            del values["port"]
+        return values
+
+
 class Settings(BaseSettings):
     """The settings of an operator. Every field is read from the environment variable ZAP_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ZAP_", env_file=".env", env_ignore_empty=False, extra="ignore", frozen=True
+        env_prefix="ZAP_",
+        env_file=_DOTENV,
+        # Some editors begin a file with the mark of UTF-8, which is no part of the first name.
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=False,
+        extra="ignore",
+        frozen=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - `_Environment` stands for it
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
 
     @model_validator(mode="before")
     @classmethod
@@ -226,8 +257,10 @@ def read_settings(**overrides: object) -> Settings:
     """Return the settings of this process. An override that is not None replaces the environment's value.
 
     Raises:
-        InvalidSettings: variables have wrong values. It names each variable and the reason, but no secret value.
+        InvalidSettings: variables have wrong values, or `.env` is not a text in UTF-8. It names each variable and the
+            reason, but no secret value.
     """
+    _check_dotenv()
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -235,3 +268,33 @@ def read_settings(**overrides: object) -> Settings:
             f"ZAP_{str(one['loc'][0]).upper()} {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
         ]
         raise InvalidSettings("; ".join(reasons)) from None
+
+
+def service_link() -> str | None:
+    """Return what to tell an operator whose ZAP_PORT was written by Kubernetes; None if it was not."""
+    link = os.environ.get("ZAP_PORT", "")
+    if not _SERVICE_LINK.fullmatch(link):
+        return None
+    return (
+        f"ZAP_PORT is {link!r}. Kubernetes sets it for a Service with the name zap (a service link), so zap ignores it."
+        " To stop this, write enableServiceLinks: false into the pod's spec; to choose a port, set ZAP_PORT there, or"
+        " use --port"
+    )
+
+
+def _check_dotenv() -> None:
+    """Raise InvalidSettings if `.env` is there and is not a text in UTF-8."""
+    try:
+        content = _DOTENV.read_bytes() if _DOTENV.is_file() else b""
+    except OSError as error:
+        raise InvalidSettings(f"{_DOTENV} cannot be read: {error.strerror}") from None
+    try:
+        content.decode()
+        place = content.find(b"\0")
+    except UnicodeDecodeError as error:
+        place = error.start
+    if place >= 0:
+        line = content.count(b"\n", 0, place) + 1
+        raise InvalidSettings(
+            f"{_DOTENV} is not a text in UTF-8: line {line} has the byte {content[place]:#04x}; save the file as UTF-8"
+        )

@@ -3,16 +3,17 @@
 import click
 
 from zap import __version__
-from zap.cli.command import Group
 from zap.cli.database import db
-from zap.cli.history import import_history_command, sample_history_command
+from zap.cli.history import import_history_command
 from zap.cli.models import models, predictions
+from zap.cli.program import Program
+from zap.cli.sample import sample_history_command
 from zap.cli.serving import explain_prediction, predict, serve
 from zap.cli.training import train, tune
 
 
 @click.group(
-    cls=Group,
+    cls=Program,
     commands=[
         serve,
         train,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from zap.errors import DatabaseUnavailable, ZapError
+from zap.cli.output import check_output, takes_unicode
+from zap.errors import DatabaseUnavailable, OutputFailed, ZapError
+from zap.standard_error import tell
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -20,13 +22,30 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON
 
 
 class Command(click.Command):
-    """A command that reports errors in a sentence (with --json also as problem details) and by its exit code."""
+    """A command that reports errors in a sentence (with --json also as problem details) and by its exit code.
+
+    Attributes:
+        prints: whether the command writes to standard output.
+    """
+
+    prints = True
 
     def invoke(self, ctx: click.Context) -> Any:
+        if self.prints:
+            # The output is checked first, so that no command changes data and then cannot say so.
+            check_output()
         try:
             return super().invoke(ctx)
+        except OutputFailed:
+            raise
         except ZapError as error:
             fail(error, as_json=ctx.params.get("as_json", False))
+
+
+class SilentCommand(Command):
+    """A command that writes only to standard error, such as a server."""
+
+    prints = False
 
 
 class Group(click.Group):
@@ -66,7 +85,7 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
     from zap.threads import PATIENCE_SECONDS
 
     if upgraded:
-        upgrade(settings.database_url, report=lambda line: click.echo(line, err=True))
+        upgrade(settings.database_url, report=tell)
     engine = create_engine(
         settings.database_url,
         sqlite_synchronous=settings.sqlite_synchronous,
@@ -74,7 +93,7 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
     )
     try:
         if not upgraded and (known := check_at_head(engine)):
-            click.echo(f"warning: {known}", err=True)
+            tell(f"warning: {known}", "warning")
         yield engine
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -88,15 +107,15 @@ def print_json(value: Any) -> None:
     from msgspec import to_builtins
 
     # Timestamps and wall times have the same form as over HTTP.
-    click.echo(json.dumps(value, ensure_ascii=False, default=to_builtins))
+    click.echo(json.dumps(value, ensure_ascii=not takes_unicode(), default=to_builtins))
 
 
 def fail(error: ZapError, *, as_json: bool) -> NoReturn:
     """Print an error, and exit with its exit code."""
-    click.echo(f"Error: {error.title}: {error.message}", err=True)
+    tell(f"Error: {error.title}: {error.message}", "error")
     for one in error.details.get("errors", ()):
         line = f"line {one['line']} " if "line" in one else ""
-        click.echo(f"  {line}{one['pointer']} {one['detail']}", err=True)
+        tell(f"  {line}{one['pointer']} {one['detail']}", "error")
     if as_json:
         print_json(error.problem())
     sys.exit(error.exit_code)

@@ -3,15 +3,14 @@
 import os
 import signal
 import socket
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import click
-
-from zap.errors import TrainingFailed, ZapError
+from zap.errors import TrainingCancelled, ZapError
+from zap.standard_error import tell
 
 # How long a training that is told to stop may clean up.
 CLEAN_SECONDS = 2.0
@@ -35,7 +34,9 @@ class Ending:
 
     def __init__(self) -> None:
         self.note: Callable[[ZapError], object] = lambda _: None
-        self._held = self._told = False
+        self._held = False
+        # The number of the first signal.
+        self._told: int | None = None
 
     @contextmanager
     def later(self) -> Iterator[None]:
@@ -45,8 +46,8 @@ class Ending:
             yield
         finally:
             self._held = False
-        if self._told:
-            raise _told_to_stop()
+        if self._told is not None:
+            raise TrainingCancelled.by_signal(self._told)
 
     def end_soon(self, error: ZapError, seconds: float = _CANCELLED_SECONDS) -> threading.Timer:
         """End this process after `seconds` with the exit code of `error`, if it has not ended by then.
@@ -61,29 +62,38 @@ class Ending:
 
     def end(self, error: ZapError) -> None:
         """Store the error with `note`, and end this process although its main thread is busy."""
-        noting = threading.Thread(target=self._note, args=[error], daemon=True)
-        noting.start()
-        noting.join(NOTE_SECONDS)
-        click.echo(f"Error: {error.title}: {error.message}", err=True)
-        sys.stderr.flush()
+        # In threads, because the database may not answer, and nobody may read standard error.
+        said = (f"Error: {error.title}: {error.message}", "error")
+        threads = [
+            threading.Thread(target=self._note, args=[error], daemon=True),
+            threading.Thread(target=tell, args=said, daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + NOTE_SECONDS
+        for thread in threads:
+            thread.join(max(0.1, until - time.monotonic()))
         os._exit(error.exit_code)
 
-    def handle(self, _signal: int, _frame: FrameType | None) -> None:
+    def handle(self, number: int, _frame: FrameType | None) -> None:
         """Raise the error that ends the training, only for the first signal so that cleaning up is not interrupted."""
-        told_before, self._told = self._told, True
-        if not (told_before or self._held):
-            raise _told_to_stop()
+        if self._told is not None:
+            return
+        self._told = number
+        if not self._held:
+            raise TrainingCancelled.by_signal(number)
 
     def listen(self, signals: socket.socket) -> None:
         """Wait for the first signal, then start the timer that ends this process."""
-        if signals.recv(1):
-            self.end_soon(_told_to_stop(), CLEAN_SECONDS)
+        # Python writes the number of each signal.
+        if number := signals.recv(1):
+            self.end_soon(TrainingCancelled.by_signal(number[0]), CLEAN_SECONDS)
 
     def _note(self, error: ZapError) -> None:
         try:
             self.note(error)
         except Exception as not_noted:  # noqa: BLE001 - the process ends even if the database fails
-            click.echo(f"warning: the end could not be stored in the run: {type(not_noted).__name__}", err=True)
+            tell(f"warning: the end could not be stored in the run: {type(not_noted).__name__}", "warning")
 
 
 @contextmanager
@@ -106,7 +116,3 @@ def ending_when_told() -> Iterator[Ending]:
         for sign, handler in handlers.items():
             signal.signal(sign, handler)
         writing.close()
-
-
-def _told_to_stop() -> TrainingFailed:
-    return TrainingFailed("the training was told to stop; the version in production is unchanged")

@@ -1,18 +1,15 @@
-"""The commands `import-history` and `sample-history`, which add to the history."""
+"""The command `import-history`, which adds files to the history."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
-from zap.progress import Progress
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from zap.flows.history_import import ImportReport
 
 
@@ -62,8 +59,11 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     from zap.formats.history_choices import read_choices, save_choices
 
     choices = read_choices(map_file, mapping, date_format=date_format, decimal=decimal, encoding=encoding)
-    kept, choices = choices, replace(choices, skip_bad_rows=skip_bad_rows)
     settings = read_settings(database_url=database_url)
+    if save_map is not None:
+        # Written first: nothing is imported if this file cannot be written.
+        save_choices(save_map, choices)
+    choices = replace(choices, skip_bad_rows=skip_bad_rows)
     reports = []
     if dry_run:
         from zap.flows.history_import import import_report, read_file
@@ -88,8 +88,6 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
                     )
                 reports.append(report)
                 _show(report, as_json)
-    if save_map is not None:
-        save_choices(save_map, kept)
     if as_json:
         printed = [report.as_dict() for report in reports]
         print_json(printed[0] if len(printed) == 1 else printed)
@@ -100,49 +98,3 @@ def _show(report: "ImportReport", as_json: bool) -> None:
     if not as_json:
         for line in report.lines():
             click.echo(line)
-
-
-@click.command("sample-history", cls=Command)
-@click.option("--seed", type=int, default=42, show_default=True, help="The seed of the random numbers.")
-@click.option("--drivers", type=int, default=None, help="The number of drivers.")
-@click.option("--months", type=int, default=None, help="The number of months with sessions.")
-@DATABASE
-@JSON
-def sample_history_command(
-    seed: int,
-    drivers: int | None,
-    months: int | None,
-    database_url: str | None,
-    as_json: bool,
-) -> None:
-    """Add a synthetic history, and print the best scores that a model can reach on it.
-
-    Equal options give equal sessions.
-    """
-    settings = read_settings(database_url=database_url)
-    size = {name: value for name, value in (("drivers", drivers), ("months", months)) if value is not None}
-    with engine_at_head(settings, upgraded=True) as engine, shown_progress() as progress:
-        report = add_sample_history(engine, progress, seed=seed, **size)
-    if as_json:
-        print_json(report)
-    else:
-        for name, value in report.items():
-            click.echo(f"{name.replace('_', ' ')}: {value}")
-
-
-def add_sample_history(engine: "Engine", progress: Progress, **options: int) -> dict[str, Any]:
-    """Add a synthetic history to the database; return its size and the best possible scores."""
-    from zap.db.history.history_store import upsert_history
-    from zap.ml.sample import sample_history
-
-    sample = sample_history(**options)
-    upsert_history(engine, sample.users, sample.vehicles, sample.sessions, progress=progress)
-    reachable = sample.reachable()
-    return {
-        "message": "this history is synthetic: it shows how zap works and says nothing about real drivers",
-        "users": len(sample.users),
-        "vehicles": len(sample.vehicles),
-        "sessions": len(sample.sessions),
-        "reachable_accuracy": round(reachable.accuracy, 4),
-        "reachable_log_loss": round(reachable.log_loss, 4),
-    }

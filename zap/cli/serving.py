@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zap import __version__
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, fail, print_json, read_settings
-from zap.cli.history import add_sample_history
-from zap.errors import DamagedModel, NotReproduced, TrainingLimited, TrainingRunning, UnusableHistory
+from zap.cli.command import DATABASE, JSON, Command, SilentCommand, engine_at_head, fail, print_json, read_settings
+from zap.cli.sample import add_sample_history
+from zap.errors import (
+    DamagedModel,
+    NotReproduced,
+    TrainingFailed,
+    TrainingLimited,
+    TrainingRunning,
+    UnusableHistory,
+)
+from zap.standard_error import tell
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 6
 
 
-@click.command(cls=Command)
+@click.command(cls=SilentCommand)
 @click.option("--host", help="The address to listen on. Default: ZAP_HOST, else 127.0.0.1.")
 @click.option("--port", type=int, help="The port to listen on. Default: ZAP_PORT, else 8000.")
 @click.option("--workers", type=int, help="The number of server processes. Default: ZAP_WORKERS, else 1.")
@@ -47,28 +54,34 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
     database_url: str | None,
 ) -> None:
     """Upgrade the database and serve predictions over HTTP."""
+    from zap.logs import configure_logs, shown_format
+    from zap.server.address import check_address
+    from zap.settings import service_link
+
     settings = read_settings(host=host, port=port, workers=workers, root_path=root_path, database_url=database_url)
+    # A server that writes JSON writes nothing else.
+    settings = settings.model_copy(update={"log_format": shown_format(settings)})
+    configure_logs(settings)
+    if ignored := service_link():
+        tell(f"warning: {ignored}", "warning")
     with engine_at_head(settings, upgraded=True) as engine:
         from zap.db.schema import check_rights
 
         check_rights(engine)
+        # A first training may take long, so a port that is taken is told before it.
+        check_address(settings)
         if bootstrap:
             _bootstrap(engine, settings)
     if settings.host not in {"127.0.0.1", "localhost", "::1"} and settings.api_key is None:
-        click.echo(
+        tell(
             f"warning: other machines can reach {settings.host} and ZAP_API_KEY is not set:"
             " any client that reaches zap can train and predict; set ZAP_API_KEY, or use --host 127.0.0.1",
-            err=True,
+            "warning",
         )
     from zap.server.serving import run_server
 
     # The server's processes read their settings from the environment.
     os.environ.update(settings.environment())
-    click.echo(
-        f"zap {__version__} on http://{settings.host}:{settings.port}, docs at {settings.root_path}/docs, the manual at"
-        f" {settings.root_path}/manual",
-        err=True,
-    )
     run_server(settings)
 
 
@@ -191,17 +204,19 @@ def _bootstrap(engine: "Engine", settings: "Settings") -> None:
     if not has_history(engine):
         with shown_progress() as progress:
             report = add_sample_history(engine, progress)
-        click.echo(report["message"], err=True)
+        tell(report["message"])
     version = production_version(engine)
     try:
         serves = version is not None and bool(load_version(engine, version))
     except DamagedModel as error:
-        click.echo(f"warning: the version in production cannot serve: {error.message}", err=True)
+        tell(f"warning: the version in production cannot serve: {error.message}", "warning")
         serves = False
     if not serves:
         exit_code = _train_in_child(settings)
         if exit_code in {TrainingRunning.exit_code, UnusableHistory.exit_code, TrainingLimited.exit_code}:
-            click.echo("warning: there is no model yet; /predict answers 503 until a training succeeds", err=True)
+            tell("warning: there is no model yet; /predict answers 503 until a training succeeds", "warning")
+        elif exit_code < 0:
+            raise TrainingFailed(f"the process of the training was ended by signal {-exit_code}")
         elif exit_code:
             sys.exit(exit_code)
 
@@ -225,7 +240,10 @@ def _train_in_child(settings: "Settings") -> int:
     before = {sign: signal.signal(sign, stop) for sign in heard}
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "zap", "train", "--no-upgrade"], env=settings.training_environment(os.environ)
+            [sys.executable, "-m", "zap", "train", "--no-upgrade"],
+            # A server may run with a closed standard output.
+            stdout=subprocess.DEVNULL if sys.stdout is None else None,
+            env=settings.training_environment(os.environ),
         )
         children.append(child)
         if told:
@@ -236,7 +254,7 @@ def _train_in_child(settings: "Settings") -> int:
             signal.signal(sign, handler)
     if told:
         # Exit even if the training had just finished: a signal that was received must not be lost.
-        sys.exit(exit_code if exit_code > 0 else 128 + told[0])
+        sys.exit(128 + told[0])
     return exit_code
 
 

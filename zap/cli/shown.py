@@ -1,5 +1,6 @@
 """Tables and texts that the command line prints: trainings, searches, predictions and model versions."""
 
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -287,5 +288,6 @@ def _minute(moment: datetime | None) -> str:
 
 
 def _console() -> Console:
-    # Charger types are data, so brackets in them must not be read as rich's markup.
-    return Console(markup=False, highlight=False)
+    # Charger types are data, so brackets in them must not be read as rich's markup. With its file, rich knows the
+    # encoding, and draws lines in ASCII where that is all there is.
+    return Console(file=sys.stdout, markup=False, highlight=False)

@@ -62,17 +62,18 @@ def train(
     With --promote if_better or --promote never, the new version may stay a candidate.
     """
     _spin_briefly()
-    settings = read_settings(database_url=database_url)
-    with (
-        ending_when_told() as ending,
-        # The heartbeat's transaction must not wait long for the interpreter: requests wait for its lock.
-        taking_turns(),
-        engine_at_head(settings, upgraded=not no_upgrade and run_id is None, patience=_PATIENCE_SECONDS) as engine,
-        _claimed(engine, settings, ending, run_id, _fields(asked, settings_), as_json=as_json) as (lease, options),
-    ):
-        # Only a training of a server is limited. A person who types the command can watch the training and end it.
-        within = limited(settings, ending) if no_upgrade or run_id is not None else nullcontext()
-        with within, shown_progress() as progress:
+    of_server = run_id is not None
+    with ending_when_told() as ending:
+        settings = read_settings(database_url=database_url)
+        with (
+            # The heartbeat's transaction must not wait long for the interpreter: requests wait for its lock.
+            taking_turns(),
+            engine_at_head(settings, upgraded=not (no_upgrade or of_server), patience=_PATIENCE_SECONDS) as engine,
+            _claimed(engine, settings, ending, run_id, _fields(asked, settings_), as_json=as_json) as (lease, options),
+            # Only a training of a server is limited. A person who types the command can watch it and end it.
+            limited(settings, ending) if no_upgrade or of_server else nullcontext(),
+            shown_progress(run_id) as progress,
+        ):
             from zap.flows.training import run_training
 
             report = run_training(engine, settings, progress, options, lease=lease)
@@ -119,37 +120,41 @@ def tune(  # noqa: PLR0913, PLR0917 - one for each option
     _spin_briefly()
     if minutes is not None and not math.isfinite(minutes):
         raise click.BadParameter(f"{minutes} is not a finite number of minutes", param_hint="--minutes")
-    settings = read_settings(database_url=database_url)
     if forget and (settings_ or seed is not None or trials is not None or minutes is not None):
         raise click.UsageError("--forget searches nothing; leave out --trials, --minutes, --set and --seed")
     fields = _fields({"tune": True, "tune_seed": seed}, settings_)
-    with (
-        ending_when_told() as ending,
-        taking_turns(),
-        engine_at_head(settings, upgraded=True, patience=_PATIENCE_SECONDS) as engine,
-    ):
-        if forget:
-            from zap.db.engine import write_transaction
-            from zap.db.versions.tunings import add_tuning
+    with ending_when_told() as ending:
+        settings = read_settings(database_url=database_url)
+        with taking_turns(), engine_at_head(settings, upgraded=True, patience=_PATIENCE_SECONDS) as engine:
+            if forget:
+                found = _forget(engine)
+            else:
+                from zap.flows.tuning import run_tuning, tuning_asked
+                from zap.ml.tuning import Budget
 
-            with write_transaction(engine) as connection:
-                found: dict[str, Any] = {"tuning": add_tuning(connection, None, None), "hyper_parameters": {}}
-        else:
-            from zap.flows.tuning import run_tuning, tuning_asked
-            from zap.ml.tuning import Budget
-
-            options = _options(fields, settings, as_json=as_json)
-            bounds = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
-            budget = Budget(**bounds)  # type: ignore[arg-type]
-            asked = tuning_asked(budget, options)
-            with _own_run(engine, ending, "tune", asked) as lease, shown_progress() as progress:
-                found = run_tuning(engine, settings, progress, budget, options, lease=lease)
+                options = _options(fields, settings, as_json=as_json)
+                bounds = {
+                    name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None
+                }
+                budget = Budget(**bounds)  # type: ignore[arg-type]
+                asked = tuning_asked(budget, options)
+                with _own_run(engine, ending, "tune", asked) as lease, shown_progress() as progress:
+                    found = run_tuning(engine, settings, progress, budget, options, lease=lease)
     if as_json:
         print_json(found)
     else:
         from zap.cli.shown import print_tuning
 
         print_tuning(found)
+
+
+def _forget(engine: "Engine") -> dict[str, Any]:
+    """Store that later trainings use the default hyper-parameters. Return the new tuning."""
+    from zap.db.engine import write_transaction
+    from zap.db.versions.tunings import add_tuning
+
+    with write_transaction(engine) as connection:
+        return {"tuning": add_tuning(connection, None, None), "hyper_parameters": {}}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
 from zap.db.log.training_log import log_train_predictions
 from zap.db.runs.training_lease import Lease, run_lease
-from zap.db.runs.training_runs import claim_run, finish_run, prune_events, remove_leftovers
+from zap.db.runs.training_runs import claim_run, finish_run, prune_events, read_run, remove_leftovers
 from zap.db.versions.model_file import export_in_time
 from zap.db.versions.model_registry import (
     Version,
@@ -25,14 +25,14 @@ from zap.db.versions.model_registry import (
 )
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
-from zap.errors import DamagedModel, TrainingFailed, UnusableHistory
+from zap.errors import DamagedModel, TrainingCancelled, UnusableHistory
 from zap.flows.training_result import Trained, training_report
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
 from zap.ml import training
 from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
-from zap.ml.charger_types import TypeBounds
+from zap.ml.charger_types import TypeBounds, in_words_if_many
 from zap.ml.evaluation import with_windows
 from zap.ml.fingerprint import code_version, libraries, rows_fingerprint
 from zap.ml.gate import Serving, compare_versions, decide
@@ -102,13 +102,18 @@ def run_training(
         with run_lease(engine, claim_run(engine, "train", options.as_dict())) as own:
             return run_training(engine, settings, progress, options, lease=own)
     remove_leftovers(engine)
-    report, promoted = _train(engine, settings, lease, Phases(progress, lease.tell), options)
-    if promoted is not None:
-        # The version already serves from the database; the exported file is only for data scientists.
-        try:
+    try:
+        report, promoted = _train(engine, settings, lease, Phases(progress, lease.tell), options)
+        if promoted is not None:
+            # The version already serves from the database; the exported file is only for data scientists.
             export_in_time(engine, promoted, settings.model_file)
-        except TrainingFailed:
-            log.warning("told to stop after the end of the training; a server will export the model file")
+    except TrainingCancelled:
+        # The signal may come after the end of the training, which it cannot undo.
+        run = read_run(engine, lease.run_id)
+        if run["status"] != "finished":
+            raise
+        log.warning("told to stop after the end of the training; a server will export the model file")
+        report = run["report"]
     return report
 
 
@@ -186,6 +191,8 @@ def read_split(engine: Engine, settings: Settings, phase: Phases, options: Train
         release_memory()
     if said := split.left_out.in_words():
         log.warning("some charger types are not learned", why=said)
+    if said := in_words_if_many(len(split.types), split.n_train):
+        log.warning(said)
     return history, split
 
 

@@ -244,6 +244,8 @@ def past_matrix(
             done += 1
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
+    if progress:
+        progress(len(frame), len(frame))
     return matrix
 
 

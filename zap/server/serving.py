@@ -1,15 +1,17 @@
 """The HTTP server of one process, and the server processes of `zap serve --workers`."""
 
 import os
+import signal
 import socket
 import sys
-from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from zap.logs import configure_logs, logging_config
+from zap.server.address import announce, bind
 from zap.server.connections import BoundedProtocol, raise_descriptors
 from zap.server.workers import FORKS, run_workers
 from zap.settings import Settings, read_settings
@@ -19,26 +21,56 @@ _LAST_REQUESTS_SECONDS = 5
 
 
 def run_server(settings: Settings) -> None:
-    """Serve until this process is told to stop. It ends with uvicorn's exit codes."""
+    """Serve until this process is told to stop, and tell the operator when it listens.
+
+    The process ends with 0 if it was told to stop, and with uvicorn's exit code if it cannot start.
+
+    Raises:
+        CannotServe: the port is taken, or the host is not an address of this machine.
+    """
     configure_logs(settings)
     raise_descriptors()
     if settings.workers == 1:
-        server = uvicorn.Server(_config(settings))
-        with suppress(KeyboardInterrupt):
-            server.run()
-        if not server.started:
-            sys.exit(STARTUP_FAILURE)
-    elif FORKS:
+        _serve_alone(settings)
+        return
+    listening = bind(settings)
+    if FORKS:
         # Replace this process, so that the workers are forks of a process that has used nothing yet. It reads the
         # settings from the environment.
-        os.execv(sys.executable, [sys.executable, "-m", "zap.server.serving"])  # noqa: S606 - the same program, no shell
-    else:
-        _run_workers(settings)
+        listening.set_inheritable(True)
+        program = [sys.executable, "-m", "zap.server.serving", str(listening.fileno())]
+        os.execv(sys.executable, program)  # noqa: S606 - the same program, no shell
+    _run_workers(settings, listening)
 
 
-def _run_workers(settings: Settings) -> None:
-    listening = _config(settings).bind_socket()
-    sys.exit(run_workers(_serve, listening, settings.workers))
+def _serve_alone(settings: Settings) -> None:
+    server = _Server(settings)
+    # Uvicorn sends itself the signal once more after its end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+class _Server(uvicorn.Server):
+    """A server that tells the operator when it listens."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(_config(settings))
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            announce(self._settings, self.servers[0].sockets[0].getsockname()[1])
+
+
+def _run_workers(settings: Settings, listening: socket.socket) -> None:
+    told = partial(announce, settings, listening.getsockname()[1])
+    sys.exit(run_workers(_serve, listening, settings.workers, told))
 
 
 def _serve(listening: socket.socket) -> None:
@@ -67,10 +99,16 @@ def _config(settings: Settings) -> uvicorn.Config:
     )
 
 
-if __name__ == "__main__":
-    # Import the app before the first fork, so that the workers need not import it.
-    import_module("zap.app")
+def _main() -> None:
+    try:
+        # Import the app before the first fork, so that the workers need not import it.
+        import_module("zap.app")
+        settings = read_settings()
+        configure_logs(settings)
+        _run_workers(settings, socket.socket(fileno=int(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
-    _settings = read_settings()
-    configure_logs(_settings)
-    _run_workers(_settings)
+
+if __name__ == "__main__":
+    _main()

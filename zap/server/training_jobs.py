@@ -1,10 +1,8 @@
 """The trainings of a server: each runs in its own process, and its state is in the database."""
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -14,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.runs.training_runs import claim_run, fail_run, read_run
 from zap.db.versions.production import Production
-from zap.errors import DatabaseUnavailable, TrainingFailed, TrainingLimited
+from zap.errors import DatabaseUnavailable, TrainingCancelled, TrainingFailed, TrainingLimited, ZapError
 from zap.formats.training_options import TrainingOptions
+from zap.server.training_process import log_end, start_training
 from zap.settings import Settings
 from zap.threads import Pool
 
@@ -31,6 +30,8 @@ _LOOK_SECONDS = 0.05
 _LATE_SECONDS = 15
 # The signals that end a process without memory, sent by the process itself or by the system.
 _OF_MEMORY = frozenset({signal.SIGABRT, signal.SIGSEGV, 9})
+# The exit codes of a training that SIGTERM ended, before and after it could store that in its run.
+_OF_SIGTERM = frozenset({-signal.SIGTERM, 128 + signal.SIGTERM})
 
 # The number of a run, and its process.
 _Begun = tuple[int, subprocess.Popen[bytes]]
@@ -74,6 +75,7 @@ class TrainingProcesses:
             for beginning in begun:
                 self._put_away(beginning)
             raise
+        log.info("a training began", run_id=run_id, options=options.as_dict())
         self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
         return run_id
 
@@ -109,12 +111,7 @@ class TrainingProcesses:
         """Claim a run and start its process. This blocks, so it runs on a thread."""
         run_id = claim_run(self._engine, "train", options.as_dict())
         try:
-            child = subprocess.Popen(  # noqa: S603 - of its own program
-                [sys.executable, "-m", "zap", "train", "--run-id", str(run_id)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=self._settings.training_environment(os.environ),
-            )
+            child = start_training(run_id, self._settings)
         except BaseException:
             fail_run(self._engine, run_id, TrainingFailed("the training process could not be started"))
             raise
@@ -144,11 +141,14 @@ class TrainingProcesses:
                 # The training ends itself earlier, unless its process is suspended.
                 child.kill()
         late = exit_code == TrainingLimited.exit_code or time.monotonic() > until
-        died = TrainingLimited.of_time(limit) if late else self._died(exit_code)
+        died: ZapError = TrainingLimited.of_time(limit) if late else self._died(exit_code)
+        if exit_code in _OF_SIGTERM:
+            died = TrainingCancelled.by_signal(signal.SIGTERM)
         try:
             if await self._threads.to_its_end(fail_run, self._engine, run_id, died):
                 log.error("the training process died", run_id=run_id, exit_code=exit_code)
             await self._threads.to_its_end(self._production.refresh)
+            log_end(await self._threads.to_its_end(read_run, self._engine, run_id))
         except SQLAlchemyError as error:
             # When the run's heartbeat has lapsed, the watch of dead runs stores that it failed.
             log.warning("the end of a training could not be stored yet", run_id=run_id, error=type(error).__name__)

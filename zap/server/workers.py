@@ -1,6 +1,7 @@
 """Several server processes on one port: a worker that dies is replaced, and workers end with their parent process."""
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -18,11 +19,15 @@ from typing import Any
 
 import structlog
 
+from zap.server.address import is_listening
+
 log = structlog.get_logger(__name__)
 
 # How often a worker reports that it is alive, and how many reports may be missing before it is ended.
 _BEAT_SECONDS = 1.0
 _MOST_MISSED = 10
+# The pause between two looks whether the first worker listens.
+_LOOK_SECONDS = 0.1
 # If a worker and its predecessor both lived shorter than this, the next one starts after a pause: workers that fail at
 # their start must not occupy a core.
 _SHORT_SECONDS = 5.0
@@ -40,7 +45,7 @@ _SIGNAL_AT_PARENTS_DEATH = 1
 Serve = Callable[[socket.socket], None]
 
 
-def run_workers(serve: Serve, listening: socket.socket, n: int) -> int:
+def run_workers(serve: Serve, listening: socket.socket, n: int, on_start: Callable[[], object]) -> int:
     """Keep `n` worker processes serving until this process is told to stop. Return the exit code.
 
     If a worker cannot start, all workers end, because a new one could not start either.
@@ -49,8 +54,9 @@ def run_workers(serve: Serve, listening: socket.socket, n: int) -> int:
         serve: what a worker runs.
         listening: the socket of the port.
         n: how many workers.
+        on_start: called when the first worker listens.
     """
-    return _Supervisor(serve, listening).run(n)
+    return _Supervisor(serve, listening, on_start).run(n)
 
 
 @dataclass
@@ -72,9 +78,10 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, serve: Serve, listening: socket.socket) -> None:
+    def __init__(self, serve: Serve, listening: socket.socket, on_start: Callable[[], object]) -> None:
         self._serve = serve
         self._listening = listening
+        self._on_start: Callable[[], object] | None = on_start
         self._told = False
         self._context: Any = multiprocessing.get_context("fork" if FORKS else "spawn")
         # A signal writes to this pipe, which ends the wait for workers.
@@ -100,7 +107,9 @@ class _Supervisor:
         while not self._told:
             sentinels = [worker.process.sentinel for worker in workers]
             beats = [worker.beats for worker in workers]
-            wait([*sentinels, *beats, self._wakened], max(0.0, next_round - time.monotonic()))
+            longest = math.inf if self._on_start is None else _LOOK_SECONDS
+            wait([*sentinels, *beats, self._wakened], min(longest, max(0.0, next_round - time.monotonic())))
+            self._look_for_start()
             for place, worker in enumerate(workers):
                 worker.take_beats()
                 if worker.missed > _MOST_MISSED:
@@ -124,6 +133,11 @@ class _Supervisor:
                 for worker in workers:
                     worker.missed += 1
         return 0
+
+    def _look_for_start(self) -> None:
+        if self._on_start is not None and is_listening(self._listening):
+            self._on_start()
+            self._on_start = None
 
     def _start(self) -> _Worker:
         reading, writing = multiprocessing.Pipe(duplex=False)

@@ -1,5 +1,6 @@
 """The lease of a run: its process reports that it is alive and its progress, and learns that it was cancelled."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.engine import process_lock, write_transaction
 from zap.db.runs.training_runs import PROCESS_LOCK, add_events, beat, fail_run
-from zap.errors import TrainingFailed, TrainingRunning, ZapError
+from zap.errors import TrainingCancelled, TrainingFailed, TrainingRunning, ZapError
 
 log = structlog.get_logger(__name__)
 
@@ -40,13 +41,17 @@ def run_lease(engine: Engine, run_id: int, on_end: Callable[[ZapError], object] 
             yield lease
         except BaseException as error:
             lease.stop_beating()
-            ended_by = (
-                error
-                if isinstance(error, ZapError)
-                else TrainingFailed(f"the training was ended by {type(error).__name__}")
-            )
-            fail_run(engine, run_id, ended_by)
+            fail_run(engine, run_id, _reason(error))
             raise
+
+
+def _reason(error: BaseException) -> ZapError:
+    """Return the error that is stored in a run whose process ends with `error`."""
+    if isinstance(error, ZapError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return TrainingCancelled.by_signal(signal.SIGINT)
+    return TrainingFailed(f"the training was ended by {type(error).__name__}")
 
 
 class Lease:

@@ -111,10 +111,12 @@ def finish_run(connection: Connection, run_id: int, report: Mapping[str, Any]) -
 def fail_run(engine: Engine, run_id: int, error: ZapError) -> bool:
     """End a running run with an error, and remove the rows that it wrote. A run that has ended is not changed.
 
+    The status of the run is then `cancelled` after TrainingCancelled, and `failed` after every other error.
+
     Returns:
         Whether the run was running.
     """
-    ended = _mark_ended(engine, run_id, "failed", error)
+    ended = _mark_ended(engine, run_id, "cancelled" if isinstance(error, TrainingCancelled) else "failed", error)
     if ended:
         remove_rows(engine, run_id)
     return ended

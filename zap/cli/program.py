@@ -1,0 +1,49 @@
+"""The whole command line: how it ends if it is interrupted, or if its output cannot be written."""
+
+import signal
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import click
+
+from zap.cli.command import Group
+from zap.cli.output import READER_LEFT, drop_output, prepare_output
+from zap.errors import OutputFailed, UnusableFile
+from zap.standard_error import tell
+
+# The exit code of a command that is interrupted with Ctrl-C, as shells write it.
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class Program(Group):
+    """The group of all commands. Each end has a sentence and an exit code; only an unexpected error has a traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run a command and exit with its exit code."""
+        prepare_output()
+        try:
+            try:
+                code = super().main(*args, **{**extra, "standalone_mode": False})
+            except SystemExit as ended:
+                code = ended.code
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except click.ClickException as error:
+            with suppress(OSError):
+                error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            tell("Error: the command was interrupted", "error")
+            code = INTERRUPTED
+        except OutputFailed as failed:
+            drop_output()
+            code = failed.exit_code
+            if code != READER_LEFT:
+                tell(f"Error: {failed.title}: {failed.message}", "error")
+        except OSError as error:
+            if error.filename is None:
+                raise
+            tell(f"Error: {UnusableFile.title}: {error.filename}: {error.strerror}", "error")
+            code = UnusableFile.exit_code
+        sys.exit(code)
