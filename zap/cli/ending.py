@@ -86,7 +86,9 @@ class Ending:
     def listen(self, signals: socket.socket) -> None:
         """Wait for the first signal, then start the timer that ends this process."""
         # Python writes the number of each signal.
-        if number := signals.recv(1):
+        with signals:
+            number = signals.recv(1)
+        if number:
             self.end_soon(TrainingCancelled.by_signal(number[0]), CLEAN_SECONDS)
 
     def _note(self, error: ZapError) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--date-format", metavar="FORMAT",
     help="day-first, month-first or year-first, for dates such as 04/05/2024 or 24/05/04; or a pattern such as"
-    " %d.%m.%Y %H:%M.",
+    " %d.%m.%Y %H:%M. Default: as found.",
 )  # fmt: skip
 @click.option(
     "--decimal", type=click.Choice(["point", "comma"]), help="The mark before the decimals. Default: as found."

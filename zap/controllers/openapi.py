@@ -24,7 +24,7 @@ from zap.controllers.request_examples import (
     TRAININGS,
     Known,
     batches,
-    path_numbers,
+    path_values,
     predictions,
     reports,
 )
@@ -104,7 +104,7 @@ def openapi_document(app: Litestar, known: Known, prefix: str) -> dict[str, Any]
     ]
     _add_predict(document)
     _add_bodies(document, known)
-    _add_parameters(document, path_numbers(known))
+    _add_parameters(document, path_values(known))
     for methods in document["paths"].values():
         for operation in methods.values():
             for status, response in operation["responses"].items():
@@ -216,7 +216,7 @@ def _content(schema: Mapping[str, Any], examples: Mapping[str, Any]) -> dict[str
     return {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
 
 
-def _add_parameters(document: dict[str, Any], numbers: Mapping[str, int]) -> None:
+def _add_parameters(document: dict[str, Any], values: Mapping[str, int | str]) -> None:
     """Add the headers, and to the numbers their ranges and examples.
 
     Litestar loses the range of an optional number, and writes the ranges of others as 1000.0.
@@ -230,8 +230,9 @@ def _add_parameters(document: dict[str, Any], numbers: Mapping[str, int]) -> Non
                 elif one["name"] == "limit":
                     one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
                 elif one["in"] == "path":
-                    one["schema"] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
-                    one["example"] = numbers[one["name"]]
+                    one["example"] = values[one["name"]]
+                    if isinstance(one["example"], int):
+                        one["schema"] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
             if header := _HEADERS.get((method, path)):
                 name, description, limits = header
                 schema = {"type": "string", **limits}

@@ -87,9 +87,14 @@ def reports(known: Known) -> dict[str, dict[str, Any]]:
     return examples
 
 
-def path_numbers(known: Known) -> dict[str, int]:
-    """Return a number for each parameter of a path. The routes answer it if the database has a row for it."""
+def path_values(known: Known) -> dict[str, int | str]:
+    """Return a value for each parameter of a path. The routes answer it if the database has a row for it.
+
+    The session is the session of the example reports.
+    """
+    report = next(iter(reports(known).values()))
     return {
+        "session_id": str(report[SESSION_ID]),
         "prediction_id": known.rows.prediction_id or 1,
         "run_id": known.rows.run_id or 1,
         "model_version": known.model_version or 1,
