@@ -57,7 +57,7 @@ def test_the_command_tells_it_and_force_goes_on(zap_command, trained_sqlite, sou
     assert len(pd.read_csv(out)) == 1_203
 
 
-ZIPPED = gzip.compress(b"a,predicted_class\n" + b"1,Level 2\n" * 10_000)
+ZIPPED = gzip.compress(b"a,predicted_class\n" + b"1,Level 2\n" * 10_000, mtime=0)
 
 
 @pytest.mark.parametrize(
