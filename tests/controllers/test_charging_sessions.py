@@ -253,7 +253,19 @@ def test_a_session_that_another_process_removes_does_not_count_within_two_second
     assert known == 1
 
 
-@pytest.mark.parametrize("number", ["0", "-999999", "1e3", "x" * 300, "%2F", "99999999999999999999", "%F0%9F%94%8C"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0",
+        "-999999",
+        "1e3",
+        "x" * 300,
+        "%2F",
+        "99999999999999999999",
+        "%F0%9F%94%8C",
+        pytest.param("9" * 5000, id="long"),
+    ],
+)
 def test_a_session_that_is_not_there_is_not_found(sqlite_client, number):
     reply = sqlite_client.delete(f"/charging-sessions/{number}")
 

@@ -23,7 +23,9 @@ def read_session_id(text: str) -> int | str:
     Negative numbers are ids that zap gives to sessions without an id. Numbers that are too large for a number in JSON
     stay texts.
     """
-    if _DIGITS.fullmatch(text) and abs(number := int(text)) <= LARGEST_SESSION_ID:
+    # Python's int() raises an error for thousands of digits.
+    short = len(text) <= LONGEST_SESSION_TEXT
+    if short and _DIGITS.fullmatch(text) and abs(number := int(text)) <= LARGEST_SESSION_ID:
         return number
     return text
 
