@@ -346,3 +346,13 @@ def test_reading_holds_a_group_at_a_time(tmp_path):
     with read_file(tmp_path / "in.ndjson") as source:
         assert next(source.records).line == 1
         assert source.position() <= 65_536 < source.size
+
+
+def test_the_refused_numbers_of_a_row_do_not_end_a_parquet_file(sqlite_files, requests, write, tmp_path):
+    source = write("in.ndjson", [requests[0], *(requests[0] | {"distance_driven_km": 10**n} for n in (19, 400))])
+
+    report = sqlite_files.predict(source, tmp_path / "out.parquet", skip=True)
+
+    assert (report.answered, report.skipped) == (1, 2)
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    assert found["distance_driven_km"].fillna(-1).tolist() == [0, 1e19, -1]

@@ -48,3 +48,11 @@ def test_the_json_has_the_ids(zap_command, settings):
     done = zap_command("sessions", "remove", "900001", "900001", "tx-1", "--json", settings=settings)
 
     assert (done.returncode, json.loads(done.stdout)) == (0, {"removed": [900_001, "tx-1"]}), done.stderr
+
+
+def test_bytes_that_are_no_text_are_no_id(zap_command, settings):
+    done = zap_command("sessions", "remove", "--json", "tx-\udcff", settings=settings)
+
+    assert done.returncode == 20, done.stderr
+    assert json.loads(done.stdout)["title"] == "Not found"
+    assert "Traceback" not in done.stderr

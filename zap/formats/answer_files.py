@@ -5,6 +5,7 @@ CSV and NDJSON are compressed with gzip if the name says so. Until the last row 
 
 import csv
 import gzip
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,7 +212,9 @@ def _written_type(pa: Any, kind: Any) -> Any:
 
 def _typed(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a request that fit the types of their columns. In a refused row some may not fit."""
-    return {name: value for name, value in request.items() if _fits(FIELDS.get(name, str), value)}
+    kinds = {name: FIELDS.get(name, str) for name in request}
+    # Arrow does not write a very large whole number into a column of floats.
+    return {name: kinds[name](value) for name, value in request.items() if _fits(kinds[name], value)}
 
 
 def _as_texts(left_out: Mapping[str, Any]) -> dict[str, str | None]:
@@ -227,4 +230,4 @@ def _fits(kind: type, value: Any) -> bool:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return kind is float or (isinstance(value, int) and abs(value) < 2**63)
+    return abs(value) <= sys.float_info.max if kind is float else isinstance(value, int) and abs(value) < 2**63

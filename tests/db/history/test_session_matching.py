@@ -159,6 +159,14 @@ def test_rows_of_one_key_are_compared_across_the_border_of_a_chunk(sqlite_engine
     assert store(sqlite_engine, frame([*others, BEGUN, ENDED, PAID, LONGER])) == Count(added=3, repeated=2)
 
 
+def test_rows_that_differ_in_their_facts_only_are_kept_across_the_border_of_a_chunk(sqlite_engine, monkeypatch):
+    monkeypatch.setattr(session_upsert, "CHUNK", 1)
+    rows = frame([nobody(ENDED), nobody(ENDED)], vehicle_model=[None, "Zoe"])
+
+    assert store(sqlite_engine, rows) == Count(added=2)
+    assert store(sqlite_engine, rows) == Count(unchanged=2)
+
+
 def test_any_files_are_stored_whole_and_once(sqlite_engine):
     # Whatever was stored before: each value of each row is in a session with its key, and the second time changes
     # nothing.

@@ -10,7 +10,7 @@ from operator import itemgetter
 import numpy as np
 import pandas as pd
 
-from zap.db.history.history_rows import Key, Row
+from zap.db.history.history_rows import ROW_ID, Key, Row
 from zap.ml.features import FACTS
 
 SESSION_KEY = ("user_id", "charging_start_time", "charging_station_id")
@@ -62,6 +62,7 @@ def match_rows(
     exact: Sequence[bool],
     stored: tuple[Mapping[Key, Row], Mapping[Key, list[Row]]],
     compared: Collection[str],
+    added: range,
 ) -> tuple[list[Row], list[Row | None]]:
     """Return the sessions in these rows, and for each session the stored row that it is, or None.
 
@@ -70,6 +71,7 @@ def match_rows(
         exact: for each row, whether only an equal row is its session.
         stored: one stored row with each of these keys, and the other stored rows.
         compared: the columns that the file has, with SESSION_KEY. Other columns say nothing.
+        added: the numbers of the sessions that this import has added.
     """
     sessions: list[Row] = []
     found: list[Row | None] = []
@@ -90,22 +92,23 @@ def match_rows(
             found.append(one)
         else:
             theirs = [one, *stored[1].get(key, ())]
-            found += (_equal_of if exact[place] else _stored_of)(some, theirs, compared)
+            found += _equal_of(some, theirs, compared, added) if exact[place] else _stored_of(some, theirs, compared)
         place = end
     return sessions, found
 
 
-def _equal_of(rows: Sequence[Row], stored: Sequence[Row], compared: Collection[str]) -> list[Row | None]:
+def _equal_of(rows: Sequence[Row], stored: Sequence[Row], compared: Collection[str], added: range) -> list[Row | None]:
     """Return for each of the rows with one key its equal stored row, or None.
 
-    A stored row without any facts was stored by another program or by an older zap. Its facts are not compared.
+    A stored row without any facts was stored by another program or by an older zap, unless this import has added it.
+    The facts of such a row are not compared.
     """
     identity = itemgetter(*compared)
     known = {identity(one): one for one in stored}
     found = [known.get(identity(row)) for row in rows]
     if None in found and not _FACTS.isdisjoint(compared):
         of_session = itemgetter(*SESSION_KEY, *(name for name in compared if name not in _FACTS))
-        bare = [one for one in stored if all(one[name] is None for name in FACTS)]
+        bare = [one for one in stored if one[ROW_ID] not in added and all(one[name] is None for name in FACTS)]
         taken = {id(one) for one in found}
         free = {of_session(one): one for one in bare if id(one) not in taken}
         found = [free.pop(of_session(row), None) if one is None else one for row, one in zip(rows, found, strict=True)]

@@ -8,6 +8,7 @@ from zap.db.engine import write_transaction
 from zap.db.history.history_rows import IN_ONE_QUESTION, SESSION_FACTS, SESSIONS, take_turn
 from zap.db.history.session_ids import TEXT_IDS, numbers_of
 from zap.errors import NotFound
+from zap.formats.session_ids import wrong_session_text
 
 # How many unknown ids a message shows.
 _SHOWN = 10
@@ -29,7 +30,8 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
     """
     with write_transaction(engine) as connection:
         take_turn(connection)
-        numbers = numbers_of(connection, [one for one in ids if isinstance(one, str)])
+        # Another text is no id of a session, and the database may not be able to read it.
+        numbers = numbers_of(connection, [one for one in ids if isinstance(one, str) and not wrong_session_text(one)])
         wanted = {one: numbers.get(one) if isinstance(one, str) else one for one in ids}
         drivers = _drivers(connection, [number for number in wanted.values() if number is not None])
         if unknown := [str(one) for one, number in wanted.items() if number not in drivers]:

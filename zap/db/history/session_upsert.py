@@ -77,17 +77,20 @@ def _upsert_unnamed(connection: Connection, frame: pd.DataFrame, compared: set[s
     """
     rows, exact = arranged(frame)
     count = Count(repeated=len(frame) - len(rows))
+    # The numbers of the sessions that this import adds.
+    numbers = range(0)
     ids: Iterator[int] | None = None
     for place in chunks_of(rows, exact, CHUNK):
         chunk = records(rows.iloc[place])
         others: dict[Key, list[Row]] = {}
         stored = stored_rows(connection, SESSIONS, SESSION_KEY, chunk, others)
-        found, theirs = match_rows(chunk, exact[place].tolist(), (stored, others), compared)
+        found, theirs = match_rows(chunk, exact[place].tolist(), (stored, others), compared, numbers)
         count.repeated += len(chunk) - len(found)
         added, changes = compare_rows(found, theirs)
         if added and ids is None:
             # For the later chunks too, so that the numbers of all chunks are in the order of the rows.
-            ids = iter(new_numbers(connection, len(added) + len(rows) - place.stop))
+            numbers = new_numbers(connection, len(added) + len(rows) - place.stop)
+            ids = iter(numbers)
         write_sessions(connection, added, changes, ids)
         add_up(count, added, changes, len(found))
         progress(WORDS[SESSIONS.name], place.stop, len(rows))
