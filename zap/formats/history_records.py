@@ -189,10 +189,7 @@ class ParquetTable:
         rows, number = self._file.metadata.num_rows, 0
         self._progress("reading", 0, rows)
         for batch in self._file.iter_batches(batch_size=_ROWS_AT_A_TIME):
-            columns = [
-                [value if isinstance(value, Unreadable) else cell_text(value) for value in _values(column)]
-                for column in batch.columns
-            ]
+            columns = [[*map(_text, _values(column))] for column in batch.columns]
             for row in zip(*columns, strict=True):
                 number += 1
                 yield number, _whole(row, self.header)
@@ -279,6 +276,7 @@ def _values(column: Any) -> Iterable[Any]:
 
 
 def _text(value: Any) -> str | Unreadable:
+    """Return the text of a cell; a cell that cannot be read stays as it is."""
     return value if isinstance(value, Unreadable) else cell_text(value)
 
 
