@@ -46,7 +46,7 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(scores)
     console.print(_differences(report["judged"]))
     if windows := report["windows"]:
-        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's")), title="over rolling windows")
+        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's log loss")), title="over rolling windows")
         for window in windows["each"]:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"after {window['trained_samples']:,} sessions", window, f"{best:.3f}")
@@ -92,8 +92,8 @@ def _left_out(left_out: dict[str, Any]) -> Iterator[str]:
 def _differences(judged: dict[str, Any]) -> Table:
     """Return a table that compares the model with each baseline on the sessions that decide the verdict."""
     table = Table(
-        _text("log loss minus the baseline's"),
-        _number("difference"),
+        _text("baseline"),
+        _number("log loss,\nmodel minus baseline"),
         _number("95 % interval over drivers"),
         title=f"{VERDICTS[judged['verdict']]}: {judged['sessions']:,} sessions, {judged['sessions_of']}",
     )
