@@ -49,7 +49,7 @@ def print_report(report: dict[str, Any]) -> None:
         over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's log loss")), title="over rolling windows")
         for window in windows["each"]:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
-            _add_scores(over, f"after {window['trained_samples']:,} sessions", window, f"{best:.3f}")
+            _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
         console.print(over)
     console.print(_slices(report["windows"] or report))
@@ -112,7 +112,7 @@ def _slices(scores: dict[str, Any]) -> Table:
             if some is not None:
                 best = min(baseline["log_loss"] for baseline in some["baselines"].values())
                 row = (f"{some['weighted_f1']:.3f}", f"{some['log_loss']:.3f}", f"{best:.3f}")
-                drivers = f"{name} earlier" if group == "by_earlier_sessions" else _TYPES_USED[name]
+                drivers = f"{name} past sessions" if group == "by_earlier_sessions" else _TYPES_USED[name]
                 slices.add_row(drivers, f"{some['sessions']:,}", *row)
     return slices
 
