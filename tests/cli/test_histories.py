@@ -183,7 +183,7 @@ def test_a_sheet_of_an_excel_file_is_imported(zap_command, trained_sqlite, tmp_p
     done = zap_command("import-history", tmp_path / "book.xlsx", "--sheet", "sessions", settings=trained_sqlite)
 
     assert (asked.returncode, done.returncode) == (19, 0), done.stderr
-    assert "to read 'Sessions', name it with --sheet" in asked.stderr
+    assert "to read another sheet, name it with --sheet: 'Sessions'" in asked.stderr
     assert "sessions: 1 added" in done.stdout
     assert count(trained_sqlite, "ChargingSessions") == before + 1
 

@@ -194,7 +194,7 @@ def print_explained(explained: dict[str, Any]) -> None:
         again = f"{explained['computed_again'][name]:.6f}"
         answer.add_row(name, f"{probability:.6f}", again, "predicted" if name == predicted else "")
     console.print(answer)
-    console.print("The probabilities are equal to the bit." if explained["equal"] else "The probabilities differ.")
+    console.print("The probabilities are equal, bit for bit." if explained["equal"] else "The probabilities differ.")
 
 
 def print_versions(versions: list[dict[str, Any]]) -> None:

@@ -318,7 +318,7 @@ def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(
-            f"{text!r} is not NAME=VALUE; --set help shows the hyper-parameters", param_hint="--set"
+            f"{text!r} is not NAME=VALUE; --set without a value shows the hyper-parameters", param_hint="--set"
         )
     try:
         return name, json.loads(value)

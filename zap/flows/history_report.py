@@ -180,7 +180,7 @@ def _notes(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[s
         pairs = ", ".join(f"{text!r} as {to!r}" for text, to in list(changed.items())[:_SHOWN_SPELLINGS])
         yield f"{name}: {_many(len(changed), 'spelling')} read as another spelling: {pairs}"
     if survey.totals:
-        yield f"left out {_many(survey.totals, 'row')} of totals"
+        yield f"left out {_many(survey.totals, 'row')} with totals"
 
 
 def _notes_on_times(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[str]:
