@@ -46,7 +46,7 @@ def test_a_person_sees_a_table(zap_command, trained_sqlite, good_request):
     done = zap_command("explain-prediction", reply["prediction_id"], settings=trained_sqlite)
 
     assert done.returncode == 0
-    for shown in ("state_of_charge_start", "Commuter", "share[Level 2]", "missing", "equal to the bit"):
+    for shown in ("state_of_charge_start", "Commuter", "share[Level 2]", "missing", "equal, bit for bit"):
         assert shown in done.stdout
 
 

@@ -113,4 +113,6 @@ def test_what_is_no_setting_leads_to_the_hyper_parameters():
     refused = CliRunner().invoke(main, ["train", "--set", "num_leaves"])
 
     assert refused.exit_code == 2
-    assert "'num_leaves' is not NAME=VALUE; --set help shows the hyper-parameters" in " ".join(refused.stderr.split())
+    assert "'num_leaves' is not NAME=VALUE; --set without a value shows the hyper-parameters" in " ".join(
+        refused.stderr.split()
+    )

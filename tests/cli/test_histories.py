@@ -105,7 +105,7 @@ def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trai
         "    says",
         "charging_start_time: '04/05/2024 9:05' is read as 2024-05-04 09:05:00",
         "numbers are read with a decimal comma",
-        "charger_type: 1 word for nothing, such as NULL or n/a, read as missing",
+        "charger_type: 1 word for a missing value, such as NULL or n/a",
     ]
     assert count(trained_sqlite, "ChargingSessions") == before
 
@@ -183,7 +183,7 @@ def test_a_sheet_of_an_excel_file_is_imported(zap_command, trained_sqlite, tmp_p
     done = zap_command("import-history", tmp_path / "book.xlsx", "--sheet", "sessions", settings=trained_sqlite)
 
     assert (asked.returncode, done.returncode) == (19, 0), done.stderr
-    assert "to read 'Sessions', name it with --sheet" in asked.stderr
+    assert "to read another sheet, name it with --sheet: 'Sessions'" in asked.stderr
     assert "sessions: 1 added" in done.stdout
     assert count(trained_sqlite, "ChargingSessions") == before + 1
 

@@ -121,7 +121,7 @@ def test_on_a_terminal_it_asks(sqlite_engine, answer, code):
         shown = b""
         while b"[y/N]" not in shown:
             shown += os.read(ours, 1000)
-        assert b"sessions that are not of the sample" in shown
+        assert b"sessions that are not part of the sample" in shown
         os.write(ours, answer)
         out = child.stdout.read()
     os.close(ours)

@@ -47,7 +47,7 @@ def test_windows_are_shown(zap_command, trained_sqlite):
     shown = " ".join(done.stdout.split())
     assert "over rolling windows" in shown
     assert "expected calibration error" in shown
-    assert "20+ earlier" in shown
+    assert "20+ past sessions" in shown
     assert "windows ..." in done.stderr.splitlines()
 
 

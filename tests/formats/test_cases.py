@@ -99,7 +99,7 @@ TOLD = {
     ],
     "date_only.csv": ["charging_start_time: 1 date without a time of day, read as 00:00"],
     "nbsp_class.csv": [
-        "charger_type: 5 other spellings read as one",
+        "charger_type: 5 spellings read as another spelling",
         r"'Level\xa02' as 'Level 2'",
         "'Level  2' as 'Level 2'",
         r"'Level 2\u200b' as 'Level 2'",
@@ -107,8 +107,8 @@ TOLD = {
         "'LEVEL 2' as 'Level 2'",
     ],
     "null_words.csv": [
-        "user_id: 5 words for nothing",
-        "energy_consumed_kwh: 1 word for nothing",
+        "user_id: 5 words for a missing value",
+        "energy_consumed_kwh: 1 word for a missing value",
         "cannot import 5 of 6 rows: 5 rows, first line 3: charger_type is 'NULL': no value",
     ],
     "spring_change.csv": ["charging_start_time: '2024-03-31T00:50:00+00:00' is read as 2024-03-31 00:50:00"],

@@ -348,9 +348,9 @@ def test_rows_of_different_sessions_with_one_id_are_refused():
     history = parse("\n".join([OF_IDS, *rows]))
 
     assert {row.line: row.reason for row in history.refused} == {
-        **dict.fromkeys((6, 7, 8), "session_id 3 has another user and another start in the lines 6 and 8"),
-        **dict.fromkeys((9, 10), "session_id x has another user and another start in the lines 9 and 10"),
-        **dict.fromkeys((12, 13, 14), "session_id 4 has another user and another start in the lines 13 and 14"),
+        **dict.fromkeys((6, 7, 8), "session_id 3 has different users and different starts in the lines 6 and 8"),
+        **dict.fromkeys((9, 10), "session_id x has different users and different starts in the lines 9 and 10"),
+        **dict.fromkeys((12, 13, 14), "session_id 4 has different users and different starts in the lines 13 and 14"),
     }
     assert history.lines.tolist() == [2, 3, 4, 5, 11]
     assert history.rows == 13

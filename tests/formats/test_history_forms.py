@@ -200,7 +200,7 @@ def test_numbers_are_read_with_the_mark_of_the_file(texts, numbers):
 
 
 def test_a_comma_that_nothing_decides_is_asked_for():
-    with pytest.raises(BadHistoryFile, match="'1,000' can be a number with three decimals or a number of thousands"):
+    with pytest.raises(BadHistoryFile, match="'1,000' can be a number with three decimals or a number with a mark"):
         energies("1,000", "12")
     assert energies("1,000", decimal="point") == [1000]
     assert energies("1,000", decimal="comma") == [1]

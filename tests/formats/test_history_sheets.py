@@ -244,7 +244,10 @@ def test_the_first_visible_sheet_with_data_is_read_and_the_others_are_named(file
     history = read(file)
 
     assert history.sessions["charger_type"].tolist() == ["Level 2"]
-    assert "read the sheet 'New'; to read 'Prices', 'Old', name it with --sheet" in import_report(file, history).notes
+    assert (
+        "read the sheet 'New'; to read another sheet, name it with --sheet: 'Prices', 'Old'"
+        in import_report(file, history).notes
+    )
 
 
 def test_a_sheet_is_chosen_by_its_name(file):

@@ -18,4 +18,4 @@ def upgrade_command(database_url: str | None) -> None:
         from zap.db.schema import check_at_head
 
         if check_at_head(engine) is None:
-            click.echo("the database is at head", err=True)
+            click.echo("the database has the newest schema", err=True)

@@ -18,29 +18,36 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show how the file would be read, and store nothing.")
 @click.option(
     "--map", "mapping", multiple=True, metavar="THEIRS=OURS",
-    help='The column that a header means, e.g. "Plug In=charging_start_time". Join a date and a time of day with "+".'
-    " An empty name after = ignores the header. Can be repeated. Default: the columns that zap knows by name.",
+    help='Read the column THEIRS of the file as the column OURS of zap, such as "Plug In=charging_start_time". Join a'
+    ' date and a time of day with "+". Without a name after =, zap ignores the column. May be repeated. Default: zap'
+    " finds the columns by their names.",
 )  # fmt: skip
 @click.option(
     "--map-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Read options of --save-map. Default: none.",
+    help="Use the options in a file of --save-map. Default: none.",
 )
 @click.option(
     "--save-map",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep these options for the next file. Default: none.",
+    help="Write --map, --date-format, --decimal, --encoding and --sheet to this file. Default: none.",
 )
 @click.option(
     "--date-format", metavar="FORMAT",
     help="day-first, month-first or year-first, for dates such as 04/05/2024 or 24/05/04; or a pattern such as"
-    " %d.%m.%Y %H:%M. Default: as found.",
+    " %d.%m.%Y %H:%M. Default: zap finds it in the file.",
 )  # fmt: skip
 @click.option(
-    "--decimal", type=click.Choice(["point", "comma"]), help="The mark before the decimals. Default: as found."
+    "--decimal",
+    type=click.Choice(["point", "comma"]),
+    help="The mark before the decimals. Default: zap finds it in the file.",
 )
-@click.option("--encoding", help="The encoding of the text, e.g. cp1252. Default: UTF-8, or UTF-16 by its mark.")
-@click.option("--sheet", metavar="NAME", help="The sheet of an Excel file. Default: the first sheet with data.")
+@click.option(
+    "--encoding",
+    help="The encoding of the text, such as cp1252. Default: UTF-16 or UTF-32 if the file begins with its byte order"
+    " mark, else UTF-8.",
+)
+@click.option("--sheet", metavar="NAME", help="The sheet of an Excel file. Default: the first visible sheet with data.")
 @click.option("--skip-bad-rows", is_flag=True, help="Import the good rows of a file that also has bad rows.")
 @DATABASE
 @JSON
@@ -61,8 +68,8 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     """Add the charging sessions in FILES to the history: CSV or JSON, also gzipped, Parquet, or Excel (.xlsx).
 
     Importing a file a second time adds nothing. zap reads and checks all files before it stores the first one. With
-    --dry-run, zap shows which column is taken for which, how dates and numbers are read, and which rows would be
-    refused.
+    --dry-run, zap shows which column of the file it would read as which column of zap, how it would read dates and
+    numbers, and which rows it would refuse.
     """
     from zap.formats.history_choices import read_choices, save_choices
 

@@ -47,7 +47,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one for each option
     rows in groups of 1,000.
 
     FILE may have the columns of a history file. zap leaves out the columns that are not known before a session, such as
-    charger_type, and says which.
+    charger_type, and names these columns.
     """
     settings = read_settings(database_url=database_url)
     if out is not None:

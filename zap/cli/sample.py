@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _MIXED = (
-    "the database holds charging sessions that are not of the sample; a model that learns from both says nothing about"
-    " real drivers"
+    "the database holds charging sessions that are not part of the sample; a model that learns from both says nothing"
+    " about real drivers"
 )
 
 
@@ -101,8 +101,8 @@ def _ask(engine: "Engine", *, yes: bool) -> None:
     if yes or not has_other_sessions(engine):
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise NotConfirmed(f"{_MIXED}; add --yes to add the sample all the same, or name another --database-url")
-    if not _confirmed(f"Warning: {_MIXED}.\nAdd the sample all the same?"):
+        raise NotConfirmed(f"{_MIXED}; add --yes to add the sample anyway, or name another --database-url")
+    if not _confirmed(f"Warning: {_MIXED}.\nAdd the sample anyway?"):
         raise NotConfirmed("the answer was no; nothing was added")
 
 

@@ -46,10 +46,10 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(scores)
     console.print(_differences(report["judged"]))
     if windows := report["windows"]:
-        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's")), title="over rolling windows")
+        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's log loss")), title="over rolling windows")
         for window in windows["each"]:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
-            _add_scores(over, f"after {window['trained_samples']:,} sessions", window, f"{best:.3f}")
+            _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
         console.print(over)
     console.print(_slices(report["windows"] or report))
@@ -92,8 +92,8 @@ def _left_out(left_out: dict[str, Any]) -> Iterator[str]:
 def _differences(judged: dict[str, Any]) -> Table:
     """Return a table that compares the model with each baseline on the sessions that decide the verdict."""
     table = Table(
-        _text("log loss minus the baseline's"),
-        _number("difference"),
+        _text("baseline"),
+        _number("log loss,\nmodel minus baseline"),
         _number("95 % interval over drivers"),
         title=f"{VERDICTS[judged['verdict']]}: {judged['sessions']:,} sessions, {judged['sessions_of']}",
     )
@@ -112,7 +112,7 @@ def _slices(scores: dict[str, Any]) -> Table:
             if some is not None:
                 best = min(baseline["log_loss"] for baseline in some["baselines"].values())
                 row = (f"{some['weighted_f1']:.3f}", f"{some['log_loss']:.3f}", f"{best:.3f}")
-                drivers = f"{name} earlier" if group == "by_earlier_sessions" else _TYPES_USED[name]
+                drivers = f"{name} past sessions" if group == "by_earlier_sessions" else _TYPES_USED[name]
                 slices.add_row(drivers, f"{some['sessions']:,}", *row)
     return slices
 
@@ -194,7 +194,7 @@ def print_explained(explained: dict[str, Any]) -> None:
         again = f"{explained['computed_again'][name]:.6f}"
         answer.add_row(name, f"{probability:.6f}", again, "predicted" if name == predicted else "")
     console.print(answer)
-    console.print("The probabilities are equal to the bit." if explained["equal"] else "The probabilities differ.")
+    console.print("The probabilities are equal, bit for bit." if explained["equal"] else "The probabilities differ.")
 
 
 def print_versions(versions: list[dict[str, Any]]) -> None:

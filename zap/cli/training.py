@@ -85,7 +85,9 @@ def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     "--to", "history_to", metavar="TIME", help="Leave out sessions that start at or after TIME. Default: none."
 )
 @click.option(
-    "--test-share", type=float, help="Test on this share of the sessions, the latest ones: 0.01 to 0.5. Default: 0.1."
+    "--test-share",
+    type=float,
+    help="Test on the latest sessions, this share of all sessions: 0.01 to 0.5. Default: 0.1.",
 )
 @_set("Set a hyper-parameter")
 @click.option(
@@ -316,7 +318,7 @@ def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(
-            f"{text!r} is not NAME=VALUE; --set help shows the hyper-parameters", param_hint="--set"
+            f"{text!r} is not NAME=VALUE; --set without a value shows the hyper-parameters", param_hint="--set"
         )
     try:
         return name, json.loads(value)

@@ -44,7 +44,7 @@ _GROUPS = {
         "predicting",
     ),
     "sessions": (
-        "Report what drivers did. The next prediction for a driver uses it, and the next training learns from it.",
+        "Report charging sessions. Predictions for their drivers use them, and the next training learns from them.",
         "reporting",
     ),
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),

@@ -21,9 +21,9 @@ class PredictReply(Struct):
     input_id: Annotated[int, Meta(description="the row of the request in inference_inputs")]
     prediction_id: Annotated[int, Meta(description="the row of the prediction in predictions")]
     model_version: Annotated[int, Meta(description="the model version that predicted")]
-    history_sessions: Annotated[int, Meta(description="how many earlier sessions of the driver the model used")]
+    history_sessions: Annotated[int, Meta(description="how many past sessions of the driver the model used")]
     confidence: Annotated[
-        Literal["low", "normal"], Meta(description=f"low with fewer than {NORMAL_FROM} earlier sessions")
+        Literal["low", "normal"], Meta(description=f"low with fewer than {NORMAL_FROM} past sessions")
     ]
 
     @classmethod

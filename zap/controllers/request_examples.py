@@ -21,8 +21,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "serve it only if it is better": {"promote": "if_better", "note": "weekly training"},
 }
 REASONS: dict[str, dict[str, Any]] = {
-    "without words": {},
-    "with words": {"who": "ann", "why": "the new version requires too many fields"},
+    "without a reason": {},
+    "with a reason": {"who": "ann", "why": "the new version requires too many fields"},
 }
 
 

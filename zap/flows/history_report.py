@@ -170,17 +170,17 @@ def _notes(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[s
     if not preview:
         # A preview shows this in its table.
         for name, header in survey.headers.taken.items():
-            yield f"{name}: taken from {header!r}"
+            yield f"{name}: read from {header!r}"
     yield from _notes_on_times(history, survey, preview=preview)
     if survey.decimal == "comma":
         yield "numbers are read with a decimal comma"
     for name, number in history.nothing.items():
-        yield f"{name}: {_many(number, 'word')} for nothing, such as NULL or n/a, read as missing"
+        yield f"{name}: {_many(number, 'word')} for a missing value, such as NULL or n/a"
     for name, changed in history.folded.items():
         pairs = ", ".join(f"{text!r} as {to!r}" for text, to in list(changed.items())[:_SHOWN_SPELLINGS])
-        yield f"{name}: {_many(len(changed), 'other spelling')} read as one: {pairs}"
+        yield f"{name}: {_many(len(changed), 'spelling')} read as another spelling: {pairs}"
     if survey.totals:
-        yield f"left out {_many(survey.totals, 'row')} of totals"
+        yield f"left out {_many(survey.totals, 'row')} with totals"
 
 
 def _notes_on_times(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[str]:

@@ -92,7 +92,7 @@ def mixed_ids(sessions: pd.DataFrame, lines: np.ndarray) -> dict[int, str]:
             if code in pairs:
                 pair = " and ".join(str(line) for line in sorted(lines[places[list(pairs[code])]]))
                 mixed[int(places[row])] = (
-                    f"session_id {ids[code]} has another user and another start in the lines {pair}"
+                    f"session_id {ids[code]} has different users and different starts in the lines {pair}"
                 )
     return mixed
 

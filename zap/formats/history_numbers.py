@@ -76,12 +76,13 @@ def decide_mark(surveys: Mapping[str, NumberSurvey], given: DecimalMark | None) 
     if point and comma:
         raise BadHistoryFile(
             f"{point[0]} {point[1]!r} has a decimal point and {comma[0]} {comma[1]!r} a decimal comma;"
-            " write all numbers in one way; or say with --decimal which ones zap reads, and it refuses the others"
+            " write all numbers in one way; or say with --decimal which mark zap reads; zap then refuses the other"
+            " numbers"
         )
     if either and not point and not comma:
         raise BadHistoryFile(
-            f"{either[0]} {either[1]!r} can be a number with three decimals or a number of thousands, and no"
-            " other number of the file decides; say which with --decimal comma or --decimal point"
+            f"{either[0]} {either[1]!r} can be a number with three decimals or a number with a mark between thousands,"
+            " and no other number of the file decides; say which with --decimal comma or --decimal point"
         )
     return "comma" if comma else "point"
 

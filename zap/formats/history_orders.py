@@ -150,8 +150,8 @@ def _check_cells(surveys: Mapping[str, TimeSurvey]) -> None:
         if survey.whole is not None and text is not None:
             raise BadHistoryFile(
                 f"{name} has cells that hold a date ({survey.whole}) and cells that hold a text ({text!r}), so the"
-                " program that wrote the file may have exchanged days and months; import the file that it was made"
-                " from, or say with --date-format how the texts are written"
+                " program that wrote the file may have exchanged days and months; import the original file, or say"
+                " with --date-format how the texts are written"
             )
 
 
@@ -161,7 +161,7 @@ def _contradiction(surveys: Mapping[str, TimeSurvey]) -> BadHistoryFile:
     (orders, name, text), (other_orders, other_name, other) = pairs[0] if pairs else (found[0], found[-1])
     return BadHistoryFile(
         f"{name} {text!r} can only have {_parts(orders)} first and {other_name} {other!r} only {_parts(other_orders)};"
-        " write all dates in one way; or say with --date-format which ones zap reads, and it refuses the others"
+        " write all dates in one way; or say with --date-format which order zap reads; zap then refuses the other dates"
     )
 
 

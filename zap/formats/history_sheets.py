@@ -184,7 +184,9 @@ def _chosen(sheets: Sequence[Any], name: str | None) -> tuple[Any, list[str]]:
         raise BadHistoryFile(f"no visible sheet of the Excel file has data; its sheets are {titles}")
     first, *others = filled
     others_ = ", ".join(repr(sheet.title) for sheet in others)
-    return first, [f"read the sheet {first.title!r}; to read {others_}, name it with --sheet"] if others else []
+    return first, [
+        f"read the sheet {first.title!r}; to read another sheet, name it with --sheet: {others_}"
+    ] if others else []
 
 
 def _has_data(sheet: Any) -> bool:

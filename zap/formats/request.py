@@ -233,7 +233,7 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
     properties[USER_ID] = {
         "type": ["string", "null"],
         **_TEXT_SCHEMA,
-        "description": "the driver; the prediction uses the driver's earlier sessions, and zap takes missing fields"
+        "description": "the driver; the prediction uses the driver's past sessions, and zap takes missing fields"
         " from the database",
         "examples": ["User_1"],
     }

@@ -150,8 +150,8 @@ def _check(report: Report, rows: list[Row], before: list[Row | None]) -> None:
 def _of_another(session: SessionReport, stored: Row) -> str:
     whose = whose_session(stored["user_id"], stored[START])
     return (
-        f"is {session.session_id}, which is stored with {whose}: send the id of this session. To correct the stored"
-        " session, report its user and its start one after the other"
+        f"is {session.session_id}, which is stored with {whose}. If this is a different session, send its own id. To"
+        " correct the stored session, send its user and its start in two reports"
     )
 
 
