@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import func, text, update
 
 from zap.controllers import docs
 from zap.db.tables import User
@@ -110,6 +110,14 @@ def test_without_a_sample_history_the_examples_name_nobody(sqlite_client):
     assert sqlite_client.post("/predict", json=examples[0]).status_code == 200
     for report in body(sqlite_client, "/charging-sessions")["examples"].values():
         assert sqlite_client.post("/charging-sessions", json=report["value"]).status_code == 200
+
+
+def test_no_real_driver_is_named(sqlite_client):
+    """A real driver whose id begins like the ids of the sample is in no example, because anybody may read them."""
+    with sqlite_client.app.state.engine.begin() as connection:
+        connection.execute(update(User).values(user_id="sample-ann-" + func.substr(User.user_id, -5)))
+
+    assert "sample-ann" not in sqlite_client.get("/openapi.json").text
 
 
 def test_the_examples_follow_the_database(sqlite_client, monkeypatch):

@@ -11,6 +11,10 @@ from zap.db.history.history_rows import USERS
 from zap.db.tables import Prediction, TrainingRun
 from zap.formats.request import USER_ID
 from zap.ml.features import MANUAL_USER, SAMPLE_USER_PREFIX
+from zap.ml.sample import is_sample_user
+
+# How many ids that look like ids of the sample are read.
+_MOST_ALIKE = 100
 
 
 class ExampleRows(NamedTuple):
@@ -46,9 +50,9 @@ def example_rows(engine: Engine) -> ExampleRows:
 def _sample_driver(connection: Connection) -> str | None:
     """Return the driver that the manual names, or else any driver of a sample history."""
     user_id = USERS.c.user_id
-    sampled = select(user_id).where(user_id.startswith(SAMPLE_USER_PREFIX, autoescape=True)).limit(1)
-    for statement in (select(user_id).where(user_id == MANUAL_USER), sampled):
-        driver: str | None = connection.scalar(statement)
-        if driver is not None:
-            return driver
-    return None
+    named: str | None = connection.scalar(select(user_id).where(user_id == MANUAL_USER))
+    if named is not None:
+        return named
+    # A real driver may have an id that begins like the ids of the sample.
+    alike = select(user_id).where(user_id.like(f"{SAMPLE_USER_PREFIX}%-_____")).limit(_MOST_ALIKE)
+    return next(filter(is_sample_user, connection.scalars(alike).all()), None)

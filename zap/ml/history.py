@@ -30,11 +30,11 @@ from zap.ml.features import (
     FACTS,
     FEATURES,
     NUMBERS,
-    SAMPLE_USER_PREFIX,
     USER_FACTS,
     VEHICLE_FACTS,
 )
 from zap.ml.population_history import PopulationHistory
+from zap.ml.sample import is_sample_user
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 # The values of the session itself.
@@ -148,8 +148,9 @@ def clean_history(raw: RawHistory) -> History:
         frame[feature.name] = _texts(frame[feature.name])
     for name in CHANGING_FACTS:
         dropped.known_only_now(name, int((kept[name].isna() & frame[name].notna()).sum()))
-    synthetic = frame["user_id"].str.startswith(SAMPLE_USER_PREFIX).fillna(value=False)
-    return History(frame, dropped, synthetic_sessions=int(synthetic.sum()))
+    counts = frame["user_id"].value_counts()
+    synthetic = sum(int(count) for user_id, count in counts.items() if is_sample_user(str(user_id)))
+    return History(frame, dropped, synthetic_sessions=synthetic)
 
 
 def time_order(sessions: pd.DataFrame) -> np.ndarray:
