@@ -16,7 +16,8 @@ from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, USERS, VEHICLES
 from zap.db.history.history_store import upsert_history
 from zap.db.history.sample_rows import has_other_sessions, remove_sample
 from zap.errors import NotConfirmed
-from zap.ml.sample import is_sample_user, sample_history
+from zap.ml.features import is_sample_user
+from zap.ml.sample import sample_history
 from zap.settings import Settings
 
 SMALL = ("--drivers", "2", "--months", "1")

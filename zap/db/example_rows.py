@@ -10,8 +10,7 @@ from zap.db.history.drivers import facts_now
 from zap.db.history.history_rows import USERS
 from zap.db.tables import Prediction, TrainingRun
 from zap.formats.request import USER_ID
-from zap.ml.features import MANUAL_USER, SAMPLE_USER_PREFIX
-from zap.ml.sample import is_sample_user
+from zap.ml.features import MANUAL_USER, SAMPLE_USER_PREFIX, is_sample_user
 
 # How many ids that look like ids of the sample are read.
 _MOST_ALIKE = 100

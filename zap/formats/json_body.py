@@ -129,11 +129,6 @@ def wrong_text(value: Any) -> str | None:
     return "holds a control character" if CONTROL.search(value) else None
 
 
-def wrong_time(text: str) -> str:
-    """Return the error for a text that is not a date and time."""
-    return f"is {text!r}; must be an ISO 8601 date and time such as 2026-03-02T18:30:00"
-
-
 def wrong_session_time(text: str) -> str:
     """Return the error for a text that `read_session_time` does not read."""
     years = f"in the years {FIRST_YEAR} to {LAST_YEAR}"

@@ -1,5 +1,6 @@
 """FEATURES, the one list of inputs that are known before a session, and the functions that turn them into numbers."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,6 +121,7 @@ NOT_YET_CHOSEN = frozenset(feature.name for feature in STATION)
 # The prefix of the user_id of every synthetic driver. The examples of the manual and of /docs name the second one.
 SAMPLE_USER_PREFIX = "sample-"
 MANUAL_USER = f"{SAMPLE_USER_PREFIX}42-00007"
+_SAMPLE_USER = re.compile(rf"{SAMPLE_USER_PREFIX}[0-9]+-[0-9]{{5}}")
 
 NUMBERS = tuple(feature for feature in FEATURES if feature.kind == "number")
 CATEGORIES = tuple(feature for feature in FEATURES if feature.kind == "category")
@@ -141,6 +143,11 @@ MATRIX_COLUMNS = (
     "hour",
     "weekday",
 )
+
+
+def is_sample_user(user_id: str) -> bool:
+    """Return whether an id is one that `zap sample-history` gives to its drivers, such as `sample-42-00007`."""
+    return _SAMPLE_USER.fullmatch(user_id) is not None
 
 
 def check_features(names: Iterable[str]) -> None:

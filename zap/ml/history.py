@@ -32,9 +32,9 @@ from zap.ml.features import (
     NUMBERS,
     USER_FACTS,
     VEHICLE_FACTS,
+    is_sample_user,
 )
 from zap.ml.population_history import PopulationHistory
-from zap.ml.sample import is_sample_user
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 # The values of the session itself.

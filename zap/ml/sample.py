@@ -12,7 +12,6 @@ So the best possible accuracy and log loss are known: the scores of the true P(j
 """
 
 import math
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
@@ -24,7 +23,6 @@ import pandas as pd
 from zap.errors import InvalidSettings
 from zap.ml.features import SAMPLE_USER_PREFIX
 
-_SAMPLE_USER = re.compile(rf"{SAMPLE_USER_PREFIX}[0-9]+-[0-9]{{5}}")
 CLASSES = ("DC Fast Charger", "Level 1", "Level 2")
 # This is wall time, as in every history.
 FIRST_DAY = datetime(2024, 1, 1)  # noqa: DTZ001
@@ -152,11 +150,6 @@ class SampleHistory:
     def reachable_without_habit(self, rows: slice = slice(None)) -> Reachable:
         """Return the best scores that a model can reach on `rows` without knowledge of the driver's habit."""
         return _expected(self.probabilities_without_habit[rows], self.probabilities[rows])
-
-
-def is_sample_user(user_id: str) -> bool:
-    """Return whether an id is one that `sample_history` gives to its drivers, such as `sample-42-00007`."""
-    return _SAMPLE_USER.fullmatch(user_id) is not None
 
 
 def _expected(answer: np.ndarray, truth: np.ndarray) -> Reachable:

@@ -16,7 +16,7 @@ from functools import partial
 
 from sqlalchemy import Engine, func, select
 
-from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, raw_columns
+from zap.db.history.history_rows import SESSIONS, in_parts, raw_columns
 from zap.db.history.long_pasts import LONG, LongPasts, at_moments
 from zap.errors import DatabaseUnavailable
 from zap.ml.cells import PAST_COLUMNS, read_id, read_past_session
@@ -187,7 +187,7 @@ class DriverHistories:
         for place, (name, _) in enumerate(asked):
             if (user_id := read_id(name)) is not None:
                 places.setdefault(user_id, []).append(place)
-        for user_ids in _chunks([*places], IN_ONE_QUESTION):
+        for user_ids in in_parts([*places]):
             moments = {user_id: {asked[place][1] for place in places[user_id]} for user_id in user_ids}
             for user_id, pasts in self._read_some(moments, types, long=long):
                 for place in places[user_id]:
@@ -281,11 +281,6 @@ class DriverHistories:
 
 class _IsLong(Exception):
     """A history is too long for the threads that read short ones."""
-
-
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
 
 
 def _sessions(rows: list[tuple[object, ...]], types: Types) -> list[PastSession]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, USERS, VEHICLES
+from zap.db.history.history_rows import SESSIONS, USERS, VEHICLES, in_parts
 from zap.formats.request import USER_ID, VEHICLE_ID
 from zap.ml.cells import plain_id, read_id, read_number, read_text
 from zap.ml.features import FACTS, NUMBERS, USER_FACTS, VEHICLE_FACTS
@@ -42,9 +42,7 @@ def named_drivers(connection: Connection, texts: Iterable[str]) -> dict[str, str
     """
     plain = {text: found for text in texts if (found := plain_id(text)) != text}
     stored: set[str] = set()
-    asked = [*plain]
-    for start in range(0, len(asked), IN_ONE_QUESTION):
-        some = asked[start : start + IN_ONE_QUESTION]
+    for some in in_parts([*plain]):
         for column in _DRIVERS:
             stored.update(connection.scalars(select(column).where(column.in_(some)).distinct()))
     return {text: text if text in stored else found for text, found in plain.items()}
@@ -66,8 +64,7 @@ def driver_facts(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
 def facts_of_many(engine: Engine, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the result of `driver_facts` for each of many requests, with three queries for hundreds of requests."""
     facts: list[dict[str, Any]] = []
-    for start in range(0, len(requests), IN_ONE_QUESTION):
-        some = requests[start : start + IN_ONE_QUESTION]
+    for some in in_parts(requests):
         if any(map(has_gaps, some)):
             with engine.connect() as connection:
                 facts += facts_now(connection, [values if has_gaps(values) else {} for values in some])

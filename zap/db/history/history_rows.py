@@ -165,6 +165,12 @@ def stored_rows(
     return stored
 
 
+def in_parts(values: Sequence[Any], size: int = IN_ONE_QUESTION) -> Iterator[Sequence[Any]]:
+    """Yield the values in order, at most `size` at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
 def key_of(row: Row, key: Sequence[str]) -> Key:
     """Return the values of the columns in `key`."""
     return tuple(row[name] for name in key)

@@ -9,8 +9,7 @@ from sqlalchemy import ColumnElement, Engine, Table, delete, exists, select
 from zap.db.engine import background_transactions
 from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, USERS, VEHICLES, take_turn
 from zap.db.history.session_removal import delete_sessions
-from zap.ml.features import SAMPLE_USER_PREFIX
-from zap.ml.sample import is_sample_user
+from zap.ml.features import SAMPLE_USER_PREFIX, is_sample_user
 from zap.progress import Progress, no_progress
 
 # How many sessions one transaction removes, so that other writers wait only for milliseconds.

@@ -4,13 +4,12 @@ The app chooses the ids of the sessions that it reports, from 0 up. So zap gives
 use: neither for its next session nor for one that it reports later.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, insert, select
 from sqlmodel import SQLModel
 
-from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, raw_columns, stored_time
+from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, in_parts, raw_columns, stored_time
 
 TEXT_IDS = SQLModel.metadata.tables["session_text_ids"]
 _IN_ONE_QUESTION = 10_000
@@ -31,7 +30,7 @@ def numbers_of(connection: Connection, texts: Collection[str]) -> dict[str, int]
     asked = select(TEXT_IDS.c.text_id, TEXT_IDS.c.session_id)
     return {
         text: number
-        for some in _parts(list(texts))
+        for some in in_parts(list(texts), _IN_ONE_QUESTION)
         for text, number in connection.execute(asked.where(TEXT_IDS.c.text_id.in_(some)))
     }
 
@@ -75,7 +74,7 @@ def taken_ids(
     numbers = [of_texts.get(one) if isinstance(one, str) else one for one in ids]
     taken = {}
     asked = select(SESSIONS.c.session_id, *raw_columns(connection, SESSIONS, ("user_id", "charging_start_time")))
-    for places in _parts(range(len(ids))):
+    for places in in_parts(range(len(ids)), _IN_ONE_QUESTION):
         wanted = {number for number in numbers[places[0] : places[-1] + 1] if number is not None}
         found = connection.execute(asked.where(SESSIONS.c.session_id.in_(wanted))) if wanted else ()
         stored = {number: (user, start) for number, user, start in found}
@@ -88,8 +87,3 @@ def taken_ids(
                     said = f"is stored with {whose_session(*whose)}: it is another session"
                     taken[place] = f"session_id {ids[place]} {said}"
     return taken
-
-
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _IN_ONE_QUESTION):
-        yield values[start : start + _IN_ONE_QUESTION]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, delete, select
 
 from zap.db.engine import write_transaction
-from zap.db.history.history_rows import IN_ONE_QUESTION, SESSION_FACTS, SESSIONS, take_turn
+from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, in_parts, take_turn
 from zap.db.history.session_ids import TEXT_IDS, numbers_of
 from zap.errors import NotFound
 from zap.formats.session_ids import wrong_session_text
@@ -44,7 +44,7 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
 
 def delete_sessions(connection: Connection, numbers: Sequence[int]) -> None:
     """Delete stored sessions with their facts and their texts."""
-    for some in _parts(numbers):
+    for some in in_parts(numbers):
         for table in (SESSIONS, SESSION_FACTS, TEXT_IDS):
             connection.execute(delete(table).where(table.c.session_id.in_(some)))
 
@@ -54,10 +54,6 @@ def _drivers(connection: Connection, numbers: Sequence[int]) -> dict[int, str | 
     asked = select(SESSIONS.c.session_id, SESSIONS.c.user_id)
     return {
         number: driver
-        for some in _parts(numbers)
+        for some in in_parts(numbers)
         for number, driver in connection.execute(asked.where(SESSIONS.c.session_id.in_(some)))
     }
-
-
-def _parts(numbers: Sequence[int]) -> list[Sequence[int]]:
-    return [numbers[start : start + IN_ONE_QUESTION] for start in range(0, len(numbers), IN_ONE_QUESTION)]
