@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from zap.errors import BadHistoryFile
 from zap.formats.history_records import CsvTable
-from zap.formats.sheet_cells import cell_text
+from zap.formats.sheet_cells import sheet_text
 from zap.progress import Progress
 
 # XML cannot hold this character, so no cell holds it.
@@ -141,7 +141,7 @@ def _write(
                 for number, cells in enumerate(chosen.iter_rows(), 1):
                     if number > _MOST_ROWS:
                         raise BadHistoryFile(f"the sheet {chosen.title!r} has more than {_MOST_ROWS:,} rows")
-                    row = [cell_text(cell) for cell in cells[:_MOST_COLUMNS]]
+                    row = [sheet_text(cell) for cell in cells[:_MOST_COLUMNS]]
                     # A short row is filled, because openpyxl leaves out empty cells at the end.
                     width = max(width, len(row))
                     writer.writerow([*row, *[""] * (width - len(row))] if any(row) else [])

@@ -11,7 +11,7 @@ _HALF = timedelta(microseconds=500_000)
 _MIDNIGHT = time(0)
 
 
-def cell_text(cell: Any) -> str:
+def sheet_text(cell: Any) -> str:
     """Return the text of a cell of openpyxl.
 
     A date has the form of ISO 8601, to the second, as Excel shows it. A date without a time of day in its format is
