@@ -341,9 +341,10 @@ def refuse_commits():
     return refuse
 
 
-# With a start, because a request without one starts now: two answers to it, an hour apart, may differ.
+# With a start, because a request without one starts now: two answers to it, an hour apart, may differ. It is later than
+# all sessions of the tests, so that all of them are known.
 GOOD_REQUEST = {feature.name: feature.example for feature in FEATURES if not feature.context} | {
-    "charging_start_time": "2024-03-01T08:30:00"
+    "charging_start_time": "2030-01-07T18:30:00"
 }
 
 
