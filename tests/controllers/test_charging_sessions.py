@@ -275,7 +275,7 @@ def test_a_session_that_is_not_there_is_not_found(sqlite_client, number):
 def test_the_id_of_another_session_is_a_conflict(client):
     report(client, START)
 
-    problem = refused(client, json=[START | {"user_id": "V", "charging_start_time": "2026-01-01T10:00:00"}, END])
+    problem = refused(client, json=[START | {"user_id": "V", "charging_start_time": "2026-01-01T10:00:00"}])
 
     assert (problem["status"], problem["type"]) == (409, "urn:zap:problem:session-taken")
     assert pointers(problem) == ["#/0/session_id"]
