@@ -67,7 +67,8 @@ class Answers:
         if reply.status_code != status:
             self.wrong.append((operation, status, reply.status_code, reply.text[:500]))
         self.note(group or operation, reply, name)
-        return None if reply.headers["content-type"].startswith(TEXTS) else reply.json()
+        kind = reply.headers.get("content-type", TEXTS[0])
+        return None if kind.startswith(TEXTS) else reply.json()
 
     def note(self, group, reply, name=None):
         kind = reply.headers.get("content-type", "").partition(";")[0]
@@ -133,6 +134,9 @@ def refusals(asked):
     asked.ask("predict", 422, json=body | BAD_ROW)
     asked.ask("predictBatch", 422, json={"inputs": [body, body | BAD_ROW]})
     asked.ask("reportChargingSessions", 422, json={"session_id": 1_000_009, "user_id": "ann", "charger_typ": "AC"})
+    report = next(iter(asked.body("reportChargingSessions").values()))
+    of_another = {"user_id": "ann", "charging_start_time": "2026-03-05T08:00:00"}
+    asked.ask("reportChargingSessions", 409, json=report | of_another)
     asked.ask("trainModel", 422, json={"test_share": 0.9})
     for operation in ("promoteModel", "rollBack"):
         asked.ask(operation, 422, json={"wo": "ann"})
@@ -142,7 +146,7 @@ def refusals(asked):
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
     for operation in ("getPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
         asked.ask(operation, 404, number=10**9)
-    for operation in ("promoteModel", "cancelTrainingRun"):
+    for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession"):
         asked.ask(operation, 404, number=10**9)
     asked.ask("live", 421, group=recorded.EVERY, headers={"Host": "zap.example.com"})
     asked.ask("live", 415, group=recorded.EVERY, headers={"Content-Encoding": "gzip"})
