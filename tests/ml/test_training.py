@@ -308,7 +308,7 @@ def test_the_progress_of_the_pasts_is_reported(monkeypatch):
 
     split = split_by_time(alternating(100), lambda *step: told.append(step))
 
-    assert told == [(30, 100), (60, 100), (90, 100)]
+    assert told == [(30, 100), (60, 100), (90, 100), (100, 100)]
     monkeypatch.undo()
     assert split_by_time(alternating(100)).past.tobytes() == split.past.tobytes()
 
