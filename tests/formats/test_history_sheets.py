@@ -264,7 +264,8 @@ def test_a_sheet_without_the_columns_names_the_other_sheets(file):
     )
 
     with pytest.raises(
-        BadHistoryFile, match=r"no column charger_type .*read the sheet 'About'; to read 'Data', name it"
+        BadHistoryFile,
+        match=r"no column charger_type .*read the sheet .About.; to read another sheet, name it with --sheet: .Data.",
     ):
         read(file)
 
