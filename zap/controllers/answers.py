@@ -34,5 +34,5 @@ def _groups(method: str, operation: dict[str, Any]) -> list[str]:
         *([CHANGES] if method != "get" else []),
         *([BODIES] if method == "post" else []),
         *([KEYS] if "security" in operation else []),
-        *([DATABASE] if operation["tags"] != ["health"] else []),
+        *([DATABASE] if operation.get("tags") != ["health"] else []),
     ]

@@ -225,20 +225,25 @@ def _add_parameters(document: dict[str, Any], values: Mapping[str, int | str]) -
         for method, operation in methods.items():
             parameters = operation.setdefault("parameters", [])
             for one in parameters:
-                if one["name"] == "before":
-                    one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
-                elif one["name"] == "limit":
-                    one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
-                elif one["in"] == "path":
-                    one["example"] = values[one["name"]]
-                    if isinstance(one["example"], int):
-                        one["schema"] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
+                _describe_parameter(one, values)
             if header := _HEADERS.get((method, path)):
                 name, description, limits = header
                 schema = {"type": "string", **limits}
                 parameters.append({"name": name, "in": "header", "description": description, "schema": schema})
             if not parameters:
                 del operation["parameters"]
+
+
+def _describe_parameter(one: dict[str, Any], values: Mapping[str, int | str]) -> None:
+    if one["name"] == "before":
+        one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
+    elif one["name"] == "limit":
+        one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
+    elif one["in"] == "path":
+        if one["name"] in values:
+            one["example"] = values[one["name"]]
+        if one["schema"].get("type") == "integer":
+            one["schema"] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
 
 
 def _add_access(document: dict[str, Any], app: Litestar) -> None:
