@@ -29,7 +29,12 @@ def at_each_width(show):
 for name in [name for name in vars(shown) if name.startswith("print_")]:
     setattr(shown, name, at_each_width(getattr(shown, name)))
 for arguments in json.loads(sys.argv[1]):
-    main(arguments, standalone_mode=False)
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        # `zap` ends its process after each command.
+        if ended.code:
+            raise
 """
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = re.compile(r"[+-]?[0-9][0-9,]*(\.[0-9]+)?( \([0-9.]+\))?|missing|[+-][0-9.]+ to [+-][0-9.]+")

@@ -10,7 +10,7 @@ import pytest
 from faults.clients import closed_after, connected, head, read_replies, server_on, whole
 from structlog.testing import capture_logs
 
-WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1"}
+WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1", "session_id": "1"}
 
 
 @pytest.fixture(scope="module")
