@@ -1,7 +1,7 @@
-"""What is known of the driver and the vehicle of one session: later changes of both leave it as it was.
+"""Add a table with the facts about driver and vehicle at the time of each session. Later changes leave them unchanged.
 
-The sessions that are there have no such row, for nobody can tell how old what is stored of their drivers is. An import
-of the file that they came from adds it.
+Stored sessions get no row, because nobody knows since when the stored facts about their drivers have been true. Another
+import of their file adds the rows.
 
 This file is history: it imports nothing of zap, so that it does the same for ever.
 

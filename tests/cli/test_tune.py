@@ -126,7 +126,7 @@ def test_a_candidate_that_was_given_up_shows_where_and_how_far_behind(capsys):
     })  # fmt: skip
 
     shown = " ".join(capsys.readouterr().out.split())
-    # The best first, then those that came farthest.
+    # The best candidates come first, then the candidates that were given up latest.
     places = [shown.index(text) for text in ("num_leaves 7", "the defaults", "num_leaves 9", "num_leaves 4")]
     assert places == sorted(places)
     assert "0.0123 behind on 1 fold, 37,692 rows" in shown

@@ -85,7 +85,7 @@ def read_replies(connection, n, seconds=60):
 
 
 def closed_after(connection, seconds=60):
-    """What a server still sends until it closes the connection, and the seconds that this takes."""
+    """Return the bytes that a server sends until it closes the connection, and the seconds until then."""
     start, received = time.monotonic(), b""
     connection.settimeout(seconds)
     with contextlib.suppress(ConnectionResetError):
@@ -95,7 +95,7 @@ def closed_after(connection, seconds=60):
 
 
 def is_closed(connection):
-    """Whether the server has closed it, without waiting."""
+    """Return whether the server has closed the connection, without waiting."""
     connection.setblocking(False)
     try:
         return connection.recv(65536) == b""
@@ -112,6 +112,6 @@ def resident(pid):
 
 
 def warnings(server):
-    """What a server has logged as warnings, by what they say."""
+    """Return the warnings in the log of a server, by their text."""
     lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
     return {line["event"]: line for line in lines if line.get("level") == "warning"}

@@ -149,7 +149,7 @@ class Soak:
         return len(self.acknowledged) > before
 
     def found(self):
-        """What is wrong between the answers and the rows, by name."""
+        """Return the contradictions between the answers and the rows, by name."""
         engine = create_engine(self.url)
         with engine.connect() as connection:
             rows = connection.execute(

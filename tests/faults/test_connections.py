@@ -1,4 +1,4 @@
-"""What one client can do to all: it loses its own connection, with a line in the log, and takes nothing from others."""
+"""One bad client: it loses its connection, the log has a line about it, and other clients notice nothing."""
 
 import contextlib
 import sys

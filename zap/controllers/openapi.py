@@ -235,6 +235,7 @@ def _add_parameters(document: dict[str, Any], values: Mapping[str, int | str]) -
 
 
 def _describe_parameter(one: dict[str, Any], values: Mapping[str, int | str]) -> None:
+    """Add to a parameter its range, and to a parameter of a path its example."""
     if one["name"] == "before":
         one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
     elif one["name"] == "limit":

@@ -142,6 +142,7 @@ def store_files(
 def _store(
     engine: Engine, checked: Sequence[CheckedFile], choices: Choices, progress: Progress, *, without_taken: bool
 ) -> list[ImportReport]:
+    """Store the files. With `without_taken`, first refuse the rows whose ids belong to other sessions."""
     reports = []
     with import_turn(engine) as connection:
         for one in checked:

@@ -94,7 +94,7 @@ def known(engine):
 
 
 def kept(engine):
-    """What each session keeps, where it is anything."""
+    """Return the stored facts of each session that has facts."""
     with engine.connect() as connection:
         rows = connection.execute(select(SESSION_FACTS).order_by(SESSION_FACTS.c.session_id)).mappings().all()
     facts = {row["session_id"]: {name: row[name] for name in FACTS if row[name] is not None} for row in rows}
