@@ -211,6 +211,11 @@ def error_at(place: tuple[str | int, ...], detail: str) -> dict[str, str]:
     return {"pointer": pointer(*place), "detail": detail}
 
 
+def names_are_unique(text: bytes) -> bool:
+    """Return whether each name of a JSON object appears once."""
+    return bool(json.loads(text, object_pairs_hook=lambda pairs: len(dict(pairs)) == len(pairs)))
+
+
 def _read(text: str) -> tuple[Any, set[str]]:
     """Return a document, and the set of words such as NaN in it that are not JSON numbers.
 
