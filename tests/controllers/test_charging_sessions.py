@@ -222,7 +222,7 @@ def known_sessions(client, good_request):
     return client.post("/predict", json=ask).json()["history_sessions"]
 
 
-@pytest.mark.parametrize("number", [ID, "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "CP 1/7 *é%?#"])
+@pytest.mark.parametrize("number", [ID, "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "CP 1/7 *é%?#", "..a"])
 def test_a_removed_session_does_not_count_in_the_next_prediction(client, good_request, number):
     report(client, START | {"session_id": number}, START | {"session_id": ID + 1})
     assert known_sessions(client, good_request) == 2

@@ -20,6 +20,7 @@ from zap.formats.history_file import parse_history
 from zap.formats.request import complete_request, parse_request
 from zap.formats.request_csv import read_csv
 from zap.formats.request_files import read_file as read_requests
+from zap.formats.session_ids import SESSION_TEXT
 from zap.formats.session_report import parse_report
 from zap.ml import cells
 from zap.ml.cells import Spellings, plain_id, plain_text, read_text
@@ -178,6 +179,19 @@ def test_a_value_is_accepted_everywhere_or_nowhere(name, asked, value, good):
 def test_the_id_of_a_session(value, of_a_report, of_a_file):
     assert isinstance(report(session_id=value), dict) == of_a_report
     assert isinstance(imported(session_id=value), dict) == of_a_file
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [(".", False), ("..", False), ("....", False), (". ..", False), (".a", True), ("..a", True), ("a..", True),
+     (".. a", True), ("a . b", True), (". . é", True), ("1.0.0", True)],
+)  # fmt: skip
+def test_an_id_of_dots_cannot_be_in_a_path_and_is_refused(text, good):
+    found = (report(session_id=text), imported(session_id=text))
+
+    assert [isinstance(one, dict) for one in found] == [good] * 2
+    assert bool(re.fullmatch(SESSION_TEXT, text)) == good
+    assert good or all("an id of dots cannot be in the path of a request" in one for one in found)
 
 
 @pytest.mark.parametrize(("value", "good"), [(0, True), (values.LARGEST_ID, True), (values.LARGEST_ID + 1, False)])
