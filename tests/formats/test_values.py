@@ -17,7 +17,7 @@ from zap.errors import InvalidRequest
 from zap.flows.history_import import read_file
 from zap.formats import values
 from zap.formats.history_file import parse_history
-from zap.formats.request import complete_request, parse_request
+from zap.formats.request import complete_request, parse_request, request_schema
 from zap.formats.request_csv import read_csv
 from zap.formats.request_files import read_file as read_requests
 from zap.formats.session_ids import SESSION_TEXT
@@ -163,6 +163,13 @@ def test_a_value_is_accepted_everywhere_or_nowhere(name, asked, value, good):
     elif not good and "years" in str(found[1]):
         years = f"in the years {values.FIRST_YEAR} to {values.LAST_YEAR}"
         assert all(years in one for one in found)
+
+
+def test_the_document_has_the_years_of_sessions():
+    pattern = request_schema(None)["properties"]["charging_start_time"]["pattern"]
+    years = [year for year in range(10_000) if re.search(pattern, f"{year:04}-03-02T18:30")]
+
+    assert years == [*range(values.FIRST_YEAR, values.LAST_YEAR + 1)]
 
 
 @pytest.mark.parametrize(
