@@ -120,6 +120,17 @@ def test_a_request_may_send_a_known_name_in_other_upper_and_lower_case(text):
     assert read_text(text) != "Casual Driver"
 
 
+def test_a_fact_of_the_database_may_have_other_upper_and_lower_case_too():
+    contract = {"fields": dict.fromkeys(GOOD | {"vehicle_model": 0, "charging_start_time": 0}, "nullable")}
+    contract |= {"categories": KNOWN}
+    read = parse_request(b"{}", wall_time)
+    facts = dict.fromkeys(GOOD) | {"user_type": "casual driver ", "vehicle_model": "nissan leaf"}
+
+    completed = complete_request(read, facts, contract, NOW)
+
+    assert (completed["user_type"], completed["vehicle_model"]) == ("Casual Driver", "Nissan LEAF")
+
+
 def test_upper_and_lower_case_decide_between_names_that_differ_only_in_them():
     known = Spellings(["AC", "ac", "DC"])
 

@@ -27,6 +27,8 @@ from zap.threads import Pool
 
 log = structlog.get_logger(__name__)
 
+# How long a server that stops waits for a training that is starting.
+_START_SECONDS = 2
 # How long to wait for a training that was told to stop: longer than its own limits (zap/cli/ending.py).
 _STOP_SECONDS = 4
 # How long a server that stops may wait for the database, to store how a training ended.
@@ -89,7 +91,7 @@ class TrainingProcesses:
         self._stopping = True
         if self._starting:
             # A process that starts now is ended too.
-            await asyncio.wait(self._starting, timeout=_STOP_SECONDS)
+            await asyncio.wait(self._starting, timeout=_START_SECONDS)
         for child, settled in list(self._children.values()):
             child.terminate()
             done, _ = await asyncio.wait([settled], timeout=_STOP_SECONDS)
