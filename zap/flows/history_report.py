@@ -172,8 +172,8 @@ def _notes(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[s
         for name, header in survey.headers.taken.items():
             yield f"{name}: read from {header!r}"
     yield from _notes_on_times(history, survey, preview=preview)
-    if survey.decimal == "comma":
-        yield "numbers are read with a decimal comma"
+    if survey.decimal_note:
+        yield survey.decimal_note
     for name, number in history.nothing.items():
         yield f"{name}: {_many(number, 'word')} for a missing value, such as NULL or n/a"
     for name, changed in history.folded.items():

@@ -36,7 +36,7 @@ INVISIBLE = {
     "\u2066\u2067\u2068\u2069\ufeff"
 }
 # A whole number that a tool has written as a float, because the tool cannot store missing integers.
-_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
+_WHOLE = re.compile(r"(-?[1-9][0-9]*)\.0+|-?(0)\.0+")
 
 
 def is_nothing(text: str) -> bool:
@@ -55,7 +55,7 @@ def plain_text(text: str) -> str:
 def plain_id(text: str) -> str:
     """Return the plain form of the id of a driver or a station, as reports and imports store it: `12.0` becomes 12."""
     plain = plain_text(text)
-    return match[1] if plain[-1:] == "0" and (match := _WHOLE.fullmatch(plain)) else plain
+    return match[1] or match[2] if plain[-1:] == "0" and (match := _WHOLE.fullmatch(plain)) else plain
 
 
 def known_spelling(text: str, known: Collection[str]) -> str | None:
