@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from zap.db.history.history_store import import_turn, store_history
 from zap.db.history.row_upsert import TakenIds
 from zap.db.history.session_upsert import taken_rows
+from zap.db.history.spellings import KINDS, stored_spellings
 from zap.errors import BadHistoryFile
 from zap.flows.history_report import ImportReport, import_report, refusal, refusal_of_files
 from zap.formats.history_cells import ToWallTime
@@ -146,7 +147,7 @@ def _store(
     reports = []
     with import_turn(engine) as connection:
         for one in checked:
-            history = one.content()
+            history = _spelt_as_stored(connection, one.content())
             if without_taken:
                 history = history.without(taken_rows(connection, history.sessions))
             if history.refused and not choices.skip_bad_rows:
@@ -155,6 +156,15 @@ def _store(
             counts = store_history(connection, history.users, history.vehicles, history.sessions, named)
             reports.append(import_report(one.path, history, counts))
     return reports
+
+
+def _spelt_as_stored(connection: Connection, history: HistoryFile) -> HistoryFile:
+    """Return the content with the stored spellings of its charger types, user types and vehicle models."""
+    for kind in KINDS:
+        if kind in history.sessions:
+            counts = {str(text): number for text, number in history.sessions[kind].value_counts().items()}
+            history = history.respelt(kind, stored_spellings(connection, kind, counts))
+    return history
 
 
 def preview_files(
