@@ -486,6 +486,7 @@ def test_the_report_for_programs_is_json(engine, file):
         "rows": 1,
         "refused": [],
         "reasons": [],
+        "stored": True,
         "counts": {
             "users": {"added": 1, "updated": 0, "unchanged": 0, "repeated": 0},
             "vehicles": {"added": 0, "updated": 0, "unchanged": 0, "repeated": 0},
