@@ -36,7 +36,7 @@ INVISIBLE = {
     "\u2066\u2067\u2068\u2069\ufeff"
 }
 # A whole number that a tool has written as a float, because the tool cannot store missing integers.
-_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
+_WHOLE = re.compile(r"(-?[1-9][0-9]*)\.0+|-?(0)\.0+")
 
 
 def is_nothing(text: str) -> bool:
@@ -59,7 +59,7 @@ def plain_id(text: str) -> str:
 
 def whole_number(text: str) -> str:
     """Return the digits of a whole number that is written with decimals, such as `12.0`; another text unchanged."""
-    return match[1] if text[-1:] == "0" and (match := _WHOLE.fullmatch(text)) else text
+    return match[1] or match[2] if text[-1:] == "0" and (match := _WHOLE.fullmatch(text)) else text
 
 
 class Spellings:
