@@ -1,7 +1,7 @@
 """The app's reports of sessions, which are added to the history in one transaction."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,8 +58,8 @@ class ReportedSessions:
     updated: int
     unchanged: int
     user_ids: frozenset[str]
-    spellings: dict[str, dict[str, str]]
-    words: dict[str, list[str]]
+    spellings: dict[str, dict[str, str]] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)
 
 
 def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSessions:
