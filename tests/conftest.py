@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from databases import POSTGRESQL, REVISIONS, connect, postgresql_database
+from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
 from litestar.testing import TestClient
 from servers import Server
@@ -44,6 +44,11 @@ def pytest_collection_modifyitems(items):
 def pytest_xdist_auto_num_workers():
     """Return one worker more than there are cores, because a third of the time of all tests is waiting."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_xdist_setupnodes():
+    """Start PostgreSQL once for all workers, which get their environment from this process."""
+    os.environ["ZAP_TEST_POSTGRESQL"] = postgresql()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,7 +118,7 @@ def page(browser, server):
 @pytest.fixture(scope="session")
 def postgresql_server():
     try:
-        connect(POSTGRESQL).close()
+        connect(postgresql()).close()
     except psycopg.OperationalError:
         absent("PostgreSQL")
 
