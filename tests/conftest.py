@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
+from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
 from sqlalchemy import func, make_url, select
@@ -63,6 +65,14 @@ def _starts_without_a_collection():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "gc", Quick())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_read_once():
+    """Read the certificates of the system once. Each `httpx.get` would read them again, in 0.02 s of a core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx_transports, "create_ssl_context", cache(httpx_transports.create_ssl_context))
         yield
 
 
