@@ -3,8 +3,6 @@
 import gc
 import os
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
+from forked import Commands
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
@@ -400,16 +399,20 @@ def server(serve, trained_sqlite):
     return serve(trained_sqlite).wait()
 
 
+@pytest.fixture(scope="session")
+def _commands():
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def zap_command():
+def zap_command(_commands):
     """Return a function that runs `zap` in its own process, as a user would."""
 
     def run(*arguments, settings=None, text=None):
         environment = os.environ | (settings.environment() if settings else {})
-        return subprocess.run(
-            [sys.executable, "-m", "zap", *map(str, arguments)],
-            env=environment, input=text, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        return _commands.run([*map(str, arguments)], environment, text)
 
     return run
 
