@@ -33,7 +33,8 @@ NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
 _LONGEST = (
     *("cli/test_serve.py", "cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py"),
-    *("flows/test_training.py", "test_manual_examples.py"),
+    *("flows/test_training.py", "flows/test_newer_code.py", "test_manual_examples.py"),
+    *("cli/test_tune.py", "controllers/test_train_model.py", "controllers/test_schemathesis.py"),
 )
 
 
