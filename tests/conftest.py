@@ -3,14 +3,15 @@
 import gc
 import os
 import shutil
-import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import psycopg
 import pytest
-from databases import POSTGRESQL, REVISIONS, connect, postgresql_database
+from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
+from forked import Commands
+from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
 from sqlalchemy import func, make_url, select
@@ -32,7 +33,8 @@ NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
 _LONGEST = (
     *("cli/test_serve.py", "cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py"),
-    *("flows/test_training.py", "test_manual_examples.py"),
+    *("flows/test_training.py", "flows/test_newer_code.py", "test_manual_examples.py"),
+    *("cli/test_tune.py", "controllers/test_train_model.py", "controllers/test_schemathesis.py"),
 )
 
 
@@ -44,6 +46,11 @@ def pytest_collection_modifyitems(items):
 def pytest_xdist_auto_num_workers():
     """Return one worker more than there are cores, because a third of the time of all tests is waiting."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_xdist_setupnodes():
+    """Start PostgreSQL once for all workers, which get their environment from this process."""
+    os.environ["ZAP_TEST_POSTGRESQL"] = postgresql()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,6 +65,14 @@ def _starts_without_a_collection():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "gc", Quick())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_read_once():
+    """Read the certificates of the system once. Each `httpx.get` would read them again, in 0.02 s of a core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx_transports, "create_ssl_context", cache(httpx_transports.create_ssl_context))
         yield
 
 
@@ -113,7 +128,7 @@ def page(browser, server):
 @pytest.fixture(scope="session")
 def postgresql_server():
     try:
-        connect(POSTGRESQL).close()
+        connect(postgresql()).close()
     except psycopg.OperationalError:
         absent("PostgreSQL")
 
@@ -385,16 +400,20 @@ def server(serve, trained_sqlite):
     return serve(trained_sqlite).wait()
 
 
+@pytest.fixture(scope="session")
+def _commands():
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def zap_command():
+def zap_command(_commands):
     """Return a function that runs `zap` in its own process, as a user would."""
 
     def run(*arguments, settings=None, text=None):
         environment = os.environ | (settings.environment() if settings else {})
-        return subprocess.run(
-            [sys.executable, "-m", "zap", *map(str, arguments)],
-            env=environment, input=text, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        return _commands.run([*map(str, arguments)], environment, text)
 
     return run
 

@@ -158,7 +158,7 @@ def test_predictions_go_on_while_a_training_runs(client, good_request):
     slowest, versions = 0.0, set()
 
     def post():
-        client.post("/train-model")
+        client.post("/train-model", json={"hyper_parameters": {"n_estimators": 50}})
         done.set()
 
     trainer = threading.Thread(target=post)
@@ -169,7 +169,7 @@ def test_predictions_go_on_while_a_training_runs(client, good_request):
         slowest = max(slowest, time.perf_counter() - start)
         assert reply.status_code == 200
         versions.add(reply.json()["model_version"])
-        time.sleep(0.01)
+        time.sleep(0.05)
     trainer.join()
 
     assert versions >= {1}
@@ -242,13 +242,13 @@ def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
 
 
 def test_the_report_is_json_that_any_client_reads(sqlite_client):
-    text = sqlite_client.post("/train-model").text
+    text = sqlite_client.post("/train-model", json=QUICK).text
 
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def test_everything_that_is_known_of_a_version_is_stored(client, rows):
-    report = client.post("/train-model", json={"note": "for the record"}).json()
+    report = client.post("/train-model", json=QUICK | {"note": "for the record"}).json()
 
     version = rows(client.app, ModelVersion)[-1]
     assert [name for name, value in version.items() if value is None] == ["tuned_until"]
@@ -299,7 +299,7 @@ def test_a_version_that_is_not_to_serve_stays_a_candidate(client, good_request, 
 
 def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_from(sqlite_client, rows):
     # The usual test part of this history has fewer than 200 sessions. A test share of 0.3 gives enough sessions.
-    few = sqlite_client.post("/train-model", json={"promote": "if_better"}).json()
+    few = sqlite_client.post("/train-model", json=QUICK | {"promote": "if_better"}).json()
     assert few["promotion"]["promoted"] is False
     assert "at least 200 are needed" in few["promotion"]["reason"]
 
@@ -308,7 +308,8 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
     served = sqlite_client.post("/train-model", json=weak).json()
     assert (served["model_version"], served["verdict"], served["promotion"]["promoted"]) == (3, "worse", True)
     worse = sqlite_client.post("/train-model", json=weak | {"promote": "if_better"}).json()
-    better = sqlite_client.post("/train-model", json={"test_share": 0.3, "promote": "if_better"}).json()
+    enough = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 50}}
+    better = sqlite_client.post("/train-model", json=enough | {"promote": "if_better"}).json()
 
     assert worse["promotion"]["promoted"] is False
     assert worse["promotion"]["reason"].startswith("a baseline predicts better")
@@ -377,7 +378,8 @@ def damaged(trained_sqlite):
 def test_where_production_cannot_be_loaded_if_better_promotes_what_can_answer(damaged, good_request):
     assert damaged.post("/predict", json=good_request).status_code == 503
 
-    report = damaged.post("/train-model", json={"promote": "if_better"}).json()
+    enough = {"hyper_parameters": {"n_estimators": 50}}
+    report = damaged.post("/train-model", json=enough | {"promote": "if_better"}).json()
 
     assert report["promotion"]["promoted"] is True
     assert report["promotion"]["reason"].startswith("this version can answer, and version 1 cannot be loaded here: ")
@@ -409,12 +411,12 @@ def test_candidates_that_newer_ones_replaced_are_pruned(trained_sqlite, rows):
 
 
 def test_who_prefers_not_to_wait_is_told_where_to_look(client):
-    reply = client.post("/train-model", headers={"Prefer": "wait=5, Respond-Async"})
+    reply = client.post("/train-model", json=QUICK, headers={"Prefer": "wait=5, Respond-Async"})
 
     assert reply.status_code == 202
     assert reply.headers["preference-applied"] == "respond-async"
     run = msgspec.json.decode(reply.content, type=RunDetail)
-    assert (run.status, run.options) == ("running", {})
+    assert (run.status, run.options) == ("running", QUICK)
     assert reply.headers["location"] == f"/training-runs/{run.run_id}"
     end = time.monotonic() + 180
     while (found := client.get(reply.headers["location"]).json())["status"] == "running":

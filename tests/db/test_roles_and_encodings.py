@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from alembic import command
-from databases import LEAST_RIGHTS, POSTGRESQL, REVISIONS, config_for, connect, role_in
+from databases import LEAST_RIGHTS, REVISIONS, config_for, connect, postgresql, role_in
 from faults.asking import ask
 from servers import until
 from sqlalchemy import make_url
@@ -125,12 +125,12 @@ def test_a_role_that_could_answer_nobody_is_refused_at_the_start(
 @contextmanager
 def database_in(encoding):
     name = f"zap_test_{uuid4().hex}"
-    with admin(POSTGRESQL) as connection:
+    with admin(postgresql()) as connection:
         connection.execute(
             f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
         )
-    yield make_url(POSTGRESQL).set(database=name).render_as_string(hide_password=False)
-    with admin(POSTGRESQL) as connection:
+    yield make_url(postgresql()).set(database=name).render_as_string(hide_password=False)
+    with admin(postgresql()) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

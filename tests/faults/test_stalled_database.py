@@ -6,7 +6,7 @@ import time
 
 import httpx
 import pytest
-from databases import POSTGRESQL, connect
+from databases import connect, postgresql
 from faults.asking import IN_TIME, ask
 from servers import until
 from sqlalchemy import make_url
@@ -96,7 +96,7 @@ def test_connections_that_cannot_write_are_not_kept(serve, trained_postgresql, g
     server = serve(trained_postgresql).wait()
     assert ask(server.url, good_request, 20)[0][0] == 200
     read_only = f'ALTER DATABASE "{url.database}" SET default_transaction_read_only = on'
-    with connect(POSTGRESQL, autocommit=True) as admin:
+    with connect(postgresql(), autocommit=True) as admin:
         admin.execute(read_only)
         # Connections that are there keep what they had; the next ones may not write.
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.database])
