@@ -16,11 +16,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 import httpx
+from databases import LEAST_RIGHTS, connect, postgresql_database, role_in
 from litestar.testing import TestClient
 from pydantic import SecretStr
 from servers import trainings as trainings_of
 from servers import until
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
 
 import zap.controllers.answers as recorded
 from zap.app import create_app
@@ -229,6 +230,28 @@ def failures(asked):
     asked.ask("listPromotions", 503, group=recorded.DATABASE)
 
 
+def no_right(asked, url, models_dir):
+    """Report a session, and ask for the versions, as a role of PostgreSQL that may not.
+
+    Args:
+        asked: notes the answers.
+        url: of a PostgreSQL database at head.
+        models_dir: an empty folder.
+    """
+    report = next(iter(asked.body("reportChargingSessions").values()))
+    with (
+        role_in(url, *LEAST_RIGHTS) as as_role,
+        client_of(Settings(database_url=as_role, models_dir=models_dir)) as client,
+        connect(url, autocommit=True) as admin,
+    ):
+        asked.client = client
+        asked.ask("reportChargingSessions", 403, group=recorded.DATABASE, json=report)
+        # A server starts only if its role may read all tables.
+        admin.execute(f"REVOKE SELECT ON promotions FROM {make_url(as_role).username}")
+        asked.ask("listPromotions", 403, group=recorded.DATABASE)
+    return asked.found
+
+
 def quick_answers(asked, trained, empty):
     """Ask for everything that needs no training.
 
@@ -301,6 +324,9 @@ def main():
         with client_of(trained) as client:
             asked.client = client
             quick_answers(asked, trained, empty)
+        with postgresql_database() as url:
+            upgrade(url)
+            no_right(asked, url, Path(folder) / "no-right")
     refused = connections._problem(HTTPStatus.REQUEST_TIMEOUT, "no data of the body arrived for 30 seconds")
     problem = json.loads(refused.partition(b"\r\n\r\n")[2])
     asked.found[recorded.BODIES] = {"408": {ERRORS: {problem["title"].lower(): problem}}}

@@ -48,6 +48,33 @@ def _strategy(connection):
     return "" if waits or connection.info.server_version < 150000 else "STRATEGY FILE_COPY"
 
 
+# The rights of a role that answers predictions and changes nothing else. Nobody may change the log afterwards.
+LEAST_RIGHTS = (
+    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    "GRANT INSERT ON inference_inputs, predictions TO {role}",
+    "GRANT USAGE ON SEQUENCE inference_inputs_input_id_seq, predictions_prediction_id_seq TO {role}",
+)
+
+
+@contextmanager
+def role_in(url, *rights):
+    """Make a role with rights in a PostgreSQL database. Yield the URL of the database as this role."""
+    role = f"zap_role_{uuid4().hex[:12]}"
+    with connect(url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'little'")
+    try:
+        with connect(url, autocommit=True) as admin:
+            # As PostgreSQL has it from version 15 on.
+            admin.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            for right in rights:
+                admin.execute(right.format(role=role))
+        yield make_url(url).set(username=role, password="little").render_as_string(hide_password=False)
+    finally:
+        with connect(url, autocommit=True) as admin:
+            admin.execute(f"DROP OWNED BY {role}")
+            admin.execute(f"DROP ROLE {role}")
+
+
 def config_for(url, folder=None, report=lambda _line: None):
     """Return Alembic's configuration for a database, with zap's migrations or with the migrations in `folder`."""
     config = Config(attributes={"url": url, "report": report})

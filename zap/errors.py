@@ -321,7 +321,7 @@ class TooBusy(ZapError):
 
 
 class ServerStopping(ZapError):
-    """The server was told to stop, and the request did not end within the last seconds."""
+    """The server was told to stop: the request did not end within the last seconds, or would begin a training."""
 
     title = "The server is stopping"
     status_code = 503

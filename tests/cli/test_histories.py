@@ -99,6 +99,9 @@ def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trai
         "  charger_type         Plug          'Level 2'",
         "  charging_start_time  Date + Clock  '04/05/2024 9:05', '04/05/2024 11:05'",
         "  energy_consumed_kwh  Amount (kWh)  '12,5'",
+        "would store users: 1 added, 0 updated, 0 unchanged",
+        "would store vehicles: 0 added, 0 updated, 0 unchanged",
+        "would store sessions: 1 added, 0 updated, 0 unchanged",
         "cannot import 1 of 2 rows:",
         "  1 row, line 3: charger_type is 'n/a': no value",
         "dates such as '04/05/2024 9:05' are read with the day first, as --date-format",
@@ -116,7 +119,7 @@ def test_a_dry_run_needs_no_database_and_is_json(zap_command, empty_settings, tm
     done = zap_command("import-history", tmp_path / "cp1252.csv", "--dry-run", "--json", settings=empty_settings)
 
     report = json.loads(done.stdout)
-    assert report["counts"] is None
+    assert (report["stored"], report["counts"]["sessions"]["added"]) == (False, 0)
     assert report["columns"]["user_id"] == {"header": "user_id", "values": [r"Zo\udceb"]}
     assert [row["line"] for row in report["refused"]] == [2]
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -158,6 +159,21 @@ def test_one_labelled_or_gzipped_request_is_answered(zap_command, trained_sqlite
     assert "one.json: left out" in labelled.stderr
     assert labelled.stderr.count("charger_type") == 1
     assert "left out" not in zipped.stderr
+
+
+def test_rows_with_an_unknown_name_are_refused_and_told_so(sqlite_files, requests, tmp_path):
+    source = tmp_path / "in.ndjson"
+    unknown = [{f"colour {n}": n} for n in range(200)]
+    source.write_bytes(as_lines([requests[0], requests[1] | LATER, *(requests[2] | one for one in unknown)]))
+
+    report = sqlite_files.predict(source, tmp_path / "out.ndjson", skip=True)
+
+    assert (report.answered, report.skipped) == (2, 200)
+    left_out, refused = report.columns
+    assert "charger_type" in left_out
+    assert "colour" not in left_out
+    assert refused.startswith("refused the rows that have a name which is not a field of a request: 'colour 0', ")
+    assert re.search(r"'colour 9' and [0-9]{2} more$", refused)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import signal
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
 
+from zap.cli import main
 from zap.errors import LogUnavailable, UnusableFile
 from zap.formats.answer_files import answers_in
 
@@ -55,6 +58,40 @@ def test_the_command_tells_it_and_force_goes_on(zap_command, trained_sqlite, sou
     assert zap_command("predict", source, "--out", out, "--force", settings=trained_sqlite).returncode == 0
     assert not part.exists()
     assert len(pd.read_csv(out)) == 1_203
+
+
+@pytest.mark.parametrize(
+    ("phase", "rows", "told"),
+    [
+        ("predicting", 1_000, "; 1,000 rows are logged already, with their predictions in out.csv.part"),
+        ("predicting", 0, ""),
+        ("checking", 0, ""),
+    ],
+)
+def test_ctrl_c_names_the_part_and_what_it_has(  # noqa: PLR0917
+    trained_sqlite, source, tmp_path, monkeypatch, capsys, phase, rows, told
+):
+    @contextmanager
+    def interrupted():
+        yield lambda what, done, *_: (what, done) == (phase, rows) and signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("zap.cli.predicting.shown_progress", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(source), "--out", "out.csv", "--database-url", trained_sqlite.database_url])
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"Error: the command was interrupted{told}"
+    part = tmp_path / "out.csv.part"
+    assert (answers_in(part, "csv") if part.exists() else 0) == rows
+
+
+def test_ctrl_c_in_a_commit_says_that_rows_may_be_logged(sqlite_files, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_files._log, "write_all", lambda _: signal.raise_signal(signal.SIGINT))
+
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        sqlite_files.predict(source, tmp_path / "out.csv", skip=False)
+
+    assert interrupt.value.__notes__ == ["the next 1,000 rows may be logged too"]
 
 
 ZIPPED = gzip.compress(b"a,predicted_class\n" + b"1,Level 2\n" * 10_000, mtime=0)

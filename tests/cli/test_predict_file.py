@@ -131,6 +131,21 @@ def test_every_format_is_read_and_written(files, requests, write, logged, kind):
     assert logged(files.engine) == (3_609, 3_609)
 
 
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet"])
+def test_a_known_name_in_another_spelling_gives_the_same_row(sqlite_files, requests, write, tmp_path, kind):
+    exact = requests[:3]
+    other = [request | {"user_type": f" {request['user_type'].upper()}\u00a0"} for request in exact]
+
+    sqlite_files.predict(write(f"exact.{kind}", exact), tmp_path / f"a.{kind}", skip=False)
+    sqlite_files.predict(write(f"other.{kind}", other), tmp_path / f"b.{kind}", skip=False)
+
+    inferred = select(Prediction.features).where(Prediction.source == "inference").order_by(Prediction.prediction_id)
+    with sqlite_files.engine.connect() as connection:
+        scored = connection.scalars(inferred).all()
+    assert len(scored) == 6
+    assert scored[3:] == scored[:3]
+
+
 def test_parquet_keeps_the_types_of_its_columns(sqlite_files, requests, write, tmp_path):
     source = write("sessions.parquet", requests)
 

@@ -5,6 +5,7 @@ import shutil
 
 import answers
 from conftest import client_of
+from databases import postgresql_database
 from described import Document
 from pydantic import SecretStr
 
@@ -32,6 +33,20 @@ def test_they_are_given_again(trained_sqlite, request, tmp_path):
     assert asked.wrong == []
     assert [place for place in found if place not in shown] == []
     assert {place: said for place, value in found.items() if (said := answers.unlike(shown[place], value))} == {}
+
+
+def test_a_right_that_the_role_of_the_database_lacks(trained_sqlite, request, tmp_path):
+    with client_of(trained_sqlite) as client:
+        asked = answers.Answers(client)
+    with postgresql_database(request.getfixturevalue("_postgresql_at_head")) as url:
+        found = dict(each(answers.no_right(asked, url, tmp_path / "none")))
+
+    shown = dict(each(SHOWN))
+    assert asked.wrong == []
+    assert [said for place, value in found.items() for said in answers.unlike(shown[place], value)] == []
+    assert [place[3] for place in found] == ["no-right"]
+    for operation in ("reportChargingSessions", "listPromotions"):
+        assert "403" in asked.routes[operation][2]["responses"]
 
 
 def test_every_answer_is_shown_and_is_what_the_document_says(trained_sqlite):

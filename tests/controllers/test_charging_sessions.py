@@ -72,6 +72,59 @@ def test_it_works(client):
     assert stored(client.app) == started | END | {"charging_end_time": at("2026-03-02 20:00")}
 
 
+def types(app, *ids):
+    return [stored(app, number)["charger_type"] for number in ids]
+
+
+def insert_types(app, *names):
+    """Add sessions as another program does, with ids from 1 up."""
+    with app.state.engine.begin() as connection:
+        rows = [
+            {"session_id": number, "charger_type": name, "charging_start_time": at("2026-03-01 10:00")}
+            for number, name in enumerate(names, 1)
+        ]
+        connection.execute(SESSIONS.insert(), rows)
+
+
+def test_a_charger_type_gets_the_stored_spelling_and_the_reply_says_so(client):
+    report(client, START | {"charger_type": "Spelt So"})
+    reply = report(client, START | {"session_id": ID + 1, "charger_type": " spelt\u00a0SO"})
+    assert reply == {
+        "status": "success", "added": 1, "updated": 0, "unchanged": 0,
+        "spellings": {"charger_type": {" spelt\u00a0SO": "Spelt So"}},
+    }  # fmt: skip
+    assert types(client.app, ID, ID + 1) == ["Spelt So", "Spelt So"]
+    # It is not a change of the session.
+    assert report(client, {"session_id": ID, "charger_type": "SPELT SO"})["unchanged"] == 1
+
+
+def test_a_stored_spelling_stays_and_of_several_the_most_frequent_is_taken(client):
+    insert_types(client.app, "slow", "Slow", "Slow", "SLOW", "n/a", None)
+    names = ["slow", "Slow", "sLOW", "SLOW"]
+    sessions = [START | {"session_id": ID + number, "charger_type": name} for number, name in enumerate(names)]
+
+    assert report(client, *sessions)["spellings"] == {"charger_type": {"sLOW": "Slow"}}
+    assert types(client.app, *range(ID, ID + 4)) == ["slow", "Slow", "Slow", "SLOW"]
+
+
+def test_the_spellings_of_a_new_charger_type_in_one_report_become_one(client):
+    names = ["brand new", "Brand New", "Brand New"]
+    sessions = [START | {"session_id": ID + number, "charger_type": name} for number, name in enumerate(names)]
+
+    assert report(client, *sessions)["spellings"] == {"charger_type": {"brand new": "Brand New"}}
+    assert types(client.app, ID, ID + 1, ID + 2) == ["Brand New"] * 3
+
+
+def test_the_reply_says_which_words_counted_as_null_and_which_ids_were_changed(client):
+    places = [{"charging_station_id": "7.0"}, {"charging_station_location": "n/a"}, {"charging_station_location": "-"}]
+    sessions = [START | {"session_id": ID + number} | place for number, place in enumerate(places)]
+
+    reply = report(client, *sessions)
+
+    assert reply["counted_as_null"] == {"charging_station_location": ["n/a", "-"]}
+    assert reply["spellings"] == {"charging_station_id": {"7.0": "7"}}
+
+
 def test_the_same_again_changes_nothing(client):
     report(client, START | END)
     before = stored(client.app)
@@ -222,7 +275,7 @@ def known_sessions(client, good_request):
     return client.post("/predict", json=ask).json()["history_sessions"]
 
 
-@pytest.mark.parametrize("number", [ID, "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "CP 1/7 *é%?#"])
+@pytest.mark.parametrize("number", [ID, "3f2504e0-4f89-41d3-9a0c-0305e82c3301", "CP 1/7 *é%?#", "..a"])
 def test_a_removed_session_does_not_count_in_the_next_prediction(client, good_request, number):
     report(client, START | {"session_id": number}, START | {"session_id": ID + 1})
     assert known_sessions(client, good_request) == 2

@@ -285,6 +285,31 @@ def test_the_row_that_was_scored_is_stored(client, good_request, rows):
     assert {one["features"] for one in rows(client.app, Prediction) if one["source"] == "train"} == {None}
 
 
+@pytest.mark.parametrize("spelt", [str.upper, str.lower, lambda name: f"\u00a0{name.swapcase()}\u200b "])
+def test_a_known_name_in_another_spelling_gives_the_same_row(client, good_request, rows, spelt):
+    models = client.app.state.production.predictor.contract["categories"]["vehicle_model"]
+    exact = good_request | {"vehicle_model": models[-1]}
+    body = exact | {name: spelt(exact[name]) for name in ("user_type", "vehicle_model")}
+    lines = {"content": json.dumps(body), "headers": {"Content-Type": "application/x-ndjson"}}
+
+    for path, sent in (
+        ("/predict", {"json": exact}),
+        ("/predict", {"json": body}),
+        ("/predict/batch", {"json": {"inputs": [body]}}),
+        ("/predict/batch", lines),
+    ):
+        assert client.post(path, **sent).status_code == 200, path
+
+    scored = [row["features"] for row in rows(client.app, Prediction)[-4:]]
+    assert scored == [scored[0]] * 4
+    model = joblib.load(client.app.state.settings.model_file)
+    assert np.frombuffer(scored[0])[model.columns_.index("vehicle_model")] == len(models) - 1
+    # The log has what was sent.
+    assert json.loads(rows(client.app, InferenceInput)[-1]["input_data_json"]) == body
+    frame = pd.DataFrame([one | {"charging_start_time": pd.Timestamp("2024-05-01 18:00")} for one in (exact, body)])
+    assert len({chances.tobytes() for chances in model.predict_proba(frame)}) == 1
+
+
 @pytest.mark.parametrize("user_id", ["", " ", "ü" * 500, "'; DROP TABLE Users; --", "%", "0", DRIVER.upper()])
 def test_a_strange_user_id_is_a_driver_without_a_past(client, good_request, user_id):
     assert ask(client, good_request, user_id=user_id)["history_sessions"] == 0

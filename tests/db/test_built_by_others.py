@@ -195,6 +195,22 @@ def test_an_index_of_somebody_else_with_a_name_of_zaps_is_refused_and_one_that_i
     command.check(config_for(url_of(engine)))
 
 
+def test_an_index_with_the_name_of_the_index_of_types_is_refused_and_the_right_one_is_taken(at):
+    engine = at("0007")
+    run(engine, 'CREATE INDEX "ix_ChargingSessions_charger_type" ON "ChargingSessions" (vehicle_id)')
+    with pytest.raises(AdoptionRefused, match="index called ix_ChargingSessions_charger_type already"):
+        upgrade(url_of(engine))
+    assert rows(engine, "SELECT version_num FROM alembic_version") == [("0007",)]
+
+    run(
+        engine,
+        'DROP INDEX "ix_ChargingSessions_charger_type"',
+        'CREATE INDEX "ix_ChargingSessions_charger_type" ON "ChargingSessions" (charger_type)',
+    )
+    upgrade(url_of(engine))
+    command.check(config_for(url_of(engine)))
+
+
 def test_a_trigger_that_refuses_what_a_migration_does_is_told_in_a_sentence(at):
     engine = at("0002")
     run(engine, RUN.replace("finished", "running"))

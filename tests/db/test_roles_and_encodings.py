@@ -1,13 +1,13 @@
 """PostgreSQL as operators set it up: roles that may do little, and databases that are not in UTF-8."""
 
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 import httpx
 import pytest
 from alembic import command
-from databases import REVISIONS, config_for, connect, postgresql
+from databases import LEAST_RIGHTS, REVISIONS, config_for, connect, postgresql, role_in
 from faults.asking import ask
 from servers import until
 from sqlalchemy import make_url
@@ -20,12 +20,7 @@ USUAL = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA public TO {role}",
 ]
-# A log that nobody may change afterwards.
-LEAST = [
-    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
-    "GRANT INSERT ON inference_inputs, predictions TO {role}",
-    "GRANT USAGE ON SEQUENCE inference_inputs_input_id_seq, predictions_prediction_id_seq TO {role}",
-]
+LEAST = [*LEAST_RIGHTS]
 
 
 def admin(url):
@@ -35,24 +30,8 @@ def admin(url):
 @pytest.fixture
 def role_of():
     """Makes a role with rights in a database, and gives the URL as that role."""
-    made = []
-
-    def make(url, *rights):
-        role = f"zap_role_{uuid4().hex[:12]}"
-        with admin(url) as connection:
-            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'little'")
-            made.append((url, role))
-            # As PostgreSQL has it from version 15 on.
-            connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-            for right in rights:
-                connection.execute(right.format(role=role))
-        return make_url(url).set(username=role, password="little").render_as_string(hide_password=False)
-
-    yield make
-    for url, role in made:
-        with admin(url) as connection:
-            connection.execute(f"DROP OWNED BY {role}")
-            connection.execute(f"DROP ROLE {role}")
+    with ExitStack() as roles:
+        yield lambda url, *rights: roles.enter_context(role_in(url, *rights))
 
 
 def test_a_role_that_may_not_create_is_refused_with_a_sentence(empty_postgresql_url, role_of, zap_command):

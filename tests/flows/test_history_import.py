@@ -486,6 +486,7 @@ def test_the_report_for_programs_is_json(engine, file):
         "rows": 1,
         "refused": [],
         "reasons": [],
+        "stored": True,
         "counts": {
             "users": {"added": 1, "updated": 0, "unchanged": 0, "repeated": 0},
             "vehicles": {"added": 0, "updated": 0, "unchanged": 0, "repeated": 0},
@@ -506,3 +507,56 @@ def test_the_report_for_programs_is_json(engine, file):
         "outside": {},
         "without_user": 0,
     }
+
+
+KINDS = "user_id,user_type,vehicle_model,charger_type,charging_start_time\n"
+
+
+def spelt(engine):
+    """Return the stored user types, vehicle models and charger types."""
+    columns = (USERS.c.user_type, VEHICLES.c.vehicle_model, SESSIONS.c.charger_type)
+    with engine.connect() as connection:
+        stored = [sorted(connection.scalars(select(column))) for column in columns]
+        facts = select(SESSION_FACTS.c.user_type, SESSION_FACTS.c.vehicle_model)
+        return stored, sorted(map(tuple, connection.execute(facts)))
+
+
+def test_a_later_file_gets_the_stored_spellings_and_the_report_says_so(engine, file):
+    load(engine, file(f"{KINDS}ann,Commuter,Kia EV6,Level 2,2024-01-01 10:00\n"))
+    later = file(
+        f"{KINDS}bob,COMMUTER,KIA EV6,level 2,2024-01-02 10:00\nann,commuter,KIA EV6,Level 2,2024-01-03 10:00\n"
+    )
+
+    report = load(engine, later)
+
+    stored, facts = spelt(engine)
+    assert stored == [["Commuter"] * 2, ["Kia EV6"] * 2, ["Level 2"] * 3]
+    assert facts == [("Commuter", "Kia EV6")] * 3
+    assert sorted(report.notes) == [
+        "charger_type: 1 spelling read as another spelling: 'level 2' as 'Level 2'",
+        "user_type: 2 spellings read as another spelling: 'COMMUTER' as 'Commuter', 'commuter' as 'Commuter'",
+        "vehicle_model: 1 spelling read as another spelling: 'KIA EV6' as 'Kia EV6'",
+    ]
+    # The vehicle of ann is the stored one, and the same rows are the same sessions.
+    assert load(engine, later).counts.sessions == Count(unchanged=2)
+
+
+def test_rows_of_another_program_keep_their_spelling_and_an_equal_text_is_not_changed(engine, file):
+    with engine.begin() as connection:
+        rows = [{"session_id": number, "charger_type": text} for number, text in enumerate(["Slow", "Slow", "slow"], 1)]
+        connection.execute(SESSIONS.insert(), rows)
+
+    load(engine, file("charger_type,charging_start_time\nslow,2024-01-01 10:00\nslow,2024-01-01 11:00\n"))
+    load(engine, file("charger_type,charging_start_time\nSLOW,2024-01-01 12:00\n"))
+
+    with engine.connect() as connection:
+        stored = connection.scalars(select(SESSIONS.c.charger_type).order_by(SESSIONS.c.charging_start_time)).all()
+    assert sorted(stored) == ["Slow", "Slow", *["slow"] * 4]
+
+
+def test_types_of_rows_without_users_get_the_stored_spelling_too(engine, file):
+    header = "user_type,charger_type,charging_start_time\n"
+    load(engine, file(f"{header}Taxi,A,2024-01-01 10:00\n"))
+    load(engine, file(f"{header}TAXI,A,2024-01-01 11:00\n"))
+
+    assert spelt(engine)[1] == [("Taxi", None)] * 2

@@ -206,6 +206,50 @@ def test_a_comma_that_nothing_decides_is_asked_for():
     assert energies("1,000", decimal="comma") == [1]
 
 
+def distances(*texts, rest=",", **choices):
+    """Read distances from a file whose numbers of energy are `rest`."""
+    rows = "".join(f"A;2024-01-{day:02d} 10:00;{text};{rest}\n" for day, text in enumerate(texts, 1))
+    history = parse(f"charger_type;charging_start_time;distance_driven_km;energy_consumed_kwh\n{rows}", **choices)
+    return history.sessions["distance_driven_km"].tolist(), history.survey.decimal_note
+
+
+def test_a_point_that_nothing_decides_is_asked_for():
+    with pytest.raises(BadHistoryFile, match=r"distance_driven_km '1\.234' can be a number with three decimals or a"):
+        distances("1.234", "12", rest="")
+    assert distances("1.234", rest="", decimal="point") == ([1.234], None)
+    assert distances("1.234", rest="", decimal="comma")[0] == [1234]
+
+
+@pytest.mark.parametrize(
+    ("rest", "numbers", "note"),
+    [
+        ("12.5", [1.234, 12], None),
+        ("0.512", [1.234, 12], None),
+        ("12,5", [1234, 12], "numbers are read with a decimal comma; distance_driven_km '1.234' means 1,234"),
+        # 7,234 kWh are more than any charge.
+        ("7.234", [1.234, 12], "numbers are read with a decimal point, because energy_consumed_kwh '7.234' would be"),
+    ],
+)  # fmt: skip
+def test_another_column_decides_about_a_point(rest, numbers, note):
+    read, said = distances("1.234", "12", rest=rest)
+
+    assert (read, said and said[: len(note or "")]) == (numbers, note)
+
+
+def test_three_decimals_that_cannot_be_thousands_are_not_asked_for():
+    assert energies("7.234", "12.500", "31.118") == [7.234, 12.5, 31.118]
+
+
+def test_a_number_of_json_has_a_point_beside_texts_with_a_comma():
+    lines = [
+        '{"charger_type": "A", "charging_start_time": "2024-01-01 10:00", "distance_driven_km": 1.234}',
+        '{"charger_type": "A", "charging_start_time": "2024-01-02 10:00", "distance_driven_km": "12,5"}',
+    ]
+    assert parse(lines[0]).sessions["distance_driven_km"].tolist() == [1.234]
+    with pytest.raises(BadHistoryFile, match=r"has a decimal point and distance_driven_km '12,5' a decimal comma"):
+        parse("\n".join(lines))
+
+
 def test_two_marks_in_one_file_are_told():
     with pytest.raises(BadHistoryFile, match=r"'12\.5' has a decimal point and energy_consumed_kwh '12,5' a decimal c"):
         energies("12.5", "12,5")
@@ -255,6 +299,15 @@ def test_other_texts_are_no_words_for_nothing(text):
     assert (read_text(text), read_id(text), is_nothing(text)) == (
         (None, None, True) if missing else (text, text, False)
     )
+
+
+@pytest.mark.parametrize(("number", "plain"), [(7.0, "7"), (-7.0, "-7"), (0.0, "0"), (-0.0, "0"), (-120.0, "-120")])
+@pytest.mark.parametrize("name", ["user_id", "charging_station_id"])
+def test_an_id_is_one_id_in_csv_and_json(name, number, plain):
+    row = {"charger_type": "A", "charging_start_time": "2024-01-01 10:00", name: number}
+    csv = f"charger_type,charging_start_time,{name}\nA,2024-01-01 10:00,{number}\n"
+
+    assert parse(csv).sessions[name].tolist() == parse(json.dumps(row)).sessions[name].tolist() == [plain]
 
 
 def test_names_become_the_most_frequent_spelling():

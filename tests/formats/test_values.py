@@ -17,12 +17,13 @@ from zap.errors import InvalidRequest
 from zap.flows.history_import import read_file
 from zap.formats import values
 from zap.formats.history_file import parse_history
-from zap.formats.request import complete_request, parse_request
+from zap.formats.request import complete_request, parse_request, request_schema
 from zap.formats.request_csv import read_csv
 from zap.formats.request_files import read_file as read_requests
+from zap.formats.session_ids import SESSION_TEXT
 from zap.formats.session_report import parse_report
 from zap.ml import cells
-from zap.ml.cells import known_spelling, plain_id, plain_text, read_text
+from zap.ml.cells import Spellings, plain_id, plain_text, read_text
 from zap.ml.features import FEATURES
 from zap.settings import Settings
 
@@ -96,19 +97,45 @@ def test_another_spelling_is_the_same_name(text):
     assert report(charger_type=text)["charger_type"] == "Casual Driver"
     assert imported(charger_type=text)["charger_type"] == "Casual Driver"
     assert request(user_type=text)["user_type"] == "Casual Driver"
-    assert read_text(text) == plain_text(text) == known_spelling(text, KNOWN["user_type"]) == "Casual Driver"
+    assert read_text(text) == plain_text(text) == Spellings(KNOWN["user_type"]).spaced(text) == "Casual Driver"
 
 
 @pytest.mark.parametrize("text", ["casual driver", "CasualDriver", "Casual-Driver", "Casual Driver 2"])
 def test_a_text_that_looks_different_is_another_name(text):
-    assert "which is not in the history" in request(user_type=text)
+    assert text == "casual driver" or "which is not in the history" in request(user_type=text)
     assert report(charger_type=text)["charger_type"] == text
     assert read_text(text) == text
 
 
 def test_an_older_version_may_know_a_name_in_another_form():
-    assert known_spelling("Casual Driver", ["Casual\u00a0Driver"]) == "Casual\u00a0Driver"
-    assert known_spelling("Casual\u00a0Driver", ["Casual\u00a0Driver", "Casual Driver"]) == "Casual Driver"
+    older = Spellings(["Casual\u00a0Driver"])
+    assert older.spaced("Casual Driver") == older.meant("casual driver") == "Casual\u00a0Driver"
+    both = Spellings(["Casual\u00a0Driver", "Casual Driver"])
+    assert both.spaced("Casual\u00a0Driver") == both.meant("casual driver") == "Casual Driver"
+
+
+@pytest.mark.parametrize("text", ["casual driver", "CASUAL DRIVER", " casual\u00a0 Driver", "\ufeffcasual driver"])
+def test_a_request_may_send_a_known_name_in_other_upper_and_lower_case(text):
+    assert request(user_type=text)["user_type"] == "Casual Driver"
+    assert read_text(text) != "Casual Driver"
+
+
+def test_a_fact_of_the_database_may_have_other_upper_and_lower_case_too():
+    contract = {"fields": dict.fromkeys(GOOD | {"vehicle_model": 0, "charging_start_time": 0}, "nullable")}
+    contract |= {"categories": KNOWN}
+    read = parse_request(b"{}", wall_time)
+    facts = dict.fromkeys(GOOD) | {"user_type": "casual driver ", "vehicle_model": "nissan leaf"}
+
+    completed = complete_request(read, facts, contract, NOW)
+
+    assert (completed["user_type"], completed["vehicle_model"]) == ("Casual Driver", "Nissan LEAF")
+
+
+def test_upper_and_lower_case_decide_between_names_that_differ_only_in_them():
+    known = Spellings(["AC", "ac", "DC"])
+
+    assert [known.meant(text) for text in ("AC", "ac", " ac ", "Ac", "dc")] == ["AC", "ac", "ac", None, "DC"]
+    assert known.spaced("dc") is None
 
 
 @pytest.mark.parametrize(
@@ -149,6 +176,13 @@ def test_a_value_is_accepted_everywhere_or_nowhere(name, asked, value, good):
         assert all(years in one for one in found)
 
 
+def test_the_document_has_the_years_of_sessions():
+    pattern = request_schema(None)["properties"]["charging_start_time"]["pattern"]
+    years = [year for year in range(10_000) if re.search(pattern, f"{year:04}-03-02T18:30")]
+
+    assert years == [*range(values.FIRST_YEAR, values.LAST_YEAR + 1)]
+
+
 @pytest.mark.parametrize(
     ("value", "of_a_report", "of_a_file"),
     [
@@ -163,6 +197,19 @@ def test_a_value_is_accepted_everywhere_or_nowhere(name, asked, value, good):
 def test_the_id_of_a_session(value, of_a_report, of_a_file):
     assert isinstance(report(session_id=value), dict) == of_a_report
     assert isinstance(imported(session_id=value), dict) == of_a_file
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [(".", False), ("..", False), ("....", False), (". ..", False), (".a", True), ("..a", True), ("a..", True),
+     (".. a", True), ("a . b", True), (". . é", True), ("1.0.0", True)],
+)  # fmt: skip
+def test_an_id_of_dots_cannot_be_in_a_path_and_is_refused(text, good):
+    found = (report(session_id=text), imported(session_id=text))
+
+    assert [isinstance(one, dict) for one in found] == [good] * 2
+    assert bool(re.fullmatch(SESSION_TEXT, text)) == good
+    assert good or all("an id of dots cannot be in the path of a request" in one for one in found)
 
 
 @pytest.mark.parametrize(("value", "good"), [(0, True), (values.LARGEST_ID, True), (values.LARGEST_ID + 1, False)])

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command("import-history", cls=Command)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Show how the file would be read, and store nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show how the file would be read and what would be added, and store nothing."
+)
 @click.option(
     "--map", "mapping", multiple=True, metavar="THEIRS=OURS",
     help='Read the column THEIRS of the file as the column OURS of zap, such as "Plug In=charging_start_time". Join a'
@@ -69,7 +71,7 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
 
     Importing a file a second time adds nothing. zap reads and checks all files before it stores the first one. With
     --dry-run, zap shows which column of the file it would read as which column of zap, how it would read dates and
-    numbers, and which rows it would refuse.
+    numbers, which rows it would refuse, and how many rows it would add and change.
     """
     from zap.formats.history_choices import read_choices, save_choices
 
@@ -81,9 +83,10 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     choices = replace(choices, skip_bad_rows=skip_bad_rows)
     reports = []
     if dry_run:
-        from zap.flows.history_import import preview_files
+        from zap.flows.history_preview import preview_files
 
-        for report in preview_files(files, wall_time=settings.wall_time, choices=choices, shown=shown_progress):
+        url, wall_time = settings.database_url, settings.wall_time
+        for report in preview_files(url, files, wall_time=wall_time, choices=choices, shown=shown_progress):
             reports.append(report)
             _show(report, as_json)
     else:

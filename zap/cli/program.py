@@ -33,8 +33,10 @@ class Program(Group):
             with suppress(OSError):
                 error.show()
             code = error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            tell("Error: the command was interrupted", "error")
+        except (click.Abort, KeyboardInterrupt) as interrupt:
+            # The notes of the interrupt say what the command has done.
+            notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
+            tell("; ".join(filter(None, ["Error: the command was interrupted", *notes])), "error")
             code = INTERRUPTED
         except OutputFailed as failed:
             drop_output()

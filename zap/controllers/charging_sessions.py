@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from litestar import Controller, Request, Router, delete, post
 from litestar.datastructures import State
 from litestar.params import PathParameter
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from zap.controllers.parameters import media_type, read_body
 from zap.controllers.problems import problem_specs
@@ -26,13 +26,23 @@ _Id = Annotated[
 ]
 
 
-class SessionsReply(Struct):
-    """The number of sessions that a report added or changed; all are committed before this reply is sent."""
+class SessionsReply(Struct, omit_defaults=True):
+    """The number of sessions that a report added or changed; all are committed before this reply is sent.
+
+    `spellings` and `counted_as_null` are left out if there is nothing to say.
+    """
 
     status: Literal["success"]
     added: Annotated[int, Meta(description="how many sessions were new")]
     updated: Annotated[int, Meta(description="how many known sessions were changed by the report")]
     unchanged: Annotated[int, Meta(description="how many known sessions already had all reported values")]
+    spellings: Annotated[
+        dict[str, dict[str, str]],
+        Meta(description="for each field, the texts that are stored in another spelling, each with this spelling"),
+    ] = field(default_factory=dict)
+    counted_as_null: Annotated[
+        dict[str, list[str]], Meta(description="for each field, the texts that counted as null, such as NULL or n/a")
+    ] = field(default_factory=dict)
 
 
 class ChargingSessionController(Controller):
@@ -56,7 +66,8 @@ class ChargingSessionController(Controller):
 
         A session is identified by its `session_id`. Its first report needs `user_id`, `charger_type` and
         `charging_start_time`. Later reports add or correct values. A field that is left out or null erases nothing. A
-        report that is sent twice changes nothing the second time, so a client without a reply can send it again. If a
+        report that is sent twice changes nothing the second time, so a client without a reply can send it again. A
+        charger type that differs from a stored one only in upper and lower case is stored in the stored spelling. If a
         stored session with the id has another user and another start, the reply is 409: the id belongs to that session.
         """
         media_type(request, "application/json")
@@ -65,7 +76,14 @@ class ChargingSessionController(Controller):
         await self._turns.take()
         # The thread goes on if this request is cancelled, so the next report gets its turn when the thread ends.
         reported = await state.threads.to_its_end(_write, state, report, after=lambda _: self._turns.give())
-        return SessionsReply("success", reported.added, reported.updated, reported.unchanged)
+        return SessionsReply(
+            "success",
+            reported.added,
+            reported.updated,
+            reported.unchanged,
+            spellings=reported.spellings,
+            counted_as_null=reported.words,
+        )
 
     @delete(
         "/charging-sessions/{session_id:str}",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from zap.db.bounds import Bounds
 from zap.db.database_file import DatabaseFile
@@ -101,6 +101,28 @@ def create_engine(
                 _wait_inside_sqlite(driver, patience)
         except sqlite3.OperationalError as error:
             raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+
+    return engine
+
+
+def reading_engine(url: str) -> Engine:
+    """Return an engine that only reads. On SQLite it changes nothing in the file, not even the journal's mode.
+
+    Args:
+        url: of a database that exists.
+    """
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def _only_read(connection: Any, _record: Any) -> None:
+        connection.text_factory = _decode
+        connection.execute("PRAGMA query_only=ON").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
 
     return engine
 

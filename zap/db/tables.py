@@ -128,7 +128,7 @@ class ChargingSession(SQLModel, table=True):
     vehicle_id: int | None = Field(default=None, sa_type=Id)
     charging_station_id: str | None = None
     charging_station_location: str | None = None
-    charger_type: str | None = None
+    charger_type: str | None = Field(default=None, index=True)
     charging_start_time: datetime | None = Field(default=None, sa_type=WallTime)
     charging_end_time: datetime | None = Field(default=None, sa_type=WallTime)
     energy_consumed_kwh: float | None = None

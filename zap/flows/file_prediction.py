@@ -99,6 +99,7 @@ class FilePrediction:
             InvalidRequest: rows have errors, or a column is not a field. Nothing was logged or written.
             UnusableFile, MalformedCsv: a file cannot be read or written, or a `.part` file holds answers.
             LogUnavailable: rows could not be logged. The rows before them are logged, and are in the `.part` file.
+            KeyboardInterrupt: a note of it says which rows are logged, and which rows the `.part` file has.
         """
         kind, part = file_format(out), part_of(out)
         if not force:
@@ -107,6 +108,8 @@ class FilePrediction:
         report = FileReport(self._predictor.model_version, scan.told)
         # How many answers the `.part` file has; None until it is opened.
         written: int | None = None
+        # How many rows are answered now; whether they are logged is not known yet.
+        answering = 0
         try:
             with (
                 read_file(source) as opened,
@@ -115,8 +118,10 @@ class FilePrediction:
                 written = 0
                 progress("predicting", 0, scan.rows)
                 for group in _groups(opened.records):
+                    answering = len(group)
                     answers, logged = self._answer(group, kind)
                     report.add(len(group), logged)
+                    answering = 0
                     output.write(group, answers)
                     written = report.answered
                     progress("predicting", report.answered + report.skipped, scan.rows)
@@ -124,10 +129,11 @@ class FilePrediction:
         except BaseException as error:
             if written == 0:
                 part.unlink(missing_ok=True)
-            if report.answered and isinstance(error, ZapError):
-                held = "their predictions" if written == report.answered else f"the predictions of {written:,} of them"
-                where = f", with {held} in {part.name}" if written else ""
-                error.message += f"; {report.answered:,} rows are logged already{where}"
+            kept = _kept(report.answered, written or 0, part)
+            if isinstance(error, ZapError):
+                error.message += "".join(f"; {said}" for said in kept)
+            elif kept := kept + [f"the next {answering:,} rows may be logged too"] * bool(answering):
+                error.add_note("; ".join(kept))
             raise
         return report
 
@@ -202,6 +208,15 @@ def check_part(part: Path, kind: str) -> None:
     else:
         return
     raise UnusableFile(f"{part.name} {held}; rename the file to keep it, or replace it with --force")
+
+
+def _kept(logged: int, written: int, part: Path) -> list[str]:
+    """Return in words how many rows are logged, and how many predictions the `.part` file has; nothing without rows."""
+    if not logged:
+        return []
+    held = "their predictions" if written == logged else f"the predictions of {written:,} of them"
+    where = f", with {held} in {part.name}" if written else ""
+    return [f"{logged:,} rows are logged already{where}"]
 
 
 def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:

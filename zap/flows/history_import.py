@@ -3,8 +3,8 @@
 import gzip
 import pickle
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, cast
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from zap.db.history.history_store import import_turn, store_history
 from zap.db.history.row_upsert import TakenIds
 from zap.db.history.session_upsert import taken_rows
+from zap.db.history.spellings import KINDS, stored_spellings
 from zap.errors import BadHistoryFile
 from zap.flows.history_report import ImportReport, import_report, refusal, refusal_of_files
 from zap.formats.history_cells import ToWallTime
@@ -146,47 +147,24 @@ def _store(
     reports = []
     with import_turn(engine) as connection:
         for one in checked:
-            history = one.content()
+            history = spelt_as_stored(connection, one.content())
             if without_taken:
                 history = history.without(taken_rows(connection, history.sessions))
             if history.refused and not choices.skip_bad_rows:
                 raise refusal(one.path, history)
             named = progress if len(checked) == 1 else _named(progress, one.path)
             counts = store_history(connection, history.users, history.vehicles, history.sessions, named)
-            reports.append(import_report(one.path, history, counts))
+            reports.append(import_report(one.path, history, counts, stored=True))
     return reports
 
 
-def preview_files(
-    paths: Sequence[Path],
-    *,
-    wall_time: ToWallTime,
-    choices: Choices = NO_CHOICES,
-    shown: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(no_progress),
-) -> Iterator[ImportReport]:
-    """Yield how each file would be imported.
-
-    Args:
-        paths: the files.
-        wall_time: as in `import_history`.
-        choices: as in `import_history`.
-        shown: returns the progress of one file.
-
-    Raises:
-        BadHistoryFile: after the last file, if a file cannot be read.
-    """
-    results: list[tuple[Path, ImportReport | BadHistoryFile]] = []
-    for path in paths:
-        try:
-            with shown() as progress:
-                report = import_report(path, read_file(path, wall_time=wall_time, choices=choices, progress=progress))
-        except BadHistoryFile as error:
-            results.append((path, error))
-        else:
-            results.append((path, report))
-            yield report
-    if any(isinstance(result, BadHistoryFile) for _, result in results):
-        raise refusal_of_files(results)
+def spelt_as_stored(connection: Connection, history: HistoryFile) -> HistoryFile:
+    """Return the content with the stored spellings of its charger types, user types and vehicle models."""
+    for kind in KINDS:
+        if kind in history.sessions:
+            counts = {str(text): number for text, number in history.sessions[kind].value_counts().items()}
+            history = history.respelt(kind, stored_spellings(connection, kind, counts))
+    return history
 
 
 def read_file(

@@ -31,7 +31,9 @@ class ImportReport:
         rows: the number of its rows.
         refused: the rows that cannot be imported.
         reasons: for each reason the number of refused rows, and the first of them.
-        counts: the numbers of rows for each table; None in a preview, which stores nothing.
+        stored: whether the rows were stored; False in a preview.
+        counts: the numbers of rows for each table, in a preview of the rows that an import would store; None in a
+            preview that was not compared with a database.
         columns: for each column of zap the header in the file and its first values; for times also `first`, the time
             that zap reads first.
         ignored_columns: the headers that zap does not use.
@@ -44,6 +46,7 @@ class ImportReport:
     rows: int
     refused: list[RefusedRow]
     reasons: list[RefusedRows]
+    stored: bool
     counts: HistoryCounts | None
     columns: dict[str, dict[str, Any]]
     ignored_columns: list[str]
@@ -57,18 +60,18 @@ class ImportReport:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that a person reads, each at most 80 characters wide unless a word is longer."""
-        if self.counts is None:
+        if self.stored:
+            yield f"{self.file}: {_many(self.rows, 'row')}"
+        else:
             yield from _wrapped(f"{self.file}: {_many(self.rows, 'row')}. Nothing was stored. zap would read:")
             yield from self._table()
-        else:
-            yield f"{self.file}: {_many(self.rows, 'row')}"
-            for name, count in vars(self.counts).items():
-                parts = [f"{number:,} {what}" for what, number in vars(count).items() if what != "repeated" or number]
-                yield f"{name}: {', '.join(parts)}"
+        for name, count in vars(self.counts).items() if self.counts else ():
+            parts = [f"{number:,} {what}" for what, number in vars(count).items() if what != "repeated" or number]
+            yield f"{'' if self.stored else 'would store '}{name}: {', '.join(parts)}"
         if self.refused:
-            what = "skipped" if self.counts else "cannot import"
+            what = "skipped" if self.stored else "cannot import"
             yield f"{what} {len(self.refused):,} of {_many(self.rows, 'row')}:"
-            grouped = self.counts is None or len(self.refused) > _SHOWN
+            grouped = not self.stored or len(self.refused) > _SHOWN
             for line in _reasons(self.reasons) if grouped else _rows(self.refused):
                 yield from _wrapped(line)
         for line in self.notes:
@@ -106,8 +109,10 @@ class ImportReport:
                 yield f"  {cells[0]:{first}}  {cells[1]:{second}}  {cells[2]}".rstrip()
 
 
-def import_report(path: Path, history: HistoryFile, counts: HistoryCounts | None = None) -> ImportReport:
-    """Return the report of an import, or of a preview if there are no counts."""
+def import_report(
+    path: Path, history: HistoryFile, counts: HistoryCounts | None = None, *, stored: bool = False
+) -> ImportReport:
+    """Return the report of an import, or of a preview that stored nothing."""
     survey = history.survey
     columns = {
         name: {"header": survey.headers.shown[name], "values": [*map(_printable, survey.first_values[name])]}
@@ -120,10 +125,11 @@ def import_report(path: Path, history: HistoryFile, counts: HistoryCounts | None
         rows=history.rows,
         refused=history.refused,
         reasons=history.reasons,
+        stored=stored,
         counts=counts,
         columns=columns,
         ignored_columns=history.ignored_columns,
-        notes=list(_notes(history, survey, preview=counts is None)),
+        notes=list(_notes(history, survey, preview=not stored)),
         outside=history.outside,
         without_user=history.without_user,
     )
@@ -172,8 +178,8 @@ def _notes(history: HistoryFile, survey: Survey, *, preview: bool) -> Iterator[s
         for name, header in survey.headers.taken.items():
             yield f"{name}: read from {header!r}"
     yield from _notes_on_times(history, survey, preview=preview)
-    if survey.decimal == "comma":
-        yield "numbers are read with a decimal comma"
+    if survey.decimal_note:
+        yield survey.decimal_note
     for name, number in history.nothing.items():
         yield f"{name}: {_many(number, 'word')} for a missing value, such as NULL or n/a"
     for name, changed in history.folded.items():

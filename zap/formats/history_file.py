@@ -30,6 +30,7 @@ from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES
 from zap.formats.history_ids import SESSION_TEXT, mixed_ids, read_session_ids
 from zap.formats.history_records import Table, text_table
 from zap.formats.history_survey import NO_CHOICES, Choices, Survey, column_texts, is_total, survey_table
+from zap.formats.spellings import frequent_spellings, joined_spellings
 from zap.ml.cells import is_nothing
 
 _CHUNK = 20_000
@@ -110,6 +111,23 @@ class HistoryFile:
     def ignored_columns(self) -> list[str]:
         """Return the headers that zap does not use."""
         return list(self.survey.headers.ignored)
+
+    def respelt(self, name: str, changed: Mapping[str, str]) -> "HistoryFile":
+        """Return the content with other spellings of some texts of a column, none of which become equal.
+
+        Args:
+            name: the column.
+            changed: the texts to replace, each with its replacement.
+        """
+        if not changed:
+            return self
+        frames = {
+            part: frame.assign(**{name: _replaced(frame[name], changed)})
+            for part, frame in (("users", self.users), ("vehicles", self.vehicles), ("sessions", self.sessions))
+            if name in frame
+        }
+        spelt = joined_spellings(self.folded.get(name, {}), changed)
+        return replace(self, **frames, folded={**self.folded, name: spelt})  # type: ignore[arg-type]
 
     def without(self, reasons: Mapping[int, str]) -> "HistoryFile":
         """Return the content without some sessions, which are refused.
@@ -312,13 +330,13 @@ def _take_durations(columns: dict[str, Any], moments: Mapping[str, list[datetime
 
 def _fold(flat: pd.DataFrame, name: str, spelt: dict[str, str]) -> None:
     """Give names that differ in case only their most frequent spelling. Add the changed spellings to `spelt`."""
-    # If spellings are equally frequent, the first in the order of texts is kept. The order of the rows has no effect.
-    counts = {str(text): number for text, number in flat[name].value_counts().items()}
-    ordered = sorted(counts, key=lambda text: (-counts[text], text))
-    spellings: dict[str, str] = {}
-    for text in ordered:
-        spellings.setdefault(text.casefold(), text)
-    changed = {text: to for text in ordered if (to := spellings[text.casefold()]) != text}
+    changed = frequent_spellings({str(text): number for text, number in flat[name].value_counts().items()})
     if changed:
-        flat[name] = flat[name].map(lambda text: changed.get(text, text), na_action="ignore").astype("str")
-        spelt |= {text: changed.get(to, to) for text, to in spelt.items()} | changed
+        flat[name] = _replaced(flat[name], changed)
+        kept = joined_spellings(spelt, changed)
+        spelt.clear()
+        spelt |= kept
+
+
+def _replaced(texts: pd.Series, changed: Mapping[str, str]) -> pd.Series:
+    return texts.map(lambda text: changed.get(text, text), na_action="ignore").astype("str")

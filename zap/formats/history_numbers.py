@@ -20,10 +20,11 @@ _TWO = re.compile(r"\.[^\n.]*\.")
 # Thousands between spaces or apostrophes, with any decimal mark.
 _SPACED = re.compile(r"[+-]?[1-9][0-9]{0,2}([ '\u00a0\u2009\u2019\u202f])[0-9]{3}(?:\1[0-9]{3})*(?:[.,][0-9]*)?")
 _UNCERTAIN = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
+_FEATURES = {feature.name: feature for feature in (*FEATURES, *MEASURED)}
 # For each column, the units that may follow its numbers, in lower case.
 _UNITS = {
     feature.name: tuple({feature.unit.lower(), feature.unit.lower().replace("°", ""), *_OTHER}) if feature.unit else ()
-    for feature in (*FEATURES, *MEASURED)
+    for feature in _FEATURES.values()
     for _OTHER in [
         {"hours": ("h", "hr", "hrs", "hour"), "years": ("y", "yr", "yrs", "year"), "USD": ("$",)}.get(feature.unit, ())
     ]
@@ -31,12 +32,15 @@ _UNITS = {
 
 # Hours, minutes and seconds. Without seconds, 2:30 could also be minutes and seconds.
 _CLOCK = re.compile(r"([0-9]{1,5}):([0-5][0-9]):([0-5][0-9])")
-_HOURS = frozenset(feature.name for feature in (*FEATURES, *MEASURED) if feature.unit == "hours")
+_HOURS = frozenset(feature.name for feature in _FEATURES.values() if feature.unit == "hours")
 
 
 @dataclass
 class NumberSurvey:
-    """The first texts of one column that prove a decimal point, prove a decimal comma, or can have either mark."""
+    """The first texts of one column that prove a decimal point, prove a decimal comma, or can have either mark.
+
+    A text such as 7.234 makes a decimal point `likely`, if 7,234 is outside the physical range of the column.
+    """
 
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -56,7 +60,13 @@ class NumberSurvey:
         if point != comma:
             self.examples.setdefault("point" if point else "comma", text)
         elif point and _UNCERTAIN.fullmatch(bare):
-            self.examples.setdefault("either point" if "." in bare else "either comma", text)
+            if "," in bare:
+                kind = "either comma"
+            else:
+                # A vehicle that feeds the grid has negative numbers.
+                outside = abs(float(bare.replace(".", ""))) > _FEATURES[name].maximum
+                kind = "likely point" if outside else "either point"
+            self.examples.setdefault(kind, text)
 
 
 def decide_mark(surveys: Mapping[str, NumberSurvey], given: DecimalMark | None) -> DecimalMark:
@@ -67,24 +77,57 @@ def decide_mark(surveys: Mapping[str, NumberSurvey], given: DecimalMark | None) 
         given: the mark that the user gives, which decides.
 
     Raises:
-        BadHistoryFile: columns contradict each other, or a number such as 1,234 has two meanings and no other number of
-            the file decides.
+        BadHistoryFile: columns contradict each other, or a number such as 1,234 or 1.234 has two meanings and no other
+            number of the file decides.
     """
     if given is not None:
         return given
-    point, comma, either = (_first(surveys, kind) for kind in ("point", "comma", "either comma"))
+    point, comma, either, likely = (
+        _first(surveys, kind) for kind in ("point", "comma", "either comma", "likely point")
+    )
     if point and comma:
         raise BadHistoryFile(
             f"{point[0]} {point[1]!r} has a decimal point and {comma[0]} {comma[1]!r} a decimal comma;"
             " write all numbers in one way; or say with --decimal which mark zap reads; zap then refuses the other"
             " numbers"
         )
+    if not either and not likely:
+        either = _first(surveys, "either point")
     if either and not point and not comma:
         raise BadHistoryFile(
             f"{either[0]} {either[1]!r} can be a number with three decimals or a number with a mark between thousands,"
             " and no other number of the file decides; say which with --decimal comma or --decimal point"
         )
     return "comma" if comma else "point"
+
+
+def typed_text(text: str) -> str:
+    """Return the text of a cell that is a number in its file, so that its point cannot be a mark between thousands.
+
+    1.234 becomes 1.2340.
+    """
+    return f"{text}0" if text[-4:-3] == "." and _UNCERTAIN.fullmatch(text) else text
+
+
+def note_on_mark(surveys: Mapping[str, NumberSurvey], mark: DecimalMark) -> str | None:
+    """Return a sentence for people about the mark of a file, or None if no person would read another mark.
+
+    Args:
+        surveys: as in `decide_mark`.
+        mark: the result of `decide_mark`.
+    """
+    likely = _first(surveys, "likely point")
+    uncertain = likely or _first(surveys, "either point")
+    if mark == "comma":
+        meant = uncertain and parse_number(*uncertain, mark)
+        also = f"; {uncertain[0]} {uncertain[1]!r} means {meant:,.0f}" if uncertain and meant is not None else ""
+        return f"numbers are read with a decimal comma{also}"
+    if likely and not _first(surveys, "point"):
+        return (
+            f"numbers are read with a decimal point, because {likely[0]} {likely[1]!r} would be out of range with a"
+            " mark between thousands"
+        )
+    return None
 
 
 def parse_number(name: str, text: str, mark: DecimalMark) -> float | None:

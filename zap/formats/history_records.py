@@ -12,6 +12,7 @@ import msgspec
 
 from zap.errors import BadHistoryFile
 from zap.formats.history_headers import NEEDED, known_names
+from zap.formats.history_numbers import typed_text
 from zap.formats.parquet_cells import Unreadable, readable
 from zap.formats.values import cell_text
 from zap.progress import Progress
@@ -152,7 +153,7 @@ class JsonTable:
 
     def records(self) -> Iterator[Record]:
         for line, row in self._objects():
-            yield line, [cell_text(row.get(name)) for name in self.header] if isinstance(row, dict) else row
+            yield line, [_cell(row.get(name)) for name in self.header] if isinstance(row, dict) else row
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if self._whole is not None:
@@ -277,7 +278,13 @@ def _values(column: Any) -> Iterable[Any]:
 
 def _text(value: Any) -> str | Unreadable:
     """Return the text of a cell; a cell that cannot be read stays as it is."""
-    return value if isinstance(value, Unreadable) else cell_text(value)
+    return value if isinstance(value, Unreadable) else _cell(value)
+
+
+def _cell(value: Any) -> str:
+    """Return the text of a value, which may be a number or a text."""
+    text = cell_text(value)
+    return text if isinstance(value, str | bytes) else typed_text(text)
 
 
 def _whole(row: Sequence[str | Unreadable], header: Sequence[str]) -> list[str] | str:

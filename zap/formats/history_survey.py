@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from zap.formats.history_cells import cut_cell
 from zap.formats.history_headers import IDS, NUMBERS, TIMES, Headers, match_headers
 from zap.formats.history_ids import IdSurvey
-from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark
+from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark, note_on_mark
 from zap.formats.history_orders import OrderDecision, TimeSurvey, decide_order
 from zap.formats.history_records import Table
 from zap.formats.history_times import DateOrder, join_moment
@@ -58,6 +58,7 @@ class Survey:
         first_values: for each column its first different texts.
         totals: the number of rows with totals, which are left out.
         notes: sentences for people about the table itself.
+        decimal_note: a sentence for people about the mark before the decimals; None if the mark is not worth a word.
     """
 
     headers: Headers
@@ -68,6 +69,7 @@ class Survey:
     first_values: Mapping[str, list[str]]
     totals: int
     notes: Sequence[str]
+    decimal_note: str | None
 
 
 def survey_table(table: Table, choices: Choices) -> Survey:
@@ -101,15 +103,17 @@ def survey_table(table: Table, choices: Choices) -> Survey:
                 numbers[name].look(name, texts)
             elif name in IDS:
                 ids.look(texts)
+    decimal = decide_mark(numbers, choices.decimal)
     return Survey(
         headers,
         dates=decide_order(times, choices.date_order, spreadsheet=table.spreadsheet),
-        decimal=decide_mark(numbers, choices.decimal),
+        decimal=decimal,
         has_text_ids=ids.has_texts,
         date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
         first_values=values,
         totals=totals,
         notes=table.notes,
+        decimal_note=note_on_mark(numbers, decimal),
     )
 
 

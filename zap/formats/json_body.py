@@ -40,14 +40,16 @@ _NOT_A_FIELD = "is not a field; /docs lists the fields"
 REPEATED = object()
 APPEARS_TWICE = "appears more than once"
 BROKEN_NAME = "the name of a field holds half of a surrogate pair"
-# Patterns for JSON Schema, which are read by many languages: of a text, of a date and time (or an empty text, which
-# counts as null), and of a date with or without a time. A time without an offset is no `date-time` (RFC 3339 needs an
-# offset).
+# Patterns for JSON Schema, which are read by many languages: of a text, of the date and time of a session (or an empty
+# text, which counts as null), and of a date with or without a time. A time without an offset is no `date-time`, because
+# RFC 3339 needs an offset.
 TEXT_PATTERN = f"^[^{CONTROL_CHARACTERS}]*$"
-_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_DAY = r"(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+# FIRST_YEAR to LAST_YEAR.
+_YEAR = r"(199[0-9]|20[0-9]{2}|2100)"
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?"
-TIME_PATTERN = rf"^({_DATE}[T ]{_CLOCK})?$"
-DAY_PATTERN = rf"^{_DATE}([T ]{_CLOCK})?$"
+TIME_PATTERN = rf"^({_YEAR}-{_DAY}[T ]{_CLOCK})?$"
+DAY_PATTERN = rf"^[0-9]{{4}}-{_DAY}([T ]{_CLOCK})?$"
 
 
 class NotANumber(str):
@@ -209,6 +211,11 @@ def shown_name(name: str) -> str:
 
 def error_at(place: tuple[str | int, ...], detail: str) -> dict[str, str]:
     return {"pointer": pointer(*place), "detail": detail}
+
+
+def names_are_unique(text: bytes) -> bool:
+    """Return whether each name of a JSON object appears once."""
+    return bool(json.loads(text, object_pairs_hook=lambda pairs: len(dict(pairs)) == len(pairs)))
 
 
 def _read(text: str) -> tuple[Any, set[str]]:

@@ -4,8 +4,7 @@ FEATURES defines the values of a field. The contract of the model version in pro
 database may fill in facts about the driver and the vehicle that a request leaves out.
 """
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -27,6 +26,7 @@ from zap.formats.json_body import (
     kind_of,
     load_json,
     malformed,
+    names_are_unique,
     number_schema,
     plain_name,
     pointer,
@@ -40,7 +40,7 @@ from zap.formats.json_body import (
     wrong_text,
 )
 from zap.formats.values import CONTROL_CHARACTERS, LARGEST_ID, LONGEST_TEXT
-from zap.ml.cells import is_nothing, known_spelling
+from zap.ml.cells import Spellings, is_nothing
 from zap.ml.features import FACTS, FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
 
 _WANTED = "one flat JSON object"
@@ -129,7 +129,7 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime], *, hin
 def is_each_once(text: bytes, decoded: msgspec.Struct) -> bool:
     """Return whether each field appears once in the text of a decoded body. The decoder takes the last value."""
     if b"\\" in text:
-        return bool(json.loads(text, object_pairs_hook=lambda pairs: len(dict(pairs)) == len(pairs)))
+        return names_are_unique(text)
     # Without escapes, all quotes of the text are around its names and values, and a repeated name adds two quotes.
     return text.count(b'"') == _encode(decoded).count(b'"')
 
@@ -181,10 +181,9 @@ def complete_request(
             why = "null is not accepted" if sent else "is required, and the database has no usable value for it"
             errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
         elif feature.kind == "category" and value is not None and value not in known:
-            if wrong := _wrong_category(value, known, need):
+            complete[name] = None if is_nothing(value) else Spellings(known).meant(value)
+            if complete[name] is None and (wrong := _wrong_category(value, known, need)):
                 errors.append(error_at((name,), wrong))
-            else:
-                complete[name] = None if is_nothing(value) else known_spelling(value, known)
     if errors:
         raise InvalidRequest(errors)
     return complete | {START: complete[START] or now}
@@ -328,20 +327,19 @@ def unknown_request_field(name: str) -> str:
     return unknown_field(name, FIELDS)
 
 
-def _wrong_category(value: str, known: Collection[str], need: str) -> str | None:
-    """Return why a text that is not a known value is not accepted, or None."""
+def _wrong_category(value: str, known: Sequence[str], need: str) -> str | None:
+    """Return why a text that means no known value is not accepted, or None."""
     if not is_nothing(value):
-        same = known_spelling(value, known)
-        return None if same else f"is {value!r}, which is not in the history; send one of: {', '.join(known)}"
+        return f"is {value!r}, which is not in the history; send one of: {', '.join(known)}"
     if need == "required":
         return f"is {value!r}, which counts as null, and null is not accepted: {_COMPLETE}"
     return None
 
 
-def _usable(feature: Feature, value: Any, known: Collection[str]) -> Any:
+def _usable(feature: Feature, value: Any, known: Sequence[str]) -> Any:
     """Return a fact of the database; None if it is out of range or unknown, as in the cleaned history."""
     if value is None:
         return None
     if feature.kind == "category" and value not in known:
-        return known_spelling(value, known)
+        return Spellings(known).meant(value)
     return None if feature.kind == "number" and wrong_number(feature, value) else value

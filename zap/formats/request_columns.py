@@ -3,7 +3,6 @@
 A file of requests may be a history file. Its columns that are not known before a session are left out of the requests.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -13,13 +12,15 @@ import msgspec
 
 from zap.errors import InvalidRequest
 from zap.formats.history_headers import meaning
-from zap.formats.json_body import error_at, plain_name, shown_name, without_bom
+from zap.formats.json_body import error_at, names_are_unique, plain_name, shown_name, without_bom
 from zap.formats.request import FIELDS
 
 # What `field_of` returns for a column that is left out.
 LEFT_OUT = ""
 # The names of an index that pandas and pyarrow write into a file.
 _INDEX = re.compile(r"Unnamed: [0-9]+|__index_level_[0-9]+__")
+# How many unknown names are shown.
+_SHOWN = 10
 
 _decode_row = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -102,12 +103,13 @@ def split_row(text: bytes) -> SplitRow:
     """
     unchanged = SplitRow(text, {}, ())
     try:
-        row = _decode_row(without_bom(text))
+        plain = without_bom(text)
+        row = _decode_row(plain)
         if row.keys() <= FIELDS.keys():
             return unchanged
         fields = {name: field_of(name) for name in row}
         named = [field or name for name, field in fields.items() if field != LEFT_OUT]
-        if len(named) > len(set(named)) or not _is_each_once(text):
+        if len(named) > len(set(named)) or not names_are_unique(plain):
             return unchanged
         request = {fields[name] or name: value for name, value in row.items() if fields[name] != LEFT_OUT}
         left_out = {name: msgspec.json.decode(row[name]) for name in row if fields[name] == LEFT_OUT}
@@ -117,16 +119,15 @@ def split_row(text: bytes) -> SplitRow:
 
 
 def told_columns(headers: Iterable[str]) -> list[str]:
-    """Return in sentences which columns are left out, and which headers are read as a field of another name."""
-    told, headers = [], list(headers)
-    if left_out := [shown_name(header) or "a column without a name" for header in headers if not field_of(header)]:
-        told.append(f"left out of the requests (known only later, or no field of a request): {', '.join(left_out)}")
-    read = ((header, field_of(header)) for header in headers)
-    if renamed := [f"{header!r} as {field}" for header, field in read if field and field != header]:
+    """Return in sentences which columns are left out or unknown, and which are read as a field of another name."""
+    told, fields = [], {header: field_of(header) for header in headers}
+    if left_out := [header for header, field in fields.items() if field == LEFT_OUT]:
+        names = ", ".join(shown_name(header) or "a column without a name" for header in left_out)
+        told.append(f"left out of the requests (known only later, or no field of a request): {names}")
+    if unknown := [header for header, field in fields.items() if field is None]:
+        names = ", ".join(repr(shown_name(header)) for header in unknown[:_SHOWN])
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        told.append(f"refused the rows that have a name which is not a field of a request: {names}{more}")
+    if renamed := [f"{header!r} as {field}" for header, field in fields.items() if field and field != header]:
         told.append(f"read {', '.join(renamed)}")
     return told
-
-
-def _is_each_once(text: bytes) -> bool:
-    """Return whether each name appears once in a JSON object."""
-    return bool(json.loads(without_bom(text), object_pairs_hook=lambda pairs: len(dict(pairs)) == len(pairs)))

@@ -13,12 +13,10 @@ from zap.errors import InvalidRequest, MalformedCsv
 from zap.formats.json_body import error_at
 from zap.formats.request import FIELDS, VEHICLE_ID, unknown_request_field
 from zap.formats.request_rows import Refusal, Rows, too_many_rows, unreadable
-from zap.ml.cells import is_nothing
+from zap.ml.cells import is_nothing, whole_number
 
 _DELIMITERS = (",", ";", "\t")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# A whole number that a tool has written as a float, because the tool cannot store missing integers.
-_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
 # The most columns for which unknown names are reported one by one.
 _MOST_COLUMNS = 100
 
@@ -118,8 +116,8 @@ def _number(name: str, cell: str) -> msgspec.Raw | str | None:
     Another cell stays a text, which is refused later as in JSON.
     """
     cell = cell.strip()
-    if name == VEHICLE_ID and (whole := _WHOLE.fullmatch(cell)):
-        cell = whole[1]
+    if name == VEHICLE_ID:
+        cell = whole_number(cell)
     if _JSON_NUMBER.fullmatch(cell):
         return msgspec.Raw(cell.encode())
     return None if is_nothing(cell) else cell

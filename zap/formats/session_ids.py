@@ -11,9 +11,10 @@ from zap.formats.json_body import is_unicode, kind_of
 from zap.formats.values import LARGEST_SESSION_ID, LONGEST_SESSION_TEXT
 from zap.ml.cells import is_nothing
 
-# Words of characters that a person sees, with one ordinary space between two words.
-_WORD = r"[^\s\x00-\x1f\x7f-\x9f\u200b\u2060\ufeff]+"
-SESSION_TEXT = rf"^{_WORD}( {_WORD})*$"
+# Words of characters that a person sees, with one ordinary space between two words. Not all characters are dots: in the
+# path of a route, `.` and `..` are steps to another path, and clients take these steps before they send the request.
+_UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u200b\u2060\ufeff"
+SESSION_TEXT = rf"^(\.+ )*\.*[^.{_UNSEEN}][^{_UNSEEN}]*( [^{_UNSEEN}]+)*$"
 _DIGITS = re.compile(r"-?[0-9]+", re.ASCII)
 
 
@@ -51,6 +52,8 @@ def wrong_session_text(text: str) -> str | None:
         return "holds half of a surrogate pair"
     if is_nothing(text):
         return f"is {text!r}, which means that there is no value; send the id of the session"
+    if not text.strip(". "):
+        return f"is {text!r}; an id of dots cannot be in the path of a request; send an id with another character"
     if not re.fullmatch(SESSION_TEXT, text):
         return f"is {text!r}; a text has no control characters, no spaces around it, and single spaces inside"
     return None

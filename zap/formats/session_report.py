@@ -194,6 +194,7 @@ class SessionReport:
         session_id: the id of the session, a number or a text.
         values: the other known fields, by name.
         words: the fields whose text means that the value is missing, each with this text.
+        texts: the other texts of names, as they were sent, by field.
         place: the place of the session in the body, for JSON pointers.
         latest_start: the latest possible wall time of the start, given the end; None without an end.
         earliest_end: the earliest possible wall time of the end, given the start; None without a start.
@@ -202,6 +203,7 @@ class SessionReport:
     session_id: int | str
     values: dict[str, Any]
     words: dict[str, str]
+    texts: dict[str, str]
     place: tuple[int, ...]
     latest_start: datetime | None
     earliest_end: datetime | None
@@ -299,6 +301,7 @@ def _read_session(
         session_id,
         known,
         {name: text for name, text in fields.items() if isinstance(text, str) and is_nothing(text)},
+        {name: fields[name] for name in _TEXTS if name in known},
         place,
         latest_start=_put_back(end, wall_time) if end else None,
         earliest_end=_put_forward(start, wall_time) if start else None,

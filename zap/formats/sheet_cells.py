@@ -5,6 +5,8 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any
 
+from zap.formats.history_numbers import typed_text
+
 # Parts of a number format that are only shown: quoted texts, characters after a backslash, and colours or conditions.
 _SHOWN_ONLY = re.compile(r'"[^"]*"|\\.|\[[^\]]*[^\]hms][^\]]*\]', re.IGNORECASE)
 _HALF = timedelta(microseconds=500_000)
@@ -40,8 +42,8 @@ def sheet_text(cell: Any) -> str:
 def _number_text(value: float, *, percent: bool) -> str:
     if percent:
         # 0.07 * 100 is 7.000000000000001.
-        return f"{value * 100:.12g}%"
-    return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
+        return f"{typed_text(f'{value * 100:.12g}')}%"
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else typed_text(repr(value))
 
 
 def _to_second(value: datetime) -> datetime:

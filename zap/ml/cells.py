@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -36,7 +36,7 @@ INVISIBLE = {
     "\u2066\u2067\u2068\u2069\ufeff"
 }
 # A whole number that a tool has written as a float, because the tool cannot store missing integers.
-_WHOLE = re.compile(r"(0|[1-9][0-9]*)\.0+")
+_WHOLE = re.compile(r"(-?[1-9][0-9]*)\.0+|-?(0)\.0+")
 
 
 def is_nothing(text: str) -> bool:
@@ -54,14 +54,41 @@ def plain_text(text: str) -> str:
 
 def plain_id(text: str) -> str:
     """Return the plain form of the id of a driver or a station, as reports and imports store it: `12.0` becomes 12."""
-    plain = plain_text(text)
-    return match[1] if plain[-1:] == "0" and (match := _WHOLE.fullmatch(plain)) else plain
+    return whole_number(plain_text(text))
 
 
-def known_spelling(text: str, known: Collection[str]) -> str | None:
-    """Return the known text that is the same name, or None."""
-    plain = plain_text(text)
-    return plain if plain in known else next((one for one in known if plain_text(one) == plain), None)
+def whole_number(text: str) -> str:
+    """Return the digits of a whole number that is written with decimals, such as `12.0`; another text unchanged."""
+    return match[1] or match[2] if text[-1:] == "0" and (match := _WHOLE.fullmatch(text)) else text
+
+
+class Spellings:
+    """The known names of one kind, such as the user types that a model has learned, found by other spellings.
+
+    Args:
+        known: the names. The names of an older version may have a form that is not plain.
+    """
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._plain = {plain_text(name): name for name in reversed(known)}
+        self._plain |= {name: name for name in known if name in self._plain}
+        cases: dict[str, list[str]] = {}
+        for plain, name in self._plain.items():
+            cases.setdefault(plain.casefold(), []).append(name)
+        self._without_case = {case: names[0] for case, names in cases.items() if len(names) == 1}
+
+    def spaced(self, text: str) -> str | None:
+        """Return the known name that differs from a text only in spaces and invisible characters, or None."""
+        return self._plain.get(plain_text(text))
+
+    def meant(self, text: str) -> str | None:
+        """Return the known name that a text means, or None.
+
+        The text may also differ from the name in upper and lower case, if no other known name differs only in this.
+        """
+        plain = plain_text(text)
+        found = self._plain.get(plain)
+        return self._without_case.get(plain.casefold()) if found is None else found
 
 
 def read_text(value: object) -> str | None:
@@ -130,7 +157,8 @@ def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSessi
 @lru_cache(maxsize=256)
 def _code_of_another_spelling(name: str, types: tuple[str, ...]) -> int:
     """Return the code of a type that an older version has learned in a form that is not plain; -1 if there is none."""
-    spelling = known_spelling(name, types)
+    # Not `meant`: a training counts a type in other upper and lower case as another type.
+    spelling = Spellings(types).spaced(name)
     return -1 if spelling is None else types.index(spelling)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zap.errors import DamagedModel
-from zap.ml.cells import plain_text
+from zap.ml.cells import Spellings
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS
 from zap.ml.history_columns import history_columns
 from zap.ml.population_history import PopulationHistory
@@ -169,19 +169,18 @@ class Codes(dict[Any, float]):
 
     def __init__(self, values: Sequence[str]) -> None:
         super().__init__({value: code for code, value in enumerate(values)})
-        # The values of an older version may have a form that is not plain.
-        self._spellings = {plain: value for value in reversed(values) if (plain := plain_text(value)) not in self}
+        self._spellings = Spellings(values)
         self[None] = math.nan
 
     def __missing__(self, value: Any) -> float:
         return self.get(self.spelling(value), math.nan)
 
     def spelling(self, value: Any) -> Any:
-        """Return the known value that is the same name as this value, or else this value."""
+        """Return the known value that this value means, or else this value."""
         if value in self or not isinstance(value, str):
             return value
-        plain = plain_text(value)
-        return self._spellings.get(plain, plain)
+        meant = self._spellings.meant(value)
+        return value if meant is None else meant
 
 
 def category_codes(contract: Mapping[str, Any]) -> dict[str, Codes]:

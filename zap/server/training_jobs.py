@@ -12,7 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.runs.training_runs import claim_run, fail_run, read_run
 from zap.db.versions.production import Production
-from zap.errors import DatabaseUnavailable, TrainingCancelled, TrainingFailed, TrainingLimited, ZapError
+from zap.errors import (
+    DatabaseUnavailable,
+    ServerStopping,
+    TrainingCancelled,
+    TrainingFailed,
+    TrainingLimited,
+    ZapError,
+)
 from zap.formats.training_options import TrainingOptions
 from zap.server.training_process import log_end, start_training
 from zap.settings import Settings
@@ -20,6 +27,8 @@ from zap.threads import Pool
 
 log = structlog.get_logger(__name__)
 
+# How long a server that stops waits for a training that is starting.
+_START_SECONDS = 2
 # How long to wait for a training that was told to stop: longer than its own limits (zap/cli/ending.py).
 _STOP_SECONDS = 4
 # How long a server that stops may wait for the database, to store how a training ended.
@@ -32,9 +41,6 @@ _LATE_SECONDS = 15
 _OF_MEMORY = frozenset({signal.SIGABRT, signal.SIGSEGV, 9})
 # The exit codes of a training that SIGTERM ended, before and after it could store that in its run.
 _OF_SIGTERM = frozenset({-signal.SIGTERM, 128 + signal.SIGTERM})
-
-# The number of a run, and its process.
-_Begun = tuple[int, subprocess.Popen[bytes]]
 
 
 class TrainingProcesses:
@@ -51,33 +57,21 @@ class TrainingProcesses:
         self._settings = settings
         self._production = production
         self._threads = Pool("trainings", 2)
+        self._starting: set[asyncio.Task[int]] = set()
         self._children: dict[int, tuple[subprocess.Popen[bytes], asyncio.Task[None]]] = {}
+        self._stopping = False
 
     async def start(self, options: TrainingOptions) -> int:
-        """Start a training, and return the number of its run.
+        """Start a training, and return the number of its run. The training goes on if the caller is cancelled.
 
         Raises:
             TrainingRunning: another training is running, on this or another machine.
+            ServerStopping: the server has been told to stop.
         """
-        begun: list[asyncio.Future[_Begun]] = []
-        abandoned = False
-
-        def after(beginning: asyncio.Future[_Begun]) -> None:
-            begun.append(beginning)
-            if abandoned:
-                self._put_away(beginning)
-
-        try:
-            run_id, child = await self._threads.to_its_end(self._begin, options, after=after)
-        except asyncio.CancelledError:
-            # The request is gone, but the thread cannot be stopped: the training is ended once it has started.
-            abandoned = True
-            for beginning in begun:
-                self._put_away(beginning)
-            raise
-        log.info("a training began", run_id=run_id, options=options.as_dict())
-        self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
-        return run_id
+        starting = asyncio.create_task(self._start(options))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return await asyncio.shield(starting)
 
     async def ended(self, run_id: int) -> dict[str, Any]:
         """Return the run after its process has ended.
@@ -94,6 +88,10 @@ class TrainingProcesses:
 
     async def end(self) -> None:
         """End the running trainings when the server stops. They are told to stop first, so that they can clean up."""
+        self._stopping = True
+        if self._starting:
+            # A process that starts now is ended too.
+            await asyncio.wait(self._starting, timeout=_START_SECONDS)
         for child, settled in list(self._children.values()):
             child.terminate()
             done, _ = await asyncio.wait([settled], timeout=_STOP_SECONDS)
@@ -107,7 +105,15 @@ class TrainingProcesses:
         """End the threads, once what they do for the database is done."""
         self._threads.close()
 
-    def _begin(self, options: TrainingOptions) -> _Begun:
+    async def _start(self, options: TrainingOptions) -> int:
+        if self._stopping:
+            raise ServerStopping("the server is stopping; send the request again")
+        run_id, child = await self._threads.to_its_end(self._begin, options)
+        log.info("a training began", run_id=run_id, options=options.as_dict())
+        self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
+        return run_id
+
+    def _begin(self, options: TrainingOptions) -> tuple[int, subprocess.Popen[bytes]]:
         """Claim a run and start its process. This blocks, so it runs on a thread."""
         run_id = claim_run(self._engine, "train", options.as_dict())
         try:
@@ -116,19 +122,6 @@ class TrainingProcesses:
             fail_run(self._engine, run_id, TrainingFailed("the training process could not be started"))
             raise
         return run_id, child
-
-    def _put_away(self, beginning: asyncio.Future[_Begun]) -> None:
-        """Kill a training whose request was cancelled while its process was starting."""
-        if beginning.cancelled() or beginning.exception() is not None:
-            return
-        run_id, child = beginning.result()
-
-        def work() -> None:
-            with child:
-                child.kill()
-            fail_run(self._engine, run_id, TrainingFailed("the client disconnected while the training was starting"))
-
-        self._threads.start(work)
 
     async def _settle(self, run_id: int, child: subprocess.Popen[bytes]) -> None:
         """Wait until a training has ended, store its failure if it died, and serve the version that it promoted."""

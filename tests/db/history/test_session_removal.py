@@ -40,9 +40,27 @@ def test_it_works(filled):
 
     assert remove_sessions(filled, [7, "a", -3, 7]) == {"U", "V"}
 
-    assert left(filled) == [[-2], [-2], []]
+    # The lowest number is kept in use.
+    assert left(filled) == [[-2], [-3, -2], []]
     assert remove_sessions(filled, [-2]) == frozenset()
-    assert left(filled) == [[], [], []]
+    assert left(filled) == [[], [-3], []]
+
+
+def test_no_number_is_given_twice(filled):
+    columns = ("session_id", "session_text", "user_id", "charging_start_time", "user_type")
+    remove_sessions(filled, [-3, "a", -2])
+
+    for text in (None, "b"):
+        rows = table((None, text, "W", f"2024-02-0{1 + (text is None)} 10:00", "Taxi"), columns=columns)
+        upsert_history(filled, NO_USERS, NO_VEHICLES, rows.astype({"session_id": "Int64"}))
+
+    # Someone who removes the earlier session -3 again removes nothing.
+    assert left(filled)[0] == [-5, -4, 7]
+    with pytest.raises(NotFound):
+        remove_sessions(filled, [-3])
+    with filled.connect() as connection:
+        facts = dict(connection.execute(select(SESSION_FACTS.c.session_id, SESSION_FACTS.c.user_type)).all())
+    assert facts == {-5: "Taxi", -4: "Taxi", -3: None, 7: "Commuter"}
 
 
 def test_an_unknown_id_removes_nothing(filled):

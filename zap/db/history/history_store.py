@@ -127,12 +127,14 @@ def import_turn(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def store_history(
+def store_history(  # noqa: PLR0913 - what is stored, and how
     connection: Connection,
     users: pd.DataFrame,
     vehicles: pd.DataFrame,
     sessions: pd.DataFrame,
     progress: Progress = no_progress,
+    *,
+    dry: bool = False,
 ) -> HistoryCounts:
     """Add new rows and update changed ones.
 
@@ -149,14 +151,15 @@ def store_history(
             stored with each session. The id of a row is its `session_id`, or its `session_text`. `taken_rows` says
             which rows must be left out. A column `vehicle_id` is ignored: the vehicle is found by VEHICLE_KEY.
         progress: called after each chunk.
+        dry: whether to write nothing, and only count what would be added and updated. Any transaction will do then.
 
     Raises:
         TakenIds: the ids of some rows belong to other stored sessions.
     """
     return HistoryCounts(
-        users=upsert_rows(connection, USERS, ("user_id",), users, progress),
-        vehicles=upsert_rows(connection, VEHICLES, VEHICLE_KEY, vehicles, progress),
-        sessions=upsert_sessions(connection, sessions, progress),
+        users=upsert_rows(connection, USERS, ("user_id",), users, progress, dry=dry),
+        vehicles=upsert_rows(connection, VEHICLES, VEHICLE_KEY, vehicles, progress, dry=dry),
+        sessions=upsert_sessions(connection, sessions, progress, vehicles if dry else None),
     )
 
 

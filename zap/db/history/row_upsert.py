@@ -30,10 +30,19 @@ class Count:
     repeated: int = 0
 
 
-def upsert_rows(
-    connection: Connection, table: Table, key: Sequence[str], frame: pd.DataFrame, progress: Progress
+def upsert_rows(  # noqa: PLR0913 - what is stored, and how
+    connection: Connection,
+    table: Table,
+    key: Sequence[str],
+    frame: pd.DataFrame,
+    progress: Progress,
+    *,
+    dry: bool = False,
 ) -> Count:
-    """Insert or update rows of a table. If several stored rows have one key, the row with the lowest id is updated."""
+    """Insert or update rows of a table. If several stored rows have one key, the row with the lowest id is updated.
+
+    With `dry`, only count what would be inserted or updated.
+    """
     rows = _one_row_a_key(frame, list(key))
     count = Count(repeated=len(frame) - len(rows))
     for start in range(0, len(rows), CHUNK):
@@ -42,9 +51,9 @@ def upsert_rows(
         if table is SESSIONS:
             _check_ids(chunk, stored)
         added, changes = compare_rows(chunk, stored)
-        if table is SESSIONS:
+        if not dry and table is SESSIONS:
             write_sessions(connection, added, changes)
-        else:
+        elif not dry:
             write_rows(connection, table, added, changes)
         add_up(count, added, changes, len(chunk))
         progress(WORDS[table.name], start + len(chunk), len(rows))

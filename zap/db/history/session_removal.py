@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from zap.db.engine import write_transaction
 from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, in_parts, take_turn
-from zap.db.history.session_ids import TEXT_IDS, numbers_of
+from zap.db.history.session_ids import TEXT_IDS, new_numbers, numbers_of
 from zap.errors import NotFound
 from zap.formats.session_ids import wrong_session_text
 
@@ -43,10 +43,14 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
 
 
 def delete_sessions(connection: Connection, numbers: Sequence[int]) -> None:
-    """Delete stored sessions with their facts and their texts."""
+    """Delete stored sessions with their facts and their texts. zap gives none of their numbers to a later session."""
+    lowest = new_numbers(connection, 0).start
     for some in in_parts(numbers):
         for table in (SESSIONS, SESSION_FACTS, TEXT_IDS):
             connection.execute(delete(table).where(table.c.session_id.in_(some)))
+    if lowest in numbers:
+        # New numbers are below every number that is used, so a row without facts keeps the lowest one in use.
+        connection.execute(insert(SESSION_FACTS), [{"session_id": lowest}])
 
 
 def _drivers(connection: Connection, numbers: Sequence[int]) -> dict[int, str | None]:

@@ -1,5 +1,6 @@
 """The app's reports of sessions, which are added to the history in one transaction."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from zap.db.history.history_rows import (
     write_sessions,
 )
 from zap.db.history.session_ids import is_another, number_texts, numbers_of, whose_session
+from zap.db.history.spellings import stored_spellings
 from zap.errors import InvalidRequest, SessionTaken
 from zap.formats.json_body import error_at, pointer
 from zap.formats.session_report import (
@@ -36,6 +38,7 @@ from zap.formats.values import LONGEST_SESSION
 from zap.ml.features import FACTS
 
 _KEY = (SESSION_ID,)
+_TYPE = "charger_type"
 # For a session that started longer ago, the present facts about its driver and vehicle may have changed since.
 _NEAR = timedelta(days=2)
 
@@ -47,12 +50,16 @@ class ReportedSessions:
     Attributes:
         added, updated, unchanged: numbers of sessions.
         user_ids: the drivers whose history has changed.
+        spellings: for each field, the texts that are stored in another spelling, each with this spelling.
+        words: for each field, the texts that counted as null.
     """
 
     added: int
     updated: int
     unchanged: int
     user_ids: frozenset[str]
+    spellings: dict[str, dict[str, str]]
+    words: dict[str, list[str]]
 
 
 def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSessions:
@@ -85,6 +92,7 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
     with write_transaction(engine) as connection:
         take_turn(connection)
         _name_drivers(connection, rows)
+        _spell_types(connection, rows)
         before = _stored(connection, report, rows)
         _check(report, rows, before)
         _number_texts(connection, report, rows)
@@ -94,7 +102,7 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
     changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
-    return _outcome(rows, before, changed)
+    return _outcome(report, rows, before, changed)
 
 
 def _name_drivers(connection: Connection, rows: list[Row]) -> None:
@@ -102,6 +110,14 @@ def _name_drivers(connection: Connection, rows: list[Row]) -> None:
     names = named_drivers(connection, {row[USER_ID] for row in rows if row[USER_ID] is not None})
     for row in rows:
         row[USER_ID] = names.get(row[USER_ID], row[USER_ID])
+
+
+def _spell_types(connection: Connection, rows: list[Row]) -> None:
+    """Replace each charger type that is stored in another spelling only by the stored spelling."""
+    counts = Counter(row[_TYPE] for row in rows if row[_TYPE] is not None)
+    changed = stored_spellings(connection, _TYPE, counts) if counts else {}
+    for row in rows:
+        row[_TYPE] = changed.get(row[_TYPE], row[_TYPE])
 
 
 def _stored(connection: Connection, report: Report, rows: list[Row]) -> list[Row | None]:
@@ -172,18 +188,28 @@ def _take_facts(connection: Connection, rows: list[Row], stored: list[Row | None
         row.update(facts)
 
 
-def _outcome(rows: list[Row], before: list[Row | None], changed: set[int]) -> ReportedSessions:
+def _outcome(report: Report, rows: list[Row], before: list[Row | None], changed: set[int]) -> ReportedSessions:
     """Return the result. `changed` has the numbers of the known sessions that the report has changed."""
     drivers = set()
     for row, stored in zip(rows, before, strict=True):
         if stored is None or row[SESSION_ID] in changed:
             drivers |= {row["user_id"], stored["user_id"] if stored else None}
+    spellings: dict[str, dict[str, str]] = {}
+    words: dict[str, dict[str, None]] = {}
+    for session, row in zip(report.sessions, rows, strict=True):
+        for name, text in session.texts.items():
+            if row[name] != text:
+                spellings.setdefault(name, {})[text] = row[name]
+        for name, text in session.words.items():
+            words.setdefault(name, {})[text] = None
     added = before.count(None)
     return ReportedSessions(
         added=added,
         updated=len(changed),
         unchanged=len(rows) - added - len(changed),
         user_ids=frozenset(drivers - {None}),
+        spellings=spellings,
+        words={name: [*texts] for name, texts in words.items()},
     )
 
 

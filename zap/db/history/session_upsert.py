@@ -34,21 +34,32 @@ def taken_rows(connection: Connection, sessions: pd.DataFrame) -> dict[int, str]
     return taken_ids(connection, ids, users, values_of(sessions["charging_start_time"]))
 
 
-def upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Progress) -> Count:
-    """Insert or update sessions; see `store_history`."""
+def upsert_sessions(
+    connection: Connection, sessions: pd.DataFrame, progress: Progress, unstored: pd.DataFrame | None = None
+) -> Count:
+    """Insert or update sessions; see `store_history`.
+
+    Args:
+        connection: a transaction.
+        sessions: the sessions.
+        progress: called after each chunk.
+        unstored: vehicles that are not stored, as in `store_history`. If they are given, nothing is written: this only
+            counts what would be inserted or updated.
+    """
+    dry = unstored is not None
     # A vehicle's id is found by its model, so it tells nothing more about a session.
     compared = {*sessions, *SESSION_KEY} - {"session_id", "session_text", "vehicle_id"}
     absent = {"session_id", *SESSION_KEY, *FACTS}.difference(sessions)
     sessions = sessions.assign(**dict.fromkeys(absent))
     sessions["session_id"] = sessions["session_id"].astype("Int64")
     if "session_text" in sessions:
-        sessions = _with_numbers(connection, sessions)
-    sessions["vehicle_id"] = _vehicle_ids(connection, sessions)
+        sessions = _with_numbers(connection, sessions, dry=dry)
+    sessions["vehicle_id"] = _vehicle_ids(connection, sessions, unstored)
     has_id = sessions["session_id"].notna()
-    named = upsert_rows(connection, SESSIONS, ("session_id",), sessions[has_id], progress)
-    if named.added and connection.dialect.name == "postgresql":
+    named = upsert_rows(connection, SESSIONS, ("session_id",), sessions[has_id], progress, dry=dry)
+    if named.added and not dry and connection.dialect.name == "postgresql":
         continue_ids(connection, SESSIONS)
-    rest = _upsert_unnamed(connection, sessions[~has_id].drop(columns="session_id"), compared, progress)
+    rest = _upsert_unnamed(connection, sessions[~has_id].drop(columns="session_id"), compared, progress, dry=dry)
     return Count(
         added=named.added + rest.added,
         updated=named.updated + rest.updated,
@@ -57,19 +68,22 @@ def upsert_sessions(connection: Connection, sessions: pd.DataFrame, progress: Pr
     )
 
 
-def _with_numbers(connection: Connection, sessions: pd.DataFrame) -> pd.DataFrame:
+def _with_numbers(connection: Connection, sessions: pd.DataFrame, *, dry: bool) -> pd.DataFrame:
     """Return the sessions with the numbers of their texts instead of the texts. New texts get numbers in time order."""
     texts = sessions["session_text"]
     ordered = texts[sessions["charging_start_time"].argsort(kind="stable").to_numpy()].dropna().unique().tolist()
     numbers = numbers_of(connection, ordered)
-    numbers |= number_texts(connection, [text for text in ordered if text not in numbers])
+    new = [text for text in ordered if text not in numbers]
+    numbers |= dict(zip(new, new_numbers(connection, len(new)), strict=True)) if dry else number_texts(connection, new)
     found = pd.array([numbers.get(text) for text in values_of(texts)], dtype="Int64")
     return sessions.assign(session_id=sessions["session_id"].fillna(pd.Series(found, index=sessions.index))).drop(
         columns="session_text"
     )
 
 
-def _upsert_unnamed(connection: Connection, frame: pd.DataFrame, compared: set[str], progress: Progress) -> Count:
+def _upsert_unnamed(
+    connection: Connection, frame: pd.DataFrame, compared: set[str], progress: Progress, *, dry: bool
+) -> Count:
     """Insert or update sessions without a session_id.
 
     Sorted by time, the rows of a chunk are close together in the table, and new ids do not depend on the order of the
@@ -87,27 +101,34 @@ def _upsert_unnamed(connection: Connection, frame: pd.DataFrame, compared: set[s
         found, theirs = match_rows(chunk, exact[place].tolist(), (stored, others), compared, numbers)
         count.repeated += len(chunk) - len(found)
         added, changes = compare_rows(found, theirs)
-        if added and ids is None:
+        if added and ids is None and not dry:
             # For the later chunks too, so that the numbers of all chunks are in the order of the rows.
             numbers = new_numbers(connection, len(added) + len(rows) - place.stop)
             ids = iter(numbers)
-        write_sessions(connection, added, changes, ids)
+        if not dry:
+            write_sessions(connection, added, changes, ids)
         add_up(count, added, changes, len(found))
         progress(WORDS[SESSIONS.name], place.stop, len(rows))
     return count
 
 
-def _vehicle_ids(connection: Connection, sessions: pd.DataFrame) -> pd.Series:
-    """Return for each session the id of the vehicle with its user and model; missing if there is none."""
+def _vehicle_ids(connection: Connection, sessions: pd.DataFrame, unstored: pd.DataFrame | None) -> pd.Series:
+    """Return for each session the id of the vehicle with its user and model; missing if there is none.
+
+    A vehicle that is not stored has a negative number here, which no stored session has.
+    """
     owners = values_of(sessions["user_id"])
     users = sorted({owner for owner in owners if owner is not None})
     row = (VEHICLES.c.user_id, VEHICLES.c.vehicle_model, VEHICLES.c.vehicle_id)
     known: dict[Key, int] = {}
+    if unstored is not None:
+        pairs = zip(values_of(unstored["user_id"]), values_of(unstored["vehicle_model"]), strict=True)
+        known.update({pair: -number for number, pair in enumerate(pairs, 1)})
     for touched in [
         VEHICLES.c.user_id.is_(None),
         *(VEHICLES.c.user_id.in_(users[start : start + CHUNK]) for start in range(0, len(users), CHUNK)),
     ]:
         found = connection.execute(select(*row).where(touched).order_by(VEHICLES.c.vehicle_id.desc()))
         known.update({(user, model): vehicle for user, model, vehicle in found})
-    pairs = zip(owners, values_of(sessions["vehicle_model"]), strict=True)
-    return pd.Series([known.get(pair) for pair in pairs], index=sessions.index, dtype="Int64")
+    theirs = zip(owners, values_of(sessions["vehicle_model"]), strict=True)
+    return pd.Series([known.get(pair) for pair in theirs], index=sessions.index, dtype="Int64")
