@@ -34,7 +34,15 @@ class ZapError(Exception):
         }
 
 
-class InvalidSettings(ZapError):
+class CommandError(ZapError):
+    """An error that only commands have. Its problem details have no HTTP status, because it is not sent over HTTP."""
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error as problem details (RFC 9457) without `status`."""
+        return {name: value for name, value in super().problem().items() if name != "status"}
+
+
+class InvalidSettings(CommandError):
     """A setting has a value that zap cannot use."""
 
     title = "A setting is not usable"
@@ -74,28 +82,28 @@ class MalformedCsv(ZapError):
     exit_code = 2
 
 
-class UnusableFile(ZapError):
+class UnusableFile(CommandError):
     """A file cannot be read or written in the format that its name ends with."""
 
     title = "The file cannot be used"
     exit_code = 2
 
 
-class OutputFailed(ZapError):
+class OutputFailed(CommandError):
     """Standard output cannot take what the command prints."""
 
     title = "The output cannot be written"
     exit_code = 29
 
 
-class NotConfirmed(ZapError):
+class NotConfirmed(CommandError):
     """The command asks before it changes data, and nobody has said yes. Nothing was changed."""
 
     title = "This needs a confirmation"
     exit_code = 30
 
 
-class CannotServe(ZapError):
+class CannotServe(CommandError):
     """The server cannot listen on its address and port."""
 
     title = "The server cannot start"
@@ -350,30 +358,29 @@ class DatabaseAhead(ZapError):
     exit_code = 17
 
 
-class AdoptionRefused(ZapError):
+class AdoptionRefused(CommandError):
     """An existing database cannot be adopted without losing data. Nothing was changed."""
 
     title = "The database cannot be adopted as it is"
     exit_code = 18
 
 
-class UpgradeBlocked(ZapError):
+class UpgradeBlocked(CommandError):
     """Other connections keep a table locked that the upgrade has to change. Servers go on serving."""
 
     title = "The upgrade cannot lock the database"
     exit_code = 27
 
 
-class NotReproduced(ZapError):
+class NotReproduced(CommandError):
     """A stored prediction, or the trees of a stored version, could not be reproduced."""
 
     title = "The stored result could not be reproduced"
     exit_code = 21
 
 
-class BadHistoryFile(ZapError):
+class BadHistoryFile(CommandError):
     """A history file cannot be imported. `refused` lists its bad rows, if it has any, with line number and reason."""
 
     title = "The history file cannot be imported"
-    status_code = 422
     exit_code = 19

@@ -10,12 +10,12 @@ from urllib.parse import quote
 import histories
 import pytest
 from conftest import client_of
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text
 
 from zap.controllers import charging_sessions, deadline
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history import driver_histories
-from zap.db.history.history_rows import SESSIONS, take_turn
+from zap.db.history.history_rows import SESSIONS, VEHICLES, take_turn
 from zap.db.history.history_store import read_history
 from zap.db.history.session_removal import remove_sessions
 from zap.ml.history import clean_history
@@ -123,6 +123,19 @@ def test_the_reply_says_which_words_counted_as_null_and_which_ids_were_changed(c
 
     assert reply["counted_as_null"] == {"charging_station_location": ["n/a", "-"]}
     assert reply["spellings"] == {"charging_station_id": {"7.0": "7"}}
+
+
+def test_the_reply_names_the_vehicles_that_are_not_stored(client):
+    sessions = [START | {"session_id": ID + place, "vehicle_id": 10**9 + place} for place in (1, 0)]
+
+    assert report(client, *sessions)["unknown_vehicles"] == [10**9, 10**9 + 1]
+    assert stored(client.app)["vehicle_id"] == 10**9
+    assert report(client, sessions[0]) | {"status": "success"} == {
+        "status": "success", "added": 0, "updated": 0, "unchanged": 1, "unknown_vehicles": [10**9 + 1]
+    }  # fmt: skip
+    with client.app.state.engine.begin() as connection:
+        connection.execute(insert(VEHICLES), [{"vehicle_id": one["vehicle_id"]} for one in sessions])
+    assert "unknown_vehicles" not in report(client, *sessions)
 
 
 def test_the_same_again_changes_nothing(client):

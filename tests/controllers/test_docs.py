@@ -243,6 +243,13 @@ def test_a_text_without_an_offset_is_no_date_time(sqlite_client):
             assert not re.search(schema["pattern"], time_)
 
 
+def test_the_report_of_a_run_names_its_types(sqlite_client):
+    schema = document(sqlite_client)["components"]["schemas"]["RunDetail"]["properties"]["report"]
+
+    named = [one["$ref"].rpartition("/")[2] for one in schema["anyOf"] if "$ref" in one]
+    assert named == ["TrainReply", "Problem"]
+
+
 def test_every_text_says_what_characters_it_may_have(sqlite_client):
     schemas = document(sqlite_client)["components"]["schemas"]
     for name in ("PredictRequest", "ChargingSession", "TrainingOptions", "Reason"):

@@ -17,6 +17,7 @@ from zap.db.engine import write_transaction
 from zap.db.runs.run_events import add_events
 from zap.db.runs.training_runs import claim_run, finish_run
 from zap.db.tables import ModelVersion, Prediction, TrainingRun, utc_now
+from zap.server import run_news
 
 QUICK = {"hyper_parameters": {"n_estimators": 3}}
 # Long enough to be cancelled in the middle of it.
@@ -147,11 +148,33 @@ def test_who_was_cut_off_goes_on_where_it_was(client, told):
     assert client.get(f"{told}/events", headers={"Last-Event-ID": every[-1]["id"]}).status_code == 204
 
 
+def test_a_client_reads_no_event_while_nothing_happens(sqlite_client, monkeypatch):
+    monkeypatch.setattr(run_news, "_SILENT_SECONDS", 0.05)
+    engine = sqlite_client.app.state.engine
+    run = claim_run(engine, "train", {})
+
+    def end():
+        time.sleep(0.3)
+        with write_transaction(engine) as connection:
+            finish_run(connection, run, {"model_version": 7})
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with sqlite_client.stream("GET", f"/training-runs/{run}/events") as reply:
+        lines = list(reply.iter_lines())
+    ending.join()
+
+    assert ": still running" in lines
+    # A line with data makes an event, even if it is empty.
+    assert [line for line in lines if line.startswith("data:")] == ['data: {"status": "finished", "model_version": 7}']
+
+
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "١"])
 def test_a_last_event_id_that_is_none_is_refused(sqlite_client, last):
     reply = sqlite_client.get("/training-runs/1/events", headers={"Last-Event-ID": last.encode()})
 
     assert reply.status_code == 422
+    assert reply.json()["errors"][0]["detail"] == ("the header Last-Event-ID must be the number of an event, or end")
 
 
 @pytest.mark.parametrize("path", ["/training-runs/99", "/training-runs/99/events", "/training-runs/1_0"])

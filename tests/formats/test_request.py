@@ -257,7 +257,7 @@ def test_the_schema_follows_the_contract():
     # The database may know the facts about the driver and the vehicle, so they are not required of every client.
     assert set(schema["required"]) == {"distance_driven_km", "temperature_c"}
     for name in ("battery_capacity_kwh", "vehicle_age_years", "user_type"):
-        assert "required unless the database knows" in schema["properties"][name]["description"]
+        assert "required unless the table" in schema["properties"][name]["description"]
     assert schema["properties"]["temperature_c"]["type"] == ["number", "null"]
     assert schema["properties"]["battery_capacity_kwh"]["exclusiveMinimum"] == 0
     assert "enum" not in schema["properties"]["user_type"]

@@ -223,7 +223,7 @@ def test_a_vehicle_id_is_a_whole_number(value):
     [
         ("time_of_day", "is not accepted"),
         ("Day of Week", "is not accepted"),
-        ("user_type", "belongs to the driver or the vehicle"),
+        ("user_type", "belongs to the driver or the vehicle, not to a session. Send it in each request"),
         ("Battery Capacity (kWh)", "belongs to the driver or the vehicle"),
         ("Charging Rate (kW)", "charging_rate_kw"),
         ("energy_consumed_kw", "energy_consumed_kwh"),

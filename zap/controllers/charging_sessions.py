@@ -29,7 +29,7 @@ _Id = Annotated[
 class SessionsReply(Struct, omit_defaults=True):
     """The number of sessions that a report added or changed; all are committed before this reply is sent.
 
-    `spellings` and `counted_as_null` are left out if there is nothing to say.
+    `spellings`, `counted_as_null` and `unknown_vehicles` are left out if there is nothing to say.
     """
 
     status: Literal["success"]
@@ -43,6 +43,13 @@ class SessionsReply(Struct, omit_defaults=True):
     counted_as_null: Annotated[
         dict[str, list[str]], Meta(description="for each field, the texts that counted as null, such as NULL or n/a")
     ] = field(default_factory=dict)
+    unknown_vehicles: Annotated[
+        list[int],
+        Meta(
+            description="reported vehicles that the table Vehicles does not have; their sessions are stored, but zap"
+            " knows no facts about these vehicles"
+        ),
+    ] = field(default_factory=list)
 
 
 class ChargingSessionController(Controller):
@@ -83,6 +90,7 @@ class ChargingSessionController(Controller):
             reported.unchanged,
             spellings=reported.spellings,
             counted_as_null=reported.words,
+            unknown_vehicles=reported.unknown_vehicles,
         )
 
     @delete(

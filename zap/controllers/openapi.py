@@ -62,7 +62,7 @@ _HEADERS = {
     ("post", "/train-model"): ("Prefer", "respond-async: answer at once, with the address of the training run", {}),
     ("get", "/training-runs/{run_id}/events"): (
         "Last-Event-ID",
-        "send the events after this one: its number, or end",
+        "send the events after this one: its number, or end (no more events follow; the reply is 204)",
         {"pattern": "^([0-9]{1,18}|end)$"},
     ),
 }
@@ -84,6 +84,7 @@ _LINKS = {
     ("getPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
 }
 _BATCH_REPLIES = "PredictReply", "RefusedRow"
+_RUN_REPORTS = "TrainReply", "Problem"
 
 
 def openapi_document(app: Litestar, known: Known, prefix: str) -> dict[str, Any]:
@@ -170,6 +171,10 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         "BatchOutcome": {"anyOf": [_schema(name) for name in _BATCH_REPLIES]},
     }
     schemas["BatchReply"]["properties"]["predictions"]["items"] = _schema("BatchOutcome")
+    report = schemas["RunDetail"]["properties"]["report"]
+    # The object is the result of a search, or a report of an older zap.
+    results = [*map(_schema, _RUN_REPORTS), {"type": "object", "additionalProperties": True}, {"type": "null"}]
+    schemas["RunDetail"]["properties"]["report"] = {"anyOf": results, "description": report["description"]}
     for path, required, name, examples in (
         ("/predict", True, "PredictRequest", predictions(known)),
         ("/charging-sessions", True, "SessionReport", reports(known)),

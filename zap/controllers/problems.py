@@ -78,7 +78,7 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> dict[str, A
 
 
 def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dict[str, Any]]:
-    problem = error.problem()
+    problem = {"status": error.status_code, **error.problem()}
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", problem=problem["type"], reason=error.message, exc_info=error.__cause__)
     if problem["type"] == UNAVAILABLE:

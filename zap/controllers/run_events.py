@@ -23,7 +23,9 @@ def last_event(request: Request[Any, Any, State]) -> int | None:
     if sent == _END:
         return None
     if not (sent.isascii() and sent.isdigit() and int(sent[:19]) <= LARGEST_ID and len(sent) <= 19):
-        raise InvalidRequest([{"pointer": "#", "detail": "the header Last-Event-ID must be the number of an event"}])
+        raise InvalidRequest(
+            [{"pointer": "#", "detail": f"the header Last-Event-ID must be the number of an event, or {_END}"}]
+        )
     return int(sent)
 
 
@@ -42,4 +44,5 @@ async def run_events(news: RunNews, run_id: int, last: int) -> AsyncGenerator[Se
             if new.end:
                 yield ServerSentEventMessage(event=_END, id=_END, data=json.dumps(new.end))
             elif not new.events:
-                yield ServerSentEventMessage(comment="still running")
+                # Without data, because a client reads a line `data:` as an event.
+                yield ServerSentEventMessage(data=None, comment="still running")

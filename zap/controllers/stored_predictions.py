@@ -22,12 +22,15 @@ class PredictionRecord(Struct):
     actual_class: Annotated[str | None, Meta(description="the type that the driver used; known only with source train")]
     probabilities: Annotated[dict[str, float] | None, Meta(description="null in rows that are older than zap")]
     model_version: Annotated[int | None, Meta(description="null in rows that are older than zap")]
+    # No date-time, which needs an offset.
     prediction_timestamp: Annotated[
         str,
         Meta(description="ISO 8601. zap's rows are in UTC (+00:00). Older rows have no offset: their zone is unknown"),
     ]
     input_id: Annotated[int | None, Meta(description="null with source train")]
-    request_timestamp: str | None
+    request_timestamp: Annotated[
+        str | None, Meta(description="ISO 8601, as prediction_timestamp; null with source train")
+    ]
     request: Annotated[Any, Meta(description="the JSON as the client sent it")]
 
 

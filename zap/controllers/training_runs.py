@@ -48,9 +48,14 @@ class RunDetail(RunSummary, kw_only=True):
     """A training run, with its progress or its result."""
 
     progress: RunProgress | None
+    # msgspec encodes a union of structs but cannot describe it: `openapi.py` adds the types to the document.
     report: Annotated[
         dict[str, Any] | None,
-        Meta(description="if the run finished: the reply of /train-model; if it failed: the problem"),
+        Meta(
+            description="null while the run is running. If a training finished: the reply of /train-model; an older zap"
+            " wrote replies with fewer fields. If a search finished: its result. If the run failed or was cancelled:"
+            " the problem"
+        ),
     ]
 
 

@@ -41,7 +41,7 @@ from zap.formats.json_body import (
 )
 from zap.formats.values import CONTROL_CHARACTERS, LARGEST_ID, LONGEST_TEXT
 from zap.ml.cells import Spellings, is_nothing
-from zap.ml.features import FACTS, FEATURES, KNOWN_ONLY_AFTER, NOT_YET_CHOSEN, NUMBERS, Feature
+from zap.ml.features import FACTS, FEATURES, KNOWN_ONLY_AFTER, MANUAL_USER, NOT_YET_CHOSEN, NUMBERS, Feature
 
 _WANTED = "one flat JSON object"
 _TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=rf"^[^{CONTROL_CHARACTERS}]*\Z")]
@@ -58,6 +58,11 @@ FIELDS: dict[str, type] = {
     VEHICLE_ID: int,
 }
 
+# When a request may leave out a fact, by the table that has it. Reports of sessions add no rows to these tables.
+_UNLESS_STORED = {
+    "Users": "; required unless the table Users has the driver or the owner of the vehicle",
+    "Vehicles": "; required unless the table Vehicles has the vehicle, or exactly one vehicle of the driver",
+}
 _COMPLETE = "the training history of this model has no missing values"
 # The prefix of a one-hot column of the earlier service, e.g. "user type Commuter" or "user_type_Commuter".
 _OLD_USER_TYPE = "user_type_"
@@ -215,8 +220,8 @@ def complete_decoder(contract: Mapping[str, Any]) -> msgspec.json.Decoder[Any]:
 def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a request body. Without a contract no field is required.
 
-    Only the fields that every client must send are required. The description says which other fields are required when
-    the database does not know the driver or the vehicle.
+    Only the fields that every client must send are required. The description says when the other fields may be left
+    out.
     """
     needs: Mapping[str, str] = contract["fields"] if contract else {}
     properties: dict[str, Any] = {}
@@ -232,15 +237,16 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
     properties[USER_ID] = {
         "type": ["string", "null"],
         **_TEXT_SCHEMA,
-        "description": "the driver; the prediction uses the driver's past sessions, and zap takes missing fields"
-        " from the database",
-        "examples": ["User_1"],
+        "description": "the driver; the prediction uses the driver's past sessions. zap takes fields that are left out"
+        " from the tables Users and Vehicles, if they have the driver",
+        "examples": [MANUAL_USER],
     }
     properties[VEHICLE_ID] = {
         "type": ["integer", "null"],
         "minimum": 0,
         "maximum": LARGEST_ID,
-        "description": "the vehicle; zap takes missing fields of a known vehicle from the database",
+        "description": "the vehicle; zap takes fields that are left out from the tables Vehicles and Users, if Vehicles"
+        " has the vehicle",
         "examples": [1],
     }
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
@@ -263,7 +269,7 @@ def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignor
     if ignored:
         note = "; accepted, logged and ignored, because its column was empty when the production model was trained"
     elif feature.name in FACTS and not feature.context:
-        note = "; required unless the database knows the driver or the vehicle"
+        note = _UNLESS_STORED[feature.table]
     schema: dict[str, Any] = {
         "type": "number" if feature.kind == "number" else "string",
         "description": f"{feature.description}{in_range(feature)}{note}",

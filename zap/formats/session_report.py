@@ -34,7 +34,7 @@ from zap.formats.values import (
     LONGEST_TEXT,
 )
 from zap.ml.cells import is_nothing, plain_id, plain_text
-from zap.ml.features import FACTS, MEASURED, NUMBERS, STATION, Feature
+from zap.ml.features import FACTS, MANUAL_USER, MEASURED, NUMBERS, STATION, Feature
 
 MOST_SESSIONS = 1000
 _EXAMPLE_ID = 1_000_001
@@ -50,7 +50,7 @@ END = "charging_end_time"
 NEEDED_AT_FIRST = (USER_ID, "charger_type", START)
 
 _TEXTS = {
-    USER_ID: ("the driver", "User_1"),
+    USER_ID: ("the driver", MANUAL_USER),
     **{one.name: (one.description, one.example) for one in (*STATION, *MEASURED) if one.kind == "category"},
 }
 _TIMES = {
@@ -164,7 +164,10 @@ class _Session(BodyModel):
         if plain in _NOT_TAKEN:
             return f"is not accepted: it follows from {START}"
         if plain in FACTS:
-            return "is not accepted: it belongs to the driver or the vehicle, not to a session"
+            return (
+                "is not accepted: it belongs to the driver or the vehicle, not to a session. Send it in each request"
+                " for a prediction, or import it once (zap import-history)"
+            )
         return super().unknown(*names)
 
 

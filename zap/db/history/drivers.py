@@ -48,6 +48,16 @@ def named_drivers(connection: Connection, texts: Iterable[str]) -> dict[str, str
     return {text: text if text in stored else found for text, found in plain.items()}
 
 
+def vehicles_not_stored(connection: Connection, vehicle_ids: Iterable[int | None]) -> list[int]:
+    """Return the vehicles that Vehicles does not have, in order. None is no vehicle."""
+    missing = {one for one in vehicle_ids if one is not None}
+    for some in in_parts(sorted(missing)):
+        missing.difference_update(
+            connection.scalars(select(VEHICLES.c.vehicle_id).where(VEHICLES.c.vehicle_id.in_(some)))
+        )
+    return sorted(missing)
+
+
 def driver_facts(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the known facts about the driver and the vehicle of a request; unknown facts are left out.
 

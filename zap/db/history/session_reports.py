@@ -1,14 +1,14 @@
 """The app's reports of sessions, which are added to the history in one transaction."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from zap.db.engine import write_transaction
-from zap.db.history.drivers import facts_now, named_drivers
+from zap.db.history.drivers import facts_now, named_drivers, vehicles_not_stored
 from zap.db.history.history_rows import (
     ROW_ID,
     SESSIONS,
@@ -31,6 +31,7 @@ from zap.formats.session_report import (
     START,
     TOO_LONG,
     USER_ID,
+    VEHICLE_ID,
     Report,
     SessionReport,
 )
@@ -52,6 +53,7 @@ class ReportedSessions:
         user_ids: the drivers whose history has changed.
         spellings: for each field, the texts that are stored in another spelling, each with this spelling.
         words: for each field, the texts that counted as null.
+        unknown_vehicles: the reported vehicles that are not in Vehicles.
     """
 
     added: int
@@ -60,6 +62,7 @@ class ReportedSessions:
     user_ids: frozenset[str]
     spellings: dict[str, dict[str, str]] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
+    unknown_vehicles: list[int] = field(default_factory=list)
 
 
 def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSessions:
@@ -101,8 +104,9 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         write_sessions(connection, added, changes)
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
+        unknown_vehicles = vehicles_not_stored(connection, [row[VEHICLE_ID] for row in rows])
     changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
-    return _outcome(report, rows, before, changed)
+    return replace(_outcome(report, rows, before, changed), unknown_vehicles=unknown_vehicles)
 
 
 def _name_drivers(connection: Connection, rows: list[Row]) -> None:

@@ -37,7 +37,11 @@ def mark_ended(
     with write_transaction(engine) as connection:
         if condition is not None:
             which &= condition(connection)
-        values = {"status": status, "finished_at": utc_now(), "report": error.problem()}
+        values = {
+            "status": status,
+            "finished_at": utc_now(),
+            "report": {"status": error.status_code, **error.problem()},
+        }
         ended = connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
     if ended:
         log.warning("a training ended without a version", run_id=run_id, status=status, reason=error.message)
