@@ -1,17 +1,9 @@
 """The one family of errors: each knows its status, its exit code and how it looks."""
 
-import re
-from pathlib import Path
-
 import pytest
 
-import zap
 from zap import errors
-from zap.errors import CommandError, InvalidRequest, NoModel, ZapError
-
-PROBLEMS = (Path(zap.__file__).parent / "manual" / "reference.md").read_text().split("## Problems")[1].split("\n## ")[0]
-# The HTTP status of each problem in the manual; empty if the problem does not occur over HTTP.
-STATUSES = dict(re.findall(r"^\| `([a-z-]+)` \| (\d*) ?\|", PROBLEMS, re.MULTILINE))
+from zap.errors import InvalidRequest, NoModel, ZapError
 
 
 def family(parent=ZapError):
@@ -34,16 +26,6 @@ def test_every_error_has_a_title_a_status_and_an_exit_code(error):
     assert error.title
     assert 400 <= error.status_code < 600
     assert 1 <= error.exit_code < 126
-
-
-def test_the_manual_has_the_status_of_each_problem():
-    found = {}
-    for error in family():
-        if error.__module__ == errors.__name__ and error not in {ZapError, CommandError}:
-            problem = error([] if "errors" in (error.__init__.__annotations__) else "").problem()
-            found[problem["type"].removeprefix("urn:zap:problem:")] = str(problem.get("status", ""))
-
-    assert found == STATUSES
 
 
 def test_a_bad_request_names_its_fields():
