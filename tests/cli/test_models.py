@@ -177,7 +177,7 @@ def test_the_same_rows_give_the_same_trees(zap_command, trained_sqlite):
     done = zap_command("models", "reproduce", 1, settings=trained_sqlite)
 
     assert done.returncode == 0, done.stderr
-    assert "The trees are equal." in done.stdout
+    assert "The model is equal." in done.stdout
     assert "read ..." in done.stderr.splitlines()
     assert "fit ..." in done.stderr.splitlines()
 
@@ -203,7 +203,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
         assert found["changed_months"] == {}
     else:
         assert "sessions of 2024-02" in done.stdout
-        assert "The trees differ." in done.stdout
+        assert "The model differs." in done.stdout
 
 
 def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):

@@ -324,7 +324,7 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
     assert "at least 200 are needed" in few["promotion"]["reason"]
 
     # What serves now has learned next to nothing, and from the first seven tenths only.
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}}
     served = sqlite_client.post("/train-model", json=weak).json()
     assert (served["model_version"], served["verdict"], served["promotion"]["promoted"]) == (3, "worse", True)
     worse = sqlite_client.post("/train-model", json=weak | {"promote": "if_better"}).json()
@@ -347,7 +347,7 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
 
 def test_a_version_that_is_worse_than_the_baseline_serves_and_everybody_is_told(sqlite_client, caplog):
     # Only `if_better` keeps such a version back, even if no version served before.
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}}
 
     report = sqlite_client.post("/train-model", json=weak).json()
 
@@ -372,7 +372,7 @@ def test_a_version_that_is_worse_than_the_baseline_serves_and_everybody_is_told(
 def test_where_nothing_serves_if_better_promotes_nothing_that_is_worse_than_the_baseline(sqlite_client, good_request):
     with sqlite_client.app.state.engine.begin() as connection:
         connection.execute(update(ModelVersion).values(status="archived"))
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
 
     report = sqlite_client.post("/train-model", json=weak).json()
 
@@ -405,7 +405,7 @@ def test_where_production_cannot_be_loaded_if_better_promotes_what_can_answer(da
 
 
 def test_if_better_does_not_replace_a_damaged_version_by_one_that_is_worse_than_the_baseline(damaged):
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
 
     report = damaged.post("/train-model", json=weak).json()
 

@@ -319,7 +319,7 @@ def print_reproduction(found: dict[str, Any]) -> None:
     for name, change in {**found["code_version"], **found["libraries"]}.items():
         table.add_row(name, change["then"] or "", change["now"] or "")
     console.print(table)
-    console.print("The trees are equal." if found["reproduced"] else "The trees differ.")
+    console.print("The model is equal." if found["reproduced"] else "The model differs.")
 
 
 def _text(header: str, **options: Any) -> Column:

@@ -1,4 +1,4 @@
-"""The reproduction of a model version: train it again and compare the trees, or report what has changed."""
+"""The reproduction of a model version: train it again and compare what was learned, or report what has changed."""
 
 import time
 from typing import Any
@@ -20,7 +20,9 @@ from zap.progress import Progress
 
 
 def reproduce(engine: Engine, number: int, progress: Progress) -> dict[str, Any]:
-    """Train a version again on the rows that it was trained on, and compare the trees. Nothing is stored.
+    """Train a version again on the rows that it was trained on, and compare what was learned. Nothing is stored.
+
+    The digests `trees_sha256` are those of the scorer. The digest of a blend covers its logistic regression too.
 
     Returns:
         `reproduced`, and the changes since the training, each with its value then and now: `changed_months` of the
