@@ -106,7 +106,15 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in of_first
     assert f"{scores['judged_on']['sessions']:,}: the last part" in of_first
     shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
-    for part in ("[red]second", "candidate", "num_leaves 40", "no bytes", "DC Fast Charger", known["trees_sha256"]):
+    for part in (
+        "[red]second",
+        "candidate",
+        "blend",
+        "num_leaves 40",
+        "no bytes",
+        "DC Fast Charger",
+        known["trees_sha256"],
+    ):
         assert part in shown
 
 
