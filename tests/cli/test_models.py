@@ -106,7 +106,15 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in of_first
     assert f"{scores['judged_on']['sessions']:,}: the last part" in of_first
     shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
-    for part in ("[red]second", "candidate", "num_leaves 40", "no bytes", "DC Fast Charger", known["trees_sha256"]):
+    for part in (
+        "[red]second",
+        "candidate",
+        "blend",
+        "num_leaves 40",
+        "no bytes",
+        "DC Fast Charger",
+        known["trees_sha256"],
+    ):
         assert part in shown
 
 
@@ -177,7 +185,7 @@ def test_the_same_rows_give_the_same_trees(zap_command, trained_sqlite):
     done = zap_command("models", "reproduce", 1, settings=trained_sqlite)
 
     assert done.returncode == 0, done.stderr
-    assert "The trees are equal." in done.stdout
+    assert "The model is equal." in done.stdout
     assert "read ..." in done.stderr.splitlines()
     assert "fit ..." in done.stderr.splitlines()
 
@@ -203,7 +211,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
         assert found["changed_months"] == {}
     else:
         assert "sessions of 2024-02" in done.stdout
-        assert "The trees differ." in done.stdout
+        assert "The model differs." in done.stdout
 
 
 def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):

@@ -157,13 +157,15 @@ def test_a_strange_model_file_is_moved_aside(zap_command, trained_sqlite):
 def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, trained_sqlite):
     done = zap_command(
         "train", "--from", "2024-01-15", "--to", "2024-04-01", "--test-share", "0.2", "--set", "num_leaves=7",
-        "--set", "n_estimators=5", "--promote", "never", "--note", "a trial", "--json", settings=trained_sqlite,
+        "--set", "n_estimators=5", "--estimator", "lightgbm", "--promote", "never", "--note", "a trial", "--json",
+        settings=trained_sqlite,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["hyper_parameters_from"] == "defaults, and the request: n_estimators, num_leaves"
     assert report["note"] == "a trial"
+    assert (report["estimator"], report["logistic_weight"], report["parts"]) == ("lightgbm", 0.0, {})
     assert report["promotion"]["promoted"] is False
     assert report["test_samples"] / (report["trained_samples"] + report["test_samples"]) == pytest.approx(0.2, abs=0.01)
     engine = create_engine(trained_sqlite.database_url)
@@ -172,6 +174,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
     engine.dispose()
     assert json.loads(options) == {
         "history_from": "2024-01-15T00:00:00", "history_to": "2024-04-01T00:00:00", "test_share": 0.2,
+        "estimator": "lightgbm",
         "hyper_parameters": {"num_leaves": 7, "n_estimators": 5}, "promote": "never", "note": "a trial",
     }  # fmt: skip
 
@@ -188,6 +191,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
         (["--nested"], "--nested needs tune and windows"),
         (["--test-share", "0"], "--test-share is 0.0"),
         (["--promote", "maybe"], "'maybe' is not one of"),
+        (["--estimator", "forest"], "'forest' is not one of"),
     ],
 )
 def test_what_cannot_be_asked_for_is_told_before_anything_runs(zap_command, trained_sqlite, options, says):

@@ -97,7 +97,7 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
-    """Train a version again on its training sessions, and compare the trees. Nothing is stored."""
+    """Train a version again on its training sessions, and compare what is learned. Nothing is stored."""
     with (
         engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
         shown_progress() as progress,

@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from zap.ml.estimator import OLDER_ESTIMATOR
+
 if TYPE_CHECKING:
     from zap.ml.features import Feature
 
@@ -41,6 +43,8 @@ def print_report(report: dict[str, Any]) -> None:
         console.print(f"Compared with version {comparison['with_version']}: {report['promotion']['reason']}.")
     scores = Table(_text(""), *map(_number, _SCORES), title=f"on the last {report['test_samples']:,} sessions")
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
+    for name, part in report["parts"].items():
+        _add_scores(scores, f"part of it: {name}", part)
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
@@ -51,6 +55,8 @@ def print_report(report: dict[str, Any]) -> None:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
+        for name, part in windows["parts"].items():
+            _add_scores(over, f"part of it: {name}", part, "")
         console.print(over)
     console.print(_slices(report["windows"] or report))
     console.print(
@@ -263,7 +269,7 @@ def print_version(version: dict[str, Any]) -> None:
     """Print the most important facts about a version; --json prints all of them."""
     console = _console()
     known = Table(_text(""), _text(f"version {version['model_version']}"))
-    scores = version["scores"] or {}
+    scores, parameters = version["scores"] or {}, dict(version["hyper_parameters"])
     f1, log_loss = _headline(scores)
     rows = {
         "status": version["status"],
@@ -275,7 +281,8 @@ def print_version(version: dict[str, Any]) -> None:
         "against baselines": VERDICTS[scores.get("verdict")],
         "judged on": _judged_on(scores.get("judged_on")),
         "charger types": ", ".join(version["classes"] or ()),
-        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in version["hyper_parameters"].items()),
+        "estimator": parameters.pop("estimator", OLDER_ESTIMATOR),
+        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in parameters.items()),
         "from": version["hyper_parameters_from"] or "",
         "code": version["code_version"] or "",
         "libraries": ", ".join(f"{name} {number}" for name, number in (version["libraries"] or {}).items()),
@@ -312,7 +319,7 @@ def print_reproduction(found: dict[str, Any]) -> None:
     for name, change in {**found["code_version"], **found["libraries"]}.items():
         table.add_row(name, change["then"] or "", change["now"] or "")
     console.print(table)
-    console.print("The trees are equal." if found["reproduced"] else "The trees differ.")
+    console.print("The model is equal." if found["reproduced"] else "The model differs.")
 
 
 def _text(header: str, **options: Any) -> Column:

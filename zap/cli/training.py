@@ -89,6 +89,11 @@ def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     type=float,
     help="Test on the latest sessions, this share of all sessions: 0.01 to 0.5. Default: 0.1.",
 )
+@click.option(
+    "--estimator",
+    type=click.Choice(["blend", "lightgbm"]),
+    help="Fit LightGBM's trees alone, or a blend of them with a logistic regression. Default: blend.",
+)
 @_set("Set a hyper-parameter")
 @click.option(
     "--promote",
