@@ -110,7 +110,7 @@ def test_every_table_fits_and_its_numbers_stand_at_the_right(environment):
         versions = shown["print_versions", width]
         rows = [line for line in versions if re.match(r"^[* ]*\d+ ", line)]
         assert [line.split()[0] for line in rows] == ["*", "1"]
-        assert versions[-1] == "* serves now"
+        assert "* serves now" in versions
         # The numbers of the versions end in one column.
         assert len({re.match(r"^[* ]*\d+", line).end() for line in rows}) == 1
         # Nothing of a long text is cut off.
