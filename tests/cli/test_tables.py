@@ -120,3 +120,11 @@ def test_every_table_fits_and_its_numbers_stand_at_the_right(environment):
         promotions = shown["print_promotions", width]
         why = "".join(line.strip("│").split("│")[-1] for line in promotions if line.startswith("│"))
         assert "".join(why.split()).startswith("".join(NOTE.split()))
+
+
+def test_what_the_cleaning_left_out_is_said_in_sentences():
+    dropped = {"rows": {}, "values": {}, "strangers": {}, "undated": {"user_type": 10}}
+
+    assert [*tables._dropped(dropped)] == [
+        "sessions whose user_type at that time is not stored, so that today's user_type is used: 10"
+    ]

@@ -95,15 +95,12 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
             print_promotions(promotions)
 
 
-@models.command()
+@models.command(short_help="Train a version again, and compare the result.")
 @click.argument("version", type=WholeNumber(0, 2**63 - 1))
 @DATABASE
 @JSON
 def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
-    """Train a version again, and compare the trees.
-
-    zap trains on the sessions that the version was trained on. Nothing is stored.
-    """
+    """Train a version again on its training sessions, and compare the trees. Nothing is stored."""
     with (
         engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
         shown_progress() as progress,

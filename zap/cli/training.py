@@ -75,7 +75,9 @@ def _complete_parameters(_ctx: click.Context, _option: click.Parameter, begun: s
     return [CompletionItem(name) for name in names if name.startswith(begun)]
 
 
-def _set(what: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _set(
+    what: str, default: str = "the values of the newest tuning, else the defaults below"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --set of a command."""
     return click.option(
         "--set",
@@ -108,7 +110,7 @@ def _set(what: str, default: str) -> Callable[[Callable[..., Any]], Callable[...
     type=float,
     help="Test on the latest sessions, this share of all sessions: 0.01 to 0.5. Default: 0.1.",
 )
-@_set("Set a hyper-parameter", "the values of the newest tuning, else the defaults below")
+@_set("Set a hyper-parameter")
 @click.option(
     "--promote",
     type=click.Choice(["always", "if_better", "never"]),
