@@ -105,6 +105,11 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     of_first = zap_command("models", "show", 1, settings=trained_sqlite).stdout
     assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in of_first
     assert f"{scores['judged_on']['sessions']:,}: the last part" in of_first
+    # All of its sessions are synthetic, which nobody must overlook.
+    assert known["synthetic_sessions"] == listed[0]["synthetic_sessions"] > 1000
+    assert "production, synthetic" in table
+    assert "synthetic: trained on the sample, so its scores say nothing about real drivers" in table
+    assert f"{known['synthetic_sessions']:,} sessions of the history (zap sample-history)" in of_first
     shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
     for part in (
         "[red]second",
@@ -133,16 +138,22 @@ def test_a_version_takes_two_lines_at_most_on_a_narrow_screen(capsys, monkeypatc
         [
             {
                 "model_version": 17, "status": "candidate", "artefact_bytes": None, "created_at": made,
-                "note": "tuned", "scores": scores | {"judged_on": {"sessions_of": name, "sessions": sessions}},
+                "note": "tuned", "synthetic_sessions": 0,
+                "scores": scores | {"judged_on": {"sessions_of": name, "sessions": sessions}},
             }
             for name, sessions in judged
         ]
     )  # fmt: skip
 
     table = capsys.readouterr().out
-    rows = table[table.index("17 ") :].splitlines()
+    heads, _, *rows = table[
+        : table.index("* serves") if "* serves" in table else table.index("in brackets")
+    ].splitlines()
     assert len(rows) == 2 * len(judged)
-    for shown in ("last part", "windows", "nested windows", "unseen part: 1,234"):
+    # The heads fit into one line, and a date is not torn from its time.
+    assert heads.split() == ["no.", "status", "F1", "log", "loss", "beats", "baselines", "made", "note"]
+    assert all("0.593 (0.410) 0.913 (1.021) not shown" in row and "2026-11-25" in row for row in rows[::2])
+    for shown in ("last part", "windows", "nested windows", "unseen: 1,234"):
         assert all(any(word in row for row in rows) for word in shown.split())
     assert not any("…" in line for line in table.splitlines())
 

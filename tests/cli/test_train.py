@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,8 +46,12 @@ def test_windows_are_shown(zap_command, trained_sqlite):
 
     assert done.returncode == 0
     shown = " ".join(done.stdout.split())
-    assert "over rolling windows" in shown
-    assert "expected calibration error" in shown
+    last = re.search(r"on the last [\d,]+ sessions", shown)[0]
+    windows = re.search(r"on the [\d,]+ sessions of 5 rolling windows", shown)[0]
+    # Each table says which sessions it is about.
+    for said in (f"by drivers' history, {windows}", f"by charger type, {last}", f"expected calibration error {last}"):
+        assert said in shown
+    assert re.search(r"beats baselines: [a-z, ]+, on [\d,]+ sessions \(the rolling windows\)", shown)
     assert "20+ past sessions" in shown
     assert "windows ..." in done.stderr.splitlines()
 
@@ -106,6 +111,8 @@ def test_without_a_history_it_fails_in_a_sentence(zap_command, empty_settings, a
     assert "0 usable sessions in ChargingSessions" in done.stderr
     assert "upgraded" in done.stderr
     assert "Traceback" not in done.stderr
+    # The reason is said once, and not in the log too.
+    assert done.stderr.count("0 usable sessions") == 1
     assert (json.loads(done.stdout)["status"] if as_json else done.stdout) == (422 if as_json else "")
 
 

@@ -22,6 +22,7 @@ from zap.flows.training_report import TrainReply
 from zap.ml.baselines import BASELINES
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.gate import WORSE_THAN_BASELINE
+from zap.ml.verdict import sample_in_words
 
 QUICK = {"hyper_parameters": {"n_estimators": 10}}
 
@@ -367,7 +368,7 @@ def test_a_version_that_is_worse_than_the_baseline_serves_and_everybody_is_told(
     # The way back ends the warning.
     sqlite_client.post("/models/rollback")
     assert first["scores"]["verdict"] != "worse"
-    assert sqlite_client.get("/health/ready").json()["model_warning"] is None
+    assert sqlite_client.get("/health/ready").json()["model_warning"] == sample_in_words(1)
 
 
 def test_where_nothing_serves_if_better_promotes_nothing_that_is_worse_than_the_baseline(sqlite_client, good_request):
