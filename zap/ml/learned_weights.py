@@ -20,11 +20,11 @@ _MOST_ROWS = 10_000
 # If fewer test rows than this have a driver without a past, all drivers of the test rows count as new, so that there
 # are enough test rows.
 _FEWEST_COLD = 20
-# On seven real histories, a weight of 1/3 was on average better than the trees alone. A learned weight is drawn to it,
-# as by this many more drivers with equally many sessions. On the sessions of Dundee, with 145 effective drivers, the
-# best weight has a standard deviation of 0.1, so 100 drivers stand for a deviation of 0.12 between histories.
+# On seven real histories, a weight of 1/3 was on average better than the trees alone. A learned weight is drawn to it.
+# The prior has this standard deviation between histories, and counts as this many drivers who agree with each other.
 PRIOR_WEIGHT = 1 / 3
-PRIOR_DRIVERS = 100
+PRIOR_DEVIATION = 0.12
+PRIOR_DRIVERS = 10
 
 
 class Weights(NamedTuple):
@@ -129,7 +129,8 @@ def _logistic_weight(tested: _Tested, frame: pd.DataFrame, cut: int, strength: f
 def drawn_weight(logistic: np.ndarray, trees: np.ndarray, drivers: np.ndarray) -> float:
     """Return the weight of the logistic regression that the drivers' sessions support, drawn to PRIOR_WEIGHT.
 
-    The fewer effective drivers there are (`intervals.effective_drivers`), the nearer the weight is to PRIOR_WEIGHT.
+    The more the best weight differs between bootstrap draws, and the fewer effective drivers there are
+    (`intervals.effective_drivers`), the nearer the weight is to PRIOR_WEIGHT. Both are weighted by their precision.
 
     Args:
         logistic: for each of n sessions, its probability of the type that the driver used.
@@ -138,8 +139,11 @@ def drawn_weight(logistic: np.ndarray, trees: np.ndarray, drivers: np.ndarray) -
     """
     sessions = np.bincount(drivers).astype(np.float64)
     effective = sessions.sum() ** 2 / (sessions**2).sum()
-    best = best_weights(logistic, trees, drivers).mean()
-    return float((effective * best + PRIOR_DRIVERS * PRIOR_WEIGHT) / (effective + PRIOR_DRIVERS))
+    best = best_weights(logistic, trees, drivers)
+    # All draws of a few drivers can agree by chance, so the variance has a part that only many drivers make small.
+    prior = PRIOR_DEVIATION**2
+    variance = best.var() + prior * PRIOR_DRIVERS / effective
+    return float((best.mean() * prior + PRIOR_WEIGHT * variance) / (prior + variance))
 
 
 def _drivers(frame: pd.DataFrame) -> np.ndarray:
