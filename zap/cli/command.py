@@ -26,6 +26,18 @@ DATABASE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
 
 
+class WholeNumber(click.IntRange):
+    """A whole number in a range. An error calls it by the plain name."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number in a range. An error calls it by the plain name."""
+
+    name = "number"
+
+
 class Command(click.Command):
     """A command that reports errors in a sentence (with --json also as problem details) and by its exit code.
 
@@ -34,6 +46,11 @@ class Command(click.Command):
     """
 
     prints = True
+
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 - click's method
+        """Return the first sentence of the help, or its part before a colon. It is not cut to the limit."""
+        first, colon, _ = super().get_short_help_str(len(self.help or "")).partition(": ")
+        return f"{first}." if colon else first
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.prints:
@@ -61,12 +78,12 @@ class Group(click.Group):
 
 
 def read_settings(**overrides: object) -> "Settings":
-    """Return the settings, overridden by the options that are not None, and configure the logs."""
+    """Return the settings, overridden by the options that are not None, and configure the log of a command."""
     from zap import settings
-    from zap.logs import configure_logs
+    from zap.logs import configure_logs, log_of_command
 
     read = settings.read_settings(**overrides)
-    configure_logs(read)
+    configure_logs(log_of_command(read))
     return read
 
 
