@@ -84,12 +84,20 @@ def test_a_known_driver_fills_in_what_is_left_out(client, good_request, rows):
 @pytest.mark.parametrize(
     ("named", "missing", "says"),
     [
-        ({"user_id": "nobody"}, "user_type", "because the database does not know the driver 'nobody'"),
-        ({"user_id": "nobody"}, "battery_capacity_kwh", "because the database does not know the driver 'nobody'"),
-        ({"vehicle_id": 999}, "vehicle_age_years", "because the database does not know the vehicle 999"),
-        ({"vehicle_id": 999}, "user_type", "because the database does not know the vehicle 999"),
-        ({"user_id": "nobody", "vehicle_id": 1}, "user_type", "does not know the driver 'nobody'"),
-        ({"user_id": "sample-1-00003", "vehicle_id": 999}, "vehicle_age_years", "does not know the vehicle 999"),
+        ({"user_id": "nobody"}, "user_type", "because the table Users does not have the driver 'nobody'"),
+        (
+            {"user_id": "nobody"},
+            "battery_capacity_kwh",
+            "because the table Vehicles has no vehicle, or several vehicles, of",
+        ),
+        ({"vehicle_id": 999}, "vehicle_age_years", "because the table Vehicles does not have the vehicle 999"),
+        ({"vehicle_id": 999}, "user_type", "because the table Vehicles does not have the vehicle 999"),
+        ({"user_id": "nobody", "vehicle_id": 1}, "user_type", "Users does not have the driver 'nobody'"),
+        (
+            {"user_id": "sample-1-00003", "vehicle_id": 999},
+            "vehicle_age_years",
+            "Vehicles does not have the vehicle 999",
+        ),
         ({}, "user_type", "is required: type of the driver"),
     ],
 )

@@ -273,11 +273,12 @@ def _unknown_to_database(feature: Feature, facts: Mapping[str, Any], values: Map
     if feature.name not in FACTS or driver is vehicle is None:
         return ""
     if vehicle is not None and (feature.table == "Vehicles" or driver is None):
-        owner = "the owner of " if facts and feature.table == "Users" else ""
-        return f", because the database does not know {owner}the vehicle {vehicle}"
-    if not facts or feature.table == "Users":
-        return f", because the database does not know the driver {shown_name(driver)!r}"
-    return f", because the database knows no vehicle, or several vehicles, of the driver {shown_name(driver)!r}"
+        if facts and feature.table == "Users":
+            return f", because the table Users does not have the owner of the vehicle {vehicle}"
+        return f", because the table Vehicles does not have the vehicle {vehicle}"
+    if feature.table == "Users":
+        return f", because the table Users does not have the driver {shown_name(driver)!r}"
+    return f", because the table Vehicles has no vehicle, or several vehicles, of the driver {shown_name(driver)!r}"
 
 
 def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignored: bool) -> dict[str, Any]:
