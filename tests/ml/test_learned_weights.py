@@ -25,6 +25,10 @@ def test_with_few_drivers_the_weight_stays_near_the_prior_and_with_many_it_is_th
     assert many > 0.98
 
 
+def test_a_logistic_regression_that_is_worth_nearly_nothing_is_not_used():
+    assert weight(5000, 0.5, 0.9) == 0
+
+
 def test_many_sessions_of_one_driver_count_as_one_driver():
     drivers = np.concatenate([np.zeros(10_000, dtype=int), [1]])
     n = len(drivers)

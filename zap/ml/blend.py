@@ -68,7 +68,7 @@ class Blend:
             row: one float64 number for each column, in the machine's byte order. The length is not checked.
         """
         found = self._trees.score_row(row)
-        if self._logistic is None:
+        if self._logistic is None or self.weight == 0:
             return found
         values = self._row.unpack(row)
         if values[self._sessions] == 0:
@@ -83,7 +83,7 @@ class Blend:
 
     def mixed(self, found: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """Mix the trees' probabilities for a matrix with those of the logistic regression, in place. Return them."""
-        if self._logistic is not None:
+        if self._logistic is not None and self.weight > 0:
             warm = matrix[:, self._sessions] != 0
             found[warm] = weighted_mean(self._logistic.score(matrix[warm]), found[warm], self.weight)
         return found
