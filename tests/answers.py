@@ -1,4 +1,4 @@
-"""The answers that /docs shows: real answers of a server with a part of the sample history of `make serve`.
+"""The answers that /docs shows: real answers of a server that began as `make serve` begins, with the sample history.
 
 `python tests/answers.py` asks a new server and writes zap/controllers/answers.json. tests/controllers/test_answers.py
 asks again, and compares.
@@ -25,18 +25,14 @@ from sqlalchemy import insert, make_url, select, text
 
 import zap.controllers.answers as recorded
 from zap.app import create_app
+from zap.cli import serving
 from zap.db.engine import create_engine
-from zap.db.history.history_store import upsert_history
 from zap.db.schema import upgrade
 from zap.db.tables import ModelVersion
-from zap.flows.training import run_training
-from zap.ml.sample import sample_history
 from zap.server import connections
 from zap.settings import Settings
 
 KEY = "a key of the tests"
-# Fewer than `make serve` makes, so that a training takes seconds. The driver of the examples is among them.
-DRIVERS = 40
 BAD_ROW = {"temperature_c": 99, "user_typ": "Commuter"}
 ERRORS = "application/problem+json"
 TEXTS = ("application/x-ndjson", "text/event-stream")
@@ -304,17 +300,14 @@ def unlike(shown, real, place="#"):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         trained, empty = (
-            Settings(database_url=f"sqlite:///{folder}/{name}.sqlite", models_dir=Path(folder) / name)
+            Settings(database_url=f"sqlite:///{folder}/{name}.sqlite", models_dir=Path(folder) / name / "models")
             for name in ("trained", "empty")
         )
         for settings in (trained, empty):
             upgrade(settings.database_url)
-        engine, sample = (
-            create_engine(trained.database_url),
-            sample_history(drivers=DRIVERS),
-        )
-        upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
-        run_training(engine, trained, lambda *_: None)
+        # A newcomer who sends an example to a server of `make serve` gets the answer that is shown.
+        engine = create_engine(trained.database_url)
+        serving._bootstrap(engine, trained)
         engine.dispose()
         with client_of(trained) as client:
             asked = Answers(client)

@@ -6,6 +6,9 @@ import re
 import subprocess
 import sys
 
+from zap.logs import log_of_command
+from zap.settings import Settings
+
 CODE = """
 import logging, structlog
 from zap.logs import configure_logs
@@ -111,3 +114,33 @@ except ValueError:
     assert "\\x1b]0;title\\x07 \\x9b2J" in shown
     assert "/\\x1b[31m\\x0a\\x85" in shown
     assert "ValueError: \\x1b[2J\\x08" in shown
+
+
+def test_a_status_is_a_number():
+    code = """
+import structlog
+from http import HTTPStatus
+from zap.logs import configure_logs
+from zap.settings import read_settings
+configure_logs(read_settings())
+structlog.get_logger("zap.test").warning("refused", status=HTTPStatus.METHOD_NOT_ALLOWED)
+"""
+    for log_format, said in (("console", "status=405"), ("json", '"status": 405')):
+        environment = os.environ | {"ZAP_LOG_FORMAT": log_format}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert said in done.stderr
+        # A pipe gets no colours.
+        assert "\x1b" not in done.stderr
+
+
+def test_the_log_of_a_command_is_plain_and_only_of_what_is_wrong(monkeypatch):
+    for name in ("ZAP_LOG_FORMAT", "ZAP_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def of_command(**values):
+        found = log_of_command(Settings(**values))
+        return found.log_format, found.log_level
+
+    assert of_command() == ("console", "WARNING")
+    assert of_command(log_level="INFO") == ("console", "INFO")
+    assert of_command(log_format="json") == ("json", "INFO")

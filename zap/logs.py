@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from enum import Enum
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -141,6 +142,11 @@ def _printable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     }
 
 
+def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace members of enumerations, such as HTTPStatus, by their values: a status is shown as its number."""
+    return {name: value.value if isinstance(value, Enum) else value for name, value in event.items()}
+
+
 def _print_exception(output: TextIO, exc_info: Any) -> None:
     """Write a traceback with its control characters escaped."""
     output.write("\n" + "".join(traceback.format_exception(*exc_info)).rstrip().translate(_CONTROL_IN_LINES))
@@ -150,13 +156,31 @@ def shown_format(settings: Settings) -> Literal["console", "json"]:
     """Return the format of the log of this process: `auto` means for people on a terminal, and JSON otherwise."""
     if settings.log_format != "auto":
         return settings.log_format
-    return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"
+    return "console" if _is_terminal() else "json"
+
+
+def log_of_command(settings: Settings) -> Settings:
+    """Return the settings for the log of a command that does not serve: plain lines, and only of what is wrong.
+
+    The person who typed the command reads what the command itself prints. If ZAP_LOG_FORMAT or ZAP_LOG_LEVEL is set,
+    this setting holds for commands too; a log in JSON has the events of every level.
+    """
+    if settings.log_format == "json":
+        return settings
+    plain: dict[str, Any] = {"log_format": "console"}
+    if "log_level" not in settings.model_fields_set:
+        plain["log_level"] = "WARNING"
+    return settings.model_copy(update=plain)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return the configuration for `logging.config` and uvicorn: events of zap and of libraries have one form."""
     renderers = (
-        [_printable, structlog.dev.ConsoleRenderer(exception_formatter=_print_exception)]
+        [_printable, structlog.dev.ConsoleRenderer(colors=_is_terminal(), exception_formatter=_print_exception)]
         if shown_format(settings) == "console"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -195,6 +219,7 @@ def _with_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]
 
 
 _PROCESSORS: list[Any] = [
+    _plain,
     _with_request_id,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,

@@ -1,6 +1,8 @@
 """Lines on standard error for the person or the program that reads it: plain text, or events of the log."""
 
+import os
 import sys
+import textwrap
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -22,7 +24,7 @@ def tells_events() -> bool:
 
 
 def tell(line: str, level: Level = "info", **values: Any) -> None:
-    """Write one line to standard error.
+    """Write one line to standard error. On a terminal a long line goes on in the next line, after a whole word.
 
     A standard error that cannot be written never ends the work, so its errors are ignored.
 
@@ -37,5 +39,31 @@ def tell(line: str, level: Level = "info", **values: Any) -> None:
         getattr(structlog.get_logger("zap"), level)(line, **values)
     elif sys.stderr is not None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{_folded(line)}\n")
             sys.stderr.flush()
+
+
+def _folded(text: str) -> str:
+    """Return a text whose lines end between words at the width of the terminal; unchanged where there is no terminal.
+
+    A word that is wider than the terminal, such as a path, stays whole, so that it can be copied.
+    """
+    if not sys.stderr.isatty():
+        return text
+    width = os.get_terminal_size(sys.stderr.fileno()).columns
+    if width <= 0:
+        return text
+    folded = []
+    for line in text.splitlines():
+        # The further lines of an item of a list stand further to the right than its first line.
+        begin = line[: len(line) - len(line.lstrip())]
+        folded += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=f"{begin}  " if begin else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+            expand_tabs=False,
+            replace_whitespace=False,
+        ) or [""]
+    return "\n".join(folded)

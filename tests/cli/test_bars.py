@@ -103,7 +103,7 @@ def test_on_a_terminal_there_are_bars():
     shown = on_a_terminal(CODE)
 
     assert "5000/5000" in shown
-    assert "log loss 0.314" in shown
+    assert "training log loss 0.314" in shown
     assert "━" in shown
     # A phase that ended before all of its parts shows what was done.
     assert "120/200" in shown
@@ -145,3 +145,47 @@ def test_a_terminal_without_unicode_has_bars_of_ascii():
     assert "5000/5000" in shown
     assert "\\u" not in shown
     assert shown.isascii()
+
+
+def test_a_file_has_a_percentage_and_other_phases_a_number():
+    code = """
+from zap.cli.bars import shown_progress
+with shown_progress() as progress:
+    progress("checking", 0, 29956)
+    progress("checking", 14978, 29956)
+    progress("predicting", 0, 300)
+    progress("predicting", 300, 300)
+"""
+    shown = on_a_terminal(code)
+
+    assert " 50 % " in shown
+    assert "29956" not in shown
+    assert "300/300" in shown
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_long_error_ends_its_lines_between_words(columns):
+    errors = """
+from zap.cli.command import fail
+from zap.errors import InvalidRequest
+detail = "is required: " + " ".join(f"battery_capacity_kwh_{n}" for n in range(9))
+try:
+    fail(InvalidRequest([{"pointer": f"#/{n}", "detail": detail} for n in range(3)]), as_json=False)
+except SystemExit:
+    pass
+"""
+    lines = on_a_terminal(errors, columns).splitlines()
+
+    assert max(map(len, lines)) <= columns
+    assert len(lines) > 4
+    # The further lines of an item stand further to the right.
+    assert [line for line in lines[1:] if not line.startswith(("  #/", "    battery"))] == []
+    piped = subprocess.run([sys.executable, "-c", errors], capture_output=True, text=True, check=True).stderr
+    assert len(piped.splitlines()) == 4
+
+
+def test_a_word_that_is_wider_than_the_terminal_stays_whole():
+    path = "/a-long-path" * 12
+    shown = on_a_terminal(f"from zap.standard_error import tell; tell('Error: the file {path} is not there')")
+
+    assert path in shown

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import zap
-from zap.cli import main
+from zap.cli import main, training
 from zap.formats.training_options import HYPER_PARAMETERS
+from zap.ml import search_space
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.tuning import Budget
@@ -85,10 +86,13 @@ def test_version():
 @pytest.mark.parametrize("command", ["train", "tune"])
 def test_the_help_lists_the_hyper_parameters(command):
     shown = help_of(command).split("Hyper-parameters of --set:")[1]
-    defaults = ChargerTypeModel().get_params()
+    unset = {name: str(value) for name, value in ChargerTypeModel().get_params().items()}
+    if command == "tune":
+        unset |= dict.fromkeys(training._SEARCHED, "the search tries several values")
+        unset["n_estimators"] = "the best number, which is measured for each set"
 
     for one in HYPER_PARAMETERS:
-        assert f"{one.name} {one.description}: {one.range}. Default: {defaults[one.name]}." in shown.replace("- ", "-")
+        assert f"{one.name} {one.description}: {one.range}. Default: {unset[one.name]}." in shown.replace("- ", "-")
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
@@ -136,3 +140,34 @@ def test_an_unknown_command_leads_to_the_nearest_one(typed, hint):
     assert f"No such command {typed[-1]!r}" in refused.stderr
     assert hint in refused.stderr
     assert ("Did you mean" in refused.stderr) == ("Did" in hint)
+
+
+GROUPS = {names[:-1] for names in COMMANDS}
+
+
+@pytest.mark.parametrize("names", sorted(GROUPS), ids=" ".join)
+def test_each_summary_is_whole_and_in_one_line(names):
+    shown = CliRunner().invoke(main, [*names, "--help"], prog_name="zap", env={"COLUMNS": "80"}).stdout
+    _, listed = shown.split("Commands:\n")
+
+    assert "..." not in listed
+    # A summary that does not fit would go on in a line of its own.
+    assert [line for line in listed.splitlines() if not re.match(r"  [a-z][a-z-]*  +\S", line)] == []
+
+
+def test_no_type_of_a_parameter_is_called_a_range():
+    types = {option.type.name for command in COMMANDS.values() for option in command.params}
+    assert [name for name in types if "range" in name] == []
+
+    refused = CliRunner().invoke(main, ["models", "show", "x"])
+
+    assert "'x' is not a valid whole number." in refused.stderr
+
+
+def test_the_search_says_which_values_it_chooses():
+    assert set(training._SEARCHED) == set(search_space._SPACE)
+    shown = help_of("tune")
+
+    assert "newest tuning" not in shown
+    assert "Default: the search chooses the value, as listed below." in shown
+    assert "Default: 200." not in shown

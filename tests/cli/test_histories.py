@@ -91,7 +91,8 @@ def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trai
 
     done = zap_command("import-history", tmp_path / "others.csv", "--dry-run", *MAPPING, settings=trained_sqlite)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 19, done.stderr
+    assert "others.csv: 1 of 2 rows cannot be imported, so nothing would be imported" in done.stderr
     assert done.stdout.splitlines() == [
         "others.csv: 2 rows. Nothing was stored. zap would read:",
         "  zap                  file          first values",
@@ -109,6 +110,11 @@ def test_a_dry_run_shows_how_a_file_is_read_and_stores_nothing(zap_command, trai
         "charging_start_time: '04/05/2024 9:05' is read as 2024-05-04 09:05:00",
         "numbers are read with a decimal comma",
         "charger_type: 1 word for a missing value, such as NULL or n/a",
+        "not found: session_id, state_of_charge_start, distance_driven_km, temperature_c,",
+        "    battery_capacity_kwh, vehicle_age_years, user_type, vehicle_model,",
+        "    charging_end_time, charging_duration_hours, charging_rate_kw,",
+        "    charging_cost_usd, state_of_charge_end, charging_station_id,",
+        "    charging_station_location",
     ]
     assert count(trained_sqlite, "ChargingSessions") == before
 
@@ -119,6 +125,8 @@ def test_a_dry_run_needs_no_database_and_is_json(zap_command, empty_settings, tm
     done = zap_command("import-history", tmp_path / "cp1252.csv", "--dry-run", "--json", settings=empty_settings)
 
     report = json.loads(done.stdout)
+    # An import of this file would end in the same way.
+    assert (done.returncode, report["type"]) == (19, "urn:zap:problem:bad-history-file")
     assert (report["stored"], report["counts"]["sessions"]["added"]) == (False, 0)
     assert report["columns"]["user_id"] == {"header": "user_id", "values": [r"Zo\udceb"]}
     assert [row["line"] for row in report["refused"]] == [2]
@@ -132,8 +140,9 @@ def test_what_is_said_of_one_file_is_kept_for_the_next_files(zap_command, traine
 
     asked = zap_command("import-history", first, settings=trained_sqlite)
     kept = zap_command(
-        "import-history", first, "--dry-run", "--save-map", "kept.json", *MAPPING, settings=trained_sqlite
-    )
+        "import-history", first, "--dry-run", "--skip-bad-rows", "--save-map", "kept.json", *MAPPING,
+        settings=trained_sqlite,
+    )  # fmt: skip
     done = zap_command("import-history", first, second, "--map-file", "kept.json", "--skip-bad-rows", "--json",
                        settings=trained_sqlite)  # fmt: skip
 
@@ -161,6 +170,7 @@ def test_a_refused_later_file_leaves_nothing_imported(zap_command, trained_sqlit
     )
 
     assert done.returncode == 19
+    assert "2 of 3 files cannot be imported" in done.stderr
     assert "b.csv: no column charger_type" in done.stderr
     problem = json.loads(done.stdout)
     assert problem["type"] == "urn:zap:problem:bad-history-file"
@@ -195,7 +205,7 @@ def test_a_sheet_of_an_excel_file_is_imported(zap_command, trained_sqlite, tmp_p
     ("options", "message"),
     [
         (("--map", "Plag=charger_type"), "--map names 'Plag', which is not in the file"),
-        (("--map", "Plug=charger"), "the nearest is charger_type"),
+        (("--map", "Plug=charger"), "did you mean charger_type? zap has session_id, user_id,"),
         (("--date-format", "%H:%M"), "--date-format '%H:%M' is not known"),
         (("--encoding", "nope"), "--encoding 'nope' is not known"),
         (("--map-file", "others.csv"), "others.csv cannot be read"),

@@ -105,8 +105,21 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     of_first = zap_command("models", "show", 1, settings=trained_sqlite).stdout
     assert f"{scores['log_loss']:.3f} ({scores['best_baseline_log_loss']:.3f})" in of_first
     assert f"{scores['judged_on']['sessions']:,}: the last part" in of_first
+    # All of its sessions are synthetic, which nobody must overlook.
+    assert known["synthetic_sessions"] == listed[0]["synthetic_sessions"] > 1000
+    assert "production, synthetic" in table
+    assert "synthetic: trained on the sample, so its scores say nothing about real drivers" in table
+    assert f"{known['synthetic_sessions']:,} sessions of the history (zap sample-history)" in of_first
     shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
-    for part in ("[red]second", "candidate", "num_leaves 40", "no bytes", "DC Fast Charger", known["trees_sha256"]):
+    for part in (
+        "[red]second",
+        "candidate",
+        "blend",
+        "num_leaves 40",
+        "no bytes",
+        "DC Fast Charger",
+        known["trees_sha256"],
+    ):
         assert part in shown
 
 
@@ -125,16 +138,22 @@ def test_a_version_takes_two_lines_at_most_on_a_narrow_screen(capsys, monkeypatc
         [
             {
                 "model_version": 17, "status": "candidate", "artefact_bytes": None, "created_at": made,
-                "note": "tuned", "scores": scores | {"judged_on": {"sessions_of": name, "sessions": sessions}},
+                "note": "tuned", "synthetic_sessions": 0,
+                "scores": scores | {"judged_on": {"sessions_of": name, "sessions": sessions}},
             }
             for name, sessions in judged
         ]
     )  # fmt: skip
 
     table = capsys.readouterr().out
-    rows = table[table.index("17 ") :].splitlines()
+    heads, _, *rows = table[
+        : table.index("* serves") if "* serves" in table else table.index("in brackets")
+    ].splitlines()
     assert len(rows) == 2 * len(judged)
-    for shown in ("last part", "windows", "nested windows", "unseen part: 1,234"):
+    # The heads fit into one line, and a date is not torn from its time.
+    assert heads.split() == ["no.", "status", "F1", "log", "loss", "beats", "baselines", "made", "note"]
+    assert all("0.593 (0.410) 0.913 (1.021) not shown" in row and "2026-11-25" in row for row in rows[::2])
+    for shown in ("last part", "windows", "nested windows", "unseen: 1,234"):
         assert all(any(word in row for row in rows) for word in shown.split())
     assert not any("…" in line for line in table.splitlines())
 
@@ -177,7 +196,7 @@ def test_the_same_rows_give_the_same_trees(zap_command, trained_sqlite):
     done = zap_command("models", "reproduce", 1, settings=trained_sqlite)
 
     assert done.returncode == 0, done.stderr
-    assert "The trees are equal." in done.stdout
+    assert "The model is equal." in done.stdout
     assert "read ..." in done.stderr.splitlines()
     assert "fit ..." in done.stderr.splitlines()
 
@@ -203,7 +222,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
         assert found["changed_months"] == {}
     else:
         assert "sessions of 2024-02" in done.stdout
-        assert "The trees differ." in done.stdout
+        assert "The model differs." in done.stdout
 
 
 def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):

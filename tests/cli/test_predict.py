@@ -49,3 +49,10 @@ def test_a_database_that_is_not_there_is_told_with_the_command(zap_command, empt
 
     assert done.returncode == (15 if empty_settings.url.get_backend_name() == "sqlite" else 16)
     assert "zap db upgrade" in done.stderr
+
+
+def test_a_version_that_was_trained_on_the_sample_is_told_without_a_log(zap_command, trained_sqlite, good_request):
+    done = zap_command("predict", settings=trained_sqlite, text=json.dumps(good_request))
+
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: Version 1 was trained on synthetic sessions (zap sample-history)")

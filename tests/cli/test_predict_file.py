@@ -371,3 +371,23 @@ def test_the_refused_numbers_of_a_row_do_not_end_a_parquet_file(sqlite_files, re
     assert (report.answered, report.skipped) == (1, 2)
     found = pd.read_parquet(tmp_path / "out.parquet")
     assert found["distance_driven_km"].fillna(-1).tolist() == [0, 1e19, -1]
+
+
+def test_a_title_line_or_other_headers_are_explained(zap_command, trained_sqlite, tmp_path):
+    (tmp_path / "report.csv").write_text("Charging report depot North,,\nuser_id,soc\nu1,30\n")
+
+    done = zap_command("predict", tmp_path / "report.csv", "--out", tmp_path / "out.csv", settings=trained_sqlite)
+
+    assert done.returncode == 2
+    assert "#/Charging report depot North is not a field" in done.stderr
+    assert "Unlike zap import-history, zap predict reads no title" in done.stderr
+    assert "remove the lines above the names, and rename the columns" in done.stderr
+
+
+def test_an_error_in_a_row_says_nothing_about_columns(zap_command, trained_sqlite, tmp_path):
+    (tmp_path / "rows.csv").write_text("user_id,temperature_c\nu1,99\n")
+
+    done = zap_command("predict", tmp_path / "rows.csv", "--out", tmp_path / "out.csv", settings=trained_sqlite)
+
+    assert "line 2 #/temperature_c is 99; must be -60 to 60 °C" in done.stderr
+    assert "title" not in done.stderr

@@ -156,3 +156,11 @@ def test_a_server_notices_the_removal(client, good_request):
     while client.post("/predict", json=asked).json()["history_sessions"] > 0:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_the_removal_names_the_version_that_was_trained_on_the_sample(zap_command, trained_sqlite):
+    removed = json.loads(zap_command("sample-history", "--remove", "--json", settings=trained_sqlite).stdout)
+
+    assert removed["users"] == 40
+    assert removed["warning"].startswith("Version 1 was trained on synthetic sessions")
+    assert "(zap import-history), then train (zap train). Until then it goes on serving." in removed["warning"]

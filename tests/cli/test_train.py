@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,8 +46,12 @@ def test_windows_are_shown(zap_command, trained_sqlite):
 
     assert done.returncode == 0
     shown = " ".join(done.stdout.split())
-    assert "over rolling windows" in shown
-    assert "expected calibration error" in shown
+    last = re.search(r"on the last [\d,]+ sessions", shown)[0]
+    windows = re.search(r"on the [\d,]+ sessions of 5 rolling windows", shown)[0]
+    # Each table says which sessions it is about.
+    for said in (f"by drivers' history, {windows}", f"by charger type, {last}", f"expected calibration error {last}"):
+        assert said in shown
+    assert re.search(r"beats baselines: [a-z, ]+, on [\d,]+ sessions \(the rolling windows\)", shown)
     assert "20+ past sessions" in shown
     assert "windows ..." in done.stderr.splitlines()
 
@@ -106,6 +111,8 @@ def test_without_a_history_it_fails_in_a_sentence(zap_command, empty_settings, a
     assert "0 usable sessions in ChargingSessions" in done.stderr
     assert "upgraded" in done.stderr
     assert "Traceback" not in done.stderr
+    # The reason is said once, and not in the log too.
+    assert done.stderr.count("0 usable sessions") == 1
     assert (json.loads(done.stdout)["status"] if as_json else done.stdout) == (422 if as_json else "")
 
 
@@ -157,13 +164,15 @@ def test_a_strange_model_file_is_moved_aside(zap_command, trained_sqlite):
 def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, trained_sqlite):
     done = zap_command(
         "train", "--from", "2024-01-15", "--to", "2024-04-01", "--test-share", "0.2", "--set", "num_leaves=7",
-        "--set", "n_estimators=5", "--promote", "never", "--note", "a trial", "--json", settings=trained_sqlite,
+        "--set", "n_estimators=5", "--estimator", "lightgbm", "--promote", "never", "--note", "a trial", "--json",
+        settings=trained_sqlite,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["hyper_parameters_from"] == "defaults, and the request: n_estimators, num_leaves"
     assert report["note"] == "a trial"
+    assert (report["estimator"], report["logistic_weight"], report["parts"]) == ("lightgbm", 0.0, {})
     assert report["promotion"]["promoted"] is False
     assert report["test_samples"] / (report["trained_samples"] + report["test_samples"]) == pytest.approx(0.2, abs=0.01)
     engine = create_engine(trained_sqlite.database_url)
@@ -172,6 +181,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
     engine.dispose()
     assert json.loads(options) == {
         "history_from": "2024-01-15T00:00:00", "history_to": "2024-04-01T00:00:00", "test_share": 0.2,
+        "estimator": "lightgbm",
         "hyper_parameters": {"num_leaves": 7, "n_estimators": 5}, "promote": "never", "note": "a trial",
     }  # fmt: skip
 
@@ -188,6 +198,7 @@ def test_what_is_asked_for_is_what_the_body_of_train_model_takes(zap_command, tr
         (["--nested"], "--nested needs tune and windows"),
         (["--test-share", "0"], "--test-share is 0.0"),
         (["--promote", "maybe"], "'maybe' is not one of"),
+        (["--estimator", "forest"], "'forest' is not one of"),
     ],
 )
 def test_what_cannot_be_asked_for_is_told_before_anything_runs(zap_command, trained_sqlite, options, says):

@@ -1,14 +1,18 @@
 """The answers that /docs shows are answers of this server. tests/answers.py asks for them."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import answers
+import pytest
 from conftest import client_of
 from databases import postgresql_database
 from described import Document
 from pydantic import SecretStr
 
+import zap
 from zap.settings import Settings
 
 SHOWN = json.loads(answers.FILE.read_text(encoding="utf-8"))
@@ -19,6 +23,24 @@ def each(found):
         for status, by_kind in by_status.items():
             for kind, by_name in by_kind.items():
                 yield from (((group, status, kind, name), value) for name, value in by_name.items())
+
+
+MANUAL = Path(zap.__file__).parent / "manual"
+
+
+@pytest.mark.parametrize(
+    "page", [MANUAL.parents[1] / "README.md", *(MANUAL / f"{name}.md" for name in ("start", "predicting", "uk"))]
+)
+def test_the_first_answer_is_that_of_readme_and_the_manual(page):
+    shown = SHOWN["predict"]["200"]["application/json"]["a driver of the sample history"]
+    rounded = {name: round(share, 3) for name, share in shown["probabilities"].items()}
+    replies = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+
+    first = next(reply for reply in replies if "probabilities" in reply)
+    assert first["prediction_id"] - first["input_id"] == shown["prediction_id"] - shown["input_id"]
+    # On one of the pages the reader has asked before.
+    ids = {name: first[name] for name in ("input_id", "prediction_id")}
+    assert first == shown | ids | {"probabilities": rounded}
 
 
 def test_they_are_given_again(trained_sqlite, request, tmp_path):

@@ -4,6 +4,11 @@ import json
 
 import pytest
 from playwright.sync_api import expect
+from readable import covered_texts, faint_texts, unnamed_controls
+
+# Each method and each kind of description is among them.
+SHOWN = ("predict", "trainModel", "removeChargingSession", "live")
+VIEWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 
 
 @pytest.fixture
@@ -92,3 +97,43 @@ def test_a_field_shows_its_unit_and_range(page):
 
     expect(battery).to_contain_text("number(0, 400]")
     expect(battery).to_contain_text("usable battery size, above 0 to 400 kWh")
+
+
+def test_everything_can_be_read_on_a_phone_and_on_a_screen_in_light_and_dark(page):
+    page.add_style_tag(content="* { transition: none !important; }")
+    for operation in SHOWN:
+        page.locator(f"[id$='-{operation}'] .opblock-summary-control").click()
+        expect(page.locator(f"[id$='-{operation}'] .responses-table .response").first).to_be_visible()
+    live = page.locator("[id$='-live']")
+    live.get_by_role("button", name="Execute").click()
+    expect(live.locator(".live-responses-table .response")).to_be_visible()
+    page.locator("[id$='-predict'] .response[data-code='200']").get_by_role("tab", name="Schema").click()
+    expect(page.locator("[id$='-predict'] .json-schema-2020-12").first).to_be_visible()
+
+    faults = {}
+    for width, scheme in VIEWS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        expect(page.locator("html.dark-mode")).to_have_count(int(scheme == "dark"))
+        found = faint_texts(page, "#docs") + covered_texts(page, "#docs")
+        found += page.evaluate(
+            """width => [
+                 ...[...document.querySelectorAll(".opblock *")]
+                   .filter((one) => one.checkVisibility() && !one.closest("svg, pre"))
+                   .filter((one) => one.getBoundingClientRect().right > width + 1),
+                 ...[...document.querySelectorAll(".responses-wrapper select")].filter((one) => one.clientWidth < 120),
+               ].map((one) => `cut off: ${one.outerHTML.slice(0, 100)}`)""",
+            width,
+        )
+        faults |= {(width, scheme, fault): True for fault in found}
+    assert list(faults) == []
+    assert unnamed_controls(page, "#docs") == []
+
+
+def test_the_column_of_links_is_there_only_for_answers_that_lead_somewhere(page):
+    for operation, links in (("live", 0), ("predict", 1)):
+        block = page.locator(f"[id$='-{operation}']")
+        block.locator(".opblock-summary-control").click()
+        expect(block.locator(".response[data-code='200']")).to_be_visible()
+        expect(block.locator(".responses-header .response-col_links:visible")).to_have_count(links)
+        expect(block.get_by_text("No links").locator("visible=true")).to_have_count(0)

@@ -7,6 +7,7 @@ from sqlalchemy import insert, select, text, update
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion
+from zap.ml.verdict import sample_in_words
 
 
 def test_live_touches_nothing(client):
@@ -27,7 +28,7 @@ def test_ready_works(client):
         "checks": {"database": "ok", "log": "ok", "model": "ok"},
         "model_version": 1,
         "refused_version": None,
-        "model_warning": None,
+        "model_warning": sample_in_words(1),
         "model_file_restored": None,
         "refused_requests": 0,
     }

@@ -11,7 +11,7 @@ from zap.controllers.model_replies import ModelDetail, Models
 from zap.controllers.promotion_replies import Changed, Promotions
 from zap.db.engine import write_transaction
 from zap.db.runs.training_runs import claim_run
-from zap.db.tables import ModelVersion, Promotion
+from zap.db.tables import ModelVersion, Promotion, TrainingRun
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def test_it_works(versions, good_request, rows):
     # The rows themselves are sessions of drivers, and reading needs no key.
     assert detail.golden_rows == 8
     assert detail.artefact_bytes > 1000
+    assert detail.synthetic_sessions == listed[1].synthetic_sessions > 1000
 
     reply = promote(client, 2, json={"who": "ann", "why": "a trial"})
 
@@ -165,3 +166,12 @@ def test_every_time_of_a_reply_is_what_the_document_says(versions):
         assert stamps
         assert [datetime.fromisoformat(reply[field]).utcoffset() for field in stamps] == [timedelta(0)] * len(stamps)
     assert datetime.fromisoformat(versions.get("/models/1").json()["trained_from"]).tzinfo is None
+
+
+def test_a_version_of_real_or_unknown_sessions_is_not_called_synthetic(client):
+    """The mark comes from the report of the training, which versions of an older zap lack."""
+    for report, says in (({"synthetic_sessions": 0}, 0), ({"detail": "none"}, None), (None, None)):
+        with write_transaction(client.app.state.engine) as connection:
+            connection.execute(update(TrainingRun).values(report=report))
+        assert client.get("/models").json()["models"][0]["synthetic_sessions"] == says
+        assert client.get("/models/1").json()["synthetic_sessions"] == says

@@ -81,13 +81,27 @@ def test_a_known_driver_fills_in_what_is_left_out(client, good_request, rows):
     assert "user_type" not in rows(client.app, InferenceInput)[-3]["input_data_json"]
 
 
-def test_an_unknown_driver_leaves_the_field_required(client, good_request):
-    del good_request["user_type"]
+@pytest.mark.parametrize(
+    ("named", "missing", "says"),
+    [
+        ({"user_id": "nobody"}, "user_type", "because the database does not know the driver 'nobody'"),
+        ({"user_id": "nobody"}, "battery_capacity_kwh", "because the database does not know the driver 'nobody'"),
+        ({"vehicle_id": 999}, "vehicle_age_years", "because the database does not know the vehicle 999"),
+        ({"vehicle_id": 999}, "user_type", "because the database does not know the vehicle 999"),
+        ({"user_id": "nobody", "vehicle_id": 1}, "user_type", "does not know the driver 'nobody'"),
+        ({"user_id": "sample-1-00003", "vehicle_id": 999}, "vehicle_age_years", "does not know the vehicle 999"),
+        ({}, "user_type", "is required: type of the driver"),
+    ],
+)
+def test_an_unknown_driver_or_vehicle_is_named_beside_the_missing_field(client, good_request, named, missing, says):
+    del good_request[missing]
 
-    reply = client.post("/predict", json=good_request | {"user_id": "nobody"})
+    reply = client.post("/predict", json=good_request | named)
 
     assert reply.status_code == 422
-    assert [error["pointer"] for error in reply.json()["errors"]] == ["#/user_type"]
+    (error,) = reply.json()["errors"]
+    assert error["pointer"] == f"#/{missing}"
+    assert says in error["detail"]
 
 
 def test_without_a_model_it_says_how_to_get_one(untrained_client, good_request, rows):

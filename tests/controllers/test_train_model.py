@@ -22,6 +22,7 @@ from zap.flows.training_report import TrainReply
 from zap.ml.baselines import BASELINES
 from zap.ml.fitted import FittedModel, sha256
 from zap.ml.gate import WORSE_THAN_BASELINE
+from zap.ml.verdict import sample_in_words
 
 QUICK = {"hyper_parameters": {"n_estimators": 10}}
 
@@ -48,6 +49,10 @@ def test_it_works(client, good_request, rows):
     assert report["judged"]["sessions"] == report["test_samples"]
     assert report["hyper_parameters_from"] == "defaults"
     assert report["windows"] is None
+    assert report["estimator"] == "blend"
+    assert 0 < report["logistic_weight"] < 1
+    assert list(report["parts"]) == ["trees", "logistic"]
+    assert report["log_loss"] < max(part["log_loss"] for part in report["parts"].values())
     # Each training row is logged, with what the driver really used.
     logged = rows(client.app, Prediction)[before:]
     assert len(logged) == report["trained_samples"]
@@ -213,6 +218,8 @@ def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
     ]
     assert windows["test_samples"] == sum(window["test_samples"] for window in windows["each"])
     assert windows["each"][-1]["log_loss"] == report["log_loss"]
+    assert windows["each"][-1]["parts"] == report["parts"]
+    assert list(windows["parts"]) == ["trees", "logistic"]
     assert report["beats_baseline"] == windows["beats_baseline"]
     assert "rolling windows" in report["message"]
     assert "windows" in report["phases"]
@@ -245,6 +252,20 @@ def test_the_report_is_json_that_any_client_reads(sqlite_client):
     text = sqlite_client.post("/train-model", json=QUICK).text
 
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_the_trees_alone_are_fitted_when_they_are_asked_for(sqlite_client, good_request):
+    both, alone = (
+        sqlite_client.post("/train-model", json=QUICK | {"estimator": name}).json() for name in ("blend", "lightgbm")
+    )
+
+    assert (alone["estimator"], alone["logistic_weight"], alone["parts"]) == ("lightgbm", 0, {})
+    # The trees are equal, and the blend says what they are worth alone.
+    assert both["parts"]["trees"]["log_loss"] == alone["log_loss"] != both["log_loss"]
+    assert both["new_driver_weight"] == alone["new_driver_weight"]
+    shown = sqlite_client.get(f"/models/{alone['model_version']}").json()
+    assert shown["hyper_parameters"]["estimator"] == "lightgbm"
+    assert sqlite_client.post("/predict", json=good_request).json()["model_version"] == alone["model_version"]
 
 
 def test_everything_that_is_known_of_a_version_is_stored(client, rows):
@@ -304,7 +325,7 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
     assert "at least 200 are needed" in few["promotion"]["reason"]
 
     # What serves now has learned next to nothing, and from the first seven tenths only.
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}}
     served = sqlite_client.post("/train-model", json=weak).json()
     assert (served["model_version"], served["verdict"], served["promotion"]["promoted"]) == (3, "worse", True)
     worse = sqlite_client.post("/train-model", json=weak | {"promote": "if_better"}).json()
@@ -328,7 +349,7 @@ def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_f
 
 def test_a_version_that_is_worse_than_the_baseline_serves_and_everybody_is_told(sqlite_client, caplog):
     # Only `if_better` keeps such a version back, even if no version served before.
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}}
 
     report = sqlite_client.post("/train-model", json=weak).json()
 
@@ -347,13 +368,13 @@ def test_a_version_that_is_worse_than_the_baseline_serves_and_everybody_is_told(
     # The way back ends the warning.
     sqlite_client.post("/models/rollback")
     assert first["scores"]["verdict"] != "worse"
-    assert sqlite_client.get("/health/ready").json()["model_warning"] is None
+    assert sqlite_client.get("/health/ready").json()["model_warning"] == sample_in_words(1)
 
 
 def test_where_nothing_serves_if_better_promotes_nothing_that_is_worse_than_the_baseline(sqlite_client, good_request):
     with sqlite_client.app.state.engine.begin() as connection:
         connection.execute(update(ModelVersion).values(status="archived"))
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
 
     report = sqlite_client.post("/train-model", json=weak).json()
 
@@ -387,7 +408,7 @@ def test_where_production_cannot_be_loaded_if_better_promotes_what_can_answer(da
 
 
 def test_if_better_does_not_replace_a_damaged_version_by_one_that_is_worse_than_the_baseline(damaged):
-    weak = {"test_share": 0.3, "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
+    weak = {"test_share": 0.3, "estimator": "lightgbm", "hyper_parameters": {"n_estimators": 1}, "promote": "if_better"}
 
     report = damaged.post("/train-model", json=weak).json()
 

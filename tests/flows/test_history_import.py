@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -475,7 +475,37 @@ def test_the_report_for_people(engine, file):
         "temperature_c: 1 value out of range: stored, but treated as missing in trainings",
         "1 row without a user: user type and vehicle are stored with the session",
         "ignored columns: 'mood'",
+        "not found: state_of_charge_start, distance_driven_km, battery_capacity_kwh,",
+        "    vehicle_age_years, vehicle_model; name them with --map",
+        '    "THEIRS=state_of_charge_start"',
     ]
+
+
+def test_a_driver_that_no_column_names_is_told_if_a_column_was_ignored(engine, file):
+    rows = "charger_type,charging_start_time,{}\nLevel 1,2024-01-01 10:00,{}\n"
+
+    told = list(load(engine, file(rows.format("Fahrer", "ann"))).lines())
+    without = list(load(engine, file(rows.format("energy_consumed_kwh", "12"))).lines())
+
+    assert any(line.startswith("not found: user_id, state_of_charge_start") for line in told)
+    assert told[-1] == "no column is read as user_id, so the sessions have no driver"
+    assert [line for line in without if "not found" in line or "no driver" in line] == []
+
+
+def test_sessions_that_start_after_today_are_stored_and_told(engine, file):
+    now = datetime.now(UTC)
+    tomorrow = in_london(now).date() + timedelta(days=1)
+    starts = ("2024-01-01 10:00", "2024-99-01 10:00", f"{tomorrow} 00:00", "2099-01-05 10:00", f"{now}")
+    path = file("charger_type,charging_start_time\n" + "".join(f"Level 1,{start}\n" for start in starts))
+
+    report = load(engine, path, skip_bad_rows=True)
+
+    assert report.counts.sessions.added == 4
+    (said,) = report.notes
+    assert said == (
+        f"2 sessions start after today (first: line 4, {tomorrow} 00:00:00); is the year right, and the order of day"
+        " and month?"
+    )
 
 
 def test_the_report_for_programs_is_json(engine, file):
@@ -503,6 +533,12 @@ def test_the_report_for_programs_is_json(engine, file):
             "energy_consumed_kwh": {"header": "energy_consumed_kwh", "values": ["12.5"]},
         },
         "ignored_columns": [],
+        "not_found": [
+            *("session_id", "state_of_charge_start", "distance_driven_km", "temperature_c", "battery_capacity_kwh"),
+            *("vehicle_age_years", "user_type", "vehicle_model", "charging_end_time", "charging_duration_hours"),
+            *("charging_rate_kw", "charging_cost_usd", "state_of_charge_end", "charging_station_id"),
+            "charging_station_location",
+        ],
         "notes": [],
         "outside": {},
         "without_user": 0,

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, USERS, VEHICLES
 from zap.db.history.history_store import Count
 from zap.db.history.session_ids import TEXT_IDS
+from zap.errors import BadHistoryFile
 from zap.flows.history_import import import_history
 from zap.flows.history_preview import preview_files
 from zap.formats.history_file import Choices
@@ -33,7 +34,7 @@ def url_of(engine):
 
 
 def preview(url, *paths):
-    return [*preview_files(url, paths, wall_time=utc)]
+    return [*preview_files(url, paths, wall_time=utc, choices=Choices(skip_bad_rows=True))]
 
 
 def load(engine, path):
@@ -112,3 +113,14 @@ def test_a_file_that_is_no_database_is_not_compared(tmp_path):
 
     assert report.counts is None
     assert "not a database" in report.notes[-1]
+
+
+def test_a_file_that_an_import_would_refuse_is_shown_and_then_refused(tmp_path):
+    path, seen = write(tmp_path, STORED + "9,ann,,,,2024-01-01 10:00,5.5\n"), []
+    skipping = preview_files(f"sqlite:///{tmp_path}/none", [path], wall_time=utc, choices=Choices(skip_bad_rows=True))
+
+    with pytest.raises(BadHistoryFile, match="1 of 5 rows cannot be imported, so nothing would be") as refused:
+        seen.extend(preview_files(f"sqlite:///{tmp_path}/none", [path], wall_time=utc))
+
+    assert seen == [*skipping]
+    assert refused.value.details == seen[0].as_dict()

@@ -1,10 +1,12 @@
 """What the user says about a history file: options, and the file that keeps them."""
 
 import io
+from pathlib import Path
 
 import pytest
 
 from zap.errors import BadHistoryFile
+from zap.flows.history_report import import_report, refusal
 from zap.formats.history_choices import read_choices, save_choices
 from zap.formats.history_file import Choices, parse_history
 
@@ -103,8 +105,10 @@ def test_a_pattern_reads_all_times():
     ("mapping", "message"),
     [
         (["Plag=charger_type"], "--map names 'Plag', which is not in the file; the file has 4 columns: 'Driver name'"),
-        (["Plug=chargertype"], "--map names the column 'chargertype', which zap does not have; the nearest is charger"),
-        (["Plug=zzz"], "--map names the column 'zzz', which zap does not have$"),
+        (["Plug=chargertype"], "--map names the column 'chargertype', which zap does not have; did you mean charger_t"),
+        (["Plug=zzz"], "--map names the column 'zzz', which zap does not have; zap has session_id, user_id, state_of"),
+        (["Amount (kWh)=energy"], r"did you mean energy_consumed_kwh\? zap has .*, charging_rate_kw, .*, timestamp$"),
+        (["Amount (kWh)=Driver"], r"did you mean user_id\? zap has session_id"),
         (["Plug"], "--map 'Plug' is not understood; write it as"),
         (["=user_id"], "--map '=user_id' is not understood"),
         (["Plug=user_id", "Began=user_id"], "--map gives user_id twice"),
@@ -115,6 +119,13 @@ def test_a_pattern_reads_all_times():
 def test_a_wrong_mapping_is_explained(mapping, message):
     with pytest.raises(BadHistoryFile, match=message):
         parse(FILE, *mapping)
+
+
+def test_a_very_long_name_of_a_mapping_is_refused_at_once():
+    with pytest.raises(BadHistoryFile, match="which zap does not have; zap has") as caught:
+        parse(FILE, f"Plug={'energy ' * 20_000}")
+
+    assert len(caught.value.message) < 1_000
 
 
 def test_a_title_stands_above_names_that_only_the_mapping_knows():
@@ -133,6 +144,46 @@ def test_a_date_and_a_time_of_day_may_be_moments(day, hour):
 
     assert history.refused == []
     assert [str(start) for start in history.sessions["charging_start_time"]] == ["2024-01-31 09:05:00"]
+
+
+@pytest.mark.parametrize("names", ["Plug-in {}", "charge start {}", "Session Start {}"])
+def test_a_date_and_a_time_of_day_with_usual_names_are_joined(names):
+    history = parse(f"plug type,{names.format('date')},{names.format('time')}\nA,31/01/2024,22:14\n")
+
+    assert [str(start) for start in history.sessions["charging_start_time"]] == ["2024-01-31 22:14:00"]
+
+
+SPLIT = "connector,day of start,day of end,hour of start,hour of end,note\nA,31/01/2024,01/02/2024,22:14,6:00,x\n"
+
+
+def test_times_of_day_without_a_date_are_told_with_the_column_of_their_dates():
+    mapping = ("hour of start=charging_start_time", "hour of end=charging_end_time")
+
+    history = parse(SPLIT, *mapping)
+
+    assert history.survey.split == {"charging_start_time": "day of start", "charging_end_time": "day of end"}
+    said = (
+        "charging_start_time: the values of 'hour of start' are times of day without a date; to join them with the"
+        " dates of 'day of start', use --map \"day of start+hour of start=charging_start_time\""
+    )
+    assert said in refusal(Path("history.csv"), history).message.splitlines()
+    assert said in import_report(Path("history.csv"), history).notes
+    joined = ("day of start+hour of start=charging_start_time", "day of end+hour of end=charging_end_time")
+    assert parse(SPLIT, *joined).refused == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "connector,start,day\nA,2024-01-31 22:14,31/01/2024\nA,22:14,31/01/2024\n",
+        "connector,start,day\nA,22:14,31/01/2024\nA,2024-01-31 22:14,31/01/2024\n",
+        "connector,start,day\nA,22:14,31/01/2024\nA,22:15,Monday\n",
+        "connector,start,day\nA,22:14,\n",
+        "connector,start,day\nA,soon,31/01/2024\n",
+    ],
+)
+def test_no_column_of_dates_is_named_unless_all_values_fit(text):
+    assert parse(text).survey.split == {}
 
 
 def test_a_missing_column_is_told_with_the_columns_that_are_there_and_the_nearest():

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 from datetime import UTC
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zap
 from zap.errors import BadHistoryFile
 from zap.formats.history_cells import FIRST_YEAR, LAST_YEAR
 from zap.formats.history_file import RefusedRow, parse_history
-from zap.formats.history_headers import PUBLIC_HEADERS
+from zap.formats.history_headers import IDS, NAMES, NEEDED, NUMBERS, PUBLIC_HEADERS, TEXTS, TIMES
 from zap.ml.cells import PAST_NUMBERS, is_nothing
+from zap.ml.features import FEATURES, MEASURED, STATION
 from zap.ml.features import NUMBERS as RANGES
 
 LONDON = ZoneInfo("Europe/London")
@@ -110,6 +113,23 @@ def test_line_ends_of_every_system_are_read(end):
 
     assert history.sessions["charger_type"].tolist() == ["A"]
     assert [row.line for row in history.refused] == [3]
+
+
+def test_the_manual_has_each_column():
+    lines = (Path(zap.__file__).parent / "manual" / "files.md").read_text().splitlines()
+    table = [[cell.strip("` ") for cell in line.strip("|").split("|")] for line in lines if line.count("|") == 6]
+
+    public = {name: header for header, name in PUBLIC_HEADERS.items()}
+    columns = {column.name: column for column in (*FEATURES, *MEASURED, *STATION)}
+    assert [row[0] for row in table] == ["column", "---", *NAMES]
+    assert {*NAMES} == {*IDS, *TIMES, *NUMBERS, *TEXTS}
+    for name, header, values, what, required in table[2:]:
+        column = columns.get(name)
+        kind = "time" if name in TIMES else "text" if name in TEXTS else "a [session id](reporting.md#ids-of-sessions)"
+        assert header == public.get(name, "")
+        assert values == (column.range if column and column.kind == "number" else kind)
+        assert required == ("yes" if name in NEEDED else "")
+        assert what
 
 
 def test_missing_columns_are_named():

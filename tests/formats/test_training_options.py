@@ -26,6 +26,7 @@ WHOLE = {
     "history_from": "2026-01-01",
     "history_to": "2026-03-02T18:30:00",
     "test_share": 0.2,
+    "estimator": "lightgbm",
     "hyper_parameters": {"n_estimators": 50, "learning_rate": 0.1},
     "tune": True,
     "tune_seed": 7,
@@ -52,6 +53,7 @@ def test_it_works():
         history_from=datetime.fromisoformat("2026-01-01T00:00:00"),
         history_to=datetime.fromisoformat("2026-03-02T18:30:00"),
         test_share=0.2,
+        estimator="lightgbm",
         hyper_parameters={"n_estimators": 50, "learning_rate": 0.1},
         tune=True,
         tune_seed=7,
@@ -73,6 +75,7 @@ def test_the_default_options():
         "history_from": None,
         "history_to": None,
         "test_share": TEST_SHARE,
+        "estimator": "blend",
         "hyper_parameters": {},
         "tune": False,
         "tune_seed": None,
@@ -106,6 +109,7 @@ def test_every_bad_field_is_reported_at_once():
             "history_from": "yesterday",
             "history_to": 20260101,
             "test_share": 0.9,
+            "estimator": "forest",
             "hyper_parameters": {"num_leaves": 1, "trees": 4, "learning_rate": None},
             "tune": "yes",
             "tune_seed": 2.5,
@@ -120,6 +124,7 @@ def test_every_bad_field_is_reported_at_once():
         "#/history_from",
         "#/history_to",
         "#/test_share",
+        "#/estimator",
         "#/hyper_parameters/num_leaves",
         "#/hyper_parameters/trees",
         "#/hyper_parameters/learning_rate",
@@ -132,6 +137,7 @@ def test_every_bad_field_is_reported_at_once():
     }
     assert found["#/history_from"] == "is 'yesterday'; must be a date or a time such as 2026-03-02"
     assert found["#/hyper_parameters/num_leaves"] == "is 1; must be 2 to 4,096 leaves"
+    assert found["#/estimator"] == "must be one of blend, lightgbm"
     assert found["#/promote"] == "must be one of always, if_better, never"
     assert found["#/tune_seed"] == "must be a whole number, 0 to 2,147,483,647, not 2.5"
     assert found["#/windows"] == "must be true or false, not a number"
@@ -358,7 +364,9 @@ def test_any_body_is_read_or_refused_with_an_error(fields):
 def test_the_hyper_parameters_are_those_of_the_model_with_its_defaults():
     defaults = {parameter.name: parameter.example for parameter in HYPER_PARAMETERS}
 
-    assert defaults == {name: value for name, value in ChargerTypeModel().get_params().items() if name != "n_jobs"}
+    params = ChargerTypeModel().get_params()
+    assert defaults == {name: value for name, value in params.items() if name not in ("estimator", "n_jobs")}
+    assert params["estimator"] == TrainingOptions().estimator
 
 
 def test_the_schema_has_every_option_with_its_default():
@@ -367,9 +375,11 @@ def test_the_schema_has_every_option_with_its_default():
     assert set(properties) == set(TrainingOptions.model_fields) == set(WHOLE)
     told = {name: one["default"] for name, one in properties.items() if "default" in one}
     plain = TrainingOptions()
-    assert told == {name: getattr(plain, name) for name in ("test_share", "tune", "windows", "nested", "promote")}
+    named = ("test_share", "estimator", "tune", "windows", "nested", "promote")
+    assert told == {name: getattr(plain, name) for name in named}
     assert all(one["description"] for one in properties.values())
     assert (properties["test_share"]["minimum"], properties["test_share"]["maximum"]) == (0.01, 0.5)
+    assert properties["estimator"]["enum"] == ["blend", "lightgbm"]
     assert properties["promote"]["enum"] == ["always", "if_better", "never"]
     assert properties["note"]["maxLength"] == LONGEST_TEXT
     assert not SCHEMA["additionalProperties"]

@@ -87,15 +87,15 @@ def test_contributions_to_a_type_that_is_named(known):
         assert low > 0.1 if place == 0 else low < -0.1
 
 
-def test_the_scores_are_log_odds(known):
-    # The drivers have a past, so no prediction is blended with the mix.
+def test_the_scores_are_log_odds_of_the_trees_alone(known):
     frame, model = known
     asked = frame.tail(50)
     first, last = (
         model.contributions(asked, history=frame, charger_type=name).sum(axis=1) for name in model.classes_[[0, -1]]
     )
 
-    probabilities = model.predict_proba(asked, history=frame)
+    matrix = model.matrix(asked, past_features(frame, model.classes_.tolist(), model.population_)[-50:])
+    probabilities = model.scorer_.parts(matrix, 1)["trees"]
 
     difference = last if len(model.classes_) == 2 else last - first
     np.testing.assert_allclose(difference, np.log(probabilities[:, -1] / probabilities[:, 0]), rtol=1e-6, atol=1e-9)

@@ -49,6 +49,7 @@ def scored(frame, n_train, probabilities=None, types=TYPES):
         exponents=np.full(4, 0.25),
         trained_on=n_train,
         probabilities=even if probabilities is None else probabilities,
+        parts={"trees": even},
     )
 
 
@@ -77,6 +78,7 @@ def rows_of(labels, probabilities, *, drivers=None, earlier=None, types_used=Non
         types_used=np.zeros(n) if types_used is None else np.array(types_used, dtype=float),
         probabilities=probabilities,
         baselines=dict.fromkeys(BASELINES, baseline),
+        parts={"trees": probabilities},
     )
 
 
@@ -91,6 +93,7 @@ def test_it_works():
     assert scores["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert scores["accuracy"] == pytest.approx((labels == predicted).mean())
     assert scores["log_loss"] == pytest.approx(log_loss(labels, probabilities[300:], labels=TYPES))
+    assert scores["parts"]["trees"]["log_loss"] == pytest.approx(np.log(2))
     assert scores["test_f1_interval"][0] < scores["test_f1_score"] < scores["test_f1_interval"][1]
     assert sum(map(sum, scores["confusion_matrix"])) == 100
     assert sum(row["support"] for row in scores["per_class"].values()) == 100

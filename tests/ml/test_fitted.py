@@ -96,12 +96,17 @@ def test_stored_bytes_that_are_no_model_are_damage(content):
 
 
 def test_a_model_file_of_an_older_zap_is_loaded(model):
-    """The older file is a pickle with the fields of the model."""
+    """The older file is a pickle with the fields of the model, which are trees alone."""
     fitted = model.fitted()
     older = vars(fitted) | {"population": fitted.population.counts, "trees": fitted.scorer["trees"]}
+    older["hyper_parameters"] = {name: one for name, one in fitted.hyper_parameters.items() if name != "estimator"}
     del older["scorer"]
 
-    assert restored(older).to_bytes() == model.to_bytes()
+    found = restored(older)
+
+    assert found.estimator == "lightgbm"
+    assert found.fitted().scorer == {"kind": "lightgbm", "trees": fitted.scorer["trees"]}
+    assert restored(found.to_bytes()).to_bytes() == found.to_bytes()
 
 
 @pytest.mark.parametrize("content", [b"\x80" * 100_000, b'{"format": "' + b"1" * 100_000 + b'"}'])

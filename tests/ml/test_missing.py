@@ -15,7 +15,7 @@ from zap.ml.missing import FEWEST_HOLES, binned, few_holes, without_rare_holes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import fit_and_predict, split_by_time
 
-QUICK = {"n_estimators": 20, "num_leaves": 8}
+QUICK = {"estimator": "lightgbm", "n_estimators": 20, "num_leaves": 8}
 NATURAL = ("temperature_c", "state_of_charge_start")
 PAST = ("last_type", "hours_since_last", "last_energy")
 TYPES = ("A", "B", "C")

@@ -86,6 +86,15 @@ def reference(sessions, moment, mix):
     def largest(values):
         return max((value for value in values if not math.isnan(value)), default=math.nan)
 
+    def nearness(start):
+        away = min((start.hour - time.hour) % 24, (time.hour - start.hour) % 24)
+        of_day_kind = 1 if (start.weekday() > 4) == (time.weekday() > 4) else 0.5
+        return of_day_kind * math.exp(-(away**2) / 8) if away <= 4 else 0
+
+    near = [
+        sum(nearness(start) for one, start in zip(earlier, starts, strict=True) if one.type_code == code)
+        for code in codes
+    ]
     fading = [
         sum(0.5 ** ((moment - one.start) / DAY / HALF_LIFE_DAYS) for one in earlier if one.type_code == code)
         for code in codes
@@ -97,12 +106,18 @@ def reference(sessions, moment, mix):
         "share": share,
         "share_time_of_day": smoothed(counts(in_bucket), share),
         "share_day_kind": smoothed(counts(in_day_kind), share),
+        "share_near": smoothed(near, share),
         "share_recent": smoothed(fading, mix),
         "mean_state_of_charge": [mean(one.state_of_charge for one in earlier if one.type_code == k) for k in codes],
         "mean_distance": [mean(one.distance_km for one in earlier if one.type_code == k) for k in codes],
         "sessions": len(earlier),
         "sessions_time_of_day": sum(one.type_code >= 0 for one in in_bucket),
         "types_used": len({one.type_code for one in earlier} - {-1}),
+        "sessions_of_type": counts(earlier),
+        "days_since_type": [
+            min(((moment - one.start) / DAY for one in earlier if one.type_code == code), default=math.nan)
+            for code in codes
+        ],
         "last_type": (newest_first + [math.nan] * 3)[0],
         "second_last_type": (newest_first + [math.nan] * 3)[1],
         "third_last_type": (newest_first + [math.nan] * 3)[2],
@@ -177,6 +192,8 @@ def test_it_works():
     assert (features["mean_distance[A]"], features["mean_distance[B]"]) == (100.0, 80.0)
     assert features["sessions"] == 3
     assert features["types_used"] == 2
+    assert (features["sessions_of_type[A]"], features["sessions_of_type[B]"]) == (1, 2)
+    assert (features["days_since_type[A]"], features["days_since_type[B]"]) == (2.5, 0.5)
     assert [features[f"{name}last_type"] for name in ("", "second_", "third_")] == [1, 1, 0]
     assert features["same_type_in_a_row"] == 2
     assert (features["hours_since_last"], features["hours_since_second_last"]) == (12, 36)
@@ -211,11 +228,31 @@ def test_the_features_equal_those_of_plain_loops(past, moment):
 def test_without_a_past_the_shares_are_the_mix_and_all_else_is_missing():
     features = known([], at("2024-01-01 08:00:00"), [0.2, 0.3, 0.5])
 
-    for name in ("share", "share_time_of_day", "share_day_kind", "share_recent"):
+    for name in ("share", "share_time_of_day", "share_day_kind", "share_near", "share_recent"):
         assert [features.pop(f"{name}[{code}]") for code in "ABC"] == [0.2, 0.3, 0.5]
+    assert [features.pop(f"sessions_of_type[{code}]") for code in "ABC"] == [0, 0, 0]
     counts = ("sessions", "sessions_time_of_day", "types_used", "same_type_in_a_row", "sessions_in_7_days")
     assert [features.pop(name) for name in counts] == [0] * 5
     assert all(math.isnan(value) for value in features.values())
+
+
+def test_the_closer_the_hour_and_the_kind_of_day_the_more_a_session_counts():
+    night = PastSession(at("2024-01-02 23:59:59"), 0)
+    shares = [
+        known([night], at(moment))["share_near[A]"]
+        for moment in (
+            "2024-01-03 23:00:00",
+            # The hours of a day are a circle.
+            "2024-01-04 00:00:00",
+            "2024-01-03 21:00:00",
+            "2024-01-06 23:00:00",
+            "2024-01-03 12:00:00",
+        )
+    ]
+
+    assert shares == sorted(shares, reverse=True)
+    assert len(set(shares)) == 5
+    assert shares[-1] == known([night], at("2024-01-03 12:00:00"))["share[A]"]
 
 
 # One definition of a column.
@@ -541,7 +578,7 @@ def test_the_state_stays_small():
     assert (few.sessions, many.sessions) == (1_000, 10_000)
     # Larger numbers take a few more bytes.
     assert len(pickle.dumps(many)) < len(pickle.dumps(few)) + 100
-    assert len(pickle.dumps(many)) < 4_000
+    assert len(pickle.dumps(many)) < 5_000
 
 
 # The mix of all drivers.

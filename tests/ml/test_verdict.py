@@ -61,6 +61,7 @@ def test_each_verdict_reads_differently_and_says_which_sessions_it_is_about():
     assert "lies between -0.1000 and +0.2000 (95 % interval)" in unclear
     assert worse.startswith("The model is worse than a baseline (the driver's own past share of types)")
     assert "0.1000 to 0.2000. The baseline would predict better." in worse
-    assert "count as 12.4 equal drivers, and at least 30 are needed" in few
+    assert "(the last part) have 12.4 effective drivers (" in few
+    assert "and at least 30 are needed" in few
     assert "has seen all test sessions" in seen
     assert all("1,243 sessions (the last part)" in one for one in (better, unclear, worse, few))

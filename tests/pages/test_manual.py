@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import client_of
 from playwright.sync_api import expect
+from readable import covered_texts, faint_texts, unnamed_controls
 
 from zap.pages.manual_pages import PAGES
 from zap.pages.markdown import render
@@ -160,11 +161,24 @@ def test_every_page_shows_without_errors_and_nothing_overflows(page, server, wid
             width,
         )
         assert outside == [], name
+        # No table is cut off at the edge: the rows of wide tables are blocks on narrow screens.
+        tables = "[...document.querySelectorAll('.table')]"
+        assert page.evaluate(f"{tables}.filter((one) => one.scrollWidth > one.clientWidth + 1).length") == 0, name
         if width == max(WIDTHS):
-            scrolled = page.evaluate(
-                "[...document.querySelectorAll('.table')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
-            )
-            assert scrolled == 0, name
+            assert page.evaluate(f"{tables}.filter((one) => one.matches('.stacked')).length") == 0, name
+        broken = page.evaluate(
+            """[...document.querySelectorAll("code")].filter((one) => !one.closest("pre"))
+                 .flatMap((one) => [...one.querySelectorAll(".option")].filter((part) =>
+                   part.getClientRects().length > 1
+                   || part.getBoundingClientRect().right > part.closest("td, p, li").getBoundingClientRect().right))
+                 .map((one) => one.textContent)
+            """
+        )
+        assert broken == [], name
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert faint_texts(page) + covered_texts(page, "main") == [], (name, scheme)
+        assert unnamed_controls(page) == [], name
         pictures = page.evaluate("[...document.images].map((one) => one.complete && one.naturalWidth > 0)")
         assert all(pictures), name
 
@@ -193,6 +207,32 @@ def test_the_search_finds_a_word_with_the_keyboard_alone(page, server):
     expect(page.locator("#found")).to_be_hidden()
     assert page.problems == []
     assert [url for url in page.asked if not url.startswith(server.url)] == []
+
+
+def test_the_search_begins_with_titles_and_whole_words(page):
+    page.goto("/manual")
+    names = page.locator("#found b")
+    field = page.locator("#search input")
+    field.fill("n/a")
+    # "bin/activate" has it inside a word: the pages with the word itself come before it.
+    expect(names.last).to_have_text("Reference: Commands")
+    places = [page.locator("#found small").nth(one).inner_text() for one in range(names.count())]
+    whole = [re.search(r"(?<!\w)n/a(?!\w)", place, re.IGNORECASE) is not None for place in places]
+    assert any(whole)
+    assert whole == sorted(whole, reverse=True)
+
+    # "Tuning" is another form of the word, and the title of a page.
+    field.fill("tune")
+    expect(names.first).to_have_text("Tuning")
+    field.press("Enter")
+    page.wait_for_url("**/manual/tuning#tuning")
+
+
+def test_an_option_and_its_value_are_not_parted():
+    html = render("# A\n\n`zap train --test-share 0.2 --to-the-end`, `a - b`, `bin/a-b <c>`\n", "", {}, {}).html
+
+    assert '<code>zap train <span class="option">--test-share 0.2</span> <span class="option">--to-the-end' in html
+    assert "<code>a - b</code>, <code>bin/a-b &lt;c&gt;</code>" in html
 
 
 def test_the_search_says_when_there_is_nothing(page):

@@ -8,6 +8,9 @@ from typing import Any
 from zap.progress import Progress
 from zap.standard_error import tell, tells_events
 
+# Phases that report bytes for most formats of files, which say nothing to a person who counts rows.
+_OF_A_FILE = ("checking", "reading")
+
 
 @contextmanager
 def shown_progress(run_id: int | None = None) -> Iterator[Progress]:
@@ -40,13 +43,22 @@ def shown_progress(run_id: int | None = None) -> Iterator[Progress]:
 
 @contextmanager
 def _bars(console: Any) -> Iterator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
+
+    class Done(ProgressColumn):
+        """How much of a phase is done: a percentage of a file, and otherwise a number of parts."""
+
+        def render(self, task: Task) -> str:
+            done, total = int(task.completed), int(task.total or 0)
+            if task.description in _OF_A_FILE:
+                return f"{100 * done // total if total else 100} %"
+            return f"{done:>{len(str(total))}}/{total}"
 
     columns = (
         TextColumn("{task.description:>14}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        Done(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
@@ -69,7 +81,7 @@ def _bars(console: Any) -> Iterator[Progress]:
                 tasks[what] = bars.add_task(what, total=total, note="")
             bars.update(tasks[what], completed=done, total=total)
             if log_loss is not None:
-                bars.update(tasks[what], note=f"log loss {log_loss:.3f}")
+                bars.update(tasks[what], note=f"training log loss {log_loss:.3f}")
 
         yield advance
         end_last()

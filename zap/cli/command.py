@@ -28,6 +28,18 @@ _MOST_NEAR = 3
 JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
 
 
+class WholeNumber(click.IntRange):
+    """A whole number in a range. An error calls it by the plain name."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number in a range. An error calls it by the plain name."""
+
+    name = "number"
+
+
 class Command(click.Command):
     """A command that reports errors in a sentence (with --json also as problem details) and by its exit code.
 
@@ -36,6 +48,11 @@ class Command(click.Command):
     """
 
     prints = True
+
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 - click's method
+        """Return the first sentence of the help, or its part before a colon. It is not cut to the limit."""
+        first, colon, _ = super().get_short_help_str(len(self.help or "")).partition(": ")
+        return f"{first}." if colon else first
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.prints:
@@ -104,12 +121,12 @@ def read_settings(**overrides: object) -> "Settings":
 
 
 def quiet_settings(**overrides: object) -> "Settings":
-    """Return the settings, overridden by the options that are not None, and configure the logs."""
+    """Return the settings, overridden by the options that are not None, and configure the log of a command."""
     from zap import settings
-    from zap.logs import configure_logs
+    from zap.logs import configure_logs, log_of_command
 
     read = settings.read_settings(**overrides)
-    configure_logs(read)
+    configure_logs(log_of_command(read))
     return read
 
 

@@ -71,7 +71,8 @@ def import_history_command(  # noqa: PLR0913, PLR0917 - one for each option
 
     Importing a file a second time adds nothing. zap reads and checks all files before it stores the first one. With
     --dry-run, zap shows which column of the file it would read as which column of zap, how it would read dates and
-    numbers, which rows it would refuse, and how many rows it would add and change.
+    numbers, which columns it did not find, which rows it would refuse, and how many rows it would add and change. If
+    the import would refuse a file, the dry run ends with the exit code of the import (19).
     """
     from zap.formats.history_choices import read_choices, save_choices
 

@@ -5,13 +5,13 @@ from typing import Any
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Group, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import DATABASE, JSON, Group, WholeNumber, engine_at_head, fail, print_json, read_settings
 from zap.errors import NotReproduced
 
 _WHO = click.option("--who", help="Who makes the change. The text is stored with the change. Default: none.")
 _WHY = click.option("--why", help="The reason for the change. It is stored with the change. Default: none.")
 _LIMIT = click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most this many rows."
+    "--limit", type=WholeNumber(1, 1000), default=20, show_default=True, help="Show at most this many rows."
 )
 
 
@@ -38,7 +38,7 @@ def list_command(limit: int, database_url: str | None, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@click.argument("version", type=WholeNumber(0, 2**63 - 1))
 @DATABASE
 @JSON
 def show(version: int, database_url: str | None, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def show(version: int, database_url: str | None, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@click.argument("version", type=WholeNumber(0, 2**63 - 1))
 @_WHO
 @_WHY
 @DATABASE
@@ -80,7 +80,10 @@ def rollback(who: str | None, why: str | None, database_url: str | None, as_json
 @DATABASE
 @JSON
 def history(limit: int, database_url: str | None, as_json: bool) -> None:
-    """Show which version served when, who changed it and why, newest first."""
+    """Show which version served when, newest first.
+
+    Each change is shown with who made it and why.
+    """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.cli.shown import print_promotions
         from zap.db.versions.promotions import list_promotions
@@ -92,12 +95,12 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
             print_promotions(promotions)
 
 
-@models.command()
-@click.argument("version", type=click.IntRange(0, 2**63 - 1))
+@models.command(short_help="Train a version again, and compare the result.")
+@click.argument("version", type=WholeNumber(0, 2**63 - 1))
 @DATABASE
 @JSON
 def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
-    """Train a version again on its training sessions, and compare the trees. Nothing is stored."""
+    """Train a version again on its training sessions, and compare what is learned. Nothing is stored."""
     with (
         engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
         shown_progress() as progress,
@@ -126,7 +129,7 @@ def predictions() -> None:
 )
 @click.option(
     "--keep-versions",
-    type=click.IntRange(0, 2**63 - 1),
+    type=WholeNumber(0, 2**63 - 1),
     required=True,
     metavar="N",
     help="Keep the predictions of the N newest versions.",

@@ -1,16 +1,22 @@
 """The commands `predict` and `explain-prediction`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, fail, print_json, read_settings
-from zap.errors import NotReproduced
+from zap.cli.command import DATABASE, JSON, Command, WholeNumber, engine_at_head, fail, print_json, read_settings
+from zap.errors import InvalidRequest, NotReproduced
+from zap.standard_error import tell
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from zap.db.versions.production import Production
     from zap.settings import Settings
 
 
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 def predict(  # noqa: PLR0913, PLR0917 - one for each option
     file: Path, out: Path | None, on_error: str, force: bool, database_url: str | None, as_json: bool
 ) -> None:
-    """Predict for one JSON object, or for each row of a file.
+    """Predict for one JSON object, or for rows of a file.
 
     Without --out, FILE (default: standard input) has one JSON object. zap logs it like a request over HTTP, and prints
     the prediction as JSON.
@@ -46,8 +52,10 @@ def predict(  # noqa: PLR0913, PLR0917 - one for each option
     zap writes each row with its prediction to the output file, which may have another of these formats. It commits the
     rows in groups of 1,000.
 
-    FILE may have the columns of a history file. zap leaves out the columns that are not known before a session, such as
-    charger_type, and names these columns.
+    The first line of a CSV names its columns: the fields of a request. FILE may also have the columns of a history
+    file. zap leaves out the columns that are not known before a session, such as charger_type, and names these columns.
+    Unlike import-history, zap predict reads no title above the names and no other headers: remove the title, and rename
+    the columns.
     """
     settings = read_settings(database_url=database_url)
     if out is not None:
@@ -57,6 +65,17 @@ def predict(  # noqa: PLR0913, PLR0917 - one for each option
     if force or on_error != "fail":
         raise click.UsageError("--on-error and --force need --out")
     _predict_one(settings, file)
+
+
+def _production(engine: "Engine", settings: "Settings") -> "Production":
+    """Return the version in production, and say what is wrong with it."""
+    from zap.db.versions.production import Production
+
+    production = Production(engine, settings.model_file, serves=False)
+    production.refresh()
+    if production.warning:
+        tell(f"warning: {production.warning}", "warning")
+    return production
 
 
 def _check_files(file: Path, out: Path, *, force: bool) -> None:
@@ -74,17 +93,14 @@ def _predict_file(  # noqa: PLR0913
     settings: "Settings", file: Path, out: Path, *, skip: bool, force: bool, as_json: bool
 ) -> None:
     with engine_at_head(settings, upgraded=False) as engine:
-        from zap.db.versions.production import Production
         from zap.flows.file_prediction import FilePrediction
 
-        production = Production(engine, settings.model_file)
-        production.refresh()
-        with shown_progress() as progress:
-            report = FilePrediction(engine, production.predictor, settings.wall_time).predict(
-                file, out, skip=skip, force=force, progress=progress
-            )
+        production = _production(engine, settings)
+        files = FilePrediction(engine, production.predictor, settings.wall_time)
+        with _columns_explained(), shown_progress() as progress:
+            report = files.predict(file, out, skip=skip, force=force, progress=progress)
     for line in report.columns:
-        click.echo(f"{file}: {line}", err=True)
+        tell(f"{file}: {line}")
     if as_json:
         print_json({"out": str(out), **report.as_dict()})
         return
@@ -95,6 +111,21 @@ def _predict_file(  # noqa: PLR0913
         ends = zip(report.first._fields, report.first, report.last, strict=True)
         ids = (f"{name} {first}{f' to {last}' * (last != first)}" for name, first, last in ends)
         click.echo(f"logged as {', '.join(ids)}")
+
+
+@contextmanager
+def _columns_explained() -> Iterator[None]:
+    """Add to an error about the columns of a file which columns are read, and what to do."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if not any("line" in one for one in error.details["errors"]):
+            error.message += (
+                ". The first line of FILE must name its columns, with the names of the fields of a request or the"
+                " headers of the public history file. Unlike zap import-history, zap predict reads no title above them"
+                " and no other headers: remove the lines above the names, and rename the columns"
+            )
+        raise
 
 
 def _predict_one(settings: "Settings", file: Path) -> None:
@@ -110,16 +141,14 @@ def _predict_one(settings: "Settings", file: Path) -> None:
         from zap.controllers.prediction_reply import PredictReply
         from zap.db.history.driver_histories import DriverHistories
         from zap.db.log.prediction_log import PredictionLog
-        from zap.db.versions.production import Production
         from zap.flows.prediction import OnePrediction
 
-        production = Production(engine, settings.model_file)
-        production.refresh()
+        production = _production(engine, settings)
         with closing(PredictionLog(engine)) as log, closing(DriverHistories(engine)) as histories:
             one = OnePrediction(engine, production, histories, log, settings.wall_time)
             answer, logged = asyncio.run(one.predict(row.request))
     for line in told_columns(row.headers):
-        click.echo(f"{_shown_name(file)}: {line}", err=True)
+        tell(f"{_shown_name(file)}: {line}")
     print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
 
 
@@ -153,13 +182,13 @@ def _shown_name(file: Path) -> str:
 
 
 @click.command("explain-prediction", cls=Command)
-@click.argument("prediction_id", type=click.IntRange(0, 2**63 - 1))
+@click.argument("prediction_id", type=WholeNumber(0, 2**63 - 1))
 @DATABASE
 @JSON
 def explain_prediction(prediction_id: int, database_url: str | None, as_json: bool) -> None:
-    """Show a prediction with its request and its features, and compute it again.
+    """Show a logged prediction, and compute it again.
 
-    zap computes it with the model version that made the prediction.
+    zap shows the request and the features of the prediction, and computes it with the model version that made it.
     """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.db.log.stored_predictions import logged_json, read_features, read_prediction

@@ -1,8 +1,8 @@
 """The whole command line: how it ends if it is interrupted, or if its output cannot be written."""
 
+import io
 import signal
 import sys
-from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -30,8 +30,9 @@ class Program(Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except click.ClickException as error:
-            with suppress(OSError):
-                error.show()
+            shown = io.StringIO()
+            error.show(shown)
+            tell(shown.getvalue().rstrip(), "error")
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt) as interrupt:
             # The notes of the interrupt say what the command has done.

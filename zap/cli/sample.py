@@ -39,10 +39,10 @@ def sample_history_command(  # noqa: PLR0913, PLR0917 - one for each option
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Add a synthetic history, and print the best scores that a model can reach on it.
+    """Add a synthetic history, or remove it.
 
-    Equal options give equal sessions. If the database holds other sessions, zap asks first. With --remove, zap takes
-    out every sample that was added.
+    zap prints the best scores that a model can reach on the history. Equal options give equal sessions. If the database
+    holds other sessions, zap asks first. With --remove, zap takes out every sample that was added.
     """
     given = [name for name in ("seed", "drivers", "months") if _is_given(ctx, name)]
     if remove and given:
@@ -82,12 +82,21 @@ def add_sample_history(engine: "Engine", progress: Progress, **options: int) -> 
 
 
 def remove_sample_history(engine: "Engine", progress: Progress) -> dict[str, Any]:
-    """Remove every sample from the database; return the numbers of removed rows."""
+    """Remove every sample from the database; return the numbers of removed rows.
+
+    The report has a warning if the version that serves was trained on a sample.
+    """
     from zap.db.history.sample_rows import remove_sample
+    from zap.db.versions.model_registry import production_version, synthetic_sessions
+    from zap.ml.verdict import sample_in_words
 
     removed = remove_sample(engine, progress)
     found = removed.users or removed.vehicles or removed.sessions
-    return {"message": "the sample was removed" if found else "there is no sample", **removed._asdict()}
+    report = {"message": "the sample was removed" if found else "there is no sample", **removed._asdict()}
+    serving = production_version(engine)
+    if serving and synthetic_sessions(engine, serving.model_version):
+        report["warning"] = f"{sample_in_words(serving.model_version)} Until then it goes on serving."
+    return report
 
 
 def _ask(engine: "Engine", *, yes: bool) -> None:

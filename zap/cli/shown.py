@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from zap.ml.estimator import OLDER_ESTIMATOR
+
 if TYPE_CHECKING:
     from zap.ml.features import Feature
 
@@ -22,13 +24,14 @@ SHORT = {
     "the rolling windows": "windows",
     "the rolling windows, each with a search of its own": "nested windows",
 }
-# The verdicts in words. None: the version is from an older zap, which compared it with one baseline, by intervals that
-# were too narrow.
-VERDICTS = {"better": "better", "not_shown": "not shown", "worse": "worse", None: ""}
+# The verdicts in words, which say whether the model beats the baselines. None: the version is from an older zap, which
+# compared it with one baseline, by intervals that were too narrow.
+VERDICTS = {"better": "yes", "not_shown": "not shown", "worse": "no, worse", None: ""}
+_BEATS = "beats baselines"
 
 # The widths of the columns of the list of versions before the notes, and of a note that is easy to read beside them.
-_NARROW = (7, 10, 8, 9, 9, 11, 10)
-_WIDE = (7, 17, 13, 13, 9, 18, 16)
+_NARROW = (5, 10, 13, 13, 15, 10)
+_WIDE = (6, 21, 13, 13, 25, 16)
 _NOTE_WIDTH = 20
 _SCORES = ("weighted F1", "macro F1", "log loss")
 
@@ -39,31 +42,43 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(report["message"])
     if comparison := report["promotion"]["comparison"]:
         console.print(f"Compared with version {comparison['with_version']}: {report['promotion']['reason']}.")
-    scores = Table(_text(""), *map(_number, _SCORES), title=f"on the last {report['test_samples']:,} sessions")
+    last = f"on the last {report['test_samples']:,} sessions"
+    scores = Table(_text(""), *map(_number, _SCORES), title=last)
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
+    for name, part in report["parts"].items():
+        _add_scores(scores, f"part of it: {name}", part)
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
     console.print(_differences(report["judged"]))
     if windows := report["windows"]:
-        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's log loss")), title="over rolling windows")
+        over = Table(_text(""), *map(_number, (*_SCORES, "best baseline's log loss")), title=_on_windows(windows))
         for window in windows["each"]:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
+        for name, part in windows["parts"].items():
+            _add_scores(over, f"part of it: {name}", part, "")
         console.print(over)
-    console.print(_slices(report["windows"] or report))
+    console.print(_slices(windows or report, _on_windows(windows) if windows else last))
     console.print(
-        f"expected calibration error: {report['calibration']['expected_calibration_error']:.3f};"
+        f"expected calibration error {last}: {report['calibration']['expected_calibration_error']:.3f};"
         f" hyper-parameters from: {report['hyper_parameters_from']}"
     )
-    types = Table(_text("charger type"), *map(_number, ("precision", "recall", "F1", "sessions")))
+    numbers = map(_number, ("precision", "recall", "F1", "sessions"))
+    types = Table(_text("charger type"), *numbers, title=f"by charger type, {last}")
     for name, row in report["per_class"].items():
         types.add_row(name, *(f"{row[score]:.3f}" for score in ("precision", "recall", "f1")), f"{row['support']:,}")
     console.print(types)
     for line in (*_dropped(report["dropped"]), *_left_out(report["left_out_types"])):
         console.print(line, markup=False)
     console.print(f"Note: {report['label_meaning']}.")
+
+
+def _on_windows(windows: dict[str, Any]) -> str:
+    """Return in words on which sessions the windows tested."""
+    several = f"{len(windows['each'])} rolling window{'s' * (len(windows['each']) != 1)}"
+    return f"on the {windows['test_samples']:,} sessions of {several}"
 
 
 def _dropped(dropped: dict[str, Any]) -> Iterator[str]:
@@ -76,7 +91,7 @@ def _dropped(dropped: dict[str, Any]) -> Iterator[str]:
     for sessions, count in dropped["strangers"].items():
         yield f"{sessions}: {count:,}"
     for column, count in dropped["undated"].items():
-        yield f"{column} known only with today's value: {count:,} sessions"
+        yield f"sessions whose {column} at that time is not stored, so that today's {column} is used: {count:,}"
 
 
 def _left_out(left_out: dict[str, Any]) -> Iterator[str]:
@@ -95,7 +110,7 @@ def _differences(judged: dict[str, Any]) -> Table:
         _text("baseline"),
         _number("log loss,\nmodel minus baseline"),
         _number("95 % interval over drivers"),
-        title=f"{VERDICTS[judged['verdict']]}: {judged['sessions']:,} sessions, {judged['sessions_of']}",
+        title=f"{_BEATS}: {VERDICTS[judged['verdict']]}, on {judged['sessions']:,} sessions ({judged['sessions_of']})",
     )
     for name, one in judged.get("baseline_differences", {}).items():
         interval = one["interval"]
@@ -104,9 +119,15 @@ def _differences(judged: dict[str, Any]) -> Table:
     return table
 
 
-def _slices(scores: dict[str, Any]) -> Table:
+def _slices(scores: dict[str, Any], sessions: str) -> Table:
+    """Return a table of the scores by the history of the drivers.
+
+    Args:
+        scores: the scores on some sessions.
+        sessions: these sessions in words.
+    """
     numbers = ("sessions", "weighted F1", "log loss", "best baseline's log loss")
-    slices = Table(_text("drivers with"), *map(_number, numbers), title="by drivers' history")
+    slices = Table(_text("drivers with"), *map(_number, numbers), title=f"by drivers' history, {sessions}")
     for group in ("by_earlier_sessions", "by_types_used"):
         for name, some in scores[group].items():
             if some is not None:
@@ -200,42 +221,53 @@ def print_explained(explained: dict[str, Any]) -> None:
 def print_versions(versions: list[dict[str, Any]]) -> None:
     """Print a table of versions, with a star at the version in production."""
     console = _console()
-    table = _versions_table(console.width)
+    # In the narrow table a version takes two lines of 80 columns, and more only if its note or its status is long.
+    wide = console.width >= sum(_WIDE) + _NOTE_WIDTH
+    table = _versions_table(_WIDE if wide else _NARROW)
     for version in versions:
         scores = version["scores"] or {}
         serves = version["status"] == "production"
         table.add_row(
             f"{'* ' if serves else ''}{version['model_version']}",
-            version["status"] if version["artefact_bytes"] is not None else f"{version['status']}, pruned",
+            _status(version, ", " if wide else "\n"),
             *_headline(scores),
-            VERDICTS[scores.get("verdict")],
-            _judged_briefly(scores.get("judged_on")),
-            _minute(version["created_at"]),
+            (", " if wide else ",\n").join(
+                filter(None, [VERDICTS[scores.get("verdict")], _judged_briefly(scores.get("judged_on"))])
+            ),
+            _minute(version["created_at"]) if wide else f"{version['created_at']:%Y-%m-%d}",
             version["note"] or "",
             style="bold" if serves else None,
         )
     console.print(table)
     if any(version["status"] == "production" for version in versions):
         console.print("* serves now")
+    console.print("in brackets: the best baseline")
+    if any(version["synthetic_sessions"] for version in versions):
+        console.print("synthetic: trained on the sample, so its scores say nothing about real drivers")
 
 
-def _versions_table(width: int) -> Table:
-    """Return an empty table of versions for a terminal of this width."""
-    # With the narrow widths a version takes two lines of 80 columns, and more only if its note is long.
-    widths = iter(_WIDE if width >= sum(_WIDE) + _NOTE_WIDTH else _NARROW)
+def _versions_table(widths: Sequence[int]) -> Table:
+    """Return an empty table of versions, with these widths of all columns but the last."""
+    number, status, f1, log_loss, beats, made = widths
     return Table(
-        _number("version", width=next(widths)),
-        _text("status", width=next(widths)),
-        _number("F1, baseline", width=next(widths)),
-        _number("log loss, baseline", width=next(widths)),
-        _text("against baselines", width=next(widths)),
-        _text("judged on", width=next(widths)),
-        _text("made", width=next(widths)),
+        _number("no.", width=number),
+        _text("status", width=status),
+        _number("F1", width=f1),
+        _number("log loss", width=log_loss),
+        _text(_BEATS, width=beats),
+        _text("made", width=made),
         _text("note"),
         box=SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
+
+
+def _status(version: dict[str, Any], separator: str) -> str:
+    """Return the status of a version, and whether it was pruned or trained on synthetic sessions."""
+    pruned = "pruned" if version["artefact_bytes"] is None else ""
+    synthetic = "synthetic" if version["synthetic_sessions"] else ""
+    return separator.join(filter(None, [version["status"], pruned, synthetic]))
 
 
 def _headline(scores: dict[str, Any]) -> tuple[str, str]:
@@ -252,7 +284,7 @@ def _judged_briefly(judged: dict[str, Any] | None) -> str:
     """Return in few words which sessions decided a verdict, and their number if a search had seen the others."""
     if judged is None:
         return ""
-    return SHORT.get(judged["sessions_of"]) or f"unseen part: {judged['sessions']:,}"
+    return SHORT.get(judged["sessions_of"]) or f"unseen: {judged['sessions']:,}"
 
 
 def _judged_on(judged: dict[str, Any] | None) -> str:
@@ -263,19 +295,21 @@ def print_version(version: dict[str, Any]) -> None:
     """Print the most important facts about a version; --json prints all of them."""
     console = _console()
     known = Table(_text(""), _text(f"version {version['model_version']}"))
-    scores = version["scores"] or {}
+    scores, parameters = version["scores"] or {}, dict(version["hyper_parameters"])
     f1, log_loss = _headline(scores)
     rows = {
         "status": version["status"],
         "made": f"{_minute(version['created_at'])}, training run {version['run_id']}",
         "trained on": f"{_formatted(version['trained_samples'], ',')} sessions,"
         f" {_minute(version['trained_from'])} to {_minute(version['trained_until'])}",
+        "synthetic": _synthetic(version["synthetic_sessions"]),
         "weighted F1 (baseline)": f1,
         "log loss (baseline)": log_loss,
-        "against baselines": VERDICTS[scores.get("verdict")],
+        _BEATS: VERDICTS[scores.get("verdict")],
         "judged on": _judged_on(scores.get("judged_on")),
         "charger types": ", ".join(version["classes"] or ()),
-        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in version["hyper_parameters"].items()),
+        "estimator": parameters.pop("estimator", OLDER_ESTIMATOR),
+        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in parameters.items()),
         "from": version["hyper_parameters_from"] or "",
         "code": version["code_version"] or "",
         "libraries": ", ".join(f"{name} {number}" for name, number in (version["libraries"] or {}).items()),
@@ -288,6 +322,14 @@ def print_version(version: dict[str, Any]) -> None:
     for name, value in rows.items():
         known.add_row(name, value)
     console.print(known)
+
+
+def _synthetic(sessions: int | None) -> str:
+    if sessions is None:
+        return "not known"
+    if not sessions:
+        return "no sessions"
+    return f"{sessions:,} sessions of the history (zap sample-history): the scores say nothing about real drivers"
 
 
 def print_promotions(promotions: list[dict[str, Any]]) -> None:
@@ -312,7 +354,7 @@ def print_reproduction(found: dict[str, Any]) -> None:
     for name, change in {**found["code_version"], **found["libraries"]}.items():
         table.add_row(name, change["then"] or "", change["now"] or "")
     console.print(table)
-    console.print("The trees are equal." if found["reproduced"] else "The trees differ.")
+    console.print("The model is equal." if found["reproduced"] else "The model differs.")
 
 
 def _text(header: str, **options: Any) -> Column:

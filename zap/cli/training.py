@@ -12,7 +12,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, quiet_settings, read_settings
+from zap.cli.command import (
+    DATABASE,
+    JSON,
+    Command,
+    Number,
+    WholeNumber,
+    engine_at_head,
+    print_json,
+    quiet_settings,
+    read_settings,
+)
 from zap.cli.ending import Ending, ending_when_told
 from zap.cli.limits import limited
 from zap.errors import InvalidRequest
@@ -23,12 +33,15 @@ if TYPE_CHECKING:
 
     from zap.db.runs.training_lease import Lease
     from zap.formats.training_options import TrainingOptions
+    from zap.ml.features import Feature
     from zap.settings import Settings
 
 # How long a training waits for other writers on SQLite: a long import must not make it lose its result.
 _PATIENCE_SECONDS = 900
 # Predictions get the processor before trainings.
 _NICENESS = 10
+# The hyper-parameters for which `zap.ml.search_space` draws values. That module is slow to import.
+_SEARCHED = ("num_leaves", "learning_rate", "colsample_bytree", "min_child_samples", "reg_alpha", "reg_lambda")
 # The value of --set that shows the hyper-parameters.
 _HELP = "help"
 
@@ -37,14 +50,31 @@ class _Training(Command):
     """A command with the option --set, whose help lists the hyper-parameters."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, and then the hyper-parameters with their ranges and defaults."""
+        """Write the options, and then the hyper-parameters with their ranges."""
         from zap.formats.training_options import HYPER_PARAMETERS
 
         super().format_options(ctx, formatter)
         with formatter.section("Hyper-parameters of --set"):
             formatter.write_dl(
-                [(one.name, f"{one.description}: {one.range}. Default: {one.example}.") for one in HYPER_PARAMETERS]
+                [(one.name, f"{one.description}: {one.range}.{self._unset(one)}") for one in HYPER_PARAMETERS]
             )
+
+    @staticmethod
+    def _unset(parameter: "Feature") -> str:
+        """Return in words which value of a hyper-parameter is used without --set."""
+        return f" Default: {parameter.example}."
+
+
+class _Search(_Training):
+    """A command that searches the values of the hyper-parameters without --set."""
+
+    @staticmethod
+    def _unset(parameter: "Feature") -> str:
+        if parameter.name == "n_estimators":
+            return " Default: the best number, which is measured for each set."
+        if parameter.name in _SEARCHED:
+            return " Default: the search tries several values."
+        return f" Default: {parameter.example}."
 
 
 def _complete_parameters(_ctx: click.Context, _option: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -55,7 +85,9 @@ def _complete_parameters(_ctx: click.Context, _option: click.Parameter, begun: s
     return [CompletionItem(name) for name in names if name.startswith(begun)]
 
 
-def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _set(
+    what: str, default: str = "the values of the newest tuning, else the defaults below"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option --set of a command."""
     return click.option(
         "--set",
@@ -65,8 +97,7 @@ def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         is_flag=False,
         flag_value=_HELP,
         shell_complete=_complete_parameters,
-        help=f"{what}; may be repeated. Without a value, --set only shows the hyper-parameters. Default: the values of"
-        " the newest tuning, else the defaults below.",
+        help=f"{what}; may be repeated. Without a value, --set only shows the hyper-parameters. Default: {default}.",
     )
 
 
@@ -89,6 +120,11 @@ def _set(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     type=float,
     help="Test on the latest sessions, this share of all sessions: 0.01 to 0.5. Default: 0.1.",
 )
+@click.option(
+    "--estimator",
+    type=click.Choice(["blend", "lightgbm"]),
+    help="Fit LightGBM's trees alone, or a blend of them with a logistic regression. Default: blend.",
+)
 @_set("Set a hyper-parameter")
 @click.option(
     "--promote",
@@ -108,7 +144,7 @@ def train(
     settings_: tuple[str, ...],
     **asked: Any,
 ) -> None:
-    """Train on the history, and put the new version into production.
+    """Train on the history, and serve the new version.
 
     With --promote if_better or --promote never, the new version may stay a candidate.
     """
@@ -141,22 +177,22 @@ def train(
         print_report(report)
 
 
-@click.command(cls=_Training)
+@click.command(cls=_Search)
 @click.option(
     "--trials",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Try N sets of hyper-parameters, including the defaults. Default: 24.",
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="N",
     help="Stop the search after N minutes. The defaults are always tried. Default: 15.",
 )
-@_set("Use this value in all sets of hyper-parameters")
+@_set("Use this value in every set that the search tries", "the search chooses the value, as listed below")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search. Default: a random seed."
+    "--seed", type=WholeNumber(0, 2**31 - 1), metavar="N", help="The seed of the search. Default: a random seed."
 )
 @click.option("--forget", is_flag=True, help="Search nothing, and let later trainings use the defaults again.")
 @DATABASE
@@ -170,7 +206,10 @@ def tune(  # noqa: PLR0913, PLR0917 - one for each option
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Search for hyper-parameters on the first 90 % of the history. Later trainings use the best set found."""
+    """Search for better hyper-parameters.
+
+    The search learns from the first 90 % of the history. Later trainings use the best set found.
+    """
     if _HELP in settings_:
         _show_parameters(as_json=as_json)
         return

@@ -36,7 +36,10 @@ class Ready(Struct):
     ]
     model_warning: Annotated[
         str | None,
-        Meta(description="why a baseline would predict better than the version that serves; null if none would"),
+        Meta(
+            description="what is wrong with the version that serves: a baseline would predict better, or it was trained"
+            " on synthetic sessions; null if nothing is"
+        ),
     ]
     model_file_restored: Annotated[
         Restored | None, Meta(description="the newest restoring of the model file; null if it never was restored")

@@ -48,6 +48,13 @@ class ModelSummary(Struct):
         int | None, Meta(description="null if the artefact was pruned; such a version cannot serve")
     ]
     scores: VersionScores | None
+    synthetic_sessions: Annotated[
+        int | None,
+        Meta(
+            description="sessions made by zap sample-history in the history of its training; with such sessions, the"
+            " scores say nothing about real drivers. null for versions of an older zap"
+        ),
+    ]
 
 
 class Models(Struct):

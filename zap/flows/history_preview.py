@@ -17,7 +17,7 @@ from zap.db.history.session_upsert import taken_rows
 from zap.db.schema import check_at_head
 from zap.errors import BadHistoryFile, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 from zap.flows.history_import import read_file, spelt_as_stored
-from zap.flows.history_report import ImportReport, import_report, refusal_of_files
+from zap.flows.history_report import ImportReport, import_report, refusal_of_files, refusal_of_preview
 from zap.formats.history_cells import ToWallTime
 from zap.formats.history_file import HistoryFile
 from zap.formats.history_survey import NO_CHOICES, Choices
@@ -43,7 +43,7 @@ def preview_files(
         shown: returns the progress of one file.
 
     Raises:
-        BadHistoryFile: after the last file, if a file cannot be read.
+        BadHistoryFile: after the last file, if an import would refuse a file.
     """
     results: list[tuple[Path, ImportReport | BadHistoryFile]] = []
     with _database(database_url) as (engine, why_not):
@@ -55,7 +55,8 @@ def preview_files(
             except BadHistoryFile as error:
                 results.append((path, error))
             else:
-                results.append((path, report))
+                refused = report.refused and not choices.skip_bad_rows
+                results.append((path, refusal_of_preview(report) if refused else report))
                 yield report
     if any(isinstance(result, BadHistoryFile) for _, result in results):
         raise refusal_of_files(results)

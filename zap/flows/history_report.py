@@ -11,6 +11,7 @@ from zap.errors import BadHistoryFile
 from zap.formats.history_cells import cut_cell
 from zap.formats.history_file import HistoryFile, RefusedRow, RefusedRows
 from zap.formats.history_survey import Survey
+from zap.ml.features import FEATURES
 
 # The width of the lines for people.
 _WIDTH = 80
@@ -20,6 +21,8 @@ _SHOWN_SPELLINGS = 5
 _SHOWN_COLUMNS = 30
 # A longer value is cut in the table of a preview.
 _LONGEST_VALUE = 24
+# An import names these columns if it did not find them, because predictions depend on them.
+_IMPORTANT = ("user_id", *(feature.name for feature in FEATURES))
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ImportReport:
         columns: for each column of zap the header in the file and its first values; for times also `first`, the time
             that zap reads first.
         ignored_columns: the headers that zap does not use.
+        not_found: the columns of zap that the file does not have.
         notes: lines for people, one for each decision about the file, each folded name, and each word for missing.
         outside: for each column the number of values out of range, which are stored but missing in training.
         without_user: the number of rows that describe a user or a vehicle but name no user.
@@ -50,6 +54,7 @@ class ImportReport:
     counts: HistoryCounts | None
     columns: dict[str, dict[str, Any]]
     ignored_columns: list[str]
+    not_found: list[str]
     notes: list[str]
     outside: dict[str, int]
     without_user: int
@@ -88,6 +93,20 @@ class ImportReport:
             more = len(self.ignored_columns) - _SHOWN_COLUMNS
             names = ", ".join(map(repr, self.ignored_columns[:_SHOWN_COLUMNS]))
             yield from _wrapped(f"ignored columns: {names}{f' and {more:,} more' if more > 0 else ''}")
+        for line in self._not_found():
+            yield from _wrapped(line)
+
+    def _not_found(self) -> Iterator[str]:
+        """Yield lines about columns that were not found. An import only has them if an ignored column may be one."""
+        if self.stored and not self.ignored_columns:
+            return
+        names = [name for name in self.not_found if not self.stored or name in _IMPORTANT]
+        if names:
+            example = next((name for name in names if name in _IMPORTANT), names[0])
+            cure = f'; name them with --map "THEIRS={example}"' if self.ignored_columns else ""
+            yield f"not found: {', '.join(names)}{cure}"
+        if "user_id" in names:
+            yield "no column is read as user_id, so the sessions have no driver"
 
     def _table(self) -> Iterator[str]:
         """Yield a table: the columns of zap, the columns of the file, and their first values."""
@@ -129,6 +148,7 @@ def import_report(
         counts=counts,
         columns=columns,
         ignored_columns=history.ignored_columns,
+        not_found=survey.headers.not_found,
         notes=list(_notes(history, survey, preview=not stored)),
         outside=history.outside,
         without_user=history.without_user,
@@ -138,14 +158,23 @@ def import_report(
 def refusal(path: Path, history: HistoryFile) -> BadHistoryFile:
     """Return the error of a file with rows that cannot be imported. A few rows are listed, many rows are counted."""
     few = len(history.refused) <= _SHOWN
-    message = (
-        f"{path.name}: {len(history.refused):,} of {_many(history.rows, 'row')} cannot be imported, so nothing was"
-        " imported; correct the file, or skip these rows (--skip-bad-rows)"
-    )
+    rows = _rows(history.refused) if few else _reasons(history.reasons)
     return BadHistoryFile(
-        "\n".join([message, *(_rows(history.refused) if few else _reasons(history.reasons))]),
+        "\n".join([_sentence(path.name, history, "was"), *rows, *_notes_on_split_times(history.survey)]),
         refused=[asdict(row) for row in history.refused],
         reasons=[asdict(reason) for reason in history.reasons],
+    )
+
+
+def refusal_of_preview(report: ImportReport) -> BadHistoryFile:
+    """Return the error of a preview with rows that cannot be imported. The problem has the whole report."""
+    return BadHistoryFile(_sentence(report.file, report, "would be"), **report.as_dict())
+
+
+def _sentence(name: str, result: HistoryFile | ImportReport, was: str) -> str:
+    return (
+        f"{name}: {len(result.refused):,} of {_many(result.rows, 'row')} cannot be imported, so nothing {was} imported;"
+        " correct the file, or skip these rows (--skip-bad-rows)"
     )
 
 
@@ -199,6 +228,22 @@ def _notes_on_times(history: HistoryFile, survey: Survey, *, preview: bool) -> I
             yield f"{name}: {text!r} is read as {meant}"
     for name, number in survey.date_only.items():
         yield f"{name}: {_many(number, 'date')} without a time of day, read as 00:00"
+    yield from _notes_on_split_times(survey)
+    if late := history.after_today:
+        number, line, start = late
+        yield (
+            f"{_many(number, 'session')} start{'s' * (number == 1)} after today (first: line {line}, {start}); is the"
+            " year right, and the order of day and month?"
+        )
+
+
+def _notes_on_split_times(survey: Survey) -> Iterator[str]:
+    for name, day in survey.split.items():
+        clock = survey.headers.shown[name]
+        yield (
+            f"{name}: the values of {clock!r} are times of day without a date; to join them with the dates of {day!r},"
+            f' use --map "{day}+{clock}={name}"'
+        )
 
 
 def _rows(refused: Sequence[RefusedRow]) -> Iterator[str]:

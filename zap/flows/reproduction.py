@@ -1,4 +1,4 @@
-"""The reproduction of a model version: train it again and compare the trees, or report what has changed."""
+"""The reproduction of a model version: train it again and compare what was learned, or report what has changed."""
 
 import time
 from typing import Any
@@ -12,6 +12,7 @@ from zap.db.versions.model_registry import read_version
 from zap.errors import NotFound
 from zap.flows.trained_sessions import learned_again, trained_rows
 from zap.ml.code_version import code_version, libraries
+from zap.ml.estimator import OLDER_ESTIMATOR
 from zap.ml.fingerprint import changed_months, rows_fingerprint
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
@@ -19,7 +20,9 @@ from zap.progress import Progress
 
 
 def reproduce(engine: Engine, number: int, progress: Progress) -> dict[str, Any]:
-    """Train a version again on the rows that it was trained on, and compare the trees. Nothing is stored.
+    """Train a version again on the rows that it was trained on, and compare what was learned. Nothing is stored.
+
+    The digests `trees_sha256` are those of the scorer. The digest of a blend covers its logistic regression too.
 
     Returns:
         `reproduced`, and the changes since the training, each with its value then and now: `changed_months` of the
@@ -55,7 +58,7 @@ def _trees(frame: pd.DataFrame, first: int, stored: dict[str, Any], progress: Pr
     progress("features", 0, 1)
     split = learned_again(frame, types, types, first, len(frame))
     progress("fit", 0, 1)
-    model = ChargerTypeModel(**stored["hyper_parameters"])
+    model = ChargerTypeModel(**{"estimator": OLDER_ESTIMATOR, **stored["hyper_parameters"]})
     model.fit_in_place(
         split.train,
         split.train["charger_type"],

@@ -135,8 +135,9 @@ def _train(
             add_tuning(connection, best, evidence)
     chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
+        params = {**chosen.values, "estimator": options.estimator}
         model, probabilities = training.fit_and_predict(
-            split, chosen.values, n_jobs=settings.training_threads, progress=rounds
+            split, params, n_jobs=settings.training_threads, progress=rounds
         )
         release_memory()
     with phase("evaluate"):

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from zap.ml.estimator import Estimator
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
 
 
@@ -94,6 +95,7 @@ class Window(Struct):
     weighted_f1: float
     macro_f1: float
     log_loss: float
+    parts: dict[str, Scores]
     baselines: dict[str, Scores]
 
 
@@ -110,6 +112,7 @@ class Windows(Struct):
     weighted_f1: float
     macro_f1: float
     log_loss: float
+    parts: dict[str, Scores]
     baselines: dict[str, Scores]
     best_baseline: str
     best_baseline_by_f1: str
@@ -223,6 +226,27 @@ class TrainReply(Struct):
         list[list[int]], Meta(description="rows: used type, columns: predicted type, in the order of classes")
     ]
     classes: list[str]
+    estimator: Annotated[
+        Estimator,
+        Meta(
+            description="what was fitted: LightGBM's trees alone, or a blend, which is their weighted mean with a"
+            " logistic regression of the drivers' shares of types"
+        ),
+    ]
+    logistic_weight: Annotated[
+        float,
+        Meta(
+            description="for a driver with earlier sessions: the weight of the logistic regression; the rest is the"
+            " weight of the trees"
+        ),
+    ]
+    parts: Annotated[
+        dict[str, Scores],
+        Meta(
+            description="the scores of each part of a blend alone: trees, logistic. There is no logistic if too few"
+            " training sessions have drivers with earlier sessions; there are no parts with the estimator lightgbm"
+        ),
+    ]
     baselines: Annotated[
         dict[str, Scores],
         Meta(

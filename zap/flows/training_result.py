@@ -44,6 +44,8 @@ def training_report(
         "dropped": trained.history.dropped.as_dict(),
         "left_out_types": split.left_out.as_dict(),
         "synthetic_sessions": trained.history.synthetic_sessions,
+        "estimator": trained.model.estimator,
+        "logistic_weight": trained.model.scorer_.weight,
         "hyper_parameters": trained.model.get_params(),
         "hyper_parameters_from": trained.chosen.source,
         "test_sessions_seen_by_search": trained.seen_by_search,

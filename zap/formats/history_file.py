@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ class HistoryFile:
             missing in a training.
         without_user: the number of rows that describe a user or a vehicle but name no user. Only the session keeps
             that description.
+        today: the drivers' date when the file was read.
     """
 
     users: pd.DataFrame
@@ -106,6 +107,17 @@ class HistoryFile:
     folded: dict[str, dict[str, str]]
     outside: dict[str, int]
     without_user: int
+    today: date
+
+    @property
+    def after_today(self) -> tuple[int, int, str] | None:
+        """Return the number of sessions that start after today, and the line and the start of the first of them."""
+        starts = self.sessions["charging_start_time"].to_numpy()
+        late = np.flatnonzero(starts >= np.datetime64(self.today + timedelta(days=1)))
+        if not len(late):
+            return None
+        start = str(starts[late[0]].astype("datetime64[s]")).replace("T", " ")
+        return len(late), int(self.lines[late[0]]), start
 
     @property
     def ignored_columns(self) -> list[str]:
@@ -194,6 +206,7 @@ def parse_table(table: Table, wall_time: ToWallTime, choices: Choices = NO_CHOIC
         read=reading.first_times(),
         nothing=dict(+reading.nothing),
         folded={name: spelt for name, spelt in reading.spelt.items() if spelt},
+        today=wall_time(datetime.now(UTC)).date(),
     )
     return history.without(mixed_ids(flat, history.lines))
 

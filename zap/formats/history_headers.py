@@ -25,6 +25,9 @@ TEXTS = (
     *(column.name for column in _COLUMNS if column.kind == "category"),
 )
 NEEDED = ("charger_type", "charging_start_time")
+# All columns of zap that an import reads. zap stores the last three and does not use them.
+NAMES = ("session_id", "user_id", *(column.name for column in _COLUMNS), "time_of_day", "day_of_week", "timestamp")
+_USED = NAMES[:-3]
 # Other names that files of charging sessions use, in lower case. Names whose unit is not certain are left out.
 _OTHER_NAMES = {
     "session_id": ("session", "charging session id", "charge session id"),
@@ -55,12 +58,11 @@ _OTHER_NAMES = {
 }  # fmt: skip
 # Pairs of columns, a date and a time of day, that together give one moment.
 _DATE_AND_TIME = {
-    "charging_start_time": (("start date", "start time"), ("session start date", "session start time")),
-    "charging_end_time": (
-        ("end date", "end time"),
-        ("stop date", "stop time"),
-        ("session end date", "session end time"),
-    ),
+    name: tuple((f"{event} date", f"{event} time") for event in events)
+    for name, events in {
+        "charging_start_time": ("start", "session start", "charge start", "plug in"),
+        "charging_end_time": ("end", "stop", "session end", "charge end", "plug out"),
+    }.items()
 }
 _UNITS = frozenset({"kwh", "kw", "km", "c", "years", "hours", "usd"})
 _WORDS = re.compile(r"[^\W_]+|%")
@@ -88,6 +90,11 @@ class Headers:
     taken: Mapping[str, str]
     ignored: Sequence[str]
 
+    @property
+    def not_found(self) -> list[str]:
+        """Return the columns that zap uses and that the file does not have."""
+        return [name for name in _USED if name not in self.places]
+
 
 def match_headers(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> Headers:
     """Return which header means which column of zap.
@@ -109,7 +116,7 @@ def match_headers(header: Sequence[str], mapping: Mapping[str, str] | None = Non
     for way in (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME):
         found: dict[str, list[int]] = {}
         for place, text in enumerate(header):
-            known = _NAMES[way].get(_form(text, way))
+            known = _MEANINGS[way].get(_form(text, way))
             if place not in used and known is not None and known not in places:
                 found.setdefault(known, []).append(place)
         for name, several in found.items():
@@ -119,7 +126,7 @@ def match_headers(header: Sequence[str], mapping: Mapping[str, str] | None = Non
     repeated = [
         (place, known)
         for place, text in enumerate(header)
-        if place not in used and (known := _NAMES[_EXACT].get(_form(text, _EXACT))) is not None and known not in said
+        if place not in used and (known := _MEANINGS[_EXACT].get(_form(text, _EXACT))) is not None and known not in said
     ]
     for place, name in repeated:
         _check_one(header, name, [*places[name], place])
@@ -133,7 +140,7 @@ def match_headers(header: Sequence[str], mapping: Mapping[str, str] | None = Non
         taken={
             name: text
             for name, text in shown.items()
-            if len(places[name]) > 1 or _NAMES[_EXACT].get(_form(header[places[name][0]], _EXACT)) != name
+            if len(places[name]) > 1 or _MEANINGS[_EXACT].get(_form(header[places[name][0]], _EXACT)) != name
         },
         ignored=[_shown(header, place) for place in range(len(header)) if place not in read],
     )
@@ -147,7 +154,7 @@ def known_names(texts: Sequence[str], mapping: Mapping[str, str] | None = None) 
         mapping: as in `match_headers`. A header that it ignores stands for itself.
     """
     ways = (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME)
-    found = (_NAMES[way].get(_form(text, way)) for text in texts if len(text) <= _LONGEST_NAME for way in ways)
+    found = (_MEANINGS[way].get(_form(text, way)) for text in texts if len(text) <= _LONGEST_NAME for way in ways)
     names = {name for name in found if name is not None}
     if mapping:
         forms = {_form(text, _EXACT) for text in texts}
@@ -159,7 +166,7 @@ def known_names(texts: Sequence[str], mapping: Mapping[str, str] | None = None) 
 
 def meaning(header: str) -> str | None:
     """Return the column of zap that a header means by itself, in the surest way; None if it means no column."""
-    found = (_NAMES[way].get(_form(header, way)) for way in (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME))
+    found = (_MEANINGS[way].get(_form(header, way)) for way in (_EXACT, _SPELT_OTHERWISE, _OTHER_NAME))
     return next((name for name in found if name is not None), None)
 
 
@@ -172,10 +179,12 @@ def _mapped(header: Sequence[str], mapping: Mapping[str, str]) -> tuple[dict[str
         missing = [part for part in parts if _form(part, _EXACT) not in by_name]
         if missing:
             raise BadHistoryFile(f"--map names {missing[0]!r}, which is not in the file; {_there(header)}")
-        if ours and ours not in (*IDS, *TIMES, *NUMBERS, *TEXTS):
-            near = get_close_matches(ours, [*IDS, *TIMES, *NUMBERS, *TEXTS], 1)
-            hint = f"; the nearest is {near[0]}" if near else ""
-            raise BadHistoryFile(f"--map names the column {ours!r}, which zap does not have{hint}")
+        if ours and ours not in NAMES:
+            near = _nearest(ours)
+            hint = f"; did you mean {near}?" if near else ";"
+            raise BadHistoryFile(
+                f"--map names the column {shown_name(ours)!r}, which zap does not have{hint} zap has {', '.join(NAMES)}"
+            )
         if len(parts) > 2 or (len(parts) == 2 and ours not in TIMES):
             raise BadHistoryFile(f"--map joins {theirs!r}; only a date and a time of day can be joined")
         if ours in places:
@@ -185,6 +194,17 @@ def _mapped(header: Sequence[str], mapping: Mapping[str, str]) -> tuple[dict[str
         if ours:
             places[ours] = several
     return places, used
+
+
+def _nearest(text: str) -> str | None:
+    """Return the column of zap that a text probably means; None if none is near."""
+    form = _form(text, _OTHER_NAME)
+    if len(form) > _LONGEST_NAME:
+        return None
+    if known := meaning(text) or next(iter(get_close_matches(text, NAMES, 1)), None):
+        return known
+    names = {other: name for way in reversed(_MEANINGS) for other, name in way.items()}
+    return next((names[other] for other in get_close_matches(form, names, 1)), None)
 
 
 def _pairs(header: Sequence[str], used: set[int]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -213,14 +233,14 @@ def _without_unit(form: str) -> str:
 
 def _names() -> list[dict[str, str]]:
     exact = {_form(header, _EXACT): column for header, column in PUBLIC_HEADERS.items()}
-    exact |= {name: name for name in (*IDS, *TIMES, *NUMBERS, *TEXTS)}
+    exact |= {name: name for name in NAMES}
     forms = {_form(text, _SPELT_OTHERWISE): name for text, name in exact.items()}
     forms |= {_without_unit(form): name for form, name in forms.items()}
     others = {other: name for name, several in _OTHER_NAMES.items() for other in several}
     return [exact, forms, others]
 
 
-_NAMES = _names()
+_MEANINGS = _names()
 
 
 def _check_one(header: Sequence[str], name: str, places: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 from zap.formats.history_cells import cut_cell
 from zap.formats.history_headers import IDS, NUMBERS, TIMES, Headers, match_headers
@@ -9,7 +10,7 @@ from zap.formats.history_ids import IdSurvey
 from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark, note_on_mark
 from zap.formats.history_orders import OrderDecision, TimeSurvey, decide_order
 from zap.formats.history_records import Table
-from zap.formats.history_times import DateOrder, join_moment
+from zap.formats.history_times import DateOrder, is_clock, is_day, join_moment
 from zap.ml.cells import is_nothing
 
 # Rows that are looked at together: few enough that they stay in the cache of the processor.
@@ -55,6 +56,7 @@ class Survey:
         decimal: the mark before the decimals.
         has_text_ids: whether the column of session ids holds texts.
         date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
+        split: for each column of times that holds times of day without a date, the unread header that holds dates.
         first_values: for each column its first different texts.
         totals: the number of rows with totals, which are left out.
         notes: sentences for people about the table itself.
@@ -66,6 +68,7 @@ class Survey:
     decimal: DecimalMark
     has_text_ids: bool
     date_only: Mapping[str, int]
+    split: Mapping[str, str]
     first_values: Mapping[str, list[str]]
     totals: int
     notes: Sequence[str]
@@ -83,6 +86,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
     numbers = {name: NumberSurvey() for name in headers.places if name in NUMBERS}
     ids = IdSurvey()
     values: dict[str, list[str]] = {name: [] for name in headers.places}
+    split: dict[str, str] = {}
     totals = 0
     for records in _chunks(table):
         starts = column_texts(records, headers.places["charging_start_time"][:1])
@@ -90,6 +94,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
         certain = all(start[:1].isdigit() for start in starts)
         rows = records if certain else [row for row in records if not is_total(row, headers)]
         totals += len(records) - len(rows)
+        split |= _split_times(table.header, headers, rows)
         for name, places in headers.places.items():
             full = len(values[name]) == _SHOWN_VALUES
             if full and not (name in times or name in numbers or name in IDS):
@@ -110,6 +115,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
         decimal=decimal,
         has_text_ids=ids.has_texts,
         date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
+        split=split,
         first_values=values,
         totals=totals,
         notes=table.notes,
@@ -133,6 +139,36 @@ def is_total(row: list[str], headers: Headers) -> bool:
     return not start[:1].isdigit() and any(
         text.strip().lower().rstrip(":") in _TOTALS for text in (row if is_nothing(start) else [start])
     )
+
+
+def _split_times(header: Sequence[str], headers: Headers, rows: Sequence[list[str]]) -> dict[str, str]:
+    """Return for each column of times that holds only times of day the most similar unread header that holds dates."""
+    found = {}
+    for name in headers.places.keys() & {*TIMES}:
+        place = headers.places[name][0]
+        first = next((text for row in rows if (text := row[place].strip())), "")
+        # In most files the first value has a date, so the other values need no look.
+        if len(headers.places[name]) > 1 or not is_clock(first) or not all(map(is_clock, _values(rows, place))):
+            continue
+        read = {place for places in headers.places.values() for place in places}
+        days = [
+            text.strip()
+            for other, text in enumerate(header)
+            # --map joins headers by a "+", so a header with one cannot be joined.
+            if other not in read
+            and text.strip()
+            and "+" not in text
+            and (texts := _values(rows, other))
+            and all(map(is_day, texts))
+        ]
+        if days:
+            clock = header[place].casefold()
+            found[name] = max(days, key=lambda day: SequenceMatcher(None, day.casefold()[:80], clock[:80]).ratio())
+    return found
+
+
+def _values(rows: Sequence[list[str]], place: int) -> list[str]:
+    return [text for row in rows if not is_nothing(text := row[place].strip())]
 
 
 def _chunks(table: Table) -> Iterator[list[list[str]]]:

@@ -70,6 +70,17 @@ def join_moment(day: str, clock: str) -> str:
     return f"{day} {clock}"
 
 
+def is_clock(text: str) -> bool:
+    """Return whether a text is a time of day without a date, such as `18:05`."""
+    return len(text) <= _LONGEST and _CLOCK.fullmatch(text) is not None
+
+
+def is_day(text: str) -> bool:
+    """Return whether a text is a date that has no time of day, or only 00:00."""
+    written, rest = date_part(text)
+    return written is not None and (not rest or _MIDNIGHT.fullmatch(rest) is not None)
+
+
 def parse_with(text: str, pattern: str) -> datetime | None:
     """Return the moment that a text means in a `strptime` pattern such as `%d.%m.%Y %H:%M`; None if it does not fit."""
     try:

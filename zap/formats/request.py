@@ -31,6 +31,7 @@ from zap.formats.json_body import (
     plain_name,
     pointer,
     read_session_time,
+    shown_name,
     suggested,
     unknown_field,
     without_bom,
@@ -176,7 +177,8 @@ def complete_request(
         if feature.context or need == "ignored" or (bad and pointer(name) in bad):
             continue
         if value is None and not sent and name not in facts:
-            errors.append(error_at((name,), f"is required: {feature.description}{in_range(feature)}"))
+            unknown = _unknown_to_database(feature, facts, request.values)
+            errors.append(error_at((name,), f"is required{unknown}: {feature.description}{in_range(feature)}"))
         elif value is None and need == "required":
             why = "null is not accepted" if sent else "is required, and the database has no usable value for it"
             errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
@@ -256,6 +258,20 @@ def example_request(contract: Mapping[str, Any] | None) -> dict[str, Any]:
         if needs.get(feature.name) != "ignored":
             example[feature.name] = values[0] if values and feature.example not in values else feature.example
     return example
+
+
+def _unknown_to_database(feature: Feature, facts: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return in words why the database did not give a fact, if the request names a driver or a vehicle."""
+    driver: Any = values.get(USER_ID)
+    vehicle = values.get(VEHICLE_ID)
+    if feature.name not in FACTS or driver is vehicle is None:
+        return ""
+    if vehicle is not None and (feature.table == "Vehicles" or driver is None):
+        owner = "the owner of " if facts and feature.table == "Users" else ""
+        return f", because the database does not know {owner}the vehicle {vehicle}"
+    if not facts or feature.table == "Users":
+        return f", because the database does not know the driver {shown_name(driver)!r}"
+    return f", because the database knows no vehicle, or several vehicles, of the driver {shown_name(driver)!r}"
 
 
 def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignored: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from zap.formats.body_model import BodyModel, NotNull, Text, explained, limits
 from zap.formats.json_body import DAY_PATTERN, kind_of, read_time, unknown_field, wrong_number, wrong_text
 from zap.formats.values import LONGEST_TEXT
+from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator
 from zap.ml.features import Feature
 
 Promote = Literal["always", "if_better", "never"]
@@ -74,6 +75,7 @@ _Moment = Annotated[
     Field(examples=["2026-01-01"], json_schema_extra={"maxLength": LONGEST_TEXT, "pattern": DAY_PATTERN}),
 ]
 _Switch = Annotated[bool, explained(lambda value: f"must be true or false, not {kind_of(value)}")]
+_Estimator = Annotated[Estimator, explained(lambda _: f"must be one of {', '.join(get_args(Estimator))}")]
 _Policy = Annotated[Promote, explained(lambda _: f"must be one of {', '.join(get_args(Promote))}")]
 
 
@@ -87,6 +89,13 @@ class TrainingOptions(BodyModel):
     ] = None
     history_to: Annotated[_Moment, Field(description="ignore sessions that started at this time or later")] = None
     test_share: Annotated[float, *limits(_TEST_SHARE)] = _TEST_SHARE.example
+    estimator: Annotated[
+        _Estimator,
+        Field(
+            description="what is fitted: LightGBM's trees alone, or a blend, which is their weighted mean with a"
+            " logistic regression of the drivers' shares of types"
+        ),
+    ] = DEFAULT_ESTIMATOR
     hyper_parameters: Annotated[
         HyperParameters,
         Field(

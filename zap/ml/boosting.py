@@ -69,7 +69,7 @@ def settings(params: Mapping[str, Any], n_classes: int, threads: int) -> dict[st
     return {
         "objective": "binary" if binary else "multiclass",
         **({} if binary else {"num_class": n_classes}),
-        **params,
+        **{name: value for name, value in params.items() if name != "estimator"},
         "n_jobs": threads,
         # LightGBM draws a share of the rows only if bagging_freq says how often to draw.
         **({"bagging_freq": 1} if params["subsample"] < 1 else {}),

@@ -25,8 +25,19 @@ _MISSING = math.nan
 _HOUR = 3600
 DAY = 24 * _HOUR
 _WEEK = 7 * DAY
+_HOURS = 24
 _BUCKET = 6 * _HOUR
 _HALF_LIFE = HALF_LIFE_DAYS * DAY
+# The weight of a near session is a bell curve of the hours between the sessions, with this width. It ends after
+# _FARTHEST hours. A session on the other kind of day has this share of the weight.
+_WIDTH = 2.0
+_FARTHEST = 4
+_OTHER_DAY_KIND = 0.5
+# For each hour of day: the hours that are near, each with its weight.
+_NEAR = tuple(
+    tuple(((hour + away) % _HOURS, math.exp(-0.5 * (away / _WIDTH) ** 2)) for away in range(-_FARTHEST, _FARTHEST + 1))
+    for hour in range(_HOURS)
+)
 # These two numbers bound the size of the state. At most _MOST_IN_A_WEEK sessions of a week are counted. A session that
 # is still open after _MOST_OPEN later sessions is dropped, and never counts as ended.
 _MOST_IN_A_WEEK = 100
@@ -98,30 +109,43 @@ class DriverColumns(ABC):
 
 
 class Shares(DriverColumns):
-    """The share of each type in three groups of sessions: all, at this time of day, and on this kind of day.
+    """The share of each type in four groups of sessions: all, at this time of day, on this kind of day, and near.
 
-    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. The mix of all drivers smooths the
-    share in all sessions, and this share smooths the other two shares.
+    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. In the group of near sessions, a
+    session has more weight the closer its hour of day is, and less weight if its kind of day differs. The mix of all
+    drivers smooths the share in all sessions, and this share smooths the other shares.
     """
 
-    by_type = ("share", "share_time_of_day", "share_day_kind")
+    by_type = ("share", "share_time_of_day", "share_day_kind", "share_near")
 
     def __init__(self, n_types: int) -> None:
         self.counts = [0] * n_types
         self.by_bucket = [[0] * n_types for _ in range(DAY // _BUCKET)]
         self.by_day_kind = [[0] * n_types for _ in range(2)]
+        # For each kind of day: the sums of the weights of near sessions, by hour of day and then by type.
+        self.near = [[0.0] * (_HOURS * n_types) for _ in range(2)]
 
     def observe(self, session: PastSession) -> None:
         start, code = session.start, session.type_code
         if code >= 0:
             self.counts[code] += 1
             self.by_bucket[start % DAY // _BUCKET][code] += 1
-            self.by_day_kind[_is_weekend(start)][code] += 1
+            weekend = _is_weekend(start)
+            self.by_day_kind[weekend][code] += 1
+            n_types = len(self.counts)
+            like, other = self.near[weekend], self.near[not weekend]
+            for hour, weight in _NEAR[start % DAY * _HOURS // DAY]:
+                place = hour * n_types + code
+                like[place] += weight
+                other[place] += weight * _OTHER_DAY_KIND
 
     def values(self, at: int, mix: Sequence[float]) -> list[float]:
+        second, weekend, n_types = at % DAY, _is_weekend(at), len(self.counts)
         share = _smoothed(self.counts, mix)
-        time_of_day = _smoothed(self.by_bucket[at % DAY // _BUCKET], share)
-        return [*share, *time_of_day, *_smoothed(self.by_day_kind[_is_weekend(at)], share)]
+        time_of_day = _smoothed(self.by_bucket[second // _BUCKET], share)
+        place = second * _HOURS // DAY * n_types
+        near = _smoothed(self.near[weekend][place : place + n_types], share)
+        return [*share, *time_of_day, *_smoothed(self.by_day_kind[weekend], share), *near]
 
 
 class RecentShares(DriverColumns):
@@ -192,6 +216,24 @@ class Counts(DriverColumns):
 
     def values(self, at: int, mix: Sequence[float]) -> list[float]:
         return [self.sessions, self.by_bucket[at % DAY // _BUCKET], sum(self.used)]
+
+
+class TypesUsed(DriverColumns):
+    """For each type the number of sessions that used it, and the days since the last of these sessions."""
+
+    by_type = ("sessions_of_type", "days_since_type")
+
+    def __init__(self, n_types: int) -> None:
+        self.sessions = [0] * n_types
+        self.last = [_MISSING] * n_types
+
+    def observe(self, session: PastSession) -> None:
+        if session.type_code >= 0:
+            self.sessions[session.type_code] += 1
+            self.last[session.type_code] = session.start
+
+    def values(self, at: int, mix: Sequence[float]) -> list[float]:
+        return self.sessions + [(at - last) / DAY for last in self.last]
 
 
 class LastTypes(DriverColumns):
@@ -286,6 +328,7 @@ DRIVER_COLUMNS: tuple[type[DriverColumns], ...] = (
     RecentShares,
     Means,
     Counts,
+    TypesUsed,
     LastTypes,
     Starts,
     Energies,
@@ -302,7 +345,7 @@ def _copied(value: Any) -> Any:
 def _smoothed(counts: Sequence[float], prior: Sequence[float]) -> list[float]:
     """Return the shares, smoothed by a prior: (count + PRIOR_WEIGHT * prior) / (sessions + PRIOR_WEIGHT)."""
     total = sum(counts) + PRIOR_WEIGHT
-    return [(count + PRIOR_WEIGHT * prior[code]) / total for code, count in enumerate(counts)]
+    return [(count + PRIOR_WEIGHT * share) / total for count, share in zip(counts, prior, strict=True)]
 
 
 def _with_number(numbers: _Numbers, value: float) -> _Numbers:

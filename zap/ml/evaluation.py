@@ -46,6 +46,7 @@ class ScoredRows:
         types_used: the number of types in these earlier sessions.
         probabilities: the probabilities of the model, of shape (n, classes).
         baselines: the probabilities of each baseline, of shape (n, classes).
+        parts: the probabilities of each part of the model alone, of shape (n, classes); {} without parts.
     """
 
     classes: list[str]
@@ -57,6 +58,7 @@ class ScoredRows:
     types_used: np.ndarray
     probabilities: np.ndarray
     baselines: Mapping[str, np.ndarray]
+    parts: Mapping[str, np.ndarray]
 
     @cached_property
     def model_scores(self) -> Scores:
@@ -72,7 +74,10 @@ class ScoredRows:
     def only(self, inside: np.ndarray) -> "ScoredRows":
         """Return the sessions for which `inside` is true."""
         some = {name: getattr(self, name)[inside] for name in ("labels", *_BY_SESSION, "probabilities")}
-        return replace(self, **some, baselines={name: one[inside] for name, one in self.baselines.items()})
+        baselines, parts = (
+            {name: one[inside] for name, one in group.items()} for group in (self.baselines, self.parts)
+        )
+        return replace(self, **some, baselines=baselines, parts=parts)
 
 
 def rows_to_score(  # noqa: PLR0913
@@ -86,6 +91,7 @@ def rows_to_score(  # noqa: PLR0913
     exponents: np.ndarray,
     trained_on: int,
     probabilities: np.ndarray,
+    parts: Mapping[str, np.ndarray],
 ) -> ScoredRows:
     """Return the test sessions with the probabilities of the baselines.
 
@@ -99,6 +105,7 @@ def rows_to_score(  # noqa: PLR0913
         exponents: the exponents of the pooled shares, from `baselines.fit_exponents` on the training sessions.
         trained_on: the number of training sessions.
         probabilities: the probabilities of the model, of shape (n, k).
+        parts: the probabilities of each part of the model alone, of shape (n, k).
     """
     k = len(classes)
     every = [*classes, *sorted(set(used) - set(classes))]
@@ -115,6 +122,7 @@ def rows_to_score(  # noqa: PLR0913
         types_used=past[:, driver_column("types_used", k)],
         probabilities=align(probabilities, classes, every, trained_on),
         baselines={name: align(one, classes, every, trained_on) for name, one in baselines.items()},
+        parts={name: align(one, classes, every, trained_on) for name, one in parts.items()},
     )
 
 
@@ -137,6 +145,7 @@ def evaluate(rows: ScoredRows, seen_until: datetime | None = None) -> dict[str, 
         "per_class": scores.per_class(rows.classes),
         "confusion_matrix": scores.confusion.tolist(),
         "classes": rows.classes,
+        "parts": _parts(rows),
         **comparison,
         "calibration": calibration(rows),
         **_slices(rows),
@@ -165,12 +174,14 @@ def over_windows(
                 "trained_samples": n_train,
                 "test_samples": len(rows),
                 **rows.model_scores.as_dict(),
+                "parts": _parts(rows),
                 "baselines": _baselines(rows),
             }
             for n_train, rows in windows
         ],
         **pooled.model_scores.as_dict(),
         "test_samples": len(pooled),
+        "parts": _parts(pooled),
         **comparison,
         **_slices(pooled),
         **_verdict(_judged(pooled, comparison, what, seen_until)),
@@ -280,6 +291,11 @@ def _baselines(rows: ScoredRows) -> dict[str, dict[str, float]]:
     return {name: one.as_dict() for name, one in rows.baseline_scores.items()}
 
 
+def _parts(rows: ScoredRows) -> dict[str, dict[str, float]]:
+    """Return the scores of each part of the model alone."""
+    return {name: Scores(rows.labels, one).as_dict() for name, one in rows.parts.items()}
+
+
 def _slices(rows: ScoredRows) -> dict[str, Any]:
     """Return the scores by the amount of history that each driver had at the start of the session."""
     return {
@@ -313,8 +329,25 @@ def _pool(windows: Sequence[ScoredRows]) -> ScoredRows:
         labels=np.concatenate(labels),
         **{name: np.concatenate([getattr(rows, name) for rows in windows]) for name in _BY_SESSION},
         probabilities=np.concatenate([align(rows.probabilities, rows.classes, every) for rows in windows]),
-        baselines={
-            name: np.concatenate([align(rows.baselines[name], rows.classes, every) for rows in windows])
-            for name in windows[0].baselines
-        },
+        baselines=_pool_by_name([rows.baselines for rows in windows], windows, every),
+        parts=_pool_by_name([rows.parts for rows in windows], windows, every),
     )
+
+
+def _pool_by_name(
+    found: Sequence[Mapping[str, np.ndarray]], windows: Sequence[ScoredRows], every: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return the probabilities of each baseline or part, for the sessions of all windows.
+
+    A part that a window lacks is left out: its training rows had too few drivers with a past.
+
+    Args:
+        found: for each window the probabilities by name.
+        windows: the windows.
+        every: the types of the returned columns.
+    """
+    return {
+        name: np.concatenate([align(one[name], rows.classes, every) for one, rows in zip(found, windows, strict=True)])
+        for name in found[0]
+        if all(name in one for one in found)
+    }

@@ -5,8 +5,7 @@ from typing import Any
 
 from zap.ml.comparison import FEWEST_ROWS
 from zap.ml.decision import Decision, Serving
-from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
-from zap.ml.verdict import Verdict
+from zap.ml.verdict import Verdict, too_few_drivers
 
 WORSE_THAN_BASELINE = (
     "a baseline predicts better; to let this version serve anyway, train with promote: always, or promote it by hand"
@@ -73,10 +72,7 @@ def _lacks(comparison: Mapping[str, Any]) -> str:
     """Return the reason in these figures why the new version does not serve; an empty text if it serves."""
     interval, both = comparison["interval"], comparison["types_of_both"]
     if interval is None:
-        return (
-            f"; these sessions count as {comparison['effective_drivers']:.1f} equal drivers, and at least"
-            f" {FEWEST_EFFECTIVE_DRIVERS} are needed"
-        )
+        return f"; these sessions have {too_few_drivers(comparison['effective_drivers'])}"
     if interval[1] >= 0:
         return (
             "; both versions give equal probabilities"

@@ -9,12 +9,13 @@ import numpy as np
 
 from zap.errors import DamagedModel
 from zap.ml.cells import to_seconds
-from zap.ml.cold import blend, draw_to_mix
+from zap.ml.cold import draw_to_mix
 from zap.ml.features import CATEGORIES, NUMBERS, matrix_columns
 from zap.ml.fitted import FittedModel, category_codes, column_places
 from zap.ml.history_columns import TYPE_CODES, share_columns
 from zap.ml.scorer import read_scorer
 from zap.ml.user_history import UserHistory
+from zap.ml.weighted_mean import weighted_mean
 
 _NUMBERS = tuple(feature.name for feature in NUMBERS)
 
@@ -69,7 +70,9 @@ class Predictor:
         probabilities = self._scorer.score_row(features)
         if not history.sessions:
             weight = self._cold_weight
-            probabilities = [blend(found, share, weight) for found, share in zip(probabilities, mix, strict=True)]
+            probabilities = [
+                weighted_mean(found, share, weight) for found, share in zip(probabilities, mix, strict=True)
+            ]
         return self._answer(features, history, probabilities)
 
     def answers(

@@ -12,25 +12,27 @@ from sklearn.utils.validation import check_is_fitted
 
 from zap.ml.boosting import BoostingProgress
 from zap.ml.cold import draw_to_mix, is_cold, mixes
-from zap.ml.cold_weight import learned_weight
 from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
 from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
+from zap.ml.estimator import DEFAULT_ESTIMATOR, OLDER_ESTIMATOR, Estimator, check_estimator
 from zap.ml.features import FEATURES, MATRIX_COLUMNS, check_features
 from zap.ml.fitted import FittedModel, column_places, computed_columns, sha256
 from zap.ml.history import population_history, time_order
+from zap.ml.learned_weights import learned_weights
 from zap.ml.matrix import natural_columns, past_of_new_drivers, with_wall_times
 from zap.ml.memory import release_memory
 from zap.ml.pasts import Past, Pasts, check_frame, past_of
-from zap.ml.scorer import fit_scorer, read_scorer, scorer_data
+from zap.ml.scorer import read_scorer, scorer_data
+from zap.ml.scorer_fit import fit_scorer
 
 
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
-    """A LightGBM classifier with the interface of scikit-learn, for FEATURES in natural units and drivers' pasts.
+    """A classifier with the interface of scikit-learn, for FEATURES in natural units and drivers' pasts.
 
-    The parameters are parameters of LightGBM. An earlier search on ZapApp's history found their defaults.
-
-    For drivers without a past, the booster's probabilities are blended with the mix of types of the days before. The
-    weight of the blend is learned: a booster of the earlier training rows is tested on the later training rows.
+    The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression of the
+    drivers' shares) or "lightgbm" (the trees alone). The other parameters are parameters of LightGBM. An earlier search
+    on ZapApp's history found their defaults. For drivers without a past, the prediction is the weighted mean of the
+    trees and the mix of types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
@@ -40,7 +42,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         columns_: the names of the booster's columns: MATRIX_COLUMNS and `history_columns(classes_)`.
         population_: the mixes of types on the days of the training rows.
         cold_weight_: the weight of the booster for drivers without a past, 0 to 1; the mix has the rest.
-        scorer_: the fitted scorer, with its LightGBM booster `booster_`.
+        scorer_: the fitted scorer, with its LightGBM booster `booster_`. For drivers with a past, the logistic
+            regression has the weight `scorer_.weight`, 0 to 1; the trees have the rest.
     """
 
     # The history that `with_history` binds to the estimator. It is neither a parameter nor a result of a fit.
@@ -49,6 +52,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def __init__(  # noqa: PLR0913 - scikit-learn reads the parameters from this signature
         self,
         *,
+        estimator: Estimator = DEFAULT_ESTIMATOR,
         n_estimators: int = 200,
         num_leaves: int = 40,
         learning_rate: float = 0.05,
@@ -61,17 +65,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         random_state: int = 42,
         n_jobs: int = 2,
     ) -> None:
-        self.n_estimators = n_estimators
-        self.num_leaves = num_leaves
-        self.learning_rate = learning_rate
-        self.max_depth = max_depth
-        self.colsample_bytree = colsample_bytree
-        self.subsample = subsample
-        self.min_child_samples = min_child_samples
-        self.reg_alpha = reg_alpha
-        self.reg_lambda = reg_lambda
-        self.random_state = random_state
-        self.n_jobs = n_jobs
+        self.estimator = estimator
+        self.n_estimators, self.num_leaves, self.learning_rate = n_estimators, num_leaves, learning_rate
+        self.max_depth, self.colsample_bytree, self.subsample = max_depth, colsample_bytree, subsample
+        self.min_child_samples, self.reg_alpha, self.reg_lambda = min_child_samples, reg_alpha, reg_lambda
+        self.random_state, self.n_jobs = random_state, n_jobs
 
     def fit(  # noqa: PLR0913
         self,
@@ -169,7 +167,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         history: pd.DataFrame | None = None,
         categories: Categories | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Do the first part of `fit` for rows in order of start. Return the matrix (n, columns), and the n codes."""
+        """Do the first part of `fit`, for rows in order of start. Return the matrix and the codes of the types."""
         codes = self._learn_contract(X, y, categories)
         return self.matrix(X, self._past(X, past, history)), codes
 
@@ -207,9 +205,13 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     ) -> np.ndarray:
         """Boost on rows in order of start. Return their probabilities, bit-identical to `predict_proba`."""
         params, k = self.get_params(), len(self.classes_)
-        self.cold_weight_ = learned_weight(params, frame, matrix, codes, k, self.matrix)
+        check_estimator(self.estimator)
+        weights = learned_weights(params, frame, matrix, codes, k, self.matrix)
+        self.cold_weight_ = weights.cold
         release_memory()
-        self.scorer_, found = fit_scorer(params, matrix, codes, k, progress)
+        self.scorer_, found = fit_scorer(
+            params, matrix, codes, k, progress, weight=weights.logistic, strength=weights.strength
+        )
         return self._drawn_to_mix(found, matrix)
 
     def predict_proba(
@@ -272,14 +274,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return bound
 
     def feature_importances(self, kind: Kind = "gain") -> pd.Series:
-        """Return the importance of each column of `columns_` for the trees, largest first.
-
-        The importances describe the trees only. For drivers without a past, the trees have only the weight
-        `cold_weight_` in the prediction, and the mix of types has the rest.
+        """Return the importance of each column of `columns_` for the trees alone, largest first.
 
         Args:
-            kind: `gain` (the training loss that splits on the column have saved) or `split` (the number of these
-                splits).
+            kind: `gain` (the training loss that splits on the column have saved) or `split` (how many splits).
         """
         check_is_fitted(self)
         return importances(self.booster_, self.columns_, kind)
@@ -297,8 +295,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         The contributions are LightGBM's SHAP values. The columns are `columns_` and `expected_value`, the mean score;
         the sum of a row is the score. With two types, the score is the log-odds of the type. With more types, the
         difference between the scores of two types is the logarithm of the ratio of their probabilities. The
-        contributions explain the trees only. For drivers without a past, the trees have only the weight `cold_weight_`
-        in the prediction, and the mix of types has the rest.
+        contributions explain the trees only, whose weight in the prediction is 1 - `scorer_.weight` for drivers with a
+        past, and `cold_weight_` for other drivers.
 
         Args:
             X: as in `predict_proba`.
@@ -327,9 +325,14 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         """Return probabilities of shape (n, len(classes_)) for the result of `matrix`."""
         return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
 
+    def probabilities_of_parts(self, sessions: pd.DataFrame, past: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the probabilities of each part of a blend alone, by name; {} for trees alone."""
+        matrix = self.matrix(sessions, past)
+        parts = self.scorer_.parts(self._own_columns(matrix), self.n_jobs)
+        return {name: self._drawn_to_mix(found, matrix) for name, found in parts.items()}
+
     def _drawn_to_mix(self, found: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        k = len(self.classes_)
-        return draw_to_mix(found, is_cold(matrix, k), mixes(matrix, k), self.cold_weight_)
+        return draw_to_mix(found, is_cold(matrix, k := len(self.classes_)), mixes(matrix, k), self.cold_weight_)
 
     @property
     def booster_(self) -> lightgbm.Booster:
@@ -337,7 +340,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return self.scorer_.booster
 
     def _own_columns(self, matrix: np.ndarray) -> np.ndarray:
-        """Return `columns_` of a matrix: a version of older code reads fewer columns than this code computes."""
+        # A version of older code reads fewer columns than this code computes.
         places = column_places(self.columns_, self.classes_.tolist())
         return matrix if places is None else matrix[:, places]
 
@@ -358,12 +361,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     @classmethod
     def from_fitted(cls, fitted: FittedModel) -> Self:
         """Return the estimator with this result of a training."""
-        model = cls(**fitted.hyper_parameters)
+        model = cls(**{"estimator": OLDER_ESTIMATOR, **fitted.hyper_parameters})
         model.feature_names_in_ = np.array(fitted.features, dtype=object)
-        model.classes_ = np.array(fitted.classes)
-        model.contract_ = dict(fitted.contract)
-        model.columns_ = list(fitted.columns)
-        model.population_ = fitted.population
+        model.classes_, model.columns_ = np.array(fitted.classes), list(fitted.columns)
+        model.contract_, model.population_ = dict(fitted.contract), fitted.population
         model.cold_weight_ = fitted.cold_weight
         model.scorer_ = read_scorer(fitted.scorer, fitted.columns, fitted.classes)
         return model

@@ -1,6 +1,6 @@
 """Scorer: the fitted part of a model version that turns rows into probabilities. A training fits one kind of scorer.
 
-To add a kind of scorer, write a class in a new file, add it to SCORERS, and call its fit in `fit_scorer`.
+To add a kind of scorer, write a class in a new file, add it to SCORERS, and call its fit in `scorer_fit.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 
 from zap.errors import DamagedModel
-from zap.ml.boosting import BoostingProgress, boost
+from zap.ml.blend import Blend
 from zap.ml.trees import Trees
 
 
@@ -19,9 +19,11 @@ class Scorer(Protocol):
 
     Attributes:
         booster: the LightGBM booster. The importances and the contributions of columns describe its trees.
+        weight: the weight of another part beside the trees for drivers with a past, 0 to 1; the trees have the rest.
     """
 
     booster: lightgbm.Booster
+    weight: float
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
@@ -49,6 +51,14 @@ class Scorer(Protocol):
         The probabilities are bit-identical to the results of `score_row`. `threads` is the number of threads to use.
         """
 
+    def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:
+        """Return the probabilities of each part of the scorer alone, by its name; {} for a scorer without parts.
+
+        Args:
+            matrix: as in `score`.
+            threads: as in `score`.
+        """
+
     def data(self) -> dict[str, Any]:
         """Return the scorer as data that JSON can hold."""
 
@@ -56,8 +66,8 @@ class Scorer(Protocol):
         """Return the SHA-256 of the learned data. Two trainings with equal results have equal digests."""
 
 
-# Each kind of scorer, by its name in artefacts.
-SCORERS: dict[str, type[Scorer]] = {"lightgbm": Trees}
+# Each kind of scorer, by its name in artefacts, which is the estimator's name.
+SCORERS: dict[str, type[Scorer]] = {"blend": Blend, "lightgbm": Trees}
 
 
 def read_scorer(data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Scorer:
@@ -80,18 +90,3 @@ def scorer_data(scorer: Scorer) -> dict[str, Any]:
     """Return the data of a scorer together with its kind, as an artefact holds them."""
     (kind,) = (name for name, one in SCORERS.items() if one is type(scorer))
     return {"kind": kind, **scorer.data()}
-
-
-def fit_scorer(
-    params: Mapping[str, Any],
-    matrix: np.ndarray,
-    codes: np.ndarray,
-    n_classes: int,
-    progress: BoostingProgress | None = None,
-) -> tuple[Scorer, np.ndarray]:
-    """Fit a scorer to a matrix of n rows and the n codes of their classes.
-
-    Returns:
-        The scorer, and its probabilities for the n rows, bit-identical to `score`: shape (n, n_classes).
-    """
-    return boost(params, matrix, codes, n_classes, progress)

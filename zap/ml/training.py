@@ -313,7 +313,8 @@ def score_windows(
     for window in rolling_windows(split):
         fitted = model
         if window is not split:
-            fitted = fit(window, search(window) if search else params, n_jobs=model.n_jobs)
+            chosen = {**search(window), "estimator": model.estimator} if search else params
+            fitted = fit(window, chosen, n_jobs=model.n_jobs)
         tried.append((window.n_train, _scored(window, fitted)))
         if progress:
             progress(len(tried), len(_window_starts(split)))
@@ -348,6 +349,7 @@ def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
         exponents=fit_exponents(split.train_past, codes, k),
         trained_on=split.n_train,
         probabilities=model.predict_proba(split.test, split.test_past),
+        parts=model.probabilities_of_parts(split.test, split.test_past),
     )
 
 

@@ -60,6 +60,9 @@ class Trees:
         DamagedModel: LightGBM cannot read the text, or the booster has another number of columns or classes.
     """
 
+    # Trees are alone, without another part.
+    weight = 0.0
+
     def __init__(self, text: str, columns: int, classes: int) -> None:
         try:
             self.booster = lightgbm.Booster(model_str=text)
@@ -138,6 +141,10 @@ class Trees:
                 )
             )
         return of_all_classes(found)
+
+    def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:  # noqa: ARG002 - of a Scorer
+        """Return no parts: trees are one piece."""
+        return {}
 
 
 def of_all_classes(found: np.ndarray) -> np.ndarray:

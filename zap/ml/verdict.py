@@ -24,6 +24,22 @@ def verdict_of(differences: Mapping[str, Mapping[str, Any]]) -> Verdict:
     return "better" if alone and all(ends is not None and ends[1] < 0 for ends in alone) else "not_shown"
 
 
+def too_few_drivers(effective_drivers: float) -> str:
+    """Return in words that there are too few effective drivers for an interval, and what effective drivers are."""
+    return (
+        f"{effective_drivers:.1f} effective drivers (the number of drivers, lower if a few of them have most of the"
+        f" sessions), and at least {FEWEST_EFFECTIVE_DRIVERS} are needed"
+    )
+
+
+def sample_in_words(model_version: int) -> str:
+    """Return a warning about a version that was trained on synthetic sessions, and what to do."""
+    return (
+        f"Version {model_version} was trained on synthetic sessions (zap sample-history), so its predictions and scores"
+        " say nothing about real drivers. Add real sessions (zap import-history), then train (zap train)."
+    )
+
+
 def verdict_in_words(judged: Mapping[str, Any]) -> str:
     """Return a sentence on how the model compares with the baselines, and on which sessions."""
     if not judged["sessions"]:
@@ -45,8 +61,7 @@ def verdict_in_words(judged: Mapping[str, Any]) -> str:
     if judged["log_loss_difference_interval"] is None:
         return (
             f"It is not known whether the model beats the baselines: the {judged['sessions']:,} sessions"
-            f" ({judged['sessions_of']}) count as {judged['effective_drivers']:.1f} equal drivers, and at least"
-            f" {FEWEST_EFFECTIVE_DRIVERS} are needed."
+            f" ({judged['sessions_of']}) have {too_few_drivers(judged['effective_drivers'])}."
         )
     low, high = judged["log_loss_difference_interval"]
     return (

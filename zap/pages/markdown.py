@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -14,6 +15,8 @@ from markdown_it.utils import EnvType, OptionsDict
 # Marks of other programs, on lines of their own. Everything else that looks like HTML is escaped.
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
 _NO_ANCHOR = re.compile(r"[^\w\- ]")
+# An option of a command with its value. A line must not break inside it.
+_OPTION = re.compile(r"(?<!\S)--?[A-Za-z][\w-]*(?:[ =][^\s-]\S{0,11}(?!\S))?")
 # Blocks of text that a search finds.
 _TEXT_BLOCKS = {"paragraph_open", "tr_open"}
 
@@ -71,7 +74,9 @@ def render(text: str, root: str, pages: Collection[str], pictures: Collection[st
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("heading_close", _close_heading)
-    # Wide tables are scrolled, not the page; the keyboard reaches them too.
+    parser.add_render_rule("code_inline", _code)
+    # Wide tables are scrolled, not the page; the keyboard reaches them too. The script of the page shows the rows of a
+    # table that is wider than a narrow screen as blocks.
     parser.add_render_rule("table_open", _open_table)
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return parser
@@ -85,6 +90,15 @@ def _close_heading(_: RendererHTML, tokens: Sequence[Token], index: int, _option
 
 def _open_table(*_: Any) -> str:
     return '<div class="table" tabindex="0"><table>\n'
+
+
+def _code(_: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType) -> str:
+    text = escape(tokens[index].content, quote=False)
+    return f"<code>{_OPTION.sub(_unbroken, text)}</code>"
+
+
+def _unbroken(found: re.Match[str]) -> str:
+    return f'<span class="option">{found[0]}</span>'
 
 
 def _number_headings(tokens: Sequence[Token]) -> list[Heading]:

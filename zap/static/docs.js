@@ -23,6 +23,21 @@ const lines = () => ({
   },
 });
 
+// Controls that Swagger UI shows without a name for readers who hear the page.
+const NAMES = {
+  ".examples-select-element": () => "Examples",
+  ".body-param__text": () => "Request body",
+  ".copy-to-clipboard button": () => "Copy to clipboard",
+  "[data-param-name] .parameters-col_description :is(input, select, textarea)": (control) =>
+    control.closest("[data-param-name]").dataset.paramName,
+};
+const nameControls = () => {
+  for (const [selector, name] of Object.entries(NAMES)) {
+    for (const one of document.querySelectorAll(`:is(${selector}):not([aria-label])`)) one.ariaLabel = name(one);
+  }
+};
+new MutationObserver(nameControls).observe(document.querySelector("#docs"), { childList: true, subtree: true });
+
 SwaggerUIBundle({
   // Beside this file's folder, whatever prefix a proxy shows it under. Whole, because the link to the manual is read
   // relative to it.

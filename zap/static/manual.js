@@ -6,6 +6,8 @@ const list = document.querySelector("#found");
 const address = new URL(form.dataset.index, location.href);
 const MOST = 12;
 const AROUND = 60;
+const WORDS = /[\p{L}\p{N}]+/gu;
+const JOINED = /^[\p{L}\p{N}]{2}$/u;
 let index;
 let chosen = -1;
 
@@ -13,49 +15,106 @@ let chosen = -1;
 if (matchMedia("(max-width: 52rem)").matches) document.querySelector("#pages").open = false;
 form.hidden = false;
 
+// A table that is wider than its place would be cut off at the edge, so its rows are shown as blocks.
+for (const table of document.querySelectorAll(".table")) {
+  const columns = [...table.querySelectorAll("th")].map((one) => one.textContent);
+  for (const row of table.querySelectorAll("tbody tr")) {
+    [...row.cells].forEach((cell, number) => { if (columns[number]) cell.dataset.column = columns[number]; });
+  }
+}
+function stackWideTables() {
+  for (const table of document.querySelectorAll(".table")) {
+    table.classList.remove("stacked");
+    table.classList.toggle("stacked", table.scrollWidth > table.clientWidth + 1);
+  }
+}
+addEventListener("resize", stackWideTables);
+stackWideTables();
+
 async function load() {
   index ??= fetch(address).then((reply) => {
     if (!reply.ok) throw new Error(`the index of the search: ${reply.status}`);
     return reply.json();
-  });
+  }).then((entries) => entries.map(block));
   return index;
+}
+
+function block([page, title, anchor, heading, text]) {
+  const parts = [title, heading, text].map((one) => one.toLowerCase());
+  const stems = parts.map((one) => new Set((one.match(WORDS) ?? []).map(stem)));
+  return { page, title, anchor, heading, text, parts, stems };
+}
+
+// "tune", "tunes", "tuned" and "tuning" are forms of one word.
+function stem(word) {
+  return word.replace(/(?<=...)(ings?|ions?|ed|es|s|e)$/, "");
+}
+
+// Where a text has a word, and how well: 3 whole, 2 at the start of a longer word, 1 inside a longer word.
+function places(text, word) {
+  const found = [];
+  for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+    const end = at + word.length;
+    const fit = at && JOINED.test(text.slice(at - 1, at + 1)) ? 1 : JOINED.test(text.slice(end - 1, end + 1)) ? 2 : 3;
+    found.push({ at, end, fit });
+  }
+  return found;
+}
+
+// For a title, a heading and a text: how well each has a word. Another form of the word is the whole word too.
+function fits(block, word) {
+  return block.parts.map((part, number) =>
+    block.stems[number].has(stem(word)) ? 3 : Math.max(0, ...places(part, word).map((place) => place.fit)));
+}
+
+// A heading that has the word comes before a text that has it, and both before a text with the word inside another one.
+function worth(block, [title, heading, text]) {
+  const name = [0, 1, 10, 12][heading] + (heading > 1 && block.heading === block.title ? 1 : 0);
+  return Math.max(name, [0, 0.5, 4, 6][text]) + [0, 0, 0.5, 1][title] + text / 10;
 }
 
 function find(blocks, words) {
   const found = new Map();
-  for (const [page, title, anchor, heading, text] of blocks) {
-    const names = `${title} ${heading}`.toLowerCase();
-    const whole = `${names} ${text}`.toLowerCase();
+  const sum = (numbers) => numbers.reduce((one, other) => one + other, 0);
+  for (const block of blocks) {
+    const each = words.map((word) => fits(block, word));
+    const inText = sum(each.map((fit) => fit[2]));
     // A page title in every block would find all of them: some word has to be in the text itself.
-    if (!words.every((word) => whole.includes(word)) || !words.some((word) => text.toLowerCase().includes(word))) continue;
-    const score = words.filter((word) => names.includes(word)).length + (text === heading ? 1 : 0);
-    // One result for each section, with its first text.
-    const place = `${page}#${anchor}`;
-    const before = found.get(place);
-    if (!before) found.set(place, { page, title, anchor, heading, text, score });
-    else if (before.text === heading) before.text = text;
+    if (!inText || !each.every((fit) => Math.max(...fit))) continue;
+    // One result for each section, with the text that has the words best. The heading is shown anyway.
+    const score = sum(each.map((fit) => worth(block, fit)));
+    const fit = block.text === block.heading ? 0 : inText;
+    const place = `${block.page}#${block.anchor}`;
+    const before = found.get(place) ?? { block, score, fit };
+    const better = fit > before.fit ? { block, fit } : before;
+    found.set(place, { block: better.block, fit: better.fit, score: Math.max(score, before.score) });
   }
-  return [...found.values()].sort((one, other) => other.score - one.score).slice(0, MOST);
+  return [...found.values()].sort((one, other) => other.score - one.score).slice(0, MOST).map((one) => one.block);
+}
+
+// The places of a text to mark: whole words and starts of words, or the insides of words if there is nothing better.
+function marks(text, words) {
+  return words.flatMap((word) => {
+    const forms = [...text.matchAll(WORDS)].filter((one) => stem(one[0]) === stem(word))
+      .map((one) => ({ at: one.index, end: one.index + one[0].length, fit: 3 }));
+    const found = [...places(text, word), ...forms];
+    const good = found.filter((place) => place.fit > 1);
+    return good.length ? good : found;
+  }).sort((one, other) => one.at - other.at || other.end - one.end);
 }
 
 function marked(text, words) {
-  const small = text.toLowerCase();
-  const places = words.map((word) => small.indexOf(word)).filter((place) => place >= 0);
-  const from = Math.max(0, Math.min(...places, text.length) - AROUND);
-  const shown = text.slice(from, from + 3 * AROUND);
+  const found = marks(text.toLowerCase(), words);
+  const from = Math.max(0, (found[0]?.at ?? 0) - AROUND);
+  const to = from + 3 * AROUND;
   const pieces = [from > 0 ? "…" : ""];
-  let rest = shown;
-  while (rest) {
-    const lower = rest.toLowerCase();
-    const next = words.map((word) => [lower.indexOf(word), word.length]).filter(([place]) => place >= 0)
-      .sort((one, other) => one[0] - other[0])[0];
-    if (!next) break;
-    const mark = document.createElement("mark");
-    mark.textContent = rest.slice(next[0], next[0] + next[1]);
-    pieces.push(rest.slice(0, next[0]), mark);
-    rest = rest.slice(next[0] + next[1]);
+  let done = from;
+  for (const { at, end } of found) {
+    if (at < done || end > to) continue;
+    pieces.push(text.slice(done, at), Object.assign(document.createElement("mark"), { textContent: text.slice(at, end) }));
+    done = end;
   }
-  return [...pieces, rest, from + 3 * AROUND < text.length ? "…" : ""];
+  return [...pieces, text.slice(done, to), to < text.length ? "…" : ""];
 }
 
 function shown(result, number, words) {

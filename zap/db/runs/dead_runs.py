@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, select
 from sqlmodel import col
 
 from zap.db.engine import database_now, process_lock
-from zap.db.runs.run_end import RUNNING, mark_ended, remove_leftovers
+from zap.db.runs.run_end import RUNNING, log_end_of_other, mark_ended, remove_leftovers
 from zap.db.tables import TrainingRun
 from zap.errors import TrainingFailed
 
@@ -52,7 +52,10 @@ def end_lapsed_runs(engine: Engine) -> list[int]:
         again = _lapsed_runs(engine)
         lapsed = {run_id: heard_at for run_id, heard_at in lapsed.items() if again.get(run_id, ...) == heard_at}
     died = TrainingFailed("the process or the machine of the training died: its heartbeat stopped; train again")
-    return [run_id for run_id in lapsed if mark_ended(engine, run_id, "failed", died, _is_lapsed)]
+    ended = [run_id for run_id in lapsed if mark_ended(engine, run_id, "failed", died, _is_lapsed)]
+    for run_id in ended:
+        log_end_of_other(run_id, "failed", died)
+    return ended
 
 
 def _lapsed_runs(engine: Engine) -> dict[int, datetime | None]:

@@ -38,10 +38,15 @@ def mark_ended(
         if condition is not None:
             which &= condition(connection)
         values = {"status": status, "finished_at": utc_now(), "report": error.problem()}
-        ended = connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
-    if ended:
-        log.warning("a training ended without a version", run_id=run_id, status=status, reason=error.message)
-    return ended
+        return connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
+
+
+def log_end_of_other(run_id: int, status: str, error: ZapError) -> None:
+    """Log that this process has ended a run of another process.
+
+    A process that ends its own run raises the error, so a log of the error would repeat it.
+    """
+    log.warning("a training ended without a version", run_id=run_id, status=status, reason=error.message)
 
 
 def end_of(connection: Connection, run_id: int) -> ZapError:

@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from zap.db.engine import database_now, write_transaction
 from zap.db.runs.dead_runs import end_lapsed_runs
-from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, mark_ended, remove_rows
+from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, log_end_of_other, mark_ended, remove_rows
 from zap.db.tables import TrainingEvent, TrainingRun, utc_now
 from zap.errors import NotFound, RunEnded, TrainingCancelled, TrainingRunning, ZapError
 
@@ -96,9 +96,11 @@ def cancel_run(engine: Engine, run_id: int) -> None:
         NotFound: there is no such run.
         RunEnded: the run has already ended.
     """
-    if not mark_ended(engine, run_id, "cancelled", TrainingCancelled(CANCELLED)):
+    cancelled = TrainingCancelled(CANCELLED)
+    if not mark_ended(engine, run_id, "cancelled", cancelled):
         status = read_run(engine, run_id)["status"]
         raise RunEnded(f"training run {run_id} has already ended: its status is {status}")
+    log_end_of_other(run_id, "cancelled", cancelled)
 
 
 def running_run(engine: Engine) -> int | None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
-from zap.db.tables import ModelVersion, utc_now
+from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import DamagedModel, NotFound
 from zap.ml.artefact import check_artefact
 from zap.ml.fitted import FittedModel, sha256
@@ -16,6 +16,10 @@ _COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
 # The columns for a list of versions (only the scores of the evaluation), and the columns that describe an artefact.
 _LISTED = ("model_version", "status", "created_at", "run_id", "trained_samples", "test_samples", "note", "evaluation")
 _DESCRIBED = ("features", "columns", "classes", "golden")
+
+
+# From the report of its training. It is NULL for the versions of an older zap, and until the training has ended.
+_SYNTHETIC = col(TrainingRun.report)["synthetic_sessions"].as_integer().label("synthetic_sessions")
 
 
 class Version(NamedTuple):
@@ -78,7 +82,7 @@ def version(engine: Engine, number: int) -> Version:
 
 
 def read_version(engine: Engine, number: int) -> dict[str, Any]:
-    """Return all columns of a version, with the main scores of its evaluation as `scores`.
+    """Return all columns of a version, its main scores as `scores`, and the `synthetic_sessions` of its training.
 
     Instead of the artefact there is its size, `artefact_bytes`, which is None if the artefact was pruned.
 
@@ -112,6 +116,13 @@ def verdict_of_version(engine: Engine, number: int) -> dict[str, Any] | None:
         evaluation = connection.scalar(select(col(ModelVersion.evaluation)).where(this))
     judged: dict[str, Any] | None = (evaluation or {}).get("judged")
     return judged
+
+
+def synthetic_sessions(engine: Engine, number: int) -> int | None:
+    """Return how many synthetic sessions the history had in the training of a version; None if it is not known."""
+    of_run = select(_SYNTHETIC).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
+    with engine.connect() as connection:
+        return connection.scalar(of_run.where(col(ModelVersion.model_version) == number))
 
 
 def _scores(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -197,7 +208,8 @@ def versions_of_file(engine: Engine, digest: str) -> set[int]:
 
 def _read(engine: Engine, names: Any, conditions: list[Any], limit: int) -> list[dict[str, Any]]:
     size = func.length(col(ModelVersion.artefact)).label("artefact_bytes")
-    rows = select(*(_COLUMNS[name] for name in names), size).where(*conditions)
+    rows = select(*(_COLUMNS[name] for name in names), size, _SYNTHETIC).where(*conditions)
+    rows = rows.outerjoin(TrainingRun, col(TrainingRun.run_id) == col(ModelVersion.run_id))
     rows = rows.order_by(col(ModelVersion.model_version).desc()).limit(limit)
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(rows).mappings()]

@@ -9,10 +9,16 @@ import structlog
 from sqlalchemy import Engine
 
 from zap.db.versions.model_file import ModelFile
-from zap.db.versions.model_registry import Version, load_version, production_version, verdict_of_version
+from zap.db.versions.model_registry import (
+    Version,
+    load_version,
+    production_version,
+    synthetic_sessions,
+    verdict_of_version,
+)
 from zap.errors import NoModel, ZapError
 from zap.ml.inference import Predictor
-from zap.ml.verdict import verdict_in_words
+from zap.ml.verdict import sample_in_words, verdict_in_words
 
 log = structlog.get_logger(__name__)
 
@@ -21,10 +27,17 @@ RETRY_SECONDS = 60
 
 
 class Production:
-    """Hold the predictor of the version in production. It is replaced in one assignment, so requests need no lock."""
+    """Hold the predictor of the version in production. It is replaced in one assignment, so requests need no lock.
 
-    def __init__(self, engine: Engine, model_file: Path) -> None:
+    Args:
+        engine: on the database.
+        model_file: the model file, which is kept up to date.
+        serves: whether this process is a server, whose log says which version serves and what is wrong with it.
+    """
+
+    def __init__(self, engine: Engine, model_file: Path, *, serves: bool = True) -> None:
         self._engine = engine
+        self._serves = serves
         self._file = ModelFile(engine, model_file)
         self._predictor: Predictor | None = None
         # With its SHA-256: a restored backup may have another artefact under the number of a version.
@@ -42,7 +55,10 @@ class Production:
 
     @property
     def warning(self) -> str | None:
-        """Return why a baseline would predict better than the version that serves; None if none would."""
+        """Return what is wrong with the version that serves; None if nothing is.
+
+        A baseline would predict better, or the version was trained on synthetic sessions.
+        """
         return self._warning
 
     @property
@@ -85,19 +101,29 @@ class Production:
                 except ZapError as error:
                     self._refused = (version, error.message)
                     self._retry_after = time.monotonic() + RETRY_SECONDS
-                    log.error(
-                        "the production version cannot be loaded",
-                        model_version=version.model_version,
-                        reason=error.message,
-                    )
+                    if self._serves:
+                        log.error(
+                            "the production version cannot be loaded",
+                            model_version=version.model_version,
+                            reason=error.message,
+                        )
                     return
-                judged = verdict_of_version(self._engine, version.model_version)
-                self._warning = verdict_in_words(judged) if judged and judged["verdict"] == "worse" else None
+                warnings = self._warnings(version.model_version)
+                self._warning = " ".join(warnings.values()) or None
                 self._predictor, self._serving = predictor, version
                 self._refused = None
-                log.info("serving", model_version=version.model_version)
-                if self._warning:
-                    log.warning(
-                        "a baseline would predict better", model_version=version.model_version, reason=self._warning
-                    )
+                if self._serves:
+                    log.info("serving", model_version=version.model_version)
+                    for event, reason in warnings.items():
+                        log.warning(event, model_version=version.model_version, reason=reason)
             self._file.keep(version)
+
+    def _warnings(self, model_version: int) -> dict[str, str]:
+        """Return what is wrong with a version: the name of its event for the log, and the reason."""
+        warnings = {}
+        judged = verdict_of_version(self._engine, model_version)
+        if judged and judged["verdict"] == "worse":
+            warnings["a baseline would predict better"] = verdict_in_words(judged)
+        if synthetic_sessions(self._engine, model_version):
+            warnings["the version was trained on synthetic sessions"] = sample_in_words(model_version)
+        return warnings

@@ -1,0 +1,15 @@
+"""The names of the estimators: what a training fits."""
+
+from typing import Literal, get_args
+
+# LightGBM's trees alone, or their weighted mean with a logistic regression of the drivers' shares.
+Estimator = Literal["blend", "lightgbm"]
+DEFAULT_ESTIMATOR: Estimator = "blend"
+# What the versions of an older zap are, which name no estimator.
+OLDER_ESTIMATOR: Estimator = "lightgbm"
+
+
+def check_estimator(name: str) -> None:
+    """Raise ValueError if there is no estimator with this name."""
+    if name not in get_args(Estimator):
+        raise ValueError(f"there is no estimator {name!r}; there are {' and '.join(get_args(Estimator))}")
