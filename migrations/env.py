@@ -56,7 +56,7 @@ def run() -> None:
                     report(line)
                 applied.clear()
 
-    run_migrations(url, migrate)
+    run_migrations(url, migrate, report)
 
 
 def look_first(connection: Connection, revision: str | None) -> None:

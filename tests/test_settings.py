@@ -116,6 +116,51 @@ def test_an_unusable_value_is_refused_by_name(monkeypatch, name, value, hint):
     assert f"ZAP_{name}" in caught.value.message
 
 
+# A wrong value for each setting, what the message says about it, and the settings that take any text.
+WRONG = {
+    "api_key": ("short", "has 5 characters; use at least 16"),
+    "database_url": ("data.sqlite", "is not a database URL; write sqlite:///FILE"),
+    "port": ("87430", "is '87430'; zap accepts a whole number from 0 to 65535"),
+    "workers": ("0", "is '0'; zap accepts a whole number from 1 to 64"),
+    "log_level": ("verbose", "is 'verbose'; zap accepts one of DEBUG, INFO, WARNING, ERROR"),
+    "log_format": ("xml", "is 'xml'; zap accepts one of auto, console, json"),
+    "sqlite_synchronous": ("OFF", "is 'OFF'; zap accepts one of FULL, NORMAL, EXTRA"),
+    "unread_bytes": ("1", "is '1'; zap accepts a whole number of at least 1048576"),
+    "least_type_share": ("much", "is 'much'; zap accepts a number from 0 to 0.5"),
+    "timezone": ("Mars/Olympus", "'Mars/Olympus' is not a time zone"),
+    "root_path": ("zap", "'zap' is not a path"),
+    "trusted_proxies": ("proxy", "holds 'proxy'"),
+    "allowed_hosts": ("a b", "holds 'a b'"),
+    "cors_origins": ("*", "holds '*'"),
+}
+ANY = {"models_dir", "host"}
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - ANY))
+def test_a_wrong_value_of_each_setting_is_told_in_words_of_zap(monkeypatch, name):
+    value, said = WRONG.get(name, ("many", "is 'many'; zap accepts a "))
+    monkeypatch.setenv(f"ZAP_{name.upper()}", value)
+
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+
+    assert caught.value.message.startswith(f"ZAP_{name.upper()} {said}")
+    assert "Input should" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["abc", "8000.5", "", " ", "9" * 5000, "-1", "nan"])
+def test_any_port_that_is_none_is_told_with_what_is_accepted(monkeypatch, value):
+    monkeypatch.setenv("ZAP_PORT", value)
+    if not value:
+        assert read_settings().port == 8000
+        return
+
+    with pytest.raises(InvalidSettings, match="zap accepts a whole number from 0 to 65535") as caught:
+        read_settings()
+
+    assert len(caught.value.message) < 200
+
+
 def test_no_message_shows_a_password(monkeypatch):
     monkeypatch.setenv("ZAP_DATABASE_URL", "mysql://root:secret@db/zap")
 

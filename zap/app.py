@@ -21,6 +21,7 @@ from zap.logs import configure_logs
 from zap.pages.manual import manual_handlers
 from zap.server.lifespan import lifespan
 from zap.settings import Settings, read_settings
+from zap.variables import refuse_missed_key
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -30,8 +31,13 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     Args:
         settings: by default the settings of the environment.
+
+    Raises:
+        InvalidSettings: a setting has a wrong value, or the API key is there under a name with a typing error.
     """
-    settings = settings or read_settings()
+    if settings is None:
+        settings = read_settings()
+        refuse_missed_key(settings)
     configure_logs(settings)
     app = Litestar(
         route_handlers=[

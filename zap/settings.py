@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zap.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # A path prefix, or an empty text.
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
@@ -22,8 +26,12 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 SHORTEST_KEY = 16
 # What Kubernetes writes into ZAP_PORT if a Service has the name zap.
-_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
 _DOTENV = Path(".env")
+# A message shows at most this much of a value.
+_SHOWN_CHARACTERS = 100
+# The settings whose values may hold a key or a password.
+_SECRET = frozenset({"api_key", "database_url"})
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -99,7 +107,7 @@ class _Environment(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
-        if _SERVICE_LINK.fullmatch(str(values.get("port", ""))):
+        if SERVICE_LINK.fullmatch(str(values.get("port", ""))):
             del values["port"]
         return values
 
@@ -264,16 +272,36 @@ def read_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        reasons = [
-            f"ZAP_{str(one['loc'][0]).upper()} {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
-        ]
-        raise InvalidSettings("; ".join(reasons)) from None
+        raise InvalidSettings("; ".join(_said(one) for one in error.errors())) from None
+
+
+def _said(error: "ErrorDetails") -> str:
+    """Return which setting is wrong, its value, and what zap accepts. A value is shown only if it can be no secret."""
+    name = str(error["loc"][0])
+    if error["type"] == "value_error":
+        # The check of this setting says the value itself, unless it may be a secret.
+        return f"ZAP_{name.upper()} {error['msg'].removeprefix('Value error, ')}"
+    shown = "" if name in _SECRET else f" is {str(error['input'])[:_SHOWN_CHARACTERS]!r};"
+    return f"ZAP_{name.upper()}{shown} zap accepts {_accepted(Settings.model_fields[name])}"
+
+
+def _accepted(field: FieldInfo) -> str:
+    """Return in words which values a setting without its own check may have."""
+    if get_origin(field.annotation) is Literal:
+        return f"one of {', '.join(get_args(field.annotation))}"
+    kind = "a whole number" if field.annotation is int else "a number" if field.annotation is float else "a text"
+    lowest, highest = (
+        next((getattr(one, bound) for one in field.metadata if hasattr(one, bound)), None) for bound in ("ge", "le")
+    )
+    if highest is not None:
+        return f"{kind} from {lowest} to {highest}"
+    return kind if lowest is None else f"{kind} of at least {lowest}"
 
 
 def service_link() -> str | None:
     """Return what to tell an operator whose ZAP_PORT was written by Kubernetes; None if it was not."""
     link = os.environ.get("ZAP_PORT", "")
-    if not _SERVICE_LINK.fullmatch(link):
+    if not SERVICE_LINK.fullmatch(link):
         return None
     return (
         f"ZAP_PORT is {link!r}. Kubernetes sets it for a Service with the name zap (a service link), so zap ignores it."

@@ -1,5 +1,6 @@
 """zap db upgrade. What it does to each kind of database is in tests/db."""
 
+import json
 import shutil
 
 import pytest
@@ -52,3 +53,32 @@ def test_a_file_that_is_no_database_is_told(zap_command, tmp_path):
     assert done.returncode == 15
     assert "Traceback" not in done.stderr
     assert (tmp_path / "letter.txt").read_text().startswith("Dear Sir")
+
+
+def test_a_new_file_is_told_with_its_path(zap_command, tmp_path):
+    file = tmp_path / "not" / "yet" / "zap.sqlite"
+
+    first = zap_command("db", "upgrade", "--database-url", f"sqlite:///{file}")
+    second = zap_command("db", "upgrade", "--database-url", f"sqlite:///{file}", "--json")
+
+    assert first.stderr.startswith(f"made the database {file}\n")
+    assert first.stderr.endswith(f"the database sqlite:///{file} has the newest schema\n")
+    assert json.loads(second.stdout) == {
+        "message": f"the database sqlite:///{file} has the newest schema",
+        "steps": [],
+    }
+    assert "made" not in second.stderr
+
+
+def test_the_steps_are_in_the_json(zap_command, tmp_path, upgraded):
+    file = tmp_path / "zap.sqlite"
+
+    done = zap_command("db", "upgrade", "--json", "--database-url", f"sqlite:///{file}")
+
+    assert json.loads(done.stdout)["steps"] == [f"made the database {file}", *upgraded]
+
+
+def test_errors_are_in_the_json(zap_command, tmp_path):
+    done = zap_command("db", "upgrade", "--json", "--database-url", f"sqlite:///{tmp_path}")
+
+    assert (done.returncode, json.loads(done.stdout)["type"]) == (15, "urn:zap:problem:database-unavailable")

@@ -16,8 +16,8 @@ from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.tuning import Budget
 
-# What these commands print is no table: the server's log, and the steps of an upgrade.
-WITHOUT_JSON = {("serve",), ("db", "upgrade")}
+# It prints nothing but the server's log.
+WITHOUT_JSON = {("serve",)}
 
 
 def commands(group, names=()):
@@ -65,7 +65,7 @@ def test_the_help_fits_80_columns(names):
 
 
 @pytest.mark.parametrize("names", sorted(set(COMMANDS) - WITHOUT_JSON))
-def test_every_command_with_a_table_has_json(names):
+def test_every_command_except_the_server_has_json(names):
     assert "as_json" in {option.name for option in COMMANDS[names].params}
 
 
@@ -120,6 +120,26 @@ def test_what_is_no_setting_leads_to_the_hyper_parameters():
     assert "'num_leaves' is not NAME=VALUE; --set without a value shows the hyper-parameters" in " ".join(
         refused.stderr.split()
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["database"], "Did you mean 'zap db'?"),
+        (["upgrade"], "Did you mean 'zap db upgrade'?"),
+        (["serv"], "Did you mean 'zap serve'?"),
+        (["models", "lst"], "Did you mean 'zap models list'?"),
+        (["db", "upgade"], "Did you mean 'zap db upgrade'?"),
+        (["xyz"], "No such command 'xyz'."),
+    ],
+)
+def test_an_unknown_command_leads_to_the_nearest_one(typed, hint):
+    refused = CliRunner().invoke(main, typed, prog_name="zap", env={"COLUMNS": "200"})
+
+    assert refused.exit_code == 2
+    assert f"No such command {typed[-1]!r}" in refused.stderr
+    assert hint in refused.stderr
+    assert ("Did you mean" in refused.stderr) == ("Did" in hint)
 
 
 GROUPS = {names[:-1] for names in COMMANDS}

@@ -228,6 +228,7 @@ def test_a_history_that_changed_is_told_by_its_months(zap_command, trained_sqlit
 def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path):
     done = zap_command("models", "list", "--json", "--database-url", f"sqlite:///{tmp_path / 'zap.sqlite'}")
 
-    assert problem(done, 16) == "database-behind"
+    assert problem(done, 15) == "database-unavailable"
+    assert f"there is no file {tmp_path / 'zap.sqlite'}; check ZAP_DATABASE_URL" in done.stderr
     assert "zap db upgrade" in done.stderr
     assert not (tmp_path / "zap.sqlite").exists()

@@ -47,7 +47,7 @@ def test_what_is_no_object_is_refused(zap_command, trained_sqlite, text):
 def test_a_database_that_is_not_there_is_told_with_the_command(zap_command, empty_settings):
     done = zap_command("predict", settings=empty_settings, text="{}")
 
-    assert done.returncode == 16
+    assert done.returncode == (15 if empty_settings.url.get_backend_name() == "sqlite" else 16)
     assert "zap db upgrade" in done.stderr
 
 

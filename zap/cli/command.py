@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from zap.cli.output import check_output, takes_unicode
-from zap.errors import DatabaseUnavailable, OutputFailed, ZapError
+from zap.errors import OutputFailed, ZapError
 from zap.standard_error import tell
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ DATABASE = click.option(
     help="The database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. Default: ZAP_DATABASE_URL, else"
     " sqlite:///data/charge_database_alt.sqlite.",
 )
+# The most commands that a message suggests.
+_MOST_NEAR = 3
 JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
 
 
@@ -76,8 +78,49 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            near = [f"'{ctx.command_path} {one}'" for one in self._near(name)]
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _near(self, typed: str) -> list[str]:
+        """Return the commands that a person may have meant, also the ones in groups: `db upgrade` for `upgrade`."""
+        from difflib import get_close_matches
+
+        inner = {
+            f"{name} {one}": one
+            for name, group in self.commands.items()
+            if isinstance(group, click.Group)
+            for one in group.commands
+        }
+        named = {name: name for name in self.commands} | inner
+        close = set(get_close_matches(typed.lower(), named.values(), n=_MOST_NEAR))
+        # `database` for `db`, `prediction` for `predict`.
+        return [path for path, name in named.items() if name in close or _is_short_for(name, typed)][:_MOST_NEAR]
+
+
+def _is_short_for(name: str, typed: str) -> bool:
+    """Return whether the letters of a command are in a longer text, in this order and from its first letter on."""
+    left = iter(typed.lower())
+    return typed[:1].lower() == name[0] and all(letter in left for letter in name)
+
 
 def read_settings(**overrides: object) -> "Settings":
+    """Return the settings like `quiet_settings`, and warn about variables that zap does not know."""
+    from zap.variables import unknown_variables
+
+    read = quiet_settings(**overrides)
+    for line in unknown_variables():
+        tell(f"warning: {line}", "warning")
+    return read
+
+
+def quiet_settings(**overrides: object) -> "Settings":
     """Return the settings, overridden by the options that are not None, and configure the log of a command."""
     from zap import settings
     from zap.logs import configure_logs, log_of_command
@@ -88,13 +131,16 @@ def read_settings(**overrides: object) -> "Settings":
 
 
 @contextmanager
-def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | None = None) -> Iterator["Engine"]:
+def engine_at_head(
+    settings: "Settings", *, upgraded: bool, patience: float | None = None, report: Callable[[str], None] = tell
+) -> Iterator["Engine"]:
     """Yield an engine on a database whose schema this code can use.
 
     Args:
         settings: the database and its options.
         upgraded: whether to upgrade the database first. Otherwise a database that is behind is refused.
         patience: how long (seconds) to wait on SQLite for other writers. Default: PATIENCE_SECONDS.
+        report: called with each line of an upgrade.
 
     Raises:
         DatabaseUnavailable: the database fails inside the block.
@@ -104,10 +150,11 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
 
     from zap.db.engine import create_engine
     from zap.db.schema import check_at_head, upgrade
+    from zap.db.unusable import unusable
     from zap.threads import PATIENCE_SECONDS
 
     if upgraded:
-        upgrade(settings.database_url, report=tell)
+        upgrade(settings.database_url, report=report)
     engine = create_engine(
         settings.database_url,
         sqlite_synchronous=settings.sqlite_synchronous,
@@ -118,8 +165,7 @@ def engine_at_head(settings: "Settings", *, upgraded: bool, patience: float | No
             tell(f"warning: {known}", "warning")
         yield engine
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"{settings.shown_url}: {reason}") from error
+        raise unusable(settings.url, error) from error
     finally:
         engine.dispose()
 

@@ -2,7 +2,8 @@
 
 import click
 
-from zap.cli.command import DATABASE, Group, engine_at_head, read_settings
+from zap.cli.command import DATABASE, JSON, Group, engine_at_head, print_json, read_settings
+from zap.standard_error import tell
 
 
 @click.group(cls=Group)
@@ -12,10 +13,22 @@ def db() -> None:
 
 @db.command("upgrade")
 @DATABASE
-def upgrade_command(database_url: str | None) -> None:
+@JSON
+def upgrade_command(database_url: str | None, as_json: bool) -> None:
     """Upgrade the database to the newest schema. An existing ZapApp database is adopted in place."""
-    with engine_at_head(read_settings(database_url=database_url), upgraded=True) as engine:
+    settings = read_settings(database_url=database_url)
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        tell(line)
+
+    with engine_at_head(settings, upgraded=True, report=report) as engine:
         from zap.db.schema import check_at_head
 
-        if check_at_head(engine) is None:
-            click.echo("the database has the newest schema", err=True)
+        warning = check_at_head(engine)
+    newest = f"the database {settings.shown_url} has the newest schema"
+    if as_json:
+        print_json({"message": warning or newest, "steps": lines})
+    elif warning is None:
+        tell(newest)

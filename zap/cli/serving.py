@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, SilentCommand, engine_at_head, read_settings
+from zap.cli.command import DATABASE, SilentCommand, engine_at_head, quiet_settings
 from zap.cli.sample import add_sample_history
 from zap.errors import (
     DamagedModel,
@@ -55,12 +55,14 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
     from zap.logs import configure_logs, shown_format
     from zap.server.address import check_address
     from zap.settings import service_link
+    from zap.variables import refuse_missed_key, unknown_variables
 
-    settings = read_settings(host=host, port=port, workers=workers, root_path=root_path, database_url=database_url)
+    settings = quiet_settings(host=host, port=port, workers=workers, root_path=root_path, database_url=database_url)
     # A server that writes JSON writes nothing else.
     settings = settings.model_copy(update={"log_format": shown_format(settings)})
     configure_logs(settings)
-    if ignored := service_link():
+    refuse_missed_key(settings)
+    for ignored in filter(None, (service_link(), *unknown_variables())):
         tell(f"warning: {ignored}", "warning")
     with engine_at_head(settings, upgraded=True) as engine:
         from zap.db.schema import check_rights

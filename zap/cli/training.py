@@ -12,7 +12,17 @@ import click
 from click.shell_completion import CompletionItem
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, Number, WholeNumber, engine_at_head, print_json, read_settings
+from zap.cli.command import (
+    DATABASE,
+    JSON,
+    Command,
+    Number,
+    WholeNumber,
+    engine_at_head,
+    print_json,
+    quiet_settings,
+    read_settings,
+)
 from zap.cli.ending import Ending, ending_when_told
 from zap.cli.limits import limited
 from zap.errors import InvalidRequest
@@ -144,7 +154,9 @@ def train(
     _spin_briefly()
     of_server = run_id is not None
     with ending_when_told() as ending:
-        settings = read_settings(database_url=database_url)
+        # The server has warned already about variables that zap does not know.
+        read = quiet_settings if no_upgrade or of_server else read_settings
+        settings = read(database_url=database_url)
         with (
             # The heartbeat's transaction must not wait long for the interpreter: requests wait for its lock.
             taking_turns(),

@@ -4,7 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 from zap.db.additions import changes
 from zap.db.rights import missing_rights
+from zap.db.unusable import reason_of, unusable
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
 # How long an upgrade waits for another upgrade, or for another writer on the file.
@@ -97,19 +98,22 @@ def check_at_head(engine: Engine) -> str | None:
     Raises:
         DatabaseBehind: the database has to be upgraded first.
         DatabaseAhead: a newer zap upgraded the database, and this code cannot use it.
-        DatabaseUnavailable: the database cannot be opened, or the file is not a database.
+        DatabaseUnavailable: there is no file, the database cannot be opened, or the file is not a database.
     """
-    with _explained(engine):
-        # Connecting would create the file.
-        if not _is_missing_file(engine):
-            with engine.connect() as connection:
-                revision = _revision(connection)
-                if revision == _revisions().head:
-                    return None
-                if _is_unknown(revision):
-                    if _fits.get(engine, ("", ""))[0] != revision:
-                        _fits[engine] = revision, _check_additions(connection, revision)
-                    return _fits[engine][1]
+    # Connecting would create the file.
+    if _is_missing_file(engine):
+        raise DatabaseUnavailable(
+            f"there is no file {_file(engine)}; check ZAP_DATABASE_URL or --database-url, or make the database with"
+            " `zap db upgrade`"
+        )
+    with _explained(engine), engine.connect() as connection:
+        revision = _revision(connection)
+        if revision == _revisions().head:
+            return None
+        if _is_unknown(revision):
+            if _fits.get(engine, ("", ""))[0] != revision:
+                _fits[engine] = revision, _check_additions(connection, revision)
+            return _fits[engine][1]
     raise DatabaseBehind(
         f"the database is not at revision {_revisions().head}, which this zap needs; "
         "run `zap db upgrade` (or `alembic upgrade head`)"
@@ -131,8 +135,8 @@ def check_rights(engine: Engine) -> None:
         missing = _refused_insert(engine)
     if missing:
         raise DatabaseUnavailable(
-            f"{engine.url.render_as_string(hide_password=True)} cannot be used by its role, which lacks the rights"
-            f" {', '.join(missing)}: zap could not answer predictions. {_RIGHTS}"
+            f"{_shown(engine)}: its role lacks the rights {', '.join(missing)}: zap could not answer predictions."
+            f" {_RIGHTS}"
         )
 
 
@@ -194,12 +198,17 @@ def _ahead(revision: str) -> str:
     )
 
 
-def run_migrations(url: str, migrate: Callable[[Connection], None]) -> None:
+def run_migrations(url: str, migrate: Callable[[Connection], None], report: Report = silent) -> None:
     """Run migrations while no other process runs migrations.
 
     On SQLite they are one transaction, and no other connection writes meanwhile. On PostgreSQL each migration commits
     by itself, and is tried again if it gets no lock: `migrate` is called with a connection without a transaction, and
     may be called more than once.
+
+    Args:
+        url: of the database.
+        migrate: runs the migrations.
+        report: called with a line if a new SQLite file was made.
 
     Raises:
         DatabaseUnavailable: the database cannot be opened, the file is not a database, or the role lacks rights.
@@ -213,19 +222,23 @@ def run_migrations(url: str, migrate: Callable[[Connection], None]) -> None:
 
             run_beside_others(url, migrate)
             return
-        _make_private(Path(str(engine.url.database)))
+        if _make_private(_file(engine)):
+            report(f"made the database {_file(engine)}")
         with engine.begin() as connection:
             migrate(connection)
 
 
-def _make_private(file: Path) -> None:
-    """Create an empty database file that only its user can read; an existing file is not changed.
+def _make_private(file: Path) -> bool:
+    """Create an empty database file that only its user can read, and return True; an existing file is not changed.
 
     SQLite creates the `-wal` and `-shm` files with the mode of this file.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
+    try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return False
+    return True
 
 
 @cache
@@ -268,7 +281,11 @@ def _engine(url: str) -> Engine:
 
 
 def _is_missing_file(engine: Engine) -> bool:
-    return engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists()
+    return engine.dialect.name == "sqlite" and not _file(engine).exists()
+
+
+def _file(engine: Engine) -> Path:
+    return Path(str(engine.url.database)).absolute()
 
 
 @contextmanager
@@ -282,23 +299,23 @@ def _explained(engine: Engine, *, changing: bool = False) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, OSError) as error:
-        shown = engine.url.render_as_string(hide_password=True)
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
         if getattr(getattr(error, "orig", None), "sqlstate", None) in _NO_RIGHT:
+            role = engine.url.username or "of the connection"
             raise DatabaseUnavailable(
-                f"{shown} cannot be used by the role {engine.url.username or 'of the connection'}: {reason}. {_RIGHTS}"
+                f"{_shown(engine)}: the role {role} lacks rights: {reason_of(error)}. {_RIGHTS}"
             ) from error
         if isinstance(error, DBAPIError) and not _is_about_the_database(error):
             if not changing:
                 raise
             raise AdoptionRefused(
-                f"the database refused a step of the migration: {reason}. The step was rolled back. Remove or rename"
-                f" the object that prevents it, then try again. The step was: {_shortened(error.statement)}"
+                f"the database refused a step of the migration: {reason_of(error)}. The step was rolled back. Remove"
+                f" or rename the object that prevents it, then try again. The step was: {_shortened(error.statement)}"
             ) from error
-        raise DatabaseUnavailable(
-            f"{shown} cannot be used: {reason}. "
-            "Check that ZAP_DATABASE_URL names the right database and that no other program keeps it locked."
-        ) from error
+        raise unusable(engine.url, error) from error
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 def _shortened(statement: str | None) -> str:

@@ -1,5 +1,6 @@
 """The address and the port of a server: taken, checked before long work, and shown once the server listens."""
 
+import errno
 import socket
 import sys
 
@@ -33,8 +34,7 @@ def bind(settings: Settings) -> socket.socket:
     except (OSError, UnicodeError) as error:
         bound.close()
         raise CannotServe(
-            f"zap cannot listen on {settings.host}, port {settings.port}: {_reason(error)}; end the program that uses"
-            " the port, or choose another one with --port or ZAP_PORT, or another address with --host or ZAP_HOST"
+            f"zap cannot listen on {settings.host}, port {settings.port}: {_reason(error)}; {_advice(error)}"
         ) from None
     return bound
 
@@ -56,6 +56,20 @@ def announce(settings: Settings, port: int) -> None:
         f"zap {__version__} on http://{host}:{port}, docs at {settings.root_path}/docs, the manual at"
         f" {settings.root_path}/manual"
     )
+
+
+def _advice(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return "end the program that uses the port, or choose another port with --port or ZAP_PORT"
+    if number == errno.EACCES:
+        return "this user may not use this port: choose a port above 1023 with --port or ZAP_PORT"
+    if number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
+        return (
+            "the host is no address of this machine: choose one with --host or ZAP_HOST, such as 127.0.0.1, or 0.0.0.0"
+            " for all addresses of this machine"
+        )
+    return "choose another address with --host or ZAP_HOST, or another port with --port or ZAP_PORT"
 
 
 def _reason(error: Exception) -> str:

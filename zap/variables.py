@@ -1,0 +1,88 @@
+"""The variables ZAP_* that are no settings, such as a setting with a typing error, which would have no effect."""
+
+import os
+import re
+from difflib import get_close_matches
+from itertools import takewhile
+
+from pydantic_settings import DotEnvSettingsSource
+
+from zap.errors import InvalidSettings
+from zap.settings import SERVICE_LINK, Settings
+
+_KEY = "ZAP_API_KEY"
+_SETTINGS = [f"ZAP_{name.upper()}" for name in Settings.model_fields]
+# What Kubernetes sets for a Service with the name zap, or with a name such as zap-web.
+_OF_KUBERNETES = re.compile(
+    r"ZAP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
+)
+_PORT_OF_KUBERNETES = re.compile(r"ZAP_(\w+_)?PORT", re.ASCII)
+# What zap's own tests read.
+_OF_TESTS = "ZAP_TEST_"
+# How similar two names must be to suggest one for the other: 0 for no common letter, 1 for equal names.
+_SIMILAR = 0.6
+
+
+def unknown_variables() -> list[str]:
+    """Return a line about each variable ZAP_* in the environment or in `.env` that zap does not know.
+
+    A line has no value, because the value may be a secret. Variables that Kubernetes sets have no line.
+    """
+    lines = []
+    for name, (value, place) in _variables().items():
+        if name.startswith("ZAP_") and name not in _SETTINGS and not _is_of_others(name, value):
+            nearest = _nearest(name)
+            hint = f"write {nearest}" if nearest else "the manual lists all settings (Reference, Configuration)"
+            lines.append(f"zap does not know the variable {name}{place} and ignores it: {hint}")
+    return lines
+
+
+def refuse_missed_key(settings: Settings) -> None:
+    """Refuse to serve without a key if the key is there under a name with a typing error.
+
+    Args:
+        settings: of the server.
+
+    Raises:
+        InvalidSettings: there is no key, and a variable has the name ZAP_API_KEY except for underscores or one letter.
+    """
+    if settings.api_key is not None:
+        return
+    for name, (_, place) in _variables().items():
+        if name != _KEY and _is_one_error_apart(_letters(name), _letters(_KEY)):
+            raise InvalidSettings(
+                f"zap does not know the variable {name}{place}, and {_KEY} is not set, so the server would answer"
+                f" without a key: write {_KEY}, or remove {name} to serve without a key"
+            )
+
+
+def _variables() -> dict[str, tuple[str, str]]:
+    """Return the value of each variable, and where it is if it is in `.env`. As in settings, the case is ignored."""
+    in_file = DotEnvSettingsSource(Settings).env_vars
+    found = {name.upper(): (value or "", " in .env") for name, value in in_file.items()}
+    return found | {name.upper(): (value, "") for name, value in os.environ.items()}
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    if name.startswith(_OF_TESTS) or _OF_KUBERNETES.fullmatch(name):
+        return True
+    return bool(_PORT_OF_KUBERNETES.fullmatch(name) and SERVICE_LINK.fullmatch(value))
+
+
+def _nearest(name: str) -> str | None:
+    # Without ZAP, which all names have in common.
+    names = {_letters(one)[3:]: one for one in _SETTINGS}
+    found = get_close_matches(_letters(name)[3:], names, n=1, cutoff=_SIMILAR)
+    return names[found[0]] if found else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.upper())
+
+
+def _is_one_error_apart(one: str, other: str) -> bool:
+    """Return whether two texts are equal, except for one letter that is missing or wrong, or two that are swapped."""
+    shorter, longer = sorted((one, other), key=len)
+    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(shorter, longer, strict=False)))
+    left, right = shorter[equal:], longer[equal:]
+    return left == right[1:] or left[1:] == right[1:] or (left[1::-1] == right[:2] and left[2:] == right[2:])
