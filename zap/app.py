@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         settings: by default the settings of the environment.
 
     Raises:
-        InvalidSettings: a setting has a wrong value, or the API key is there under a name with a typing error.
+        InvalidSettings: a setting has a wrong value, or the variable of the API key has a typing error in its name.
     """
     if settings is None:
         settings = read_settings()

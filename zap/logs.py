@@ -160,7 +160,7 @@ def shown_format(settings: Settings) -> Literal["console", "json"]:
 
 
 def log_of_command(settings: Settings) -> Settings:
-    """Return the settings for the log of a command that does not serve: plain lines, and only of what is wrong.
+    """Return the settings for the log of a command that does not serve: plain lines, only about errors and warnings.
 
     The person who typed the command reads what the command itself prints. If ZAP_LOG_FORMAT or ZAP_LOG_LEVEL is set,
     this setting holds for commands too; a log in JSON has the events of every level.

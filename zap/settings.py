@@ -276,10 +276,10 @@ def read_settings(**overrides: object) -> Settings:
 
 
 def _said(error: "ErrorDetails") -> str:
-    """Return which setting is wrong, its value, and what zap accepts. A value is shown only if it can be no secret."""
+    """Return which setting is wrong, its value, and what zap accepts. Values that may be secrets are not shown."""
     name = str(error["loc"][0])
     if error["type"] == "value_error":
-        # The check of this setting says the value itself, unless it may be a secret.
+        # The error of this check already has the value, unless the value may be a secret.
         return f"ZAP_{name.upper()} {error['msg'].removeprefix('Value error, ')}"
     shown = "" if name in _SECRET else f" is {str(error['input'])[:_SHOWN_CHARACTERS]!r};"
     return f"ZAP_{name.upper()}{shown} zap accepts {_accepted(Settings.model_fields[name])}"

@@ -24,7 +24,7 @@ def tells_events() -> bool:
 
 
 def tell(line: str, level: Level = "info", **values: Any) -> None:
-    """Write one line to standard error. On a terminal a long line goes on in the next line, after a whole word.
+    """Write one line to standard error. On a terminal, a long line is wrapped between words.
 
     A standard error that cannot be written never ends the work, so its errors are ignored.
 
@@ -44,7 +44,7 @@ def tell(line: str, level: Level = "info", **values: Any) -> None:
 
 
 def _folded(text: str) -> str:
-    """Return a text whose lines end between words at the width of the terminal; unchanged where there is no terminal.
+    """Return a text whose lines end between words at the width of the terminal; unchanged without a terminal.
 
     A word that is wider than the terminal, such as a path, stays whole, so that it can be copied.
     """
@@ -55,7 +55,7 @@ def _folded(text: str) -> str:
         return text
     folded = []
     for line in text.splitlines():
-        # The further lines of an item of a list stand further to the right than its first line.
+        # The further lines of an item of a list are indented more than its first line.
         begin = line[: len(line) - len(line.lstrip())]
         folded += textwrap.wrap(
             line,

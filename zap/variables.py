@@ -1,4 +1,4 @@
-"""The variables ZAP_* that are no settings, such as a setting with a typing error, which would have no effect."""
+"""The variables ZAP_* that are not settings. For example, a setting with a typing error in its name has no effect."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from zap.settings import SERVICE_LINK, Settings
 
 _KEY = "ZAP_API_KEY"
 _SETTINGS = [f"ZAP_{name.upper()}" for name in Settings.model_fields]
-# What Kubernetes sets for a Service with the name zap, or with a name such as zap-web.
+# The variables that Kubernetes sets for a Service with the name zap, or with a name such as zap-web.
 _OF_KUBERNETES = re.compile(
     r"ZAP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
 )
 _PORT_OF_KUBERNETES = re.compile(r"ZAP_(\w+_)?PORT", re.ASCII)
-# What zap's own tests read.
+# The variables of zap's own tests begin with this text.
 _OF_TESTS = "ZAP_TEST_"
 # How similar two names must be to suggest one for the other: 0 for no common letter, 1 for equal names.
 _SIMILAR = 0.6
@@ -38,13 +38,14 @@ def unknown_variables() -> list[str]:
 
 
 def refuse_missed_key(settings: Settings) -> None:
-    """Refuse to serve without a key if the key is there under a name with a typing error.
+    """Refuse to serve without a key if the variable of the key has a typing error in its name.
 
     Args:
         settings: of the server.
 
     Raises:
-        InvalidSettings: there is no key, and a variable has the name ZAP_API_KEY except for underscores or one letter.
+        InvalidSettings: there is no key, and the name of a variable differs from ZAP_API_KEY only in underscores, in
+            one letter, or in the order of two letters.
     """
     if settings.api_key is not None:
         return
@@ -57,7 +58,10 @@ def refuse_missed_key(settings: Settings) -> None:
 
 
 def _variables() -> dict[str, tuple[str, str]]:
-    """Return the value of each variable, and where it is if it is in `.env`. As in settings, the case is ignored."""
+    """Return each variable with its value, and with the words " in .env" if it is in this file.
+
+    The names are in upper case, because settings ignore upper and lower case.
+    """
     in_file = DotEnvSettingsSource(Settings).env_vars
     found = {name.upper(): (value or "", " in .env") for name, value in in_file.items()}
     return found | {name.upper(): (value, "") for name, value in os.environ.items()}
@@ -70,7 +74,7 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def _nearest(name: str) -> str | None:
-    # Without ZAP, which all names have in common.
+    # The names are compared without ZAP, which all names have.
     names = {_letters(one)[3:]: one for one in _SETTINGS}
     found = get_close_matches(_letters(name)[3:], names, n=1, cutoff=_SIMILAR)
     return names[found[0]] if found else None
@@ -81,7 +85,7 @@ def _letters(name: str) -> str:
 
 
 def _is_one_error_apart(one: str, other: str) -> bool:
-    """Return whether two texts are equal, except for one letter that is missing or wrong, or two that are swapped."""
+    """Return whether two texts are equal, except for one missing or wrong letter, or two swapped letters."""
     shorter, longer = sorted((one, other), key=len)
     equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(shorter, longer, strict=False)))
     left, right = shorter[equal:], longer[equal:]

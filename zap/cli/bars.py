@@ -8,7 +8,7 @@ from typing import Any
 from zap.progress import Progress
 from zap.standard_error import tell, tells_events
 
-# Phases that report bytes for most formats of files, which say nothing to a person who counts rows.
+# Phases that report bytes for most formats of files. A person who counts rows needs a percentage instead of bytes.
 _OF_A_FILE = ("checking", "reading")
 
 
@@ -47,7 +47,7 @@ def _bars(console: Any) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     class Done(ProgressColumn):
-        """How much of a phase is done: a percentage of a file, and otherwise a number of parts."""
+        """A column that shows how much of a phase is done: a percentage for a file, otherwise a number of parts."""
 
         def render(self, task: Task) -> str:
             done, total = int(task.completed), int(task.total or 0)

@@ -29,13 +29,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON
 
 
 class WholeNumber(click.IntRange):
-    """A whole number in a range. An error calls it by the plain name."""
+    """A whole number in a range. Errors call its type "whole number"."""
 
     name = "whole number"
 
 
 class Number(click.FloatRange):
-    """A number in a range. An error calls it by the plain name."""
+    """A number in a range. Errors call its type "number"."""
 
     name = "number"
 
@@ -50,7 +50,7 @@ class Command(click.Command):
     prints = True
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 - click's method
-        """Return the first sentence of the help, or its part before a colon. It is not cut to the limit."""
+        """Return the first sentence of the help, or the part of it before a colon. The text is not cut to the limit."""
         first, colon, _ = super().get_short_help_str(len(self.help or "")).partition(": ")
         return f"{first}." if colon else first
 
@@ -89,7 +89,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def _near(self, typed: str) -> list[str]:
-        """Return the commands that a person may have meant, also the ones in groups: `db upgrade` for `upgrade`."""
+        """Return the commands that a person may have meant, also commands in groups: `db upgrade` for `upgrade`."""
         from difflib import get_close_matches
 
         inner = {
@@ -105,7 +105,7 @@ class Group(click.Group):
 
 
 def _is_short_for(name: str, typed: str) -> bool:
-    """Return whether the letters of a command are in a longer text, in this order and from its first letter on."""
+    """Return whether a text has all letters of a command in order, and begins with the first letter of the command."""
     left = iter(typed.lower())
     return typed[:1].lower() == name[0] and all(letter in left for letter in name)
 

@@ -115,7 +115,7 @@ def _predict_file(  # noqa: PLR0913
 
 @contextmanager
 def _columns_explained() -> Iterator[None]:
-    """Add to an error about the columns of a file which columns are read, and what to do."""
+    """Add two facts to an error about the columns of a file: which columns zap reads, and what to do."""
     try:
         yield
     except InvalidRequest as error:

@@ -76,7 +76,7 @@ def print_report(report: dict[str, Any]) -> None:
 
 
 def _on_windows(windows: dict[str, Any]) -> str:
-    """Return in words on which sessions the windows tested."""
+    """Return in words on which sessions the windows were tested."""
     several = f"{len(windows['each'])} rolling window{'s' * (len(windows['each']) != 1)}"
     return f"on the {windows['test_samples']:,} sessions of {several}"
 
@@ -120,7 +120,7 @@ def _differences(judged: dict[str, Any]) -> Table:
 
 
 def _slices(scores: dict[str, Any], sessions: str) -> Table:
-    """Return a table of the scores by the history of the drivers.
+    """Return a table of the scores by the past of the drivers.
 
     Args:
         scores: the scores on some sessions.
@@ -247,7 +247,7 @@ def print_versions(versions: list[dict[str, Any]]) -> None:
 
 
 def _versions_table(widths: Sequence[int]) -> Table:
-    """Return an empty table of versions, with these widths of all columns but the last."""
+    """Return an empty table of versions. The widths are the widths of all columns except the last."""
     number, status, f1, log_loss, beats, made = widths
     return Table(
         _number("no.", width=number),

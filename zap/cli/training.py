@@ -66,7 +66,7 @@ class _Training(Command):
 
 
 class _Search(_Training):
-    """A command that searches the values of the hyper-parameters without --set."""
+    """A command that searches for the values of hyper-parameters that --set does not give."""
 
     @staticmethod
     def _unset(parameter: "Feature") -> str:

@@ -100,7 +100,7 @@ def check_at_head(engine: Engine) -> str | None:
         DatabaseAhead: a newer zap upgraded the database, and this code cannot use it.
         DatabaseUnavailable: there is no file, the database cannot be opened, or the file is not a database.
     """
-    # Connecting would create the file.
+    # A connection would create the file.
     if _is_missing_file(engine):
         raise DatabaseUnavailable(
             f"there is no file {_file(engine)}; check ZAP_DATABASE_URL or --database-url, or make the database with"

@@ -22,7 +22,7 @@ _OF_SQLITE = {
     sqlite3.SQLITE_READONLY: _FILE,
     sqlite3.SQLITE_IOERR: "Check the disk and its file system",
 }
-# By the SQLSTATE of PostgreSQL's answer to a statement.
+# The advice by the SQLSTATE of PostgreSQL's answer to a statement.
 _OF_STATEMENTS = {
     "55P03": _LOCKED,
     "57014": _LOCKED,
@@ -31,7 +31,8 @@ _OF_STATEMENTS = {
     "25006": "The server takes no changes, because it is a standby or default_transaction_read_only is set: check"
     " ZAP_DATABASE_URL",
 }
-# By the message if there is no connection, because psycopg has no code then. The first one that fits is used.
+# The advice by the message if there is no connection, because psycopg then has no code. The first pattern that fits
+# is used.
 _OF_CONNECTIONS = (
     (r'database ".*" does not exist', "Create this database, or correct its name in ZAP_DATABASE_URL"),
     (
@@ -52,7 +53,7 @@ def unusable(url: URL, error: Exception) -> DatabaseUnavailable:
 
     Args:
         url: of the database.
-        error: what was raised. If nothing is known about it, the message has only its reason.
+        error: the error that was raised. If zap has no advice for this error, the message has only the reason.
     """
     shown = url.render_as_string(hide_password=True)
     return DatabaseUnavailable(". ".join(filter(None, (f"{shown}: {reason_of(error)}", _advice(error)))))

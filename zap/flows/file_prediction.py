@@ -99,7 +99,7 @@ class FilePrediction:
             InvalidRequest: rows have errors, or a column is not a field. Nothing was logged or written.
             UnusableFile, MalformedCsv: a file cannot be read or written, or a `.part` file holds answers.
             LogUnavailable: rows could not be logged. The rows before them are logged, and are in the `.part` file.
-            KeyboardInterrupt: a note of it says which rows are logged, and which rows the `.part` file has.
+            KeyboardInterrupt: Ctrl-C. A note says which rows are logged, and which rows the `.part` file has.
         """
         kind, part = file_format(out), part_of(out)
         if not force:
@@ -108,7 +108,7 @@ class FilePrediction:
         report = FileReport(self._predictor.model_version, scan.told)
         # How many answers the `.part` file has; None until it is opened.
         written: int | None = None
-        # How many rows are answered now; whether they are logged is not known yet.
+        # The number of rows that are answered now. It is not known yet whether they are logged.
         answering = 0
         try:
             with (
@@ -211,7 +211,10 @@ def check_part(part: Path, kind: str) -> None:
 
 
 def _kept(logged: int, written: int, part: Path) -> list[str]:
-    """Return in words how many rows are logged, and how many predictions the `.part` file has; nothing without rows."""
+    """Return in words how many rows are logged, and how many predictions the `.part` file has.
+
+    The text is empty if no rows are logged.
+    """
     if not logged:
         return []
     held = "their predictions" if written == logged else f"the predictions of {written:,} of them"

@@ -1,4 +1,4 @@
-"""The preview of an import: how files would be read, and what an import would add to the database and change in it."""
+"""The preview of an import: how files would be read, and what an import would add and change in the database."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -64,7 +64,7 @@ def preview_files(
 
 @contextmanager
 def _database(url: str) -> Iterator[tuple[Engine | None, str]]:
-    """Yield an engine on the database; or None, and the reason why the database cannot be compared."""
+    """Yield an engine on the database; or None, and the reason why files cannot be compared with the database."""
     engine, why_not = reading_engine(url), ""
     try:
         if not _is_there(engine):

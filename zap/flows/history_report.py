@@ -35,13 +35,14 @@ class ImportReport:
         refused: the rows that cannot be imported.
         reasons: for each reason the number of refused rows, and the first of them.
         stored: whether the rows were stored; False in a preview.
-        counts: the numbers of rows for each table, in a preview of the rows that an import would store; None in a
-            preview that was not compared with a database.
-        columns: for each column of zap the header in the file and its first values; for times also `first`, the time
-            that zap reads first.
+        counts: for each table, the numbers of rows that the import stored; in a preview, the numbers of rows that an
+            import would store. None in a preview that was not compared with a database.
+        columns: for each column of zap, the header in the file and the first values of the column. Columns of times
+            also have `first`, the time that zap reads in the first value.
         ignored_columns: the headers that zap does not use.
         not_found: the columns of zap that the file does not have.
-        notes: lines for people, one for each decision about the file, each folded name, and each word for missing.
+        notes: lines for people, one for each decision about the file, each changed spelling, and each word for a
+            missing value.
         outside: for each column the number of values out of range, which are stored but missing in training.
         without_user: the number of rows that describe a user or a vehicle but name no user.
     """
@@ -97,7 +98,10 @@ class ImportReport:
             yield from _wrapped(line)
 
     def _not_found(self) -> Iterator[str]:
-        """Yield lines about columns that were not found. An import only has them if an ignored column may be one."""
+        """Yield lines about columns that were not found.
+
+        The report of an import has these lines only if the file has ignored columns, which may be the missing columns.
+        """
         if self.stored and not self.ignored_columns:
             return
         names = [name for name in self.not_found if not self.stored or name in _IMPORTANT]

@@ -22,7 +22,7 @@ from zap.progress import Progress
 def reproduce(engine: Engine, number: int, progress: Progress) -> dict[str, Any]:
     """Train a version again on the rows that it was trained on, and compare what was learned. Nothing is stored.
 
-    The digests `trees_sha256` are those of the scorer. The digest of a blend covers its logistic regression too.
+    `trees_sha256` is the digest of the scorer. The digest of a blend also covers its logistic regression.
 
     Returns:
         `reproduced`, and the changes since the training, each with its value then and now: `changed_months` of the

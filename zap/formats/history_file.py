@@ -91,7 +91,7 @@ class HistoryFile:
             missing in a training.
         without_user: the number of rows that describe a user or a vehicle but name no user. Only the session keeps
             that description.
-        today: the drivers' date when the file was read.
+        today: the date on the drivers' clocks when the file was read.
     """
 
     users: pd.DataFrame
@@ -125,7 +125,7 @@ class HistoryFile:
         return list(self.survey.headers.ignored)
 
     def respelt(self, name: str, changed: Mapping[str, str]) -> "HistoryFile":
-        """Return the content with other spellings of some texts of a column, none of which become equal.
+        """Return the content with other spellings of some texts of a column. No two texts may become equal.
 
         Args:
             name: the column.

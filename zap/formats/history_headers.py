@@ -197,7 +197,7 @@ def _mapped(header: Sequence[str], mapping: Mapping[str, str]) -> tuple[dict[str
 
 
 def _nearest(text: str) -> str | None:
-    """Return the column of zap that a text probably means; None if none is near."""
+    """Return the column of zap that a text probably means; None if no name is similar."""
     form = _form(text, _OTHER_NAME)
     if len(form) > _LONGEST_NAME:
         return None

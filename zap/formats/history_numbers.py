@@ -39,7 +39,7 @@ _HOURS = frozenset(feature.name for feature in _FEATURES.values() if feature.uni
 class NumberSurvey:
     """The first texts of one column that prove a decimal point, prove a decimal comma, or can have either mark.
 
-    A text such as 7.234 makes a decimal point `likely`, if 7,234 is outside the physical range of the column.
+    A text such as 7.234 is a "likely point" if 7,234 is outside the physical range of the column.
     """
 
     examples: dict[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def typed_text(text: str) -> str:
 
 
 def note_on_mark(surveys: Mapping[str, NumberSurvey], mark: DecimalMark) -> str | None:
-    """Return a sentence for people about the mark of a file, or None if no person would read another mark.
+    """Return a sentence for people about the mark of a file, or None if the mark is clear without it.
 
     Args:
         surveys: as in `decide_mark`.

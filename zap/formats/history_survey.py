@@ -56,11 +56,11 @@ class Survey:
         decimal: the mark before the decimals.
         has_text_ids: whether the column of session ids holds texts.
         date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
-        split: for each column of times that holds times of day without a date, the unread header that holds dates.
+        split: for each column of times that holds times of day without a date, the header of an unread column of dates.
         first_values: for each column its first different texts.
         totals: the number of rows with totals, which are left out.
         notes: sentences for people about the table itself.
-        decimal_note: a sentence for people about the mark before the decimals; None if the mark is not worth a word.
+        decimal_note: a sentence for people about the mark before the decimals; None if the mark is clear without it.
     """
 
     headers: Headers
@@ -142,19 +142,22 @@ def is_total(row: list[str], headers: Headers) -> bool:
 
 
 def _split_times(header: Sequence[str], headers: Headers, rows: Sequence[list[str]]) -> dict[str, str]:
-    """Return for each column of times that holds only times of day the most similar unread header that holds dates."""
+    """Return the headers of unread columns of dates, by the columns of times that hold only times of day.
+
+    If several columns hold dates, the header that is most similar to the header of the times of day is returned.
+    """
     found = {}
     for name in headers.places.keys() & {*TIMES}:
         place = headers.places[name][0]
         first = next((text for row in rows if (text := row[place].strip())), "")
-        # In most files the first value has a date, so the other values need no look.
+        # In most files the first value has a date, so zap need not look at the other values.
         if len(headers.places[name]) > 1 or not is_clock(first) or not all(map(is_clock, _values(rows, place))):
             continue
         read = {place for places in headers.places.values() for place in places}
         days = [
             text.strip()
             for other, text in enumerate(header)
-            # --map joins headers by a "+", so a header with one cannot be joined.
+            # --map joins headers by a "+", so a header that has a "+" cannot be joined.
             if other not in read
             and text.strip()
             and "+" not in text

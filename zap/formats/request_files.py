@@ -29,7 +29,7 @@ FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "
 GZIP = ".gz"
 _GZIP_MARK = b"\x1f\x8b"
 _PIECE = 2**16
-# How many names of an NDJSON file are noted, besides the names of one row. Each bad row may have other names.
+# zap notes the names of bad rows of NDJSON until there are this many names. Each bad row may have other names.
 _MOST_NAMES = 100
 # The ids of a line of NDJSON that are numbers. An escaped quote does not match, so no text is changed.
 _DRIVER_NUMBER = re.compile(rb'("user_id"\s*:\s*)(-?(?:0|[1-9][0-9]*))(\.[0-9]+|)(?=\s*[,}])')
@@ -68,8 +68,8 @@ class Source:
 
     Attributes:
         records: an iterator that reads the rows in order.
-        headers: the headers of the file in order. NDJSON has none; for NDJSON, reading adds the names of each row that
-            has other names than fields, until there are _MOST_NAMES.
+        headers: the headers of the file in order. NDJSON has no headers: here the reader adds the names of each row
+            with a name that is not a field, until there are _MOST_NAMES.
         schema: the schema of a Parquet file; None for other formats.
         position: returns how much of the file has been read, in the unit of `size`.
         size: the size of the file in bytes; of a Parquet file in rows.

@@ -11,8 +11,8 @@ from zap.formats.json_body import is_unicode, kind_of
 from zap.formats.values import LARGEST_SESSION_ID, LONGEST_SESSION_TEXT
 from zap.ml.cells import is_nothing
 
-# Words of characters that a person sees, with one ordinary space between two words. Not all characters are dots: in the
-# path of a route, `.` and `..` are steps to another path, and clients take these steps before they send the request.
+# Words of visible characters, with one ordinary space between two words. At least one character is not a dot: in the
+# path of a route, `.` and `..` lead to another path, and clients change such a path before they send the request.
 _UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u200b\u2060\ufeff"
 SESSION_TEXT = rf"^(\.+ )*\.*[^.{_UNSEEN}][^{_UNSEEN}]*( [^{_UNSEEN}]+)*$"
 _DIGITS = re.compile(r"-?[0-9]+", re.ASCII)

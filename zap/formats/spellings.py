@@ -26,6 +26,6 @@ def frequent_spellings(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def joined_spellings(first: Mapping[str, str], later: Mapping[str, str]) -> dict[str, str]:
-    """Return the replacements of texts that are replaced twice, without the texts that are as before."""
+    """Return the replacements of texts after two steps, without the texts that have not changed after both steps."""
     joined = {text: later.get(to, to) for text, to in first.items()}
     return {text: to for text, to in ({**later, **joined}).items() if text != to}

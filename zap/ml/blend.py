@@ -1,7 +1,7 @@
-"""Blend: the scorer that takes the weighted mean of LightGBM's trees and a logistic regression of the drivers' shares.
+"""Blend: the scorer that takes the weighted mean of LightGBM's trees and a logistic regression on the drivers' shares.
 
-The trees find what depends on several columns. The logistic regression cannot learn much by heart, so it is steadier
-where a driver's shares say nearly everything.
+The trees find effects of several columns together. The logistic regression has few weights, so it overfits less where
+the shares of a driver decide nearly everything.
 """
 
 import hashlib

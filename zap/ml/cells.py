@@ -157,7 +157,7 @@ def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSessi
 @lru_cache(maxsize=256)
 def _code_of_another_spelling(name: str, types: tuple[str, ...]) -> int:
     """Return the code of a type that an older version has learned in a form that is not plain; -1 if there is none."""
-    # Not `meant`: a training counts a type in other upper and lower case as another type.
+    # Not `meant`: for a training, types that differ in upper and lower case are different types.
     spelling = Spellings(types).spaced(name)
     return -1 if spelling is None else types.index(spelling)
 

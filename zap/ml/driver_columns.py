@@ -29,7 +29,7 @@ _HOURS = 24
 _BUCKET = 6 * _HOUR
 _HALF_LIFE = HALF_LIFE_DAYS * DAY
 # The weight of a near session is a bell curve of the hours between the sessions, with this width. It ends after
-# _FARTHEST hours. A session on the other kind of day has this share of the weight.
+# _FARTHEST hours. For a session on the other kind of day, the weight is multiplied by _OTHER_DAY_KIND.
 _WIDTH = 2.0
 _FARTHEST = 4
 _OTHER_DAY_KIND = 0.5
@@ -109,11 +109,11 @@ class DriverColumns(ABC):
 
 
 class Shares(DriverColumns):
-    """The share of each type in four groups of sessions: all, at this time of day, on this kind of day, and near.
+    """The share of each type in four groups of sessions: all, at this time of day, on this kind of day, at near hours.
 
-    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. In the group of near sessions, a
-    session has more weight the closer its hour of day is, and less weight if its kind of day differs. The mix of all
-    drivers smooths the share in all sessions, and this share smooths the other shares.
+    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. The closer
+    the hour of day of a near session is, the more weight the session has. It has less weight if its kind of day
+    differs. The mix of all drivers smooths the share in all sessions, and this share smooths the other shares.
     """
 
     by_type = ("share", "share_time_of_day", "share_day_kind", "share_near")

@@ -2,10 +2,10 @@
 
 from typing import Literal, get_args
 
-# LightGBM's trees alone, or their weighted mean with a logistic regression of the drivers' shares.
+# LightGBM's trees alone, or their weighted mean with a logistic regression on the drivers' shares.
 Estimator = Literal["blend", "lightgbm"]
 DEFAULT_ESTIMATOR: Estimator = "blend"
-# What the versions of an older zap are, which name no estimator.
+# The versions of an older zap name no estimator. They have this estimator.
 OLDER_ESTIMATOR: Estimator = "lightgbm"
 
 

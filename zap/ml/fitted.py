@@ -176,7 +176,7 @@ class Codes(dict[Any, float]):
         return self.get(self.spelling(value), math.nan)
 
     def spelling(self, value: Any) -> Any:
-        """Return the known value that this value means, or else this value."""
+        """Return the known value that a value means, or the value itself if it means no known value."""
         if value in self or not isinstance(value, str):
             return value
         meant = self._spellings.meant(value)

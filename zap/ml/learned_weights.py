@@ -20,8 +20,9 @@ _MOST_ROWS = 10_000
 # If fewer test rows than this have a driver without a past, all drivers of the test rows count as new, so that there
 # are enough test rows.
 _FEWEST_COLD = 20
-# On seven real histories, a weight of 1/3 was on average better than the trees alone. A learned weight is drawn to it.
-# The prior has this standard deviation between histories, and counts as this many drivers who agree with each other.
+# On seven real histories, a weight of 1/3 was on average better than the trees alone. A learned weight is moved
+# towards 1/3, as if the best weights of histories had this mean and this standard deviation. The variance of a learned
+# weight is at least the variance of histories if there are at most PRIOR_DRIVERS effective drivers.
 PRIOR_WEIGHT = 1 / 3
 PRIOR_DEVIATION = 0.12
 PRIOR_DRIVERS = 10
@@ -52,9 +53,10 @@ def learned_weights(  # noqa: PLR0913, PLR0917
     n_classes: int,
     as_new: Callable[[pd.DataFrame], np.ndarray],
 ) -> Weights:
-    """Return the weights of the parts of a model. Trees of the earlier rows serve both weights.
+    """Return the weights of the parts of a model.
 
-    The estimator "lightgbm" has no logistic regression, so its weight is 0. If the earlier rows have a single type, the
+    Both weights are tested with one set of trees, which learn from the earlier rows. The estimator "lightgbm" has no
+    logistic regression, so the weight of the logistic regression is 0. If the earlier rows have a single type, the
     weight for drivers without a past is 0, and the weight of the logistic regression is PRIOR_WEIGHT.
 
     Args:
@@ -130,21 +132,21 @@ def _logistic_weight(tested: _Tested, frame: pd.DataFrame, cut: int, strength: f
 
 
 def drawn_weight(logistic: np.ndarray, trees: np.ndarray, drivers: np.ndarray) -> float:
-    """Return the weight of the logistic regression that the drivers' sessions support, drawn to PRIOR_WEIGHT.
+    """Return the weight of the logistic regression that fits the drivers' sessions, moved towards PRIOR_WEIGHT.
 
     The more the best weight differs between bootstrap draws, and the fewer effective drivers there are
-    (`intervals.effective_drivers`), the nearer the weight is to PRIOR_WEIGHT. Both are weighted by their precision. A
-    weight below LEAST_WEIGHT becomes 0.
+    (`intervals.effective_drivers`), the nearer the result is to PRIOR_WEIGHT. The best weight and
+    PRIOR_WEIGHT are weighted by their precisions. A result below LEAST_WEIGHT becomes 0.
 
     Args:
-        logistic: for each of n sessions, its probability of the type that the driver used.
+        logistic: for each of n sessions, the logistic regression's probability of the type that the driver used.
         trees: for each of n sessions, the trees' probability of that type.
         drivers: n codes from 0 to n_drivers - 1; each code occurs.
     """
     sessions = np.bincount(drivers).astype(np.float64)
     effective = sessions.sum() ** 2 / (sessions**2).sum()
     best = best_weights(logistic, trees, drivers)
-    # All draws of a few drivers can agree by chance, so the variance has a part that only many drivers make small.
+    # The draws of few drivers can agree by chance, so the variance has a second part, which is small for many drivers.
     prior = PRIOR_DEVIATION**2
     variance = best.var() + prior * PRIOR_DRIVERS / effective
     weight = float((best.mean() * prior + PRIOR_WEIGHT * variance) / (prior + variance))
@@ -152,7 +154,7 @@ def drawn_weight(logistic: np.ndarray, trees: np.ndarray, drivers: np.ndarray) -
 
 
 def _drivers(frame: pd.DataFrame) -> np.ndarray:
-    """Return the drivers of n rows as codes without gaps. Each row without a user counts as another driver."""
+    """Return the drivers of n rows as codes without gaps. Each row without a user counts as a driver of its own."""
     if "user_id" not in frame:
         return np.arange(len(frame))
     codes, users = pd.factorize(frame["user_id"])

@@ -86,7 +86,7 @@ class Logistic:
         largest = max(scores)
         powers = [math.exp(score - largest) for score in scores]
         total = 0.0
-        # The function `sum` adds more exactly in newer versions of Python than NumPy does.
+        # Not the function `sum`: in newer versions of Python, it adds more exactly than NumPy does.
         for power in powers:
             total += power
         return [power / total for power in powers]
@@ -125,7 +125,7 @@ def log_inputs(matrix: np.ndarray, shares: Sequence[int], sessions: int) -> np.n
 
 
 def _logs(shares: Iterable[float]) -> list[float]:
-    """Return the logarithms. A missing share counts as the least share."""
+    """Return the logarithms of shares. A missing share counts as the least share."""
     return [math.log(share if share > _LEAST else _LEAST) for share in shares]  # noqa: FURB136 - max keeps NaN
 
 

@@ -1,4 +1,4 @@
-"""Fit the logistic regression of the drivers' shares with scikit-learn, and choose its strength over time folds."""
+"""Fit the logistic regression on the drivers' shares with scikit-learn, and choose its strength over time folds."""
 
 import warnings
 from typing import Any
@@ -10,11 +10,11 @@ from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history_columns import driver_column, type_columns
 from zap.ml.logistic import SESSIONS, SHARES, Logistic, log_inputs
 
-# With fewer rows of drivers with a past than this, nothing is fitted. With more rows, only the newest rows are used:
+# If there are fewer rows of drivers with a past than this, nothing is fitted. Only the newest _MOST_ROWS rows are used:
 # they are the most similar to future sessions, and the few weights need no more rows.
 FEWEST_ROWS = 100
 _MOST_ROWS = 50_000
-# The strengths that are tried (the argument C of scikit-learn: a small one keeps the weights near 0), each on folds of
+# The strengths that are tried (the argument C of scikit-learn: a small C keeps the weights near 0), each on folds of
 # the newest rows. Each fold learns from all rows before an eighth of the rows, and is tested on this eighth.
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 _FOLDS = 3
@@ -47,7 +47,7 @@ def fit_logistic(matrix: np.ndarray, codes: np.ndarray, n_classes: int, strength
 def chosen_strength(matrix: np.ndarray, codes: np.ndarray, n_classes: int) -> float:
     """Return the strength with the lowest log loss over time folds of the rows of drivers with a past.
 
-    With fewer rows than FEWEST_ROWS, the result is the middle strength.
+    If there are fewer rows than FEWEST_ROWS, the result is the middle strength.
 
     Args:
         matrix: as in `fit_logistic`.
@@ -110,7 +110,7 @@ def _fitted(inputs: np.ndarray, codes: np.ndarray, n_classes: int, strength: flo
         weights = (model.coef_ / scale).T
         constants = model.intercept_ - mean @ weights
     if n_classes == 2:
-        # Of two classes, scikit-learn returns the numbers of the second class; those of the first are then 0.
+        # Of two classes, scikit-learn returns the numbers of the second class. The numbers of the first class are 0.
         weights = np.column_stack([np.zeros(len(weights)), weights])
         constants = np.concatenate([[0.0], constants])
     return np.asarray(constants), np.asarray(weights)

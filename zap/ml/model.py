@@ -29,7 +29,7 @@ from zap.ml.scorer_fit import fit_scorer
 class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
     """A classifier with the interface of scikit-learn, for FEATURES in natural units and drivers' pasts.
 
-    The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression of the
+    The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression on the
     drivers' shares) or "lightgbm" (the trees alone). The other parameters are parameters of LightGBM. An earlier search
     on ZapApp's history found their defaults. For drivers without a past, the prediction is the weighted mean of the
     trees and the mix of types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
@@ -41,7 +41,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             values of each category.
         columns_: the names of the booster's columns: MATRIX_COLUMNS and `history_columns(classes_)`.
         population_: the mixes of types on the days of the training rows.
-        cold_weight_: the weight of the booster for drivers without a past, 0 to 1; the mix has the rest.
+        cold_weight_: the weight of the trees for drivers without a past, 0 to 1; the mix has the rest.
         scorer_: the fitted scorer, with its LightGBM booster `booster_`. For drivers with a past, the logistic
             regression has the weight `scorer_.weight`, 0 to 1; the trees have the rest.
     """

@@ -19,7 +19,7 @@ class Scorer(Protocol):
 
     Attributes:
         booster: the LightGBM booster. The importances and the contributions of columns describe its trees.
-        weight: the weight of another part beside the trees for drivers with a past, 0 to 1; the trees have the rest.
+        weight: for drivers with a past, the weight of the part beside the trees, 0 to 1; the trees have the rest.
     """
 
     booster: lightgbm.Booster

@@ -143,7 +143,7 @@ class Trees:
         return of_all_classes(found)
 
     def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:  # noqa: ARG002 - of a Scorer
-        """Return no parts: trees are one piece."""
+        """Return {}: trees alone have no parts."""
         return {}
 
 

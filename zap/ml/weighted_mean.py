@@ -1,4 +1,4 @@
-"""The weighted mean of two predictions, and the weights that the sessions of drivers support."""
+"""The weighted mean of two predictions, and the weights that fit the drivers' sessions."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ from zap.threads import Pool
 
 log = structlog.get_logger(__name__)
 
-# How long a server that stops waits for a training that is starting.
+# How long (seconds) a server that stops waits for a training that is starting.
 _START_SECONDS = 2
 # How long to wait for a training that was told to stop: longer than its own limits (zap/cli/ending.py).
 _STOP_SECONDS = 4
@@ -62,7 +62,7 @@ class TrainingProcesses:
         self._stopping = False
 
     async def start(self, options: TrainingOptions) -> int:
-        """Start a training, and return the number of its run. The training goes on if the caller is cancelled.
+        """Start a training, and return the number of its run. If the caller is cancelled, the training continues.
 
         Raises:
             TrainingRunning: another training is running, on this or another machine.
@@ -90,7 +90,7 @@ class TrainingProcesses:
         """End the running trainings when the server stops. They are told to stop first, so that they can clean up."""
         self._stopping = True
         if self._starting:
-            # A process that starts now is ended too.
+            # A process that starts in this time is ended too.
             await asyncio.wait(self._starting, timeout=_START_SECONDS)
         for child, settled in list(self._children.values()):
             child.terminate()

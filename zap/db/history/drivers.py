@@ -49,7 +49,7 @@ def named_drivers(connection: Connection, texts: Iterable[str]) -> dict[str, str
 
 
 def vehicles_not_stored(connection: Connection, vehicle_ids: Iterable[int | None]) -> list[int]:
-    """Return the vehicles that Vehicles does not have, in order. None is no vehicle."""
+    """Return the vehicles that Vehicles does not have, in order. None does not count as a vehicle."""
     missing = {one for one in vehicle_ids if one is not None}
     for some in in_parts(sorted(missing)):
         missing.difference_update(

@@ -151,7 +151,7 @@ def store_history(  # noqa: PLR0913 - what is stored, and how
             stored with each session. The id of a row is its `session_id`, or its `session_text`. `taken_rows` says
             which rows must be left out. A column `vehicle_id` is ignored: the vehicle is found by VEHICLE_KEY.
         progress: called after each chunk.
-        dry: whether to write nothing, and only count what would be added and updated. Any transaction will do then.
+        dry: whether to write nothing, and only count what would be added and updated. Then any transaction is enough.
 
     Raises:
         TakenIds: the ids of some rows belong to other stored sessions.

@@ -19,7 +19,7 @@ def new_numbers(connection: Connection, count: int) -> range:
     """Return ascending numbers for new sessions, below every number that is used. Call `take_turn` before.
 
     Facts and texts may be left from a session that another program has removed. A new session must not get them. The
-    removal of the session with the lowest number leaves such facts, so that no number is given twice.
+    removal of the session with the lowest number leaves such facts, so that zap gives no number twice.
     """
     used = (connection.scalar(select(func.min(table.c.session_id))) for table in (SESSIONS, SESSION_FACTS, TEXT_IDS))
     lowest = min(number or 0 for number in (0, *used))

@@ -49,7 +49,7 @@ def delete_sessions(connection: Connection, numbers: Sequence[int]) -> None:
         for table in (SESSIONS, SESSION_FACTS, TEXT_IDS):
             connection.execute(delete(table).where(table.c.session_id.in_(some)))
     if lowest in numbers:
-        # New numbers are below every number that is used, so a row without facts keeps the lowest one in use.
+        # New numbers are below every number that is used, so a row without facts keeps the lowest number in use.
         connection.execute(insert(SESSION_FACTS), [{"session_id": lowest}])
 
 

@@ -51,7 +51,7 @@ class ReportedSessions:
     Attributes:
         added, updated, unchanged: numbers of sessions.
         user_ids: the drivers whose history has changed.
-        spellings: for each field, the texts that are stored in another spelling, each with this spelling.
+        spellings: for each field, the texts that are stored in another spelling, each with the stored spelling.
         words: for each field, the texts that counted as null.
         unknown_vehicles: the reported vehicles that are not in Vehicles.
     """
@@ -117,7 +117,7 @@ def _name_drivers(connection: Connection, rows: list[Row]) -> None:
 
 
 def _spell_types(connection: Connection, rows: list[Row]) -> None:
-    """Replace each charger type that is stored in another spelling only by the stored spelling."""
+    """Replace each charger type by its stored spelling, if the history has only other spellings of it."""
     counts = Counter(row[_TYPE] for row in rows if row[_TYPE] is not None)
     changed = stored_spellings(connection, _TYPE, counts) if counts else {}
     for row in rows:

@@ -43,8 +43,8 @@ def upsert_sessions(
         connection: a transaction.
         sessions: the sessions.
         progress: called after each chunk.
-        unstored: vehicles that are not stored, as in `store_history`. If they are given, nothing is written: this only
-            counts what would be inserted or updated.
+        unstored: vehicles that are not stored, as in `store_history`. If they are given, nothing is written: the
+            function only counts what would be inserted or updated.
     """
     dry = unstored is not None
     # A vehicle's id is found by its model, so it tells nothing more about a session.

@@ -1,4 +1,4 @@
-"""The stored spellings of charger types, user types and vehicle models. New sessions get a stored spelling."""
+"""The stored spellings of charger types, user types and vehicle models, which new sessions get."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, USERS, VEHICLES
 from zap.formats.spellings import frequent_spellings, name_key
 from zap.ml.cells import is_nothing, plain_text
 
-# The columns of kinds, each with the columns of the tables that hold its texts. The first column is the smallest one,
-# and the last one has the text of each session.
+# For each kind of name, the columns of the tables that hold it. The first column has the fewest rows, and the last
+# column has the name of each session.
 KINDS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
     "charger_type": (SESSIONS.c.charger_type,),
     "user_type": (USERS.c.user_type, SESSION_FACTS.c.user_type),
     "vehicle_model": (VEHICLES.c.vehicle_model, SESSION_FACTS.c.vehicle_model),
 }
-# Of a history with more charger types, only these types are looked at.
+# If a history has more charger types than this, zap does not look at the further types.
 _MOST_TYPES = 1_000
 # Spellings with more sessions than this count as equally frequent.
 _MOST_COUNTED = 100_000
@@ -28,9 +28,9 @@ _Known = dict[str, dict[str, set[str]]]
 def stored_spellings(connection: Connection, kind: str, counts: Mapping[str, int]) -> dict[str, str]:
     """Return for each text to replace the spelling to store.
 
-    A text stays as it is if it is stored already. Otherwise it gets the stored spelling of its name; of several, the
-    one with the most sessions. If no spelling of the name is stored, it gets the spelling that is most frequent in
-    `counts`.
+    A text stays as it is if it is stored already. Otherwise it gets the stored spelling of its name. If several
+    spellings are stored, it gets the spelling with the most sessions. If no spelling of the name is stored, it gets the
+    spelling that is most frequent in `counts`.
 
     Args:
         connection: on a database at head.
@@ -47,7 +47,10 @@ def stored_spellings(connection: Connection, kind: str, counts: Mapping[str, int
 
 
 def _known(connection: Connection, kind: str, texts: Collection[str]) -> _Known:
-    """Return the stored spellings of the names of these texts; not all of them if each of the texts is stored."""
+    """Return the stored spellings of the names of these texts.
+
+    If each of the texts is stored, some other spellings may not be in the result.
+    """
     missing, wanted = set(texts), {name_key(text) for text in texts}
     known: _Known = {}
     for column in KINDS[kind]:
@@ -81,7 +84,7 @@ _DIFFERENT = {
 
 
 def _most_used(connection: Connection, kind: str, spellings: Mapping[str, Collection[str]]) -> str:
-    """Return the spelling with the most sessions; of equally frequent ones, the first in the order of texts."""
+    """Return the spelling with the most sessions; of equally frequent spellings, the first in the order of texts."""
     column = KINDS[kind][-1]
     counts = {}
     for plain, texts in spellings.items():

@@ -18,7 +18,8 @@ _LISTED = ("model_version", "status", "created_at", "run_id", "trained_samples",
 _DESCRIBED = ("features", "columns", "classes", "golden")
 
 
-# From the report of its training. It is NULL for the versions of an older zap, and until the training has ended.
+# The synthetic sessions of a version, from the report of its training. The number is NULL for the versions of an older
+# zap, and until the training has ended.
 _SYNTHETIC = col(TrainingRun.report)["synthetic_sessions"].as_integer().label("synthetic_sessions")
 
 
@@ -119,7 +120,7 @@ def verdict_of_version(engine: Engine, number: int) -> dict[str, Any] | None:
 
 
 def synthetic_sessions(engine: Engine, number: int) -> int | None:
-    """Return how many synthetic sessions the history had in the training of a version; None if it is not known."""
+    """Return how many synthetic sessions the history of a version's training had; None if this is not known."""
     of_run = select(_SYNTHETIC).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
     with engine.connect() as connection:
         return connection.scalar(of_run.where(col(ModelVersion.model_version) == number))

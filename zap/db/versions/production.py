@@ -119,7 +119,7 @@ class Production:
             self._file.keep(version)
 
     def _warnings(self, model_version: int) -> dict[str, str]:
-        """Return what is wrong with a version: the name of its event for the log, and the reason."""
+        """Return what is wrong with a version: the reasons, each by the name of its event in the log."""
         warnings = {}
         judged = verdict_of_version(self._engine, model_version)
         if judged and judged["verdict"] == "worse":
