@@ -24,7 +24,7 @@ from zap.formats.promotion_reason import Reason
 from zap.ml.fitted import sha256
 from zap.ml.golden_check import scored
 from zap.ml.inference import Predictor
-from zap.ml.model import restored
+from zap.ml.model import ChargerTypeModel, restored
 
 VERSIONS = ModelVersion.__table__
 
@@ -164,6 +164,11 @@ def test_damaged_and_pruned_versions_stay_as_they_are(older, tmp_path):
     assert not (tmp_path / "unpickled").exists()
 
 
+def as_estimator(model):
+    """Return the artefact of a model that this code has read: it names the estimator, which an older zap did not."""
+    return ChargerTypeModel.from_fitted(model).to_bytes()
+
+
 def test_the_model_file_of_an_older_zap_stays_until_another_version_serves(older, models, trained):
     """It is the file of its version: neither copied aside nor restored. `joblib.load` reads it."""
     upgrade(url_of(older))
@@ -173,11 +178,11 @@ def test_the_model_file_of_an_older_zap_stays_until_another_version_serves(older
     production.refresh()
 
     assert trained.model_file.read_bytes() == before
-    assert joblib.load(trained.model_file).to_bytes() == models[0].to_bytes()
+    assert joblib.load(trained.model_file).to_bytes() == as_estimator(models[0])
     for number in (2, 1, 2):
         promote_version(older, number, Reason())
         production.refresh()
-        assert joblib.load(trained.model_file).to_bytes() == models[number - 1].to_bytes()
+        assert joblib.load(trained.model_file).to_bytes() == as_estimator(models[number - 1])
     assert last_restored(trained.model_file) is None
     assert list(trained.models_dir.glob("*.not-zap-*")) == []
 

@@ -391,10 +391,10 @@ def test_a_past_of_other_types_is_refused_with_the_columns(model, history, by_na
     if by_name:
         past = pd.DataFrame(past, columns=history_columns(types))
         says = (
-            r"types \(A, B, C\): past lacks the columns share\[C\], .* and 1 more, and has the unexpected columns none"
+            r"types \(A, B, C\): past lacks the columns share\[C\], .* and 4 more, and has the unexpected columns none"
         )
     else:
-        says = r"the shape \(600, 29\), the columns of 2 charger types; expected are 600 rows with the 35 columns"
+        says = r"the shape \(600, 35\), the columns of 2 charger types; expected are 600 rows with the 44 columns"
 
     for ask in (model.predict_proba, model.predict, model.contributions):
         with pytest.raises(ValueError, match=says):
@@ -406,9 +406,9 @@ def test_a_past_of_other_rows_or_names_is_refused(model, history):
     named = pd.DataFrame(past, columns=history_columns(TYPES))
 
     assert model.predict_proba(history, named).tobytes() == model.predict_proba(history, past).tobytes()
-    with pytest.raises(ValueError, match=r"the shape \(599, 35\).*expected are 600 rows"):
+    with pytest.raises(ValueError, match=r"the shape \(599, 44\).*expected are 600 rows"):
         model.predict_proba(history, past[1:])
-    with pytest.raises(ValueError, match=r"the shape \(35,\); expected"):
+    with pytest.raises(ValueError, match=r"the shape \(44,\); expected"):
         model.predict_proba(history, past[0])
     with pytest.raises(ValueError, match=r"the shape \(600, 3\); expected"):
         model.predict_proba(history, past[:, :3])

@@ -99,7 +99,12 @@ def test_all_is_known_of_a_trained_version_but_its_bytes(registry):
     stored = read_version(registry, 1)
 
     assert [name for name, value in stored.items() if value is None] == ["tuned_until", "note"]
-    assert stored.keys() == {*ModelVersion.__table__.columns.keys(), "artefact_bytes", "scores"} - {"artefact"}
+    assert stored.keys() == {
+        *ModelVersion.__table__.columns.keys(),
+        "artefact_bytes",
+        "scores",
+        "synthetic_sessions",
+    } - {"artefact"}
     artefact = artefact_of(registry, production_version(registry))
     assert stored["artefact_bytes"] == len(artefact)
     assert stored["sha256"] == hashlib.sha256(artefact).hexdigest()
