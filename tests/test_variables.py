@@ -81,7 +81,9 @@ def test_no_server_starts_open_if_the_key_has_a_typing_error_in_its_name(monkeyp
     refuse_missed_key(read_settings(api_key=KEY))
 
 
-@pytest.mark.parametrize("name", ["ZAP_API_TOKEN", "API_KEY", "ZAP_KEY", "ZAP_API_KEY_FILE"])
+@pytest.mark.parametrize(
+    "name", ["ZAP_API_TOKEN", "API_KEY", "ZAP_KEY", "ZAP_API_KEY_FILE", "MAP_API_KEY", "AP_API_KEY"]
+)
 def test_other_names_stop_no_server(monkeypatch, name):
     monkeypatch.setenv(name, KEY)
 

@@ -39,18 +39,22 @@ def tell(line: str, level: Level = "info", **values: Any) -> None:
         getattr(structlog.get_logger("zap"), level)(line, **values)
     elif sys.stderr is not None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"{_folded(line)}\n")
+            sys.stderr.write(f"{_folded(line, _width())}\n")
             sys.stderr.flush()
 
 
-def _folded(text: str) -> str:
-    """Return a text whose lines end between words at the width of the terminal; unchanged without a terminal.
+def _width() -> int:
+    """Return the width of the terminal; 0 if standard error is no terminal, or a terminal of unknown width."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    return 0
+
+
+def _folded(text: str, width: int) -> str:
+    """Return a text whose lines end between words at the width of the terminal; unchanged with the width 0.
 
     A word that is wider than the terminal, such as a path, stays whole, so that it can be copied.
     """
-    if not sys.stderr.isatty():
-        return text
-    width = os.get_terminal_size(sys.stderr.fileno()).columns
     if width <= 0:
         return text
     folded = []

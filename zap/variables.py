@@ -44,13 +44,14 @@ def refuse_missed_key(settings: Settings) -> None:
         settings: of the server.
 
     Raises:
-        InvalidSettings: there is no key, and the name of a variable differs from ZAP_API_KEY only in underscores, in
-            one letter, or in the order of two letters.
+        InvalidSettings: there is no key, and the name of a variable begins with ZAP and differs from ZAP_API_KEY only
+            in underscores, in one letter, or in the order of two letters.
     """
     if settings.api_key is not None:
         return
     for name, (_, place) in _variables().items():
-        if name != _KEY and _is_one_error_apart(_letters(name), _letters(_KEY)):
+        # A name such as MAP_API_KEY is the variable of another program.
+        if name != _KEY and name.startswith("ZAP") and _is_one_error_apart(_letters(name), _letters(_KEY)):
             raise InvalidSettings(
                 f"zap does not know the variable {name}{place}, and {_KEY} is not set, so the server would answer"
                 f" without a key: write {_KEY}, or remove {name} to serve without a key"

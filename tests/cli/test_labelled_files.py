@@ -130,7 +130,8 @@ def test_a_person_is_told_once_what_is_left_out_and_what_is_logged(zap_command, 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Charger Type") == 1
     assert (
-        "left out of the requests (known only later, or no field of a request): session_id, Charger Type" in done.stderr
+        "left out of the requests (not known before the session, or not a field of a request): session_id, Charger Type"
+        in done.stderr
     )
     assert "read 'State of Charge (Start %)' as state_of_charge_start" in done.stderr
     written = pd.read_csv(tmp_path / "out.csv")
@@ -172,7 +173,9 @@ def test_rows_with_an_unknown_name_are_refused_and_told_so(sqlite_files, request
     left_out, refused = report.columns
     assert "charger_type" in left_out
     assert "colour" not in left_out
-    assert refused.startswith("refused the rows that have a name which is not a field of a request: 'colour 0', ")
+    assert refused.startswith(
+        "rows with these names are refused, because the names are not fields of a request: 'colour 0', "
+    )
     assert re.search(r"'colour 9' and [0-9]{2} more$", refused)
 
 

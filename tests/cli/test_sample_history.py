@@ -163,4 +163,7 @@ def test_the_removal_names_the_version_that_was_trained_on_the_sample(zap_comman
 
     assert removed["users"] == 40
     assert removed["warning"].startswith("Version 1 was trained on synthetic sessions")
-    assert "(zap import-history), then train (zap train). Until then it goes on serving." in removed["warning"]
+    assert (
+        "(zap import-history), then train (zap train). Until then, this version continues to serve."
+        in removed["warning"]
+    )

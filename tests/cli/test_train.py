@@ -49,7 +49,7 @@ def test_windows_are_shown(zap_command, trained_sqlite):
     last = re.search(r"on the last [\d,]+ sessions", shown)[0]
     windows = re.search(r"on the [\d,]+ sessions of 5 rolling windows", shown)[0]
     # Each table says which sessions it is about.
-    for said in (f"by drivers' history, {windows}", f"by charger type, {last}", f"expected calibration error {last}"):
+    for said in (f"by drivers' past, {windows}", f"by charger type, {last}", f"expected calibration error {last}"):
         assert said in shown
     assert re.search(r"beats baselines: [a-z, ]+, on [\d,]+ sessions \(the rolling windows\)", shown)
     assert "20+ past sessions" in shown

@@ -250,6 +250,18 @@ def test_a_number_of_json_has_a_point_beside_texts_with_a_comma():
         parse("\n".join(lines))
 
 
+def test_ids_and_names_that_are_numbers_stay_as_they_are():
+    line = (
+        '{"charger_type": 22.125, "charging_start_time": "2024-01-01 10:00", "user_id": 3.125,'
+        ' "charging_station_id": 51.507, "distance_driven_km": 1.234}'
+    )
+
+    (row,) = parse(line).sessions.to_dict("records")
+
+    assert (row["user_id"], row["charging_station_id"], row["charger_type"]) == ("3.125", "51.507", "22.125")
+    assert row["distance_driven_km"] == 1.234
+
+
 def test_two_marks_in_one_file_are_told():
     with pytest.raises(BadHistoryFile, match=r"'12\.5' has a decimal point and energy_consumed_kwh '12,5' a decimal c"):
         energies("12.5", "12,5")

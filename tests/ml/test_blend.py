@@ -43,7 +43,7 @@ def scored(known):
 def test_it_works(known):
     scorer, matrix, cold = scored(known)
 
-    parts = scorer.parts(matrix, 1)
+    parts = scorer.score_parts(matrix, 1)[1]
     found = scorer.score(matrix, 1)
 
     assert type(scorer) is Blend
@@ -134,7 +134,7 @@ def test_without_drivers_with_a_past_it_is_the_trees_alone(known):
     )
 
     assert blend.scorer_.weight == 0
-    assert list(blend.scorer_.parts(blend.matrix(new), 1)) == ["trees"]
+    assert list(blend.scorer_.score_parts(blend.matrix(new), 1)[1]) == ["trees"]
     assert blend.predict_proba(new).tobytes() == trees.predict_proba(new).tobytes()
     assert (
         ChargerTypeModel.from_fitted(blend.fitted()).predict_proba(new).tobytes() == trees.predict_proba(new).tobytes()
@@ -147,5 +147,5 @@ def test_the_estimator_is_a_parameter(known):
     assert (clone(blend).estimator, clone(trees).estimator) == ("blend", "lightgbm")
 
     new = frame.drop(columns="user_id")
-    with pytest.raises(ValueError, match="there is no estimator 'forest'; there are blend and lightgbm"):
+    with pytest.raises(ValueError, match="there is no estimator 'forest'; choose blend or lightgbm"):
         ChargerTypeModel(estimator="forest").fit(new, new["charger_type"])

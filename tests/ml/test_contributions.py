@@ -95,7 +95,7 @@ def test_the_scores_are_log_odds_of_the_trees_alone(known):
     )
 
     matrix = model.matrix(asked, past_features(frame, model.classes_.tolist(), model.population_)[-50:])
-    probabilities = model.scorer_.parts(matrix, 1)["trees"]
+    probabilities = model.scorer_.score_parts(matrix, 1)[1]["trees"]
 
     difference = last if len(model.classes_) == 2 else last - first
     np.testing.assert_allclose(difference, np.log(probabilities[:, -1] / probabilities[:, 0]), rtol=1e-6, atol=1e-9)

@@ -221,7 +221,7 @@ def test_few_drivers_are_no_evidence(old, number, enough):
     assert found["candidate_log_loss"] < found["production_log_loss"]
     assert decision.promoted == enough
     assert (found["interval"] is not None) == enough
-    assert ("and at least 30 are needed" in decision.reason) != enough
+    assert ("at least 30 effective drivers are needed" in decision.reason) != enough
 
 
 def test_the_gain_of_a_single_driver_is_no_evidence():
@@ -448,7 +448,7 @@ def test_a_decision_without_figures_has_a_reason(verdict, serving, promoted, rea
         (
             {"interval": None, "effective_drivers": 12.3},
             False,
-            "lower if a few of them have most of the sessions), and at least 30 are needed",
+            "a few drivers have most of the sessions); at least 30 effective drivers are needed",
         ),
         ({"interval": [-0.3, 0.0]}, False, "-0.3000 to +0.0000); the new log loss is not shown to be lower"),
         ({"interval": [0.0, 0.0]}, False, "+0.0000 to +0.0000); both versions give equal probabilities"),

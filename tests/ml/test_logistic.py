@@ -124,3 +124,12 @@ def test_damaged_data_is_refused(change):
 
     with pytest.raises(DamagedModel, match=r"logistic regression of the artefact cannot be used: .*; train again"):
         Logistic.from_data(data, *columns_of(3))
+
+
+def test_the_numbers_have_nine_digits_because_further_ones_depend_on_the_processor():
+    matrix, codes = rows_of(2000, 3)
+
+    data = fit_logistic(matrix, codes, 3, 0.1).data()
+
+    numbers = [*data["constants"], *(one for row in data["weights"] for one in row)]
+    assert all(number == float(f"{number:.8e}") for number in numbers)

@@ -62,6 +62,6 @@ def test_each_verdict_reads_differently_and_says_which_sessions_it_is_about():
     assert worse.startswith("The model is worse than a baseline (the driver's own past share of types)")
     assert "0.1000 to 0.2000. The baseline would predict better." in worse
     assert "(the last part) have 12.4 effective drivers (" in few
-    assert "and at least 30 are needed" in few
+    assert "at least 30 effective drivers are needed" in few
     assert "has seen all test sessions" in seen
     assert all("1,243 sessions (the last part)" in one for one in (better, unclear, worse, few))

@@ -11,7 +11,7 @@ from zap.settings import Settings
 
 @pytest.mark.parametrize("host", ["10.9.9.9", "no host", "a.name.invalid", "2001:db8::1"])
 def test_a_host_of_another_machine_is_told(host):
-    with pytest.raises(CannotServe, match="the host is no address of this machine") as caught:
+    with pytest.raises(CannotServe, match="the host is not an address of this machine") as caught:
         check_address(Settings(host=host, port=0))
 
     assert host in caught.value.message

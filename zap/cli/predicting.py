@@ -122,8 +122,8 @@ def _columns_explained() -> Iterator[None]:
         if not any("line" in one for one in error.details["errors"]):
             error.message += (
                 ". The first line of FILE must name its columns, with the names of the fields of a request or the"
-                " headers of the public history file. Unlike zap import-history, zap predict reads no title above them"
-                " and no other headers: remove the lines above the names, and rename the columns"
+                " headers of the public history file. Unlike zap import-history, zap predict accepts no title lines and"
+                " no other headers: remove the lines above the names, and rename the columns"
             )
         raise
 

@@ -95,7 +95,7 @@ def remove_sample_history(engine: "Engine", progress: Progress) -> dict[str, Any
     report = {"message": "the sample was removed" if found else "there is no sample", **removed._asdict()}
     serving = production_version(engine)
     if serving and synthetic_sessions(engine, serving.model_version):
-        report["warning"] = f"{sample_in_words(serving.model_version)} Until then it goes on serving."
+        report["warning"] = f"{sample_in_words(serving.model_version)} Until then, this version continues to serve."
     return report
 
 

@@ -127,7 +127,7 @@ def _slices(scores: dict[str, Any], sessions: str) -> Table:
         sessions: these sessions in words.
     """
     numbers = ("sessions", "weighted F1", "log loss", "best baseline's log loss")
-    slices = Table(_text("drivers with"), *map(_number, numbers), title=f"by drivers' history, {sessions}")
+    slices = Table(_text("drivers with"), *map(_number, numbers), title=f"by drivers' past, {sessions}")
     for group in ("by_earlier_sessions", "by_types_used"):
         for name, some in scores[group].items():
             if some is not None:
@@ -241,7 +241,7 @@ def print_versions(versions: list[dict[str, Any]]) -> None:
     console.print(table)
     if any(version["status"] == "production" for version in versions):
         console.print("* serves now")
-    console.print("in brackets: the best baseline")
+    console.print("in brackets: the score of the best baseline")
     if any(version["synthetic_sessions"] for version in versions):
         console.print("synthetic: trained on the sample, so its scores say nothing about real drivers")
 

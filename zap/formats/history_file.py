@@ -28,6 +28,7 @@ from zap.formats.history_cells import (
 from zap.formats.history_content import content_of
 from zap.formats.history_headers import IDS, NEEDED, NUMBERS, TIMES
 from zap.formats.history_ids import SESSION_TEXT, mixed_ids, read_session_ids
+from zap.formats.history_numbers import untyped_text
 from zap.formats.history_records import Table, text_table
 from zap.formats.history_survey import NO_CHOICES, Choices, Survey, column_texts, is_total, survey_table
 from zap.formats.spellings import frequent_spellings, joined_spellings
@@ -256,6 +257,8 @@ class _Reading:
         moments: dict[str, list[datetime | None]] = {}
         for name, places in self.survey.headers.places.items():
             texts = column_texts(chunk.records, places)
+            if self.survey.typed and not (name in TIMES or name in NUMBERS):
+                texts = [*map(untyped_text, texts)]
             if name in TIMES:
                 columns[name] = self._times(name, texts, chunk, moments)
             elif name in NUMBERS:

@@ -96,7 +96,7 @@ def decide_mark(surveys: Mapping[str, NumberSurvey], given: DecimalMark | None) 
     if either and not point and not comma:
         raise BadHistoryFile(
             f"{either[0]} {either[1]!r} can be a number with three decimals or a number with a mark between thousands,"
-            " and no other number of the file decides; say which with --decimal comma or --decimal point"
+            " and no other number of the file decides; say which mark is meant with --decimal comma or --decimal point"
         )
     return "comma" if comma else "point"
 
@@ -107,6 +107,11 @@ def typed_text(text: str) -> str:
     1.234 becomes 1.2340.
     """
     return f"{text}0" if text[-4:-3] == "." and _UNCERTAIN.fullmatch(text) else text
+
+
+def untyped_text(text: str) -> str:
+    """Return the usual text of a number that `typed_text` has made longer. Ids and names that are numbers need it."""
+    return text[:-1] if text[-5:-4] == "." and text[-1] == "0" and _UNCERTAIN.fullmatch(text[:-1]) else text
 
 
 def note_on_mark(surveys: Mapping[str, NumberSurvey], mark: DecimalMark) -> str | None:

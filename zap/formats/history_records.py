@@ -35,11 +35,13 @@ class Table(Protocol):
         header: the names of the columns.
         notes: sentences for people about what was read and what was left out.
         spreadsheet: whether the cells had types, so that a text which begins with the year was a date.
+        typed: whether numbers are marked as numbers (`history_numbers.typed_text`).
     """
 
     header: list[str]
     notes: list[str]
     spreadsheet: bool
+    typed: bool
 
     def records(self) -> Iterator[Record]:
         """Yield the rows from the first row on, each with one cell for each column."""
@@ -67,7 +69,7 @@ class CsvTable:
         self, lines: Callable[[], Iterator[str]], mapping: Mapping[str, str] | None = None, cells: str = ""
     ) -> None:
         self._lines = lines
-        self.spreadsheet = bool(cells)
+        self.spreadsheet = self.typed = bool(cells)
         top = [line.removeprefix("\ufeff") for line in islice(lines(), _TITLE_LINES)]
         self._delimiter, self._skipped = _find_header(top, mapping, cells or _DELIMITERS)
         self.header_line = self._skipped + 1
@@ -138,7 +140,7 @@ class JsonTable:
 
     def __init__(self, lines: Callable[[], Iterator[str]]) -> None:
         self.notes: list[str] = []
-        self.spreadsheet = False
+        self.spreadsheet, self.typed = False, True
         self._lines = lines
         self._whole: list[Any] | None = None
         first, *more = [*islice(_filled(lines()), 2), ""]
@@ -179,7 +181,7 @@ class ParquetTable:
 
     def __init__(self, file: Any, progress: Progress) -> None:
         self.notes: list[str] = []
-        self.spreadsheet = False
+        self.spreadsheet, self.typed = False, True
         self._file = file
         self._progress = progress
         self.header = file.schema_arrow.names

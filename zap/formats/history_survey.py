@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from zap.formats.history_cells import cut_cell
 from zap.formats.history_headers import IDS, NUMBERS, TIMES, Headers, match_headers
 from zap.formats.history_ids import IdSurvey
-from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark, note_on_mark
+from zap.formats.history_numbers import DecimalMark, NumberSurvey, decide_mark, note_on_mark, untyped_text
 from zap.formats.history_orders import OrderDecision, TimeSurvey, decide_order
 from zap.formats.history_records import Table
 from zap.formats.history_times import DateOrder, is_clock, is_day, join_moment
@@ -55,6 +55,7 @@ class Survey:
         dates: how dates such as 04/05/2024 are written, and why zap thinks so.
         decimal: the mark before the decimals.
         has_text_ids: whether the column of session ids holds texts.
+        typed: whether numbers are marked as numbers (`history_numbers.typed_text`).
         date_only: for each column of times the number of dates without a time of day, which are read as 00:00.
         split: for each column of times that holds times of day without a date, the header of an unread column of dates.
         first_values: for each column its first different texts.
@@ -67,6 +68,7 @@ class Survey:
     dates: OrderDecision
     decimal: DecimalMark
     has_text_ids: bool
+    typed: bool
     date_only: Mapping[str, int]
     split: Mapping[str, str]
     first_values: Mapping[str, list[str]]
@@ -100,6 +102,8 @@ def survey_table(table: Table, choices: Choices) -> Survey:
             if full and not (name in times or name in numbers or name in IDS):
                 continue
             texts = column_texts(rows, places)
+            if table.typed and not (name in times or name in numbers):
+                texts = [*map(untyped_text, texts)]
             if not full:
                 _keep_first(values[name], texts)
             if name in times and not choices.date_pattern:
@@ -114,6 +118,7 @@ def survey_table(table: Table, choices: Choices) -> Survey:
         dates=decide_order(times, choices.date_order, spreadsheet=table.spreadsheet),
         decimal=decimal,
         has_text_ids=ids.has_texts,
+        typed=table.typed,
         date_only={name: survey.date_only for name, survey in times.items() if survey.date_only},
         split=split,
         first_values=values,

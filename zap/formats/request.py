@@ -7,6 +7,7 @@ database may fill in facts about the driver and the vehicle that a request leave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -188,7 +189,7 @@ def complete_request(
             why = "null is not accepted" if sent else "is required, and the database has no usable value for it"
             errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
         elif feature.kind == "category" and value is not None and value not in known:
-            complete[name] = None if is_nothing(value) else Spellings(known).meant(value)
+            complete[name] = None if is_nothing(value) else _spellings(tuple(known)).meant(value)
             if complete[name] is None and (wrong := _wrong_category(value, known, need)):
                 errors.append(error_at((name,), wrong))
     if errors:
@@ -359,10 +360,16 @@ def _wrong_category(value: str, known: Sequence[str], need: str) -> str | None:
     return None
 
 
+# A fleet may have a vehicle model that a version has not learned, and then each of its requests asks.
+@lru_cache(maxsize=32)
+def _spellings(known: tuple[str, ...]) -> Spellings:
+    return Spellings(known)
+
+
 def _usable(feature: Feature, value: Any, known: Sequence[str]) -> Any:
     """Return a fact of the database; None if it is out of range or unknown, as in the cleaned history."""
     if value is None:
         return None
     if feature.kind == "category" and value not in known:
-        return Spellings(known).meant(value)
+        return _spellings(tuple(known)).meant(value)
     return None if feature.kind == "number" and wrong_number(feature, value) else value

@@ -123,11 +123,11 @@ def told_columns(headers: Iterable[str]) -> list[str]:
     told, fields = [], {header: field_of(header) for header in headers}
     if left_out := [header for header, field in fields.items() if field == LEFT_OUT]:
         names = ", ".join(shown_name(header) or "a column without a name" for header in left_out)
-        told.append(f"left out of the requests (known only later, or no field of a request): {names}")
+        told.append(f"left out of the requests (not known before the session, or not a field of a request): {names}")
     if unknown := [header for header, field in fields.items() if field is None]:
         names = ", ".join(repr(shown_name(header)) for header in unknown[:_SHOWN])
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        told.append(f"refused the rows that have a name which is not a field of a request: {names}{more}")
+        told.append(f"rows with these names are refused, because the names are not fields of a request: {names}{more}")
     if renamed := [f"{header!r} as {field}" for header, field in fields.items() if field and field != header]:
         told.append(f"read {', '.join(renamed)}")
     return told

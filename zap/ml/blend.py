@@ -88,17 +88,18 @@ class Blend:
             found[warm] = weighted_mean(self._logistic.score(matrix[warm]), found[warm], self.weight)
         return found
 
-    def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-        """Return the probabilities of the trees alone, and of the logistic regression alone, by name.
+    def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the result of `score`, and the probabilities of the trees and of the logistic regression, by name.
 
         For drivers without a past, the logistic regression alone has the trees' probabilities too.
         """
         trees = self._trees.score(matrix, threads)
         if self._logistic is None:
-            return {"trees": trees}
+            return trees.copy(), {"trees": trees}
         alone, warm = trees.copy(), matrix[:, self._sessions] != 0
         alone[warm] = self._logistic.score(matrix[warm])
-        return {"trees": trees, "logistic": alone}
+        found = self.mixed(trees.copy(), matrix)
+        return found, {"trees": trees, "logistic": alone}
 
     def _of_logistic(self) -> dict[str, Any]:
         return {"weight": self.weight, "logistic": self._logistic.data() if self._logistic else None}

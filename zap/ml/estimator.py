@@ -12,4 +12,4 @@ OLDER_ESTIMATOR: Estimator = "lightgbm"
 def check_estimator(name: str) -> None:
     """Raise ValueError if there is no estimator with this name."""
     if name not in get_args(Estimator):
-        raise ValueError(f"there is no estimator {name!r}; there are {' and '.join(get_args(Estimator))}")
+        raise ValueError(f"there is no estimator {name!r}; choose {' or '.join(get_args(Estimator))}")

@@ -61,7 +61,7 @@ class Logistic:
             found = cls(shares, columns.index(SESSIONS), data["constants"], data["weights"])
             numbers = found._of_inputs
             if numbers.shape != (1 + 2 * len(shares), k) or not np.isfinite(numbers).all():
-                raise ValueError(f"its numbers are not finite, or have the shape {numbers.shape}")
+                raise ValueError(f"its numbers are not finite, or have the wrong shape {numbers.shape}")
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedModel(
                 f"the logistic regression of the artefact cannot be used: {error}; train again with this code"
@@ -99,7 +99,7 @@ class Logistic:
         return found
 
     def _score(self, matrix: np.ndarray) -> np.ndarray:
-        inputs = log_inputs(matrix, self._shares, self._sessions)
+        inputs = _log_inputs(matrix, self._shares, self._sessions)
         scores = np.tile(self._constants, (len(matrix), 1))
         for place, weights in enumerate(self._weights):
             scores = scores + inputs[:, place, None] * weights
@@ -119,6 +119,13 @@ def log_inputs(matrix: np.ndarray, shares: Sequence[int], sessions: int) -> np.n
         shares: the places of the shares.
         sessions: the place of the number of sessions.
     """
+    found = np.empty((len(matrix), 2 * len(shares)))
+    for start in range(0, len(matrix), _CHUNK):
+        found[start : start + _CHUNK] = _log_inputs(matrix[start : start + _CHUNK], shares, sessions)
+    return found
+
+
+def _log_inputs(matrix: np.ndarray, shares: Sequence[int], sessions: int) -> np.ndarray:
     logs = np.array(_logs(matrix[:, shares].ravel().tolist())).reshape(len(matrix), len(shares))
     times = np.array([*map(_log_sessions, matrix[:, sessions].tolist())])
     return np.concatenate([logs, logs * times[:, None]], axis=1)

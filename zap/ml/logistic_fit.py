@@ -21,6 +21,7 @@ _FOLDS = 3
 _FOLD_SHARE = 0.125
 _MOST_FOLD_ROWS = 10_000
 _MOST_ITERATIONS = 500
+_DIGITS = 9
 
 
 def fit_logistic(matrix: np.ndarray, codes: np.ndarray, n_classes: int, strength: float) -> Logistic | None:
@@ -58,6 +59,7 @@ def chosen_strength(matrix: np.ndarray, codes: np.ndarray, n_classes: int) -> fl
     if len(places) < FEWEST_ROWS:
         return _STRENGTHS[len(_STRENGTHS) // 2]
     from sklearn.model_selection import TimeSeriesSplit  # noqa: PLC0415 - a server does not fit
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     inputs, used = log_inputs(matrix[places], *_places(n_classes)), codes[places]
     folds = list(TimeSeriesSplit(_FOLDS, test_size=int(len(places) * _FOLD_SHARE)).split(inputs))
@@ -72,7 +74,9 @@ def chosen_strength(matrix: np.ndarray, codes: np.ndarray, n_classes: int) -> fl
             losses.append(float(np.mean(np.log(np.exp(scores).sum(axis=1)) - chosen)))
         return sum(losses)
 
-    return min(_STRENGTHS, key=loss)
+    # Several threads would add numbers in another order.
+    with threadpool_limits(1, "blas"):
+        return min(_STRENGTHS, key=loss)
 
 
 def _warm(matrix: np.ndarray, n_classes: int) -> np.ndarray:
@@ -113,4 +117,9 @@ def _fitted(inputs: np.ndarray, codes: np.ndarray, n_classes: int, strength: flo
         # Of two classes, scikit-learn returns the numbers of the second class. The numbers of the first class are 0.
         weights = np.column_stack([np.zeros(len(weights)), weights])
         constants = np.concatenate([[0.0], constants])
-    return np.asarray(constants), np.asarray(weights)
+    return _rounded(constants), _rounded(weights)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Return numbers with _DIGITS significant digits. Further digits depend on the type of the processor."""
+    return np.array([float(f"{value:.{_DIGITS - 1}e}") for value in values.ravel()]).reshape(values.shape)

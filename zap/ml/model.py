@@ -209,9 +209,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         weights = learned_weights(params, frame, matrix, codes, k, self.matrix)
         self.cold_weight_ = weights.cold
         release_memory()
-        self.scorer_, found = fit_scorer(
-            params, matrix, codes, k, progress, weight=weights.logistic, strength=weights.strength
-        )
+        parts = {"weight": weights.logistic, "strength": weights.strength}
+        self.scorer_, found = fit_scorer(params, matrix, codes, k, progress, **parts)
         return self._drawn_to_mix(found, matrix)
 
     def predict_proba(
@@ -325,11 +324,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         """Return probabilities of shape (n, len(classes_)) for the result of `matrix`."""
         return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
 
-    def probabilities_of_parts(self, sessions: pd.DataFrame, past: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the probabilities of each part of a blend alone, by name; {} for trees alone."""
-        matrix = self.matrix(sessions, past)
-        parts = self.scorer_.parts(self._own_columns(matrix), self.n_jobs)
-        return {name: self._drawn_to_mix(found, matrix) for name, found in parts.items()}
+    def score_parts(self, X: pd.DataFrame, past: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # noqa: N803
+        """Return the result of `predict_proba`, and the probabilities of each part of a blend alone, by name."""
+        matrix = self.matrix(X, past)
+        found, parts = self.scorer_.score_parts(self._own_columns(matrix), self.n_jobs)
+        return self._drawn_to_mix(found, matrix), {name: self._drawn_to_mix(one, matrix) for name, one in parts.items()}
 
     def _drawn_to_mix(self, found: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         return draw_to_mix(found, is_cold(matrix, k := len(self.classes_)), mixes(matrix, k), self.cold_weight_)

@@ -51,8 +51,8 @@ class Scorer(Protocol):
         The probabilities are bit-identical to the results of `score_row`. `threads` is the number of threads to use.
         """
 
-    def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-        """Return the probabilities of each part of the scorer alone, by its name; {} for a scorer without parts.
+    def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the result of `score`, and the probabilities of each part alone, by its name; {} without parts.
 
         Args:
             matrix: as in `score`.

@@ -339,6 +339,7 @@ def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
     """Return the test part with the probabilities of the model, and of baselines from the training part."""
     k = len(split.types)
     codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
+    probabilities, parts = model.score_parts(split.test, split.test_past)
     return rows_to_score(
         list(split.types),
         split.test["charger_type"].tolist(),
@@ -348,8 +349,8 @@ def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
         mix=np.bincount(codes, minlength=k) / split.n_train,
         exponents=fit_exponents(split.train_past, codes, k),
         trained_on=split.n_train,
-        probabilities=model.predict_proba(split.test, split.test_past),
-        parts=model.probabilities_of_parts(split.test, split.test_past),
+        probabilities=probabilities,
+        parts=parts,
     )
 
 

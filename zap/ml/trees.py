@@ -142,9 +142,9 @@ class Trees:
             )
         return of_all_classes(found)
 
-    def parts(self, matrix: np.ndarray, threads: int) -> dict[str, np.ndarray]:  # noqa: ARG002 - of a Scorer
-        """Return {}: trees alone have no parts."""
-        return {}
+    def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the result of `score`, and {}: trees alone have no parts."""
+        return self.score(matrix, threads), {}
 
 
 def of_all_classes(found: np.ndarray) -> np.ndarray:

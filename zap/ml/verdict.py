@@ -27,8 +27,8 @@ def verdict_of(differences: Mapping[str, Mapping[str, Any]]) -> Verdict:
 def too_few_drivers(effective_drivers: float) -> str:
     """Return in words that there are too few effective drivers for an interval, and what effective drivers are."""
     return (
-        f"{effective_drivers:.1f} effective drivers (the number of drivers, lower if a few of them have most of the"
-        f" sessions), and at least {FEWEST_EFFECTIVE_DRIVERS} are needed"
+        f"{effective_drivers:.1f} effective drivers (fewer than the drivers if a few drivers have most of the"
+        f" sessions); at least {FEWEST_EFFECTIVE_DRIVERS} effective drivers are needed"
     )
 
 

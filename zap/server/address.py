@@ -66,8 +66,8 @@ def _advice(error: Exception) -> str:
         return "this user may not use this port: choose a port above 1023 with --port or ZAP_PORT"
     if number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
         return (
-            "the host is no address of this machine: choose one with --host or ZAP_HOST, such as 127.0.0.1, or 0.0.0.0"
-            " for all addresses of this machine"
+            "the host is not an address of this machine: choose an address with --host or ZAP_HOST, such as 127.0.0.1,"
+            " or 0.0.0.0 for all addresses of this machine"
         )
     return "choose another address with --host or ZAP_HOST, or another port with --port or ZAP_PORT"
 
