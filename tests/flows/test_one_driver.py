@@ -121,7 +121,8 @@ def test_a_reported_name_is_stored_in_its_plain_form_and_found_in_every_form(cli
     assert past_of(client, good_request, "zo\u00eb k") == 0
     # A report in another form is a report about the same driver.
     assert report(client, user_id="Zo\u00eb\u00a0K").json() == {
-        "status": "success", "added": 0, "updated": 0, "unchanged": 1
+        "status": "success", "added": 0, "updated": 0, "unchanged": 1,
+        "spellings": {"user_id": {"Zo\u00eb\u00a0K": "Zo\u00eb K"}},
     }  # fmt: skip
 
 
