@@ -3,9 +3,11 @@
 import gc
 import os
 import shutil
+import signal
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
@@ -36,6 +38,17 @@ _LONGEST = (
     *("flows/test_training.py", "flows/test_newer_code.py", "test_manual_examples.py"),
     *("cli/test_tune.py", "controllers/test_train_model.py", "controllers/test_schemathesis.py"),
 )
+
+
+def pytest_configure():
+    """Let Ctrl-C work in tests of Ctrl-C, and let no test fail because the machine is slow.
+
+    A shell that starts the tests in the background lets them ignore Ctrl-C.
+    """
+    hypothesis.settings.register_profile("zap", deadline=None)
+    hypothesis.settings.load_profile("zap")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
