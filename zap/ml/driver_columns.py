@@ -15,6 +15,7 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 # The weight of the overall mix in a driver's shares, in sessions.
@@ -34,11 +35,6 @@ _HALF_LIFE = HALF_LIFE_DAYS * DAY
 _WIDTH = 2.0
 _FARTHEST = 4
 _OTHER_DAY_KIND = 0.5
-# For each hour of day: the hours that are near, each with its weight.
-_NEAR = tuple(
-    tuple(((hour + away) % _HOURS, math.exp(-0.5 * (away / _WIDTH) ** 2)) for away in range(-_FARTHEST, _FARTHEST + 1))
-    for hour in range(_HOURS)
-)
 # These two numbers bound the size of the state. At most _MOST_IN_A_WEEK sessions of a week are counted. A session that
 # is still open after _MOST_OPEN later sessions is dropped, and never counts as ended.
 _MOST_IN_A_WEEK = 100
@@ -109,6 +105,19 @@ class DriverColumns(ABC):
         return other
 
 
+@cache
+def _near_hours(n_types: int) -> tuple[tuple[tuple[int, float, float], ...], ...]:
+    """Return for each hour of day the hours that are near.
+
+    A near hour has its first place in `Shares.near`, its weight, and its weight for the other kind of day.
+    """
+    bell = [(away, math.exp(-0.5 * (away / _WIDTH) ** 2)) for away in range(-_FARTHEST, _FARTHEST + 1)]
+    return tuple(
+        tuple(((hour + away) % _HOURS * n_types, weight, weight * _OTHER_DAY_KIND) for away, weight in bell)
+        for hour in range(_HOURS)
+    )
+
+
 class Shares(DriverColumns):
     """The share of each type in four groups of sessions: all, at this time of day, on this kind of day, at near hours.
 
@@ -134,12 +143,11 @@ class Shares(DriverColumns):
             self.by_bucket[start % DAY // _BUCKET][code] += 1
             weekend = _is_weekend(start)
             self.by_day_kind[weekend][code] += 1
-            n_types = len(self.counts)
-            like, other = self.near[weekend], self.near[not weekend]
-            for hour, weight in _NEAR[start % DAY * _HOURS // DAY]:
-                place = hour * n_types + code
-                like[place] += weight
-                other[place] += weight * _OTHER_DAY_KIND
+            same_kind, other_kind = self.near[weekend], self.near[not weekend]
+            for first, weight, less in _near_hours(len(self.counts))[start % DAY * _HOURS // DAY]:
+                place = first + code
+                same_kind[place] += weight
+                other_kind[place] += less
 
     def values(self, at: int, mix: Sequence[float]) -> list[float]:
         second, weekend, n_types = at % DAY, _is_weekend(at), len(self.counts)

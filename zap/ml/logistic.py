@@ -21,6 +21,8 @@ SHARES = ("share", "share_time_of_day", "share_recent", "share_near")
 SESSIONS = "sessions"
 # Shares of a driver are never 0. Shares from elsewhere may be, and the logarithm of 0 is infinite.
 _LEAST = 1e-12
+# Up to this number of classes, Python adds the products of one row in less time than NumPy.
+_FEW_CLASSES = 5
 # How many rows are computed at a time, so that their numbers stay in the processor's cache.
 _CHUNK = 4096
 
@@ -42,6 +44,9 @@ class Logistic:
         self._constants, self._weights = np.array(constants, dtype=np.float64), np.array(weights, dtype=np.float64)
         # The constants are the weights of an input that is always 1.
         self._of_inputs = np.vstack([self._constants, self._weights])
+        # For each class its constant and its weights; None for many classes, where NumPy is quicker than Python.
+        few = len(self._constants) <= _FEW_CLASSES
+        self._of_classes = [(row[0], row[1:]) for row in self._of_inputs.T.tolist()] if few else None
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
@@ -80,9 +85,7 @@ class Logistic:
         """Return the probabilities of the classes for one row of all columns."""
         logs = _logs([row[place] for place in self._shares])
         times = _log_sessions(row[self._sessions])
-        inputs = np.array([1.0, *logs, *[one * times for one in logs]])
-        # `accumulate` adds one product after the other.
-        scores = np.add.accumulate(inputs[:, None] * self._of_inputs)[-1].tolist()
+        scores = self._scores([*logs, *[one * times for one in logs]])
         largest = max(scores)
         powers = [math.exp(score - largest) for score in scores]
         total = 0.0
@@ -90,6 +93,20 @@ class Logistic:
         for power in powers:
             total += power
         return [power / total for power in powers]
+
+    def _scores(self, inputs: list[float]) -> list[float]:
+        """Return the score of each class for one row, with the products added one after the other."""
+        if self._of_classes is None:
+            # `accumulate` adds one product after the other.
+            products = np.array([1.0, *inputs])[:, None] * self._of_inputs
+            found: list[float] = np.add.accumulate(products)[-1].tolist()
+            return found
+        scores = []
+        for score, weights in self._of_classes:
+            for one, weight in zip(inputs, weights, strict=True):
+                score += one * weight  # noqa: PLW2901 - the constant is the first summand
+            scores.append(score)
+        return scores
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return probabilities of shape (n, classes) for a float64 matrix of n rows, bit-identical to `score_row`."""
