@@ -26,7 +26,8 @@ from zap.threads import Pool
 
 # An older state is compared with the database before it is used.
 FRESH_SECONDS = 1.0
-# How many states are kept, at some 12 kilobytes each with three charger types. The state that was used longest ago is dropped first.
+# How many states are kept, at some 12 kilobytes each with three charger types. The state that was used longest ago is
+# dropped first.
 MOST_STATES = 20_000
 
 # The charger types of a model version, in its order.
