@@ -380,7 +380,7 @@ def test_a_title_line_or_other_headers_are_explained(zap_command, trained_sqlite
 
     assert done.returncode == 2
     assert "#/Charging report depot North is not a field" in done.stderr
-    assert "Unlike zap import-history, zap predict reads no title" in done.stderr
+    assert "Unlike zap import-history, zap predict accepts no title lines" in done.stderr
     assert "remove the lines above the names, and rename the columns" in done.stderr
 
 

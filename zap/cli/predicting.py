@@ -54,8 +54,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one for each option
 
     The first line of a CSV names its columns: the fields of a request. FILE may also have the columns of a history
     file. zap leaves out the columns that are not known before a session, such as charger_type, and names these columns.
-    Unlike import-history, zap predict reads no title above the names and no other headers: remove the title, and rename
-    the columns.
+    Unlike import-history, zap predict accepts no title lines above the names and no other headers: remove the title
+    lines, and rename the columns.
     """
     settings = read_settings(database_url=database_url)
     if out is not None:
