@@ -1,4 +1,4 @@
-"""What a browser can measure of how readable a page is: each function returns the faults of the elements in `root`."""
+"""Measure in a browser how readable a page is. Each function returns the faults of the elements in `root`."""
 
 _COMMON = """
 const styles = new Map();

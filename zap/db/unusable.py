@@ -1,4 +1,4 @@
-"""The error of a database that cannot be used: the reason, and the advice that fits the reason."""
+"""Say why a database cannot be used: the reason once, with advice that fits the reason."""
 
 import re
 import sqlite3
