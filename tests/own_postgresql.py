@@ -31,6 +31,8 @@ SETTINGS = {
 MEMORY = Path("/dev/shm")
 # Many databases of 8 MB each, and the log of the transactions.
 ROOM = 1 << 30
+# A server that does not answer within this time is given up.
+START_SECONDS = 60
 
 
 def start():
@@ -95,9 +97,12 @@ def _server(folder, programs, options):
     process = subprocess.Popen(command, cwd=folder, **options)
     try:
         ready = [programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={port}"]
-        while process.poll() is None and subprocess.run(ready, check=False).returncode:
+        until = time.monotonic() + START_SECONDS
+        while not (answers := not subprocess.run(ready, check=False).returncode) and time.monotonic() < until:
+            if process.poll() is not None:
+                break
             time.sleep(0.05)
-        if process.poll() is None:
+        if answers:
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
         else:
             print(f"The tests' own PostgreSQL does not start:\n{(folder / 'log').read_text()}", file=sys.stderr)

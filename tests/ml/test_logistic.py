@@ -133,3 +133,11 @@ def test_the_numbers_have_nine_digits_because_further_ones_depend_on_the_process
 
     numbers = [*data["constants"], *(one for row in data["weights"] for one in row)]
     assert all(number == float(f"{number:.8e}") for number in numbers)
+
+
+def test_a_version_with_other_shares_keeps_their_names():
+    matrix, codes = rows_of(2000, 3)
+    data = fit_logistic(matrix, codes, 3, 0.1).data()
+    fewer = {"shares": list(SHARES[:2]), "constants": data["constants"], "weights": data["weights"][:12]}
+
+    assert Logistic.from_data(fewer, *columns_of(3)).data() == fewer

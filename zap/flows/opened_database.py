@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zap.db.engine import create_engine
 from zap.db.history import history_store
 from zap.db.schema import check_at_head
+from zap.db.unusable import reason_of
 from zap.errors import DatabaseUnavailable, UnusableHistory
 from zap.ml.history import History, clean_history
 from zap.settings import read_settings
@@ -46,8 +47,7 @@ def opened_database(database_url: str | None) -> Iterator[Engine]:
         check_at_head(engine)
         yield engine
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"{settings.shown_url}: {reason}") from error
+        raise DatabaseUnavailable(f"{settings.shown_url}: {reason_of(error)}") from error
     finally:
         engine.dispose()
 

@@ -121,9 +121,9 @@ def _near_hours(n_types: int) -> tuple[tuple[tuple[int, float, float], ...], ...
 class Shares(DriverColumns):
     """The share of each type in four groups of sessions: all, at this time of day, on this kind of day, at near hours.
 
-    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. The closer
-    the hour of day of a near session is, the more weight the session has. It has less weight if its kind of day
-    differs. The mix of all drivers smooths the share in all sessions, and this share smooths the other shares.
+    A time of day is a quarter of a day. The kinds of day are weekdays and weekends. The closer the hour of day of a
+    near session is, the more weight the session has. It has less weight if its kind of day differs. The mix of all
+    drivers smooths the share in all sessions, and this share smooths the other shares.
     """
 
     by_type = ("share", "share_time_of_day", "share_day_kind", "share_near")

@@ -135,14 +135,15 @@ def drawn_weight(logistic: np.ndarray, trees: np.ndarray, drivers: np.ndarray) -
     """Return the weight of the logistic regression that fits the drivers' sessions, moved towards PRIOR_WEIGHT.
 
     The more the best weight differs between bootstrap draws, and the fewer effective drivers there are
-    (`intervals.effective_drivers`), the nearer the result is to PRIOR_WEIGHT. The best weight and
-    PRIOR_WEIGHT are weighted by their precisions. A result below LEAST_WEIGHT becomes 0.
+    (`intervals.effective_drivers`), the nearer the result is to PRIOR_WEIGHT. The best weight and PRIOR_WEIGHT are
+    weighted by their precisions. A result below LEAST_WEIGHT becomes 0.
 
     Args:
         logistic: for each of n sessions, the logistic regression's probability of the type that the driver used.
         trees: for each of n sessions, the trees' probability of that type.
         drivers: n codes from 0 to n_drivers - 1; each code occurs.
     """
+    # `intervals.py` is not used here, because a change of the intervals would change the version of the training code.
     sessions = np.bincount(drivers).astype(np.float64)
     effective = sessions.sum() ** 2 / (sessions**2).sum()
     best = best_weights(logistic, trees, drivers)

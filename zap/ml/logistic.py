@@ -35,12 +35,18 @@ class Logistic:
         sessions: the place of the number of sessions.
         constants: the constant of each class.
         weights: the weight of each input for each class, of shape (2 * len(shares), classes).
+        names: the columns by type whose places are in `shares`. A version of an older code may have other columns.
     """
 
     def __init__(
-        self, shares: Sequence[int], sessions: int, constants: Sequence[float], weights: Sequence[Sequence[float]]
+        self,
+        shares: Sequence[int],
+        sessions: int,
+        constants: Sequence[float],
+        weights: Sequence[Sequence[float]],
+        names: Sequence[str] = SHARES,
     ) -> None:
-        self._shares, self._sessions = list(shares), sessions
+        self._shares, self._sessions, self._names = list(shares), sessions, list(names)
         self._constants, self._weights = np.array(constants, dtype=np.float64), np.array(weights, dtype=np.float64)
         # The constants are the weights of an input that is always 1.
         self._of_inputs = np.vstack([self._constants, self._weights])
@@ -63,7 +69,7 @@ class Logistic:
         k = len(classes)
         try:
             shares = [columns.index(f"{name}[{type_}]") for name in data["shares"] for type_ in classes]
-            found = cls(shares, columns.index(SESSIONS), data["constants"], data["weights"])
+            found = cls(shares, columns.index(SESSIONS), data["constants"], data["weights"], data["shares"])
             numbers = found._of_inputs
             if numbers.shape != (1 + 2 * len(shares), k) or not np.isfinite(numbers).all():
                 raise ValueError(f"its numbers are not finite, or have the wrong shape {numbers.shape}")
@@ -76,7 +82,7 @@ class Logistic:
     def data(self) -> dict[str, Any]:
         """Return the logistic regression as data that JSON can hold."""
         return {
-            "shares": list(SHARES),
+            "shares": self._names,
             "constants": self._constants.tolist(),
             "weights": self._weights.tolist(),
         }
