@@ -189,5 +189,6 @@ def _prunable(connection: Connection) -> ColumnElement[bool]:
         return false()
     # A transaction may commit long after it has written: its rows are old, and nobody has seen them. A change from an
     # hour ago says which transactions had ended by then.
-    below: ColumnElement[int] = CHANGES.c.change_id if sqlite else CHANGES.c.transaction_id
-    return below < newest
+    below = CHANGES.c.change_id if sqlite else CHANGES.c.transaction_id
+    older: ColumnElement[bool] = below < newest
+    return older
