@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -241,6 +241,10 @@ class Settings(BaseSettings):
             return moment
         zone = ZoneInfo(self.timezone) if self.timezone else None
         return moment.astimezone(zone).replace(tzinfo=None)
+
+    def wall_now(self) -> datetime:
+        """Return the present moment as wall time in ZAP_TIMEZONE."""
+        return self.wall_time(datetime.now(UTC))
 
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for server processes."""
