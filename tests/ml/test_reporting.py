@@ -101,14 +101,27 @@ def test_the_reports_after_a_load_are_measured(live):
     assert (live - 1) * 20 <= reporting.measured <= live * 20
 
 
-def test_a_load_long_after_the_first_reports_is_no_delay():
+@pytest.mark.parametrize("hour", [0, 6, 12])
+@pytest.mark.parametrize("lasting", [0, HOUR, 20 * HOUR])
+def test_a_load_long_after_the_first_reports_is_no_delay(hour, lasting):
     """Report sessions live, beside a second site whose sessions are loaded afterwards."""
     frame = history()
     starts = seconds_of(frame)
     of_the_other = np.arange(len(starts)) % 2 == 1
-    stored = np.where(of_the_other, loaded(starts, (DAYS - 1) * DAY + 100), on_time(starts))
+    stored = np.where(of_the_other, loaded(starts, DAYS * DAY + hour * HOUR, lasting), on_time(starts))
 
     assert measured(frame, stored).delay_minutes == 1
+
+
+def test_reports_that_always_come_months_late_are_no_loads():
+    frame = history(a_day=200)
+    starts = seconds_of(frame)
+    stored = starts + np.random.default_rng(1).integers(0, 90 * DAY, len(starts))
+
+    reporting = measured(frame, stored)
+
+    assert reporting.delay_minutes == pytest.approx(0.95 * 90 * 1440, rel=0.05)
+    assert reporting.measured > 0.9 * len(newest_sessions(frame))
 
 
 UNKNOWN = {

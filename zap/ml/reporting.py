@@ -31,6 +31,8 @@ _LONGEST_DELAY_MINUTES = 7 * 24 * 60
 # this. A monthly upload spans 25 days, so it is no load. A few late reports among many in time do not make a load.
 _LOAD_DAYS = 28
 _FEWEST_IN_A_LOAD = 10
+# If more days look like loads, reports always come late.
+_MOST_LOADS = 3
 _MIDDLE = (0.1, 0.9)
 
 _COLUMNS = ["session_id", "charging_start_time", "charging_end_time", "charging_duration_hours"]
@@ -155,7 +157,23 @@ def _delays(starts: np.ndarray, stored: np.ndarray) -> np.ndarray:
     # No earlier upload shows whether the first upload is one of many, or a load of a history.
     if len(stored) and _span(starts[: ends[0]]) > _DAY:
         tells[: ends[0]] = False
-    seen = ~tells
+    loads = _loads(starts, ends)
+    if len(loads) <= _MOST_LOADS:
+        for load in loads:
+            tells[load] = False
+    delays: np.ndarray = (stored - starts)[tells]
+    return delays
+
+
+def _loads(starts: np.ndarray, ends: np.ndarray) -> list[slice]:
+    """Return the places of the sessions of each load of older data.
+
+    Args:
+        starts: the starts of n sessions in the order in which they were stored.
+        ends: for each session, the first place of a session that was stored more than a day later.
+    """
+    loads = []
+    seen = np.zeros(len(starts), dtype=bool)
     sizes = ends - np.arange(len(ends))
     # The largest first, so that no smaller one cuts a load into two.
     for first in np.argsort(-sizes, kind="stable"):
@@ -165,9 +183,8 @@ def _delays(starts: np.ndarray, stored: np.ndarray) -> np.ndarray:
             day = slice(first, ends[first])
             seen[day] = True
             if _span(starts[day]) > _LOAD_DAYS * _DAY:
-                tells[day] = False
-    delays: np.ndarray = (stored - starts)[tells]
-    return delays
+                loads.append(day)
+    return loads
 
 
 def _span(starts: np.ndarray) -> int:
