@@ -259,9 +259,14 @@ def test_the_trees_alone_are_fitted_when_they_are_asked_for(sqlite_client, good_
         sqlite_client.post("/train-model", json=QUICK | {"estimator": name}).json() for name in ("blend", "lightgbm")
     )
 
-    assert (alone["estimator"], alone["logistic_weight"], alone["parts"]) == ("lightgbm", 0, {})
-    # The trees are equal, and the blend says what they are worth alone.
-    assert both["parts"]["trees"]["log_loss"] == alone["log_loss"] != both["log_loss"]
+    assert (alone["estimator"], alone["logistic_weight"]) == ("lightgbm", 0)
+    # The trees are equal, and each report says what the trees, the logistic regression and the blend are worth.
+    assert both["parts"] == alone["parts"]
+    assert set(alone["parts"]) == {"trees", "logistic", "blend"}
+    assert (alone["log_loss"], both["log_loss"]) == tuple(
+        alone["parts"][name]["log_loss"] for name in ("trees", "blend")
+    )
+    assert alone["log_loss"] != both["log_loss"]
     assert both["new_driver_weight"] == alone["new_driver_weight"]
     shown = sqlite_client.get(f"/models/{alone['model_version']}").json()
     assert shown["hyper_parameters"]["estimator"] == "lightgbm"

@@ -28,6 +28,8 @@ SHORT = {
 # compared it with one baseline, by intervals that were too narrow.
 VERDICTS = {"better": "yes", "not_shown": "not shown", "worse": "no, worse", None: ""}
 _BEATS = "beats baselines"
+# The names of the parts of a report.
+_PARTS = {"trees": "the trees alone", "logistic": "the logistic regression alone", "blend": "the blend"}
 
 # The widths of the columns of the list of versions before the notes, and of a note that is easy to read beside them.
 _NARROW = (5, 10, 13, 13, 15, 10)
@@ -45,8 +47,8 @@ def print_report(report: dict[str, Any]) -> None:
     last = f"on the last {report['test_samples']:,} sessions"
     scores = Table(_text(""), *map(_number, _SCORES), title=last)
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
-    for name, part in report["parts"].items():
-        _add_scores(scores, f"part of it: {name}", part)
+    for name, part in _other_parts(report, report["estimator"]):
+        _add_scores(scores, name, part)
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
@@ -57,8 +59,8 @@ def print_report(report: dict[str, Any]) -> None:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
-        for name, part in windows["parts"].items():
-            _add_scores(over, f"part of it: {name}", part, "")
+        for name, part in _other_parts(windows, report["estimator"]):
+            _add_scores(over, name, part, "")
         console.print(over)
     console.print(_slices(windows or report, _on_windows(windows) if windows else last))
     console.print(
@@ -73,6 +75,14 @@ def print_report(report: dict[str, Any]) -> None:
     for line in (*_dropped(report["dropped"]), *_left_out(report["left_out_types"])):
         console.print(line, markup=False)
     console.print(f"Note: {report['label_meaning']}.")
+
+
+def _other_parts(scores: dict[str, Any], estimator: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the name and the scores of each part that is not the model itself."""
+    own = "trees" if estimator == "lightgbm" else estimator
+    for name, part in scores["parts"].items():
+        if name != own:
+            yield _PARTS[name], part
 
 
 def _on_windows(windows: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import lightgbm
 import numpy as np
 
+from zap.ml.column_groups import gain_factors
 from zap.ml.features import CATEGORIES
 from zap.ml.fitted import booster_columns
 from zap.ml.larger_children import to_larger_children
@@ -19,6 +20,8 @@ _ROWS_PER_THREAD = 20_000
 # The shortest time between two reports of progress. Reports take at most 1 / _TOLD_SHARE of the time.
 _TOLD_SECONDS = 0.2
 _TOLD_SHARE = 100
+# The parameters of ChargerTypeModel that are no parameters of LightGBM.
+_NOT_OF_LIGHTGBM = ("estimator", "left_out")
 
 
 class BoostingProgress(Protocol):
@@ -69,7 +72,8 @@ def settings(params: Mapping[str, Any], n_classes: int, threads: int) -> dict[st
     return {
         "objective": "binary" if binary else "multiclass",
         **({} if binary else {"num_class": n_classes}),
-        **{name: value for name, value in params.items() if name != "estimator"},
+        **{name: value for name, value in params.items() if name not in _NOT_OF_LIGHTGBM},
+        **gain_factors(params["left_out"], n_classes),
         "n_jobs": threads,
         # LightGBM draws a share of the rows only if bagging_freq says how often to draw.
         **({"bagging_freq": 1} if params["subsample"] < 1 else {}),
