@@ -51,7 +51,8 @@ def test_it_works(client, good_request, rows):
     assert report["windows"] is None
     assert report["estimator"] == "blend"
     assert 0 < report["logistic_weight"] < 1
-    assert list(report["parts"]) == ["trees", "logistic"]
+    assert list(report["parts"]) == ["trees", "logistic", "blend"]
+    assert report["log_loss"] == report["parts"]["blend"]["log_loss"]
     assert report["log_loss"] < max(part["log_loss"] for part in report["parts"].values())
     # Each training row is logged, with what the driver really used.
     logged = rows(client.app, Prediction)[before:]
@@ -219,7 +220,7 @@ def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
     assert windows["test_samples"] == sum(window["test_samples"] for window in windows["each"])
     assert windows["each"][-1]["log_loss"] == report["log_loss"]
     assert windows["each"][-1]["parts"] == report["parts"]
-    assert list(windows["parts"]) == ["trees", "logistic"]
+    assert list(windows["parts"]) == ["trees", "logistic", "blend"]
     assert report["beats_baseline"] == windows["beats_baseline"]
     assert "rolling windows" in report["message"]
     assert "windows" in report["phases"]
