@@ -237,14 +237,15 @@ class TrainReply(Struct):
         float,
         Meta(
             description="for a driver with earlier sessions: the weight of the logistic regression; the rest is the"
-            " weight of the trees"
+            " weight of the trees. It is 0 with the estimator lightgbm"
         ),
     ]
     parts: Annotated[
         dict[str, Scores],
         Meta(
-            description="the scores of each part of a blend alone: trees, logistic. There is no logistic if too few"
-            " training sessions have drivers with earlier sessions; there are no parts with the estimator lightgbm"
+            description="the scores of the trees alone, of the logistic regression alone (logistic), and of the blend"
+            " of both, with either estimator; one of them is the model. There is no logistic if too few training"
+            " sessions have drivers with earlier sessions"
         ),
     ]
     baselines: Annotated[

@@ -46,7 +46,7 @@ def training_report(
         "synthetic_sessions": trained.history.synthetic_sessions,
         "estimator": trained.model.estimator,
         "logistic_weight": trained.model.scorer_.weight,
-        "hyper_parameters": trained.model.get_params(),
+        "hyper_parameters": {**trained.model.get_params(), "left_out": list(trained.model.left_out)},
         "hyper_parameters_from": trained.chosen.source,
         "test_sessions_seen_by_search": trained.seen_by_search,
         "new_driver_weight": trained.model.cold_weight_,

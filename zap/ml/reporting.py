@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from zap.ml.cells import read_wall_time
+from zap.ml.population_now import OPEN_SESSIONS, PRESENT_GROUPS
 
-OPEN_SESSIONS = "open_sessions"
 # The groups of columns that count sessions of all drivers.
-GROUPS = (OPEN_SESSIONS, "recent_mixes", "hour_of_week")
+GROUPS = tuple(PRESENT_GROUPS)
 
 _DAY = 24 * 3600
 # The newest sessions: of these days, and at least so many, so that one start in the far future does not hide the rest.
