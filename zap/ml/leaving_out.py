@@ -140,10 +140,13 @@ class LeavingOut:
         differences = np.zeros((len(before), of))
         for place, losses in enumerate(by_set):
             differences[:, place] = np.concatenate(losses) - before
-        intervals = mean_intervals(differences, self._drivers)
-        ends = intervals.together if intervals else [[-np.inf, np.inf]] * of
+        # With too few drivers for an interval, `run` tests nothing.
+        intervals: Any = mean_intervals(differences, self._drivers)
         return [
-            (GroupTrial(one, self._means(losses), float(differences[:, place].mean()), ends[place]), losses)
+            (
+                GroupTrial(one, self._means(losses), float(differences[:, place].mean()), intervals.together[place]),
+                losses,
+            )
             for place, (one, losses) in enumerate(zip(sets, by_set, strict=True))
         ]
 
