@@ -243,7 +243,7 @@ class TrainReply(Struct):
     estimator: Annotated[
         Estimator,
         Meta(
-            description="what was fitted: LightGBM's trees alone, or a blend, which is their weighted mean with a"
+            description="what answers: LightGBM's trees alone, or a blend, which is their weighted mean with a"
             " logistic regression of the drivers' shares of types"
         ),
     ]
