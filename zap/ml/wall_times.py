@@ -22,7 +22,12 @@ def read_wall_times(cells: Sequence[object]) -> np.ndarray:
     if {*map(type, plain)} != {str} or not {*map(len, plain)} <= _LENGTHS:  # type: ignore[arg-type]
         plain = [cell if isinstance(cell, str) and len(cell) in _LENGTHS else "" for cell in plain]
     # One row for each place in the texts, and 0 after the end of a text.
-    codes = np.array(plain, dtype=f"U{_TO_MICROSECOND}").view(np.uint32).reshape(len(plain), -1).T.astype(np.int32)
+    codes = (
+        np.array(plain, dtype=f"U{_TO_MICROSECOND}")
+        .view(np.uint32)
+        .reshape(len(plain), _TO_MICROSECOND)
+        .T.astype(np.int32)
+    )
     times, valid = _dated(codes[_DIGITS] - ord("0"))
     for place, mark in _MARKS.items():
         valid &= codes[place] == ord(mark)

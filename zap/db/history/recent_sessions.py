@@ -1,8 +1,8 @@
 """RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
 
 A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
-again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. The days before a moment
-in the past that lies before these weeks are read from the database, and remembered until they change.
+again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the
+past that lies before these weeks is read from the database.
 """
 
 import threading
@@ -26,17 +26,15 @@ from zap.threads import Pool
 
 # What is known must have been compared with the database within this time.
 FRESH_SECONDS = 2.0
-# Requests for a session that started in the last days need no query either.
-_PAST_DAYS = 7
+# Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
+# sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
+_PAST_DAYS = 2
 # How many values are remembered. There is one for each minute of asking and hour of the start.
 _MOST_VALUES = 4096
 # For how many versions with different charger types the sessions are counted, and how many windows of the past are
 # remembered.
 _MOST_TYPES = 4
 _MOST_PAST_WINDOWS = 4
-# How many days of the past are remembered, and how many sessions of them: 16 MB.
-_MOST_PAST_DAYS = 2000
-_MOST_PAST_SESSIONS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,12 @@ class _Window:
     Attributes:
         now: the counts.
         values: the values by version, minute of asking and hour of the start. Only the event loop changes them.
+        read_at: when the sessions of a window of the past were read, on the monotonic clock.
     """
 
     now: PopulationNow
     values: dict[tuple[int, int, int], list[float]] = field(default_factory=dict)
+    read_at: float = 0.0
 
 
 class RecentSessions:
@@ -69,10 +69,7 @@ class RecentSessions:
         self._mark: Mark | None = None
         self._days: dict[int, DaySessions] = {}
         self._windows: OrderedDict[Types, _Window] = OrderedDict()
-        # Days before these weeks, and windows with such days: the last ones that were needed. They are valid as the
-        # days above are.
-        self._past_days: OrderedDict[int, DaySessions] = OrderedDict()
-        self._past_windows: OrderedDict[tuple[int, int, Types], PopulationNow] = OrderedDict()
+        self._past_windows: OrderedDict[tuple[int, int, Types], _Window] = OrderedDict()
         # When the log of changes was last read, on the monotonic clock.
         self._checked_at = float("-inf")
 
@@ -179,7 +176,6 @@ class RecentSessions:
                 for types, window in self._windows.items()
             )
             self._days, self._windows = days, windows
-        self._forget_past(gone)
         self._mark, self._checked_at = mark, begin
 
     def _recounted(self, types: Types, before: PopulationNow, read: dict[int, DaySessions]) -> PopulationNow:
@@ -200,46 +196,20 @@ class RecentSessions:
             self._windows = OrderedDict([*newest, (types, window)])
         return window
 
-    def _forget_past(self, changed: set[int] | None) -> None:
-        """Forget what was counted of changed days of the past; None if any day may have changed."""
-        for day in list(self._past_days) if changed is None else changed:
-            self._past_days.pop(day, None)
-        for first, last, types in list(self._past_windows):
-            if changed is None or any(first <= day < last for day in changed):
-                del self._past_windows[first, last, types]
-
     def _past_window(self, first: int, last: int, types: Types) -> PopulationNow:
-        """Return the counts of a window of the past. Days that are not known are read from the database."""
+        """Return the counts of a window of the past, read from the database if they are older than FRESH_SECONDS."""
         with self._reading:
-            key = first, last, types
-            now = self._past_windows.get(key)
-            if now is None:
-                days = {day: one for day in range(first, last) if (one := self._of_day(day)) is not None}
-                unknown = [day for day in range(first, last) if day not in days]
-                if unknown:
-                    with self._engine.connect() as connection:
-                        read = read_days(connection, unknown)
-                    days |= read
-                    self._remember(read)
-                now = self._past_windows[key] = _counted(days, types)
-            self._past_windows.move_to_end(key)
+            key, begin = (first, last, types), time.monotonic()
+            known = self._past_windows.pop(key, None)
+            if known is None or begin - known.read_at > FRESH_SECONDS:
+                days = {day: self._days[day] for day in range(first, last) if day in self._days}
+                with self._engine.connect() as connection:
+                    days |= read_days(connection, [day for day in range(first, last) if day not in days])
+                known = _Window(_counted(days, types), read_at=begin)
+            self._past_windows[key] = known
             if len(self._past_windows) > _MOST_PAST_WINDOWS:
                 self._past_windows.popitem(last=False)
-            return now
-
-    def _of_day(self, day: int) -> DaySessions | None:
-        if day in self._past_days:
-            self._past_days.move_to_end(day)
-            return self._past_days[day]
-        return self._days.get(day)
-
-    def _remember(self, read: dict[int, DaySessions]) -> None:
-        """Remember days of the past, and forget the days that were not needed for the longest time."""
-        self._past_days.update(read)
-        sessions = sum(len(day.codes) for day in self._past_days.values())
-        while self._past_days and (sessions > _MOST_PAST_SESSIONS or len(self._past_days) > _MOST_PAST_DAYS):
-            _, day = self._past_days.popitem(last=False)
-            sessions -= len(day.codes)
+            return known.now
 
 
 def _counted(days: dict[int, DaySessions], types: Types) -> PopulationNow:

@@ -41,16 +41,18 @@ def sessions_between(connection: Connection, first: date, last: date) -> Iterato
         last: the day after the last day.
     """
     asked = select(*raw_columns(connection, SESSIONS, COLUMNS)).where(starts_between(connection, first, last))
-    with connection.execute(asked, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
-        if connection.dialect.name == "sqlite":
+    if connection.dialect.name == "sqlite":
+        # SQLite's own cursor, because SQLAlchemy would make an object for each row.
+        with connection.execute(asked) as result:
             yield from _fetched(result.cursor, asked)
-            return
+        return
+    with connection.execute(asked, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
         for rows in result.partitions():
             yield from rows
 
 
 def _fetched(cursor: Any, asked: Select[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the rows of SQLite's own cursor, because SQLAlchemy would make an object for each row."""
+    """Yield the rows of a cursor of SQLite."""
     try:
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             yield from rows
