@@ -39,7 +39,8 @@ class Database:
 
     def add(self, session_id, minutes_ago=10, type_=TYPE):
         self.run(
-            'INSERT INTO "ChargingSessions" (session_id, charger_type, charging_start_time) VALUES (:id, :type, :start)',
+            'INSERT INTO "ChargingSessions" (session_id, charger_type, charging_start_time)'
+            " VALUES (:id, :type, :start)",
             id=session_id,
             type=type_,
             start=self.at(minutes_ago),
@@ -64,12 +65,25 @@ class Database:
 
 
 @pytest.fixture
-def database(trained):
-    database = Database(trained)
+def opened():
+    """Return a function that opens the database of settings."""
+    databases = []
+
+    def open_(settings):
+        databases.append(Database(settings))
+        return databases[-1]
+
+    yield open_
+    for database in databases:
+        database.engine.dispose()
+
+
+@pytest.fixture
+def database(trained, opened):
+    database = opened(trained)
     # So that the present is known.
     database.add(ID, minutes_ago=20)
-    yield database
-    database.engine.dispose()
+    return database
 
 
 def test_every_worker_sees_every_change_within_two_seconds(serve, trained, database, good_request):
@@ -121,9 +135,9 @@ def test_a_warm_request_asks_the_database_nothing(trained, database, good_reques
     assert [statement for statement in asked if "ChargingSessions" in statement or "session_changes" in statement] == []
 
 
-def test_a_request_whose_present_cannot_be_read_is_refused_in_time(serve, trained_postgresql, good_request):
-    """Lock the sessions: what is known grows old, so requests wait, and give up in time. Then all is as before."""
-    database = Database(trained_postgresql)
+def test_a_request_whose_present_cannot_be_read_is_refused_in_time(serve, trained_postgresql, opened, good_request):
+    """Lock the sessions and their log: what is known grows old, so requests wait, and give up in time."""
+    database = opened(trained_postgresql)
     database.add(ID)
     server = serve(trained_postgresql).wait()
     request = good_request | {"charging_start_time": database.at(-15)}
@@ -132,6 +146,10 @@ def test_a_request_whose_present_cannot_be_read_is_refused_in_time(serve, traine
 
     with connect(trained_postgresql.database_url) as other:
         other.execute('LOCK TABLE "ChargingSessions" IN ACCESS EXCLUSIVE MODE')
+        # As long as the log says that nothing has changed, the sessions need not be read.
+        time.sleep(FRESH_SECONDS)
+        unchanged = ask(server.url, request, 8)
+        other.execute("LOCK TABLE session_changes IN ACCESS EXCLUSIVE MODE")
         time.sleep(FRESH_SECONDS)
         replies = ask(server.url, request, 8) + ask(server.url, old, 8)
         other.execute(
@@ -139,6 +157,7 @@ def test_a_request_whose_present_cannot_be_read_is_refused_in_time(serve, traine
             (ID + 1, TYPE, database.at(5)),
         )
 
+    assert {status for status, _, _ in unchanged} == {200}
     assert {(status, seconds < IN_TIME) for status, _, seconds in replies} == {(503, True)}
     begun = time.monotonic()
     until(lambda: ask(server.url, request, 1)[0][0] == 200, seconds=20)
@@ -147,4 +166,3 @@ def test_a_request_whose_present_cannot_be_read_is_refused_in_time(serve, traine
     time.sleep(FRESH_SECONDS)
     _, body, _ = ask(server.url, request, 1)[0]
     assert database.seen(body["prediction_id"])[0] == 2
-    database.engine.dispose()

@@ -1,5 +1,6 @@
 """RecentSessions gives requests the present that a training computes, whatever happens to the sessions."""
 
+import threading
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -349,6 +350,31 @@ def test_a_session_that_is_added_late_counts_on_every_day_of_the_window(engine, 
 
     assert [len(recent._days[first + days].codes) for days in (0, 1, 53)] == [1, 1, 1]
     assert same([recent.known(at, at, Version())], trained(engine, [at], [at], Version()))
+
+
+def test_a_read_of_the_past_that_takes_long_keeps_nothing_from_being_fresh(engine, recent, patient):
+    now, old = to_seconds(NOW), to_seconds(NOW) - 200 * DAY
+    recent.presents([now], [now], Version())
+    reads, goes_on = threading.Event(), threading.Event()
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def wait(_connection, _cursor, statement, *_):
+        if threading.current_thread() is slow and 'FROM "ChargingSessions"' in statement:
+            reads.set()
+            goes_on.wait(60)
+
+    slow = threading.Thread(target=recent.presents, args=([old], [old], Version()))
+    slow.start()
+    assert reads.wait(60)
+    add(engine, ("A", at_day(12)))
+    following = threading.Thread(target=recent.follow)
+    following.start()
+    following.join(20)
+    known = recent.known(now, now, Version())
+    goes_on.set()
+    slow.join()
+
+    assert known.values[1] == 1
 
 
 # The memory.

@@ -64,8 +64,8 @@ class RecentSessions:
         self._engine, self._wall_now = engine, wall_now
         # One separate thread: a database that does not answer must not delay other work.
         self._thread = Pool("recent-sessions", 1)
-        # Held while the sessions are read. The event loop never takes it.
-        self._reading = threading.Lock()
+        # Held while the sessions of these weeks, or of the past, are read. The event loop never takes them.
+        self._reading, self._reading_past = threading.Lock(), threading.Lock()
         self._mark: Mark | None = None
         self._days: dict[int, DaySessions] = {}
         self._windows: OrderedDict[Types, _Window] = OrderedDict()
@@ -198,13 +198,14 @@ class RecentSessions:
 
     def _past_window(self, first: int, last: int, types: Types) -> PopulationNow:
         """Return the counts of a window of the past, read from the database if they are older than FRESH_SECONDS."""
-        with self._reading:
-            key, begin = (first, last, types), time.monotonic()
+        # Another lock: a read of the past may take long, and what is known of these weeks must stay fresh.
+        with self._reading_past:
+            key, begin, recent = (first, last, types), time.monotonic(), self._days
             known = self._past_windows.pop(key, None)
             if known is None or begin - known.read_at > FRESH_SECONDS:
-                days = {day: self._days[day] for day in range(first, last) if day in self._days}
                 with self._engine.connect() as connection:
-                    days |= read_days(connection, [day for day in range(first, last) if day not in days])
+                    read = read_days(connection, [day for day in range(first, last) if day not in recent])
+                days = {day: read[day] if day in read else recent[day] for day in range(first, last)}
                 known = _Window(_counted(days, types), read_at=begin)
             self._past_windows[key] = known
             if len(self._past_windows) > _MOST_PAST_WINDOWS:
