@@ -150,7 +150,7 @@ def test_a_model_of_other_history_columns_is_refused_by_their_names(model, monke
     artefact = model.to_bytes()
     monkeypatch.setattr(fitted, "history_columns", lambda types: [*history_columns(types)[:-1], "longest_pause"])
 
-    with pytest.raises(DamagedModel, match=r"\(largest_power\)"):
+    with pytest.raises(DamagedModel, match=r"\(mix_hour_of_week\[Level 2\]\)"):
         FittedModel.from_bytes(artefact, sha256(artefact))
 
 

@@ -18,7 +18,7 @@ from zap.ml import user_history
 from zap.ml.driver_columns import DRIVER_COLUMNS, HALF_LIFE_DAYS, PRIOR_WEIGHT, DriverColumns, PastSession
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import clean_history, past_sessions
-from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_columns import driver_column, history_columns, past_columns, type_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.history_walk import walk
 from zap.ml.inference import Predictor
@@ -48,7 +48,7 @@ def known(sessions, moment, mix=EVEN):
     """Return the features by name after the given sessions."""
     types = NAMES[: len(mix)]
     values = remembered(sessions, len(mix)).features(moment, mix)
-    return dict(zip(history_columns(types), values, strict=True))
+    return dict(zip(past_columns(types), values, strict=True))
 
 
 def to_bits(values):
