@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from histories import BEGIN, cleaned
+from present import present_before
 
 from zap.errors import DamagedModel
-from zap.ml.driver_columns import DAY, PastSession
+from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
-from zap.ml.history import past_sessions, started_sessions
+from zap.ml.history import past_sessions
 from zap.ml.history_columns import driver_column, present_places, type_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
-from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present
 from zap.ml.user_history import UserHistory
 
 NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {
@@ -77,15 +77,9 @@ def history_before(sessions, place, model):
     return history
 
 
-def present_before(sessions, model):
-    """Return what all drivers do 15 minutes before each of the sessions, counted in one window."""
-    types = model.classes_.tolist()
-    every = started_sessions(sessions, types)
-    asked = every.starts - 15 * 60
-    now = PopulationNow(first := asked.min() // DAY - DAYS_BEFORE, asked.max() // DAY + 1 - first, len(types))
-    now.observe(every)
-    values = now.columns(asked, every.starts, np.array([model.population_.mix(moment) for moment in asked.tolist()]))
-    return [Present(moment, row) for moment, row in zip(asked.tolist(), values.tolist(), strict=True)]
+def presents_of(sessions, model):
+    types, starts = model.classes_.tolist(), sessions["charging_start_time"].astype("datetime64[s]").astype("int64")
+    return [present_before(sessions, types, model.population_, start) for start in starts.tolist()]
 
 
 def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
@@ -95,7 +89,7 @@ def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
     matrix = model.matrix(sessions, past)
     requests = [request_of(row) for row in sessions.to_dict("records")]
     histories = [history_before(sessions, place, model) for place in range(len(sessions))]
-    presents = present_before(sessions, model)
+    presents = presents_of(sessions, model)
 
     answers = [predictor.answer(*asked) for asked in zip(requests, histories, presents, strict=True)]
 
@@ -126,7 +120,7 @@ def test_the_past_of_the_driver_counts(model, known):
 def test_the_present_counts_and_may_be_unknown(model, known):
     sessions, _ = known
     predictor, values, history = Predictor(model.fitted(), 1), request_of(sessions.iloc[-1]), no_past(model)
-    present = present_before(sessions, model)[-1]
+    present = presents_of(sessions, model)[-1]
 
     with_present, without = predictor.answer(values, history, present), predictor.answer(values, history)
 

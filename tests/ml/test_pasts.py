@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from histories import BEGIN, cleaned
+from present import present_before
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -18,14 +19,12 @@ from sklearn.model_selection import cross_val_score
 
 from zap.ml.cells import PAST_FEATURES
 from zap.ml.export import exported
-from zap.ml.driver_columns import DAY
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER
-from zap.ml.history import past_sessions, started_sessions
+from zap.ml.history import past_sessions
 from zap.ml.history_columns import history_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import Pasts
-from zap.ml.population_now import DAYS_BEFORE, PopulationNow
 from zap.ml.user_history import UserHistory
 
 TYPES = ["A", "B", "C"]
@@ -75,7 +74,7 @@ def model(history):
 
 def known(sessions, history, population):
     """Compute the history columns in the plainest way: a loop over all sessions for each session."""
-    every, rows = started_sessions(history, TYPES), []
+    rows = []
     for row in sessions.itertuples():
         at = row.charging_start_time
         mine = history[(history["user_id"] == row.user_id) & (history["charging_start_time"] < at)]
@@ -83,11 +82,8 @@ def known(sessions, history, population):
         for session in past_sessions(mine.sort_values(["charging_start_time", "session_id"]), TYPES):
             past.observe(session)
         seconds = int((at - pd.Timestamp("1970-01-01")).total_seconds())
-        mix = population.mix(asked := seconds - 15 * 60)
-        now = PopulationNow(asked // DAY - DAYS_BEFORE, DAYS_BEFORE + 1, len(TYPES))
-        now.observe(every.some(every.starts < asked))
-        present = now.columns(np.array([asked]), np.array([seconds]), np.array([mix]))[0]
-        rows.append([*past.features(seconds, mix), *present])
+        present = present_before(history, TYPES, population, seconds)
+        rows.append([*past.features(seconds, population.mix(present.moment)), *present.values])
     return np.array(rows, dtype=np.float64)
 
 
