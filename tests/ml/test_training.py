@@ -18,6 +18,7 @@ from zap.ml.contract import known_categories
 from zap.ml.driver_codes import driver_codes
 from zap.ml.history import clean_history
 from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import (
@@ -25,8 +26,6 @@ from zap.ml.training import (
     TEST_SHARE,
     fit,
     fit_and_predict,
-    mix_of,
-    past_features,
     rolling_windows,
     score,
     score_windows,
