@@ -7,16 +7,12 @@ from histories import raw_sample
 
 from zap.errors import InvalidSettings
 from zap.ml import training
+from zap.ml.features import SAMPLE_USER_PREFIX
 from zap.ml.history import clean_history
-from zap.ml.sample import (
-    CLASSES,
-    EFFICIENCY,
-    MISSING_SHARE,
-    SAMPLE_USER_PREFIX,
-    USER_TYPES,
-    VEHICLES,
-    sample_history,
-)
+from zap.ml.sample import sample_history
+from zap.ml.sample_choice import CLASSES
+from zap.ml.sample_days import EFFICIENCY, MISSING_SHARE
+from zap.ml.sample_drivers import USER_TYPES, VEHICLES
 
 
 @pytest.fixture(scope="module")
