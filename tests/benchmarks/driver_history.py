@@ -28,9 +28,9 @@ from zap.db.history.history_rows import SESSIONS
 from zap.db.schema import upgrade
 from zap.ml.boosting import boost
 from zap.ml.driver_columns import DAY
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_history import PopulationHistory
-from zap.ml.training import mix_of, past_features
 
 TYPES = ("DC Fast Charger", "Level 1", "Level 2")
 START = np.datetime64("2025-01-01T00:00:00", "s")

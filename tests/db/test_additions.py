@@ -13,6 +13,7 @@ from zap.db.engine import create_engine
 from zap.db.schema import check_at_head, upgrade
 from zap.errors import DatabaseAhead
 
+NOT_OURS = "the schema of the database is not the schema that this zap makes"
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
 ADDED = {
     "both": [
@@ -167,7 +168,7 @@ def test_a_zap_that_serves_goes_on_and_says_so_and_one_that_starts_serves_too(
     assert "newer than this zap" in ready.json()["database_warning"]
     assert {status for status, _, _ in ask(server.url, good_request, 20)} == {200}
     lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-    assert [line["level"] for line in lines if line["event"] == "the database is newer than this zap"] == ["warning"]
+    assert [line["level"] for line in lines if line["event"] == NOT_OURS] == ["warning"]
 
     upgraded = zap_command("db", "upgrade", settings=trained)
     assert upgraded.returncode == 0

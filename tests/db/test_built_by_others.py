@@ -165,7 +165,9 @@ def test_what_would_be_lost_is_refused_before_anything_is_changed(tmp_path, stat
     engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["tunings", "promotions", "training_events", "session_facts", "session_text_ids"])
+@pytest.mark.parametrize(
+    "name", ["tunings", "promotions", "training_events", "session_facts", "session_text_ids", "session_changes"]
+)
 @pytest.mark.parametrize("kind", ["TABLE {} (x INTEGER)", "VIEW {} AS SELECT 1 AS x"])
 def test_a_name_that_is_taken_is_refused_before_the_first_revision_changes_anything(at, name, kind):
     engine = at("0001")
@@ -195,20 +197,77 @@ def test_an_index_of_somebody_else_with_a_name_of_zaps_is_refused_and_one_that_i
     command.check(config_for(url_of(engine)))
 
 
-def test_an_index_with_the_name_of_the_index_of_types_is_refused_and_the_right_one_is_taken(at):
-    engine = at("0007")
-    run(engine, 'CREATE INDEX "ix_ChargingSessions_charger_type" ON "ChargingSessions" (vehicle_id)')
-    with pytest.raises(AdoptionRefused, match="index called ix_ChargingSessions_charger_type already"):
+@pytest.mark.parametrize(("before", "column"), [("0007", "charger_type"), ("0008", "charging_start_time")])
+def test_an_index_with_the_name_of_an_index_of_sessions_is_refused_and_the_right_one_is_taken(at, before, column):
+    engine = at(before)
+    name = f"ix_ChargingSessions_{column}"
+    run(engine, f'CREATE INDEX "{name}" ON "ChargingSessions" (vehicle_id)')
+    with pytest.raises(AdoptionRefused, match=f"index called {name} already"):
         upgrade(url_of(engine))
-    assert rows(engine, "SELECT version_num FROM alembic_version") == [("0007",)]
+    assert rows(engine, "SELECT version_num FROM alembic_version") == [(before,)]
 
-    run(
-        engine,
-        'DROP INDEX "ix_ChargingSessions_charger_type"',
-        'CREATE INDEX "ix_ChargingSessions_charger_type" ON "ChargingSessions" (charger_type)',
-    )
+    run(engine, f'DROP INDEX "{name}"', f'CREATE INDEX "{name}" ON "ChargingSessions" ({column})')
     upgrade(url_of(engine))
     command.check(config_for(url_of(engine)))
+
+
+# Objects with the names of the log of changes, with what removes them.
+IN_THE_WAY = {
+    "sqlite": [
+        (
+            'CREATE TRIGGER zap_session_deleted AFTER DELETE ON "Users" BEGIN SELECT 1; END',
+            "DROP TRIGGER zap_session_deleted",
+            "trigger called zap_session_deleted",
+        )
+    ],
+    "postgresql": [
+        (
+            (
+                "CREATE FUNCTION zap_log_session_changes() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RETURN NULL; END $$"
+            ),
+            "DROP FUNCTION zap_log_session_changes",
+            "function called zap_log_session_changes",
+        ),
+        (
+            (
+                'CREATE TRIGGER zap_session_deleted BEFORE UPDATE ON "ChargingSessions" FOR EACH ROW'
+                " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+            ),
+            'DROP TRIGGER zap_session_deleted ON "ChargingSessions"',
+            "trigger called zap_session_deleted",
+        ),
+    ],
+}
+
+
+def test_a_trigger_or_a_function_with_a_name_of_the_log_of_changes_is_refused(at):
+    engine = at("0002")
+    for made, removed, says in IN_THE_WAY[engine.dialect.name]:
+        run(engine, made)
+        with pytest.raises(AdoptionRefused, match=f"{says} already.*nothing was changed"):
+            upgrade(url_of(engine))
+        assert rows(engine, "SELECT version_num FROM alembic_version") == [("0002",)]
+        run(engine, removed)
+    upgrade(url_of(engine))
+
+
+@pytest.mark.parametrize("before", ["0007", "0008"])
+def test_a_half_built_index_is_built_again(empty_postgresql_url, before):
+    command.upgrade(config_for(empty_postgresql_url), before)
+    column = {"0007": "charger_type", "0008": "charging_start_time"}[before]
+    engine = create_engine(empty_postgresql_url)
+    run(
+        engine,
+        f'CREATE INDEX "ix_ChargingSessions_{column}" ON "ChargingSessions" ({column})',
+        f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '\"ix_ChargingSessions_{column}\"'::regclass",
+    )
+
+    upgrade(empty_postgresql_url)
+
+    valid = f"SELECT indisvalid FROM pg_index WHERE indexrelid = '\"ix_ChargingSessions_{column}\"'::regclass"
+    assert rows(engine, valid) == [(True,)]
+    engine.dispose()
 
 
 def test_a_trigger_that_refuses_what_a_migration_does_is_told_in_a_sentence(at):

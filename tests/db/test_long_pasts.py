@@ -18,7 +18,7 @@ from zap.db.tables import ChargingSession
 from zap.errors import DatabaseUnavailable
 from zap.ml.cells import to_seconds
 from zap.ml.history import clean_history
-from zap.ml.training import mix_of, past_features
+from zap.ml.history_matrix import mix_of, past_features
 
 TYPES = ("A", "B")
 MIX = (0.5, 0.5)

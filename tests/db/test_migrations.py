@@ -574,7 +574,9 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
     engine.dispose()
 
 
-@pytest.mark.parametrize(("before", "name"), [("0004", "session_facts"), ("0006", "session_text_ids")])
+@pytest.mark.parametrize(
+    ("before", "name"), [("0004", "session_facts"), ("0006", "session_text_ids"), ("0008", "session_changes")]
+)
 def test_a_table_of_that_name_that_is_somebody_elses_is_named(empty_database_url, before, name):
     command.upgrade(config_for(empty_database_url), before)
     engine = create_engine(empty_database_url)

@@ -12,10 +12,10 @@ from zap.errors import DamagedModel
 from zap.ml.blend import Blend
 from zap.ml.cold import is_cold
 from zap.ml.history import clean_history
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.scorer import read_scorer, scorer_data
-from zap.ml.training import mix_of, past_features
 from zap.ml.trees import Trees
 
 

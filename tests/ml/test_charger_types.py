@@ -10,7 +10,8 @@ from zap.ml.charger_types import TypeBounds, in_words_if_many, learned_types
 from zap.ml.comparison import compare_versions
 from zap.ml.golden import golden_rows
 from zap.ml.history_columns import driver_column
-from zap.ml.training import fit, mix_of, past_features, rolling_windows, score, score_windows, split_by_time
+from zap.ml.history_matrix import mix_of, past_features
+from zap.ml.training import fit, rolling_windows, score, score_windows, split_by_time
 from zap.ml.tuning import Budget, search
 
 # Every sixth session has a type of its own.

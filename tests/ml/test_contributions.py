@@ -6,8 +6,8 @@ import pytest
 from histories import cleaned
 
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
-from zap.ml.training import mix_of, past_features
 
 
 @pytest.fixture(scope="module", params=[2, 3])

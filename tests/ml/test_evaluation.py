@@ -22,7 +22,7 @@ from zap.ml.evaluation import (
     rows_to_score,
     with_windows,
 )
-from zap.ml.training import mix_of, past_features
+from zap.ml.history_matrix import mix_of, past_features
 
 TYPES = ["AC", "DC"]
 

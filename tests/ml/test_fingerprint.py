@@ -14,9 +14,9 @@ from zap.ml.cells import PAST_COLUMNS
 from zap.ml.features import FEATURES, Feature
 from zap.ml.fingerprint import rows_fingerprint
 from zap.ml.history import clean_history
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
-from zap.ml.training import mix_of, past_features
 
 READ = sorted({"user_id", *PAST_COLUMNS, *(feature.name for feature in FEATURES)})
 

@@ -11,8 +11,9 @@ from zap.ml import gate
 from zap.ml.comparison import FEWEST_ROWS, compare_versions
 from zap.ml.decision import Decision, Serving
 from zap.ml.gate import WORSE_THAN_BASELINE
+from zap.ml.history_matrix import past_features
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
-from zap.ml.training import fit, past_features, split_by_time
+from zap.ml.training import fit, split_by_time
 
 QUICK = {"n_estimators": 15, "num_leaves": 5}
 # The habits of all drivers change after this many sessions; the candidates learn from later sessions.

@@ -12,9 +12,9 @@ from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES
 from zap.ml.history import past_sessions
 from zap.ml.history_columns import driver_column
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
-from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import UserHistory
 
 NOTHING = dict.fromkeys(feature.name for feature in FEATURES) | {

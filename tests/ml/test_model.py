@@ -19,9 +19,9 @@ from zap.ml.export import exported
 from zap.ml.features import FEATURES, MATRIX_COLUMNS, NUMBERS
 from zap.ml.history import clean_history
 from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
-from zap.ml.training import mix_of, past_features
 
 
 def past_of(frame, types):

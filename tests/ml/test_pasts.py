@@ -21,9 +21,9 @@ from zap.ml.export import exported
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER
 from zap.ml.history import past_sessions
 from zap.ml.history_columns import history_columns
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import Pasts
-from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import UserHistory
 
 TYPES = ["A", "B", "C"]

@@ -19,11 +19,11 @@ from zap.ml.driver_columns import DRIVER_COLUMNS, HALF_LIFE_DAYS, PRIOR_WEIGHT, 
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import clean_history, past_sessions
 from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.history_walk import walk
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_history import PopulationHistory
-from zap.ml.training import mix_of, past_features
 from zap.ml.user_history import UserHistory
 
 HOUR, DAY = 3600, 86_400

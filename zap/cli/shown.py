@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from zap.ml.estimator import OLDER_ESTIMATOR
+from zap.ml.estimator import OF_OLDER_VERSIONS
 
 if TYPE_CHECKING:
     from zap.ml.features import Feature
@@ -308,7 +308,7 @@ def print_version(version: dict[str, Any]) -> None:
         _BEATS: VERDICTS[scores.get("verdict")],
         "judged on": _judged_on(scores.get("judged_on")),
         "charger types": ", ".join(version["classes"] or ()),
-        "estimator": parameters.pop("estimator", OLDER_ESTIMATOR),
+        "estimator": parameters.pop("estimator", OF_OLDER_VERSIONS["estimator"]),
         "hyper-parameters": ", ".join(f"{name} {value}" for name, value in parameters.items()),
         "from": version["hyper_parameters_from"] or "",
         "code": version["code_version"] or "",

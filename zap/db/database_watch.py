@@ -29,7 +29,7 @@ class DatabaseWatch:
         self._replaced = False
         self._warning: str | None = None
         self._checkpoint_after = 0.0
-        # A warning about the revision, and an error.
+        # A warning about the schema, and an error.
         self._revision: tuple[str | None, str | None] = None, None
         self._revision_after = 0.0
 
@@ -47,17 +47,17 @@ class DatabaseWatch:
             self._look_at_revision()
 
     def _look_at_revision(self) -> None:
-        """Notice an upgrade by a newer zap, and whether this zap can still use the database."""
+        """Notice an upgrade by a newer zap, missing triggers, and whether this zap can still use the database."""
         before = self._revision
         try:
             self._revision = check_at_head(self._engine), None
         except (DatabaseAhead, DatabaseBehind) as error:
             self._revision = None, error.message
-        newer, wrong = self._revision
+        warning, wrong = self._revision
         if wrong and self._revision != before:
             log.error("this zap cannot use the schema of the database any more", reason=wrong)
-        elif newer and self._revision != before:
-            log.warning("the database is newer than this zap", reason=newer)
+        elif warning and self._revision != before:
+            log.warning("the schema of the database is not the schema that this zap makes", reason=warning)
 
     def _look_at_file(self, file: DatabaseFile) -> None:
         try:

@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 from zap.db.additions import changes
 from zap.db.rights import missing_rights
+from zap.db.session_triggers import lost_triggers, make_triggers, warning_of
 from zap.db.unusable import reason_of, unusable
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
@@ -70,11 +71,16 @@ def upgrade(url: str, report: Report = silent) -> None:
         if not _is_missing_file(engine):
             with engine.connect().execution_options(immediate=False) as connection:
                 revision = _revision(connection)
-                if revision == _revisions().head:
-                    return
+                at_head = revision == _revisions().head
+                lost = lost_triggers(connection) if at_head else []
                 if _is_unknown(revision):
                     report(f"{_check_additions(connection, revision)}; there is nothing to upgrade")
                     return
+            if lost:
+                run_migrations(url, make_triggers)
+                report(f"made the triggers {', '.join(lost)} of ChargingSessions again")
+            if at_head:
+                return
     # Imported only for an upgrade, because Alembic takes memory and time when a server starts.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -93,7 +99,8 @@ def check_at_head(engine: Engine) -> str | None:
     """Check that this code can use the schema of a database.
 
     Returns:
-        None for a database at head. A warning for a newer database that only adds to the schema that this code needs.
+        None for a database at head. A warning for a newer database that only adds to the schema that this code needs,
+        or for a database without the triggers that log changes of sessions.
 
     Raises:
         DatabaseBehind: the database has to be upgraded first.
@@ -109,7 +116,7 @@ def check_at_head(engine: Engine) -> str | None:
     with _explained(engine), engine.connect() as connection:
         revision = _revision(connection)
         if revision == _revisions().head:
-            return None
+            return warning_of(lost_triggers(connection))
         if _is_unknown(revision):
             if _fits.get(engine, ("", ""))[0] != revision:
                 _fits[engine] = revision, _check_additions(connection, revision)

@@ -129,7 +129,7 @@ class ChargingSession(SQLModel, table=True):
     charging_station_id: str | None = None
     charging_station_location: str | None = None
     charger_type: str | None = Field(default=None, index=True)
-    charging_start_time: datetime | None = Field(default=None, sa_type=WallTime)
+    charging_start_time: datetime | None = Field(default=None, index=True, sa_type=WallTime)
     charging_end_time: datetime | None = Field(default=None, sa_type=WallTime)
     energy_consumed_kwh: float | None = None
     charging_duration_hours: float | None = None
@@ -217,6 +217,33 @@ class SessionTextId(SQLModel, table=True):
 
     text_id: str = Field(primary_key=True)
     session_id: int = Field(index=True, unique=True, sa_type=Id)
+
+
+# On SQLite no row is in this index.
+_OF_A_TRANSACTION = text("transaction_id IS NOT NULL")
+
+
+class SessionChange(SQLModel, table=True):
+    """One change of ChargingSessions by any program. Triggers write the rows; old rows are pruned.
+
+    A row without a `session_id` says that any session may have changed.
+    """
+
+    __tablename__ = "session_changes"
+    __table_args__ = (
+        Index(None, "transaction_id", sqlite_where=_OF_A_TRANSACTION, postgresql_where=_OF_A_TRANSACTION),
+        {"sqlite_autoincrement": True},
+    )
+
+    change_id: int = Field(default=None, primary_key=True, sa_type=Id)
+    session_id: int | None = Field(default=None, sa_type=Id)
+    user_id: str | None = None
+    # The stored text; it may be no time.
+    charging_start_time: str | None = None
+    changed_at: datetime = Field(sa_type=Stamp)
+    # Only on PostgreSQL: the transaction that writes, and the oldest transaction that had not ended then.
+    transaction_id: int | None = Field(default=None, sa_type=Id)
+    oldest_running: int | None = Field(default=None, sa_type=Id)
 
 
 _RUNNING = text("status = 'running'")

@@ -9,9 +9,10 @@ import pandas as pd
 
 from zap.errors import UnusableHistory
 from zap.ml.charger_types import places_of_types
+from zap.ml.history_matrix import mix_of, past_matrix
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_history import PopulationHistory
-from zap.ml.training import Split, mix_of, past_matrix
+from zap.ml.training import Split
 
 
 def trained_rows(frame: pd.DataFrame, stored: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, int]:
@@ -49,6 +50,7 @@ def learned_again(  # noqa: PLR0913, PLR0917
     end: int,
     n_test: int = 0,
     population: PopulationHistory | None = None,
+    asked_before: int | None = None,
 ) -> Split:
     """Return the split of a version's training, with the types that were learned and tested then.
 
@@ -60,6 +62,8 @@ def learned_again(  # noqa: PLR0913, PLR0917
         end: the place after the last session to train on.
         n_test: the most sessions after `end` to test on.
         population: the mix of types of the version. Default: the mix of the sessions to train on.
+        asked_before: how many minutes before the start of a session its driver asks; None if the version knows no
+            present.
     """
     places = places_of_types(frame, first, judged)
     rows = np.arange(len(frame)) if places is None else places
@@ -69,8 +73,9 @@ def learned_again(  # noqa: PLR0913, PLR0917
         places = places[: trained + n_test]
     some = frame.iloc[: int(rows[trained + n_test - 1]) + 1] if trained + n_test else frame.iloc[:0]
     population = population or mix_of(frame.iloc[rows[begun:trained]], types)
-    matrix = past_matrix(some, types, population, places=places)
-    return Split(some, matrix, tuple(types), begun, trained - begun, n_test, places=places)
+    matrix = past_matrix(some, types, population, places=places, asked_before=asked_before)
+    n_train = trained - begun
+    return Split(some, matrix, tuple(types), begun, n_train, n_test, places=places, asked_before=asked_before)
 
 
 def tested_again(
@@ -92,7 +97,8 @@ def tested_again(
         frame = frame.iloc[: int(np.searchsorted(starts, np.datetime64(datetime.fromisoformat(until), "s")))]
     first, end = trained_rows(frame, stored, options)
     types, judged = model.classes_.tolist(), stored["evaluation"]["classes"]
-    split = learned_again(frame, types, judged, first, end, stored["test_samples"], model.population_)
+    n_test, population = stored["test_samples"], model.population_
+    split = learned_again(frame, types, judged, first, end, n_test, population, model.asked_before)
     if split.n_test <= 0 or split.n_train <= 0:
         which = "trained" if split.n_train <= 0 else "tested"
         raise UnusableHistory(

@@ -48,7 +48,7 @@ def fit_exponents(past: np.ndarray, codes: np.ndarray, n_types: int) -> np.ndarr
     """Fit the exponents with the lowest log loss on the training sessions.
 
     Args:
-        past: the history columns of n training sessions, as `training.past_features` returns them.
+        past: the history columns of n training sessions, as `history_matrix.past_features` returns them.
         codes: n codes of the types that the drivers used.
         n_types: how many types there are.
 

@@ -16,6 +16,8 @@ from zap.ml.trees import Trees, of_all_classes
 # A fit has one thread for each _ROWS_PER_THREAD rows. With fewer rows for a thread, threads wait longer for each other
 # than they compute; beside a busy server they wait many times longer. The trees do not depend on the number of threads.
 _ROWS_PER_THREAD = 20_000
+# The parameters of ChargerTypeModel that LightGBM does not have.
+_NOT_OF_LIGHTGBM = ("estimator", "asked_before")
 # The shortest time between two reports of progress. Reports take at most 1 / _TOLD_SHARE of the time.
 _TOLD_SECONDS = 0.2
 _TOLD_SHARE = 100
@@ -69,7 +71,7 @@ def settings(params: Mapping[str, Any], n_classes: int, threads: int) -> dict[st
     return {
         "objective": "binary" if binary else "multiclass",
         **({} if binary else {"num_class": n_classes}),
-        **{name: value for name, value in params.items() if name != "estimator"},
+        **{name: value for name, value in params.items() if name not in _NOT_OF_LIGHTGBM},
         "n_jobs": threads,
         # LightGBM draws a share of the rows only if bagging_freq says how often to draw.
         **({"bagging_freq": 1} if params["subsample"] < 1 else {}),

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from zap.ml.driver_codes import witness_codes
+from zap.ml.history_columns import present_places
+from zap.ml.history_matrix import fill_present, past_features
 from zap.ml.intervals import effective_drivers
 from zap.ml.model import ChargerTypeModel
 from zap.ml.scores import Scores, compare
-from zap.ml.training import Split, past_features
+from zap.ml.training import Split
 from zap.ml.unseen import align
 
 # With fewer sessions the difference between two models is mostly chance.
@@ -83,6 +85,11 @@ def _on_types_of_both(labels: np.ndarray, new: np.ndarray, old: np.ndarray, both
 def _past_for(model: ChargerTypeModel, split: Split, newer: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
     """Return the history columns of `rows`, the `newer` test sessions, for a model with other types and another mix."""
     known = split.frame["user_id"].isin(rows["user_id"].dropna()).to_numpy(copy=True)
-    known[split.in_frame(split.tested)] |= newer
-    some = split.frame[known]
-    return past_features(some, model.classes_.tolist(), model.population_)[some.index.isin(rows.index)]
+    places = np.arange(len(split.frame))[split.in_frame(split.tested)][newer]
+    known[places] = True
+    some, types = split.frame[known], model.classes_.tolist()
+    # Only these drivers' pasts are needed, but the present is that of all drivers.
+    past = past_features(some, types, model.population_, model.asked_before)[some.index.isin(rows.index)]
+    present = past[:, present_places(len(types))]
+    fill_present(present, split.frame, types, model.population_, places, model.asked_before)
+    return past

@@ -100,7 +100,7 @@ def rows_to_score(  # noqa: PLR0913
         used: the n types that the drivers used.
         starts: n starts.
         drivers: n codes of the drivers.
-        past: the history columns of the n sessions, as `training.past_features` returns them.
+        past: the history columns of the n sessions, as `history_matrix.past_features` returns them.
         mix: the share of each of the k types in the training sessions.
         exponents: the exponents of the pooled shares, from `baselines.fit_exponents` on the training sessions.
         trained_on: the number of training sessions.

@@ -51,6 +51,12 @@ class FittedModel:
     cold_weight: float
     scorer: Mapping[str, Any]
 
+    @property
+    def asked_before(self) -> int | None:
+        """Return how many minutes before the start a driver asks; None if the version knows no present."""
+        minutes: int | None = self.hyper_parameters.get("asked_before")
+        return minutes
+
     def to_bytes(self) -> bytes:
         """Return the artefact: compressed JSON. `from_bytes` reads each number back with equal bits.
 

@@ -21,22 +21,24 @@ _PAST = 20
 
 
 def golden_rows(model: FittedModel, split: Split) -> list[dict[str, Any]]:
-    """Return requests from the training part, each with the driver's past, its feature row and its probabilities."""
+    """Return requests from the training part, each with its past, present, feature row and probabilities."""
     predictor = Predictor(model, 0)
-    trained = np.arange(len(split.frame))[split.in_frame(split.trained)]
-    places = trained[np.unique(np.linspace(0, len(trained) - 1, _ROWS).astype(int))]
+    rows = split.train_start + np.unique(np.linspace(0, split.n_train - 1, _ROWS).astype(int))
+    places = np.arange(len(split.frame))[rows if split.places is None else split.places[rows]]
     drivers, starts = driver_codes(split.frame), split.frame["charging_start_time"].to_numpy()
     golden = []
-    for place in places.tolist():
+    for number, place in enumerate(places.tolist()):
         row = split.frame.iloc[place]
         earlier = np.flatnonzero((drivers[:place] == drivers[place]) & (starts[:place] < starts[place]))
         past = past_sessions(split.frame.iloc[earlier[-_PAST:]], split.types)
         request = {feature.name: _plain(row[feature.name]) for feature in FEATURES}
-        features, probabilities = scored(predictor, request, past)
+        present = split.present[rows[number]].tolist()
+        features, probabilities = scored(predictor, request, past, present)
         golden.append(
             {
                 "request": request,
                 "past": [[_plain(value) for value in session] for session in past],
+                "present": [_plain(value) for value in present],
                 "features": [_plain(value) for value in features],
                 "probabilities": probabilities,
             }

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from zap.errors import DamagedModel
+from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import PastSession
 from zap.ml.features import FEATURES
 from zap.ml.inference import Predictor
+from zap.ml.population_now import Present
 from zap.ml.user_history import UserHistory
 
 # Another machine's `exp` and `pow` may differ in the last bits.
@@ -33,7 +35,9 @@ def check_golden(predictor: Predictor, columns: Sequence[str], number: int, gold
         PastSession(start, code, end, *(math.nan if value is None else value for value in numbers))
         for start, code, end, *numbers in golden["past"]
     ]
-    features, probabilities = scored(predictor, golden["request"], past)
+    # The golden rows of an older zap have no present.
+    present = [math.nan if value is None else value for value in golden.get("present", ())]
+    features, probabilities = scored(predictor, golden["request"], past, present)
     stored = [math.nan if value is None else float(value) for value in golden["features"]]
     for name, found, expected in zip(columns, features, stored, strict=True):
         if not (math.isclose(found, expected, rel_tol=_TOLERANCE) or (math.isnan(found) and math.isnan(expected))):
@@ -44,16 +48,20 @@ def check_golden(predictor: Predictor, columns: Sequence[str], number: int, gold
 
 
 def scored(
-    predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession]
+    predictor: Predictor, request: Mapping[str, Any], past: Sequence[PastSession], present: Sequence[float]
 ) -> tuple[list[float], dict[str, float]]:
-    """Return the feature row and the probabilities for the request of a golden row, given the driver's past."""
+    """Return the feature row and the probabilities for the request of a golden row, given its past and its present.
+
+    An empty `present` is not known.
+    """
     history = UserHistory(len(predictor.types))
     for session in past:
         history.observe(session)
     # A feature that was added after the training is missing.
     values = {**{feature.name: None for feature in FEATURES}, **request}
     values["charging_start_time"] = datetime.fromisoformat(request["charging_start_time"])
-    answer = predictor.answer(values, history)
+    at = predictor.asked_at(to_seconds(values["charging_start_time"]))
+    answer = predictor.answer(values, history, Present(at, present) if present else None)
     return np.frombuffer(answer.features, dtype="<f8").tolist(), answer.probabilities
 
 

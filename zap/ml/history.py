@@ -35,6 +35,7 @@ from zap.ml.features import (
     is_sample_user,
 )
 from zap.ml.population_history import PopulationHistory
+from zap.ml.population_now import Started, started
 
 SESSION_COLUMNS = ("session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time")
 # The values of the session itself.
@@ -179,6 +180,16 @@ def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession
     ]
 
 
+def started_sessions(frame: pd.DataFrame, types: Sequence[str]) -> Started:
+    """Return the rows of a cleaned frame as `PopulationNow` counts them. `types` are the learned charger types."""
+    return started(
+        frame["charging_start_time"].to_numpy(dtype="datetime64[s]"),
+        frame["charging_end_time"].to_numpy(dtype="datetime64[s]"),
+        frame["charging_duration_hours"].to_numpy(dtype=np.float64),
+        _type_codes(frame["charger_type"], types),
+    )
+
+
 def population_history(starts: np.ndarray, used: pd.Series | np.ndarray, types: Sequence[str]) -> PopulationHistory:
     """Return the daily mixes of n sessions.
 
@@ -187,15 +198,21 @@ def population_history(starts: np.ndarray, used: pd.Series | np.ndarray, types: 
         used: the n charger types that the drivers used; a type that is not in `types` is not counted.
         types: the learned charger types.
     """
-    code_of = {name: code for code, name in enumerate(types)}
-    found, different = pd.factorize(used)
-    type_codes = np.array([*(code_of.get(name, -1) for name in different), -1])[found]
+    type_codes = _type_codes(used, types)
     days = np.asarray(starts, dtype="datetime64[D]").astype(np.int64)
     known = type_codes >= 0
     every, places = np.unique(days[known], return_inverse=True)
     counts = np.zeros((len(every), len(types)), dtype=np.int64)
     np.add.at(counts, (places, type_codes[known]), 1)
     return PopulationHistory(dict(zip(every.tolist(), counts.tolist(), strict=True)), len(types))
+
+
+def _type_codes(used: pd.Series | np.ndarray, types: Sequence[str]) -> np.ndarray:
+    """Return the place of each of n charger types in `types`, -1 for other types."""
+    code_of = {name: code for code, name in enumerate(types)}
+    found, different = pd.factorize(used)
+    codes: np.ndarray = np.array([*(code_of.get(name, -1) for name in different), -1])[found]
+    return codes
 
 
 def _usable_sessions(raw: pd.DataFrame, dropped: Dropped) -> pd.DataFrame:

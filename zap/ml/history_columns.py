@@ -1,20 +1,26 @@
-"""The names and the places of the columns of a driver's past."""
+"""The names and the places of the history columns: a driver's past, and then what all drivers do at the moment."""
 
 from collections.abc import Sequence
 
 from zap.ml.driver_columns import DRIVER_COLUMNS
+from zap.ml.population_now import present_columns
 
 # The columns that hold the code of a type, or -1 for a type that is not learned.
 TYPE_CODES = tuple(name for columns in DRIVER_COLUMNS for name in columns.type_codes)
 
 
 def history_columns(types: Sequence[str]) -> list[str]:
-    """Return the names of the values of `UserHistory.features`. A column of a type has the type in brackets."""
-    names: list[str] = []
-    for columns in DRIVER_COLUMNS:
-        names += [f"{name}[{type_}]" for name in columns.by_type for type_ in types]
-        names += columns.of_driver
-    return names
+    """Return the names of the history columns. A column of a type has the type in brackets.
+
+    The first columns are the values of `UserHistory.features`, the others the values of `PopulationNow.columns`.
+    """
+    return [*_past_columns(types), *present_columns(types)]
+
+
+def present_places(n_types: int) -> slice:
+    """Return the places in `history_columns` of the columns of the present."""
+    names = [str(code) for code in range(n_types)]
+    return slice(len(_past_columns(names)), len(history_columns(names)))
 
 
 def share_columns(types: Sequence[str]) -> list[str]:
@@ -31,3 +37,11 @@ def type_columns(name: str, n_types: int) -> slice:
 def driver_column(name: str, n_types: int) -> int:
     """Return the place in `history_columns` of a column of the driver."""
     return history_columns([str(code) for code in range(n_types)]).index(name)
+
+
+def _past_columns(types: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for columns in DRIVER_COLUMNS:
+        names += [f"{name}[{type_}]" for name in columns.by_type for type_ in types]
+        names += columns.of_driver
+    return names

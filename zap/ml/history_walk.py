@@ -8,8 +8,10 @@ from zap.ml.population_history import PopulationHistory
 from zap.ml.user_history import UserHistory
 
 
-def walk(sessions: Iterable[PastSession], population: PopulationHistory, n_types: int) -> Iterator[list[float]]:
-    """Yield the history columns of each session of one driver, as known when the session started.
+def walk(
+    sessions: Iterable[PastSession], population: PopulationHistory, n_types: int, asked_before_minutes: int = 0
+) -> Iterator[list[float]]:
+    """Yield the columns of the past of each session of one driver, as known when the session started.
 
     Sessions with equal starts do not use each other.
 
@@ -17,15 +19,20 @@ def walk(sessions: Iterable[PastSession], population: PopulationHistory, n_types
         sessions: the driver's sessions, in order of start.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
+        asked_before_minutes: as in `known_at`.
     """
     past, asked = tee(sessions)
-    return known_at(past, (session.start for session in asked), population, n_types)
+    return known_at(past, (session.start for session in asked), population, n_types, asked_before_minutes)
 
 
 def known_at(
-    sessions: Iterable[PastSession], moments: Iterable[int], population: PopulationHistory, n_types: int
+    sessions: Iterable[PastSession],
+    moments: Iterable[int],
+    population: PopulationHistory,
+    n_types: int,
+    asked_before_minutes: int = 0,
 ) -> Iterator[list[float]]:
-    """Yield the history columns of one driver at each moment.
+    """Yield the columns of the past of one driver at each moment.
 
     Args:
         sessions: the driver's sessions, in order of start. At a moment, the sessions that started strictly earlier are
@@ -33,7 +40,10 @@ def known_at(
         moments: seconds on the wall clock since 1970-01-01, in order.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
+        asked_before_minutes: how long before the moments the drivers asked. The mix of all drivers is that of the days
+            before they asked.
     """
+    before = asked_before_minutes * 60
     history = UserHistory(n_types)
     following = iter(sessions)
     session = next(following, None)
@@ -44,5 +54,5 @@ def known_at(
             history.observe(session)
             session = next(following, None)
         if at != last:
-            known, last = history.features(at, population.mix(at)), at
+            known, last = history.features(at, population.mix(at - before)), at
         yield known

@@ -13,6 +13,7 @@ from zap.ml.cold import draw_to_mix
 from zap.ml.features import CATEGORIES, NUMBERS, matrix_columns
 from zap.ml.fitted import FittedModel, category_codes, column_places
 from zap.ml.history_columns import TYPE_CODES, share_columns
+from zap.ml.population_now import Present, unknown_present
 from zap.ml.scorer import read_scorer
 from zap.ml.user_history import UserHistory
 from zap.ml.weighted_mean import weighted_mean
@@ -46,7 +47,8 @@ class Predictor:
         self.contract = model.contract
         self.types = model.classes
         self.columns = model.columns
-        self._population = model.population
+        self.population = model.population
+        self.asked_before = model.asked_before
         self._cold_weight = model.cold_weight
         codes = category_codes(model.contract)
         self._codes = [(feature.name, codes[feature.name]) for feature in CATEGORIES]
@@ -57,16 +59,30 @@ class Predictor:
         # A scorer reads numbers in the machine's byte order, which is little-endian on all machines of LightGBM.
         self._row = struct.Struct(f"<{len(model.columns)}d")
 
-    def answer(self, values: Mapping[str, Any], history: UserHistory) -> Answer:
+    def asked_at(self, start: int, now: int | None = None) -> int:
+        """Return the moment at which the driver asks: `asked_before` minutes before the start, but at the latest now.
+
+        Args:
+            start: the start of the session, in seconds on the wall clock since 1970-01-01.
+            now: the present moment on that clock; None if the driver asked in the past.
+        """
+        if self.asked_before is None:
+            return start
+        moment = start - 60 * self.asked_before
+        return moment if now is None else min(moment, now)
+
+    def answer(self, values: Mapping[str, Any], history: UserHistory, present: Present | None = None) -> Answer:
         """Predict one driver's next session.
 
         Args:
             values: a value for each of FEATURES, None where missing; the start is never missing.
             history: the driver's sessions that started earlier.
+            present: what all drivers do at the moment of asking; None if it is not known.
         """
         at = to_seconds(values["charging_start_time"])
-        mix = self._population.mix(at)
-        features = self._features(values, history, at, mix)
+        present = present or unknown_present(self.asked_at(at), len(self.types))
+        mix = self.population.mix(present.moment)
+        features = self._features(values, history, at, mix, present.values)
         probabilities = self._scorer.score_row(features)
         if not history.sessions:
             weight = self._cold_weight
@@ -76,21 +92,26 @@ class Predictor:
         return self._answer(features, history, probabilities)
 
     def answers(
-        self, rows: Sequence[Mapping[str, Any]], histories: Sequence[UserHistory], threads: int
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        histories: Sequence[UserHistory],
+        presents: Sequence[Present],
+        threads: int,
     ) -> list[Answer]:
         """Predict many sessions with one call of the scorer. Each prediction equals the result of `answer`.
 
         Args:
             rows: for each session a value for each of FEATURES, None where missing.
             histories: for each session the driver's earlier sessions.
+            presents: for each session what all drivers do at the moment of asking.
             threads: the number of threads that the scorer may use.
         """
         if not rows:
             return []
         features = []
-        for values, history in zip(rows, histories, strict=True):
-            at = to_seconds(values["charging_start_time"])
-            features.append(self._features(values, history, at, self._population.mix(at)))
+        for values, history, present in zip(rows, histories, presents, strict=True):
+            at, mix = to_seconds(values["charging_start_time"]), self.population.mix(present.moment)
+            features.append(self._features(values, history, at, mix, present.values))
         probabilities = self._score(b"".join(features), threads).tolist()
         return list(map(self._answer, features, histories, probabilities))
 
@@ -123,13 +144,20 @@ class Predictor:
             "equal": again == dict(probabilities),
         }
 
-    def _features(self, values: Mapping[str, Any], history: UserHistory, at: int, mix: Sequence[float]) -> bytes:
+    def _features(
+        self,
+        values: Mapping[str, Any],
+        history: UserHistory,
+        at: int,
+        mix: Sequence[float],
+        present: Sequence[float],
+    ) -> bytes:
         numbers = [math.nan if (value := values[name]) is None else value for name in _NUMBERS]
         codes = [known[values[name]] for name, known in self._codes]
         if self._places is None:
-            return self._row.pack(*matrix_columns(numbers, codes, at), *history.features(at, mix))
+            return self._row.pack(*matrix_columns(numbers, codes, at), *history.features(at, mix), *present)
         # A version of older code reads fewer columns than this code computes.
-        row = [*matrix_columns(numbers, codes, at), *history.features(at, mix)]
+        row = [*matrix_columns(numbers, codes, at), *history.features(at, mix), *present]
         return self._row.pack(*[row[place] for place in self._places])
 
     def _score(self, rows: bytes, threads: int) -> np.ndarray:

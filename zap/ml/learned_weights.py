@@ -9,6 +9,7 @@ import pandas as pd
 from zap.ml.boosting import boost
 from zap.ml.cold import is_cold, mixes, witnessed_weight
 from zap.ml.logistic_fit import chosen_strength, fit_logistic
+from zap.ml.population_now import PRESENT_COLUMNS
 from zap.ml.trees import Trees
 from zap.ml.unseen import with_unseen_types
 from zap.ml.weighted_mean import best_weights
@@ -114,7 +115,10 @@ def _cold_weight(tested: _Tested, frame: pd.DataFrame, cut: int, as_new: Callabl
     asked = matrix[cold]
     if len(cold) < _FEWEST_COLD:
         cold = np.arange(cut, len(tested.codes))[:_MOST_ROWS]
+        # The present is what all drivers do, so it stays.
+        present = slice(-len(PRESENT_COLUMNS) * tested.n_classes, None)
         asked = as_new(frame.iloc[cold])
+        asked[:, present] = matrix[cold, present]
     shares = tested.chances(mixes(asked, tested.n_classes), cold)
     return witnessed_weight(tested.of_trees(asked, cold), shares, _drivers(frame.iloc[cold]))
 

@@ -9,7 +9,7 @@ import pandas as pd
 from zap.ml.driver_columns import DAY
 from zap.ml.features import CATEGORIES, FEATURES, NUMBERS, build_features
 from zap.ml.fitted import category_codes
-from zap.ml.history_columns import history_columns
+from zap.ml.history_columns import history_columns, present_places
 from zap.ml.pasts import numbers, wall_times
 from zap.ml.population_history import PopulationHistory
 from zap.ml.user_history import UserHistory
@@ -48,14 +48,20 @@ def natural_columns(frame: pd.DataFrame, contract: Mapping[str, Any], out: np.nd
     return build_features(columns, codes, out)
 
 
-def past_of_new_drivers(frame: pd.DataFrame, classes: Sequence[str], population: PopulationHistory) -> np.ndarray:
+def past_of_new_drivers(
+    frame: pd.DataFrame, classes: Sequence[str], population: PopulationHistory, asked_before: int | None
+) -> np.ndarray:
     """Return the history columns of n rows as if all drivers were new: float64 of shape (n, history columns).
 
-    The shares of a new driver are the mix of types on the days before the row's start.
+    The columns of the present are missing. The shares of a new driver are the mix of types on the days before the
+    driver asked, `asked_before` minutes before the row's start.
     """
     new = UserHistory(len(classes))
-    days, places = np.unique(wall_times(frame).astype("datetime64[D]"), return_inverse=True)
+    asked = wall_times(frame) - np.timedelta64(asked_before or 0, "m")
+    days, places = np.unique(asked.astype("datetime64[D]"), return_inverse=True)
     starts = (days.astype(np.int64) * DAY).tolist()
-    columns = len(history_columns(classes))
-    known = [new.features(start, population.mix(start)) for start in starts]
-    return np.array(known, dtype=np.float64).reshape(-1, columns)[places]
+    n_past = present_places(len(classes)).start
+    known = np.array([new.features(start, population.mix(start)) for start in starts], dtype=np.float64)
+    past = np.full((len(frame), len(history_columns(classes))), np.nan)
+    past[:, :n_past] = known.reshape(-1, n_past)[places]
+    return past

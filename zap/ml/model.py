@@ -14,7 +14,7 @@ from zap.ml.boosting import BoostingProgress
 from zap.ml.cold import draw_to_mix, is_cold, mixes
 from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
 from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
-from zap.ml.estimator import DEFAULT_ESTIMATOR, OLDER_ESTIMATOR, Estimator, check_estimator
+from zap.ml.estimator import DEFAULT_ESTIMATOR, OF_OLDER_VERSIONS, Estimator, check_estimator
 from zap.ml.features import FEATURES, MATRIX_COLUMNS, check_features
 from zap.ml.fitted import FittedModel, column_places, computed_columns, sha256
 from zap.ml.history import population_history, time_order
@@ -22,6 +22,7 @@ from zap.ml.learned_weights import learned_weights
 from zap.ml.matrix import natural_columns, past_of_new_drivers, with_wall_times
 from zap.ml.memory import release_memory
 from zap.ml.pasts import Past, Pasts, check_frame, past_of
+from zap.ml.population_now import ASKED_BEFORE_MINUTES
 from zap.ml.scorer import read_scorer, scorer_data
 from zap.ml.scorer_fit import fit_scorer
 
@@ -30,9 +31,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     """A classifier with the interface of scikit-learn, for FEATURES in natural units and drivers' pasts.
 
     The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression on the
-    drivers' shares) or "lightgbm" (the trees alone). The other parameters are parameters of LightGBM. An earlier search
-    on ZapApp's history found their defaults. For drivers without a past, the prediction is the weighted mean of the
-    trees and the mix of types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
+    drivers' shares) or "lightgbm" (the trees alone). `asked_before` says how many minutes before the start of a session
+    its driver asks; None leaves the present out. The other parameters are parameters of LightGBM; an earlier search on
+    ZapApp's history found their defaults. For drivers without a past, the prediction is the weighted mean of the trees
+    and the mix of types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
@@ -53,6 +55,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self,
         *,
         estimator: Estimator = DEFAULT_ESTIMATOR,
+        asked_before: int | None = ASKED_BEFORE_MINUTES,
         n_estimators: int = 200,
         num_leaves: int = 40,
         learning_rate: float = 0.05,
@@ -65,7 +68,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         random_state: int = 42,
         n_jobs: int = 2,
     ) -> None:
-        self.estimator = estimator
+        self.estimator, self.asked_before = estimator, asked_before
         self.n_estimators, self.num_leaves, self.learning_rate = n_estimators, num_leaves, learning_rate
         self.max_depth, self.colsample_bytree, self.subsample = max_depth, colsample_bytree, subsample
         self.min_child_samples, self.reg_alpha, self.reg_lambda = min_child_samples, reg_alpha, reg_lambda
@@ -90,7 +93,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             X: n rows of FEATURES. The column `user_id` names the drivers; a row without a user is a driver of its
                 own, and without this column all drivers are new.
             y: n charger types.
-            past: the history columns of each driver, from `training.past_features(frame, ...)`: float64 of shape
+            past: the history columns of each driver, from `history_matrix.past_features(frame, ...)`: float64 of shape
                 (n, len(history_columns(types))).
             history: cleaned sessions from which each driver's past is computed, as in `predict_proba`. It may be X.
             categories: the known values of each category feature; by default the values in X. A prediction accepts a
@@ -145,8 +148,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         Args:
             X: n rows of FEATURES, in order of start.
             y: n charger types.
-            matrix: the result of `training.past_matrix`, of shape (n, columns). MATRIX_COLUMNS are written into the
-                empty columns in front of the history columns.
+            matrix: the result of `history_matrix.past_matrix`, of shape (n, columns). MATRIX_COLUMNS are written into
+                its empty columns.
             categories: as in `fit`.
             progress: as in `fit`.
 
@@ -360,7 +363,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     @classmethod
     def from_fitted(cls, fitted: FittedModel) -> Self:
         """Return the estimator with this result of a training."""
-        model = cls(**{"estimator": OLDER_ESTIMATOR, **fitted.hyper_parameters})
+        model = cls(**{**OF_OLDER_VERSIONS, **fitted.hyper_parameters})
         model.feature_names_in_ = np.array(fitted.features, dtype=object)
         model.classes_, model.columns_ = np.array(fitted.classes), list(fitted.columns)
         model.contract_, model.population_ = dict(fitted.contract), fitted.population
@@ -381,7 +384,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
         """Return the matrix of `computed_columns` for n rows of FEATURES: float64 of shape (n, columns)."""
         if past is None:
-            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_)
+            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_, self.asked_before)
         return np.column_stack([natural_columns(frame, self.contract_), past])
 
     def _past(self, sessions: pd.DataFrame, past: Past | None, history: pd.DataFrame | None) -> np.ndarray | None:
@@ -389,7 +392,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         pasts = self._pasts if history is None else Pasts(history)
         if past is not None and history is not None:
             raise ValueError("give past or history, not both: past is computed from history")
-        return past_of(sessions, past, pasts, self.classes_.tolist(), self.population_)
+        return past_of(sessions, past, pasts, self.classes_.tolist(), self.population_, self.asked_before)
 
 
 def restored(saved: bytes | Mapping[str, Any]) -> ChargerTypeModel:

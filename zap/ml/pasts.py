@@ -12,14 +12,16 @@ import pandas as pd
 
 from zap.ml.cells import PAST_COLUMNS, PAST_FEATURES, read_id
 from zap.ml.driver_columns import PastSession
-from zap.ml.history import past_sessions
-from zap.ml.history_columns import history_columns
+from zap.ml.history import past_sessions, started_sessions
+from zap.ml.history_columns import history_columns, present_places
 from zap.ml.history_walk import known_at
 from zap.ml.population_history import PopulationHistory
+from zap.ml.presents import presents
 
 # The history columns of n sessions, with or without the column names.
 Past = np.ndarray | pd.DataFrame
 
+_DURATION = next(feature for feature in PAST_FEATURES if feature.name == "charging_duration_hours")
 # How many sessions are converted to PastSession at a time.
 _CHUNK = 50_000
 # How many names an error shows.
@@ -55,6 +57,13 @@ class Pasts:
             raise ValueError("charging_start_time is missing in some rows of the history; leave these rows out")
         _check_single(history)
         self._types = set(history["charger_type"].dropna().unique())
+        by_start = history.iloc[np.argsort(starts, kind="stable")]
+        # The sessions of all drivers, for the present.
+        self._every = pd.DataFrame(
+            {"charger_type": by_start["charger_type"].to_numpy()}
+            | {name: wall_times(by_start, name) for name in ("charging_start_time", "charging_end_time")}
+            | {"charging_duration_hours": _DURATION.masked(numbers(by_start["charging_duration_hours"]))}
+        )
         # Sessions with equal starts are observed in the order of their ids, as in serving.
         ranks = pd.factorize(history["session_id"], sort=True)[0] if "session_id" in history else np.zeros(len(starts))
         order = np.lexsort((ranks, starts, owners))
@@ -93,16 +102,23 @@ class Pasts:
                 f" {_shown([repr(name) for name in asked])}; the history has {drivers}. Do both use the same ids?"
             )
 
-    def known(self, sessions: pd.DataFrame, types: Sequence[str], population: PopulationHistory) -> np.ndarray:
+    def known(
+        self,
+        sessions: pd.DataFrame,
+        types: Sequence[str],
+        population: PopulationHistory,
+        asked_before: int | None,
+    ) -> np.ndarray:
         """Return the history columns of n sessions, each as known when the session started.
 
         A past contains the driver's sessions that started strictly earlier. If a session names no driver, or a driver
         who is not in the history, its past is empty.
 
         Args:
-            sessions: n rows with `user_id` and `charging_start_time`, in any order.
+            sessions: n rows with `charging_start_time`, in any order. Without the column `user_id` all drivers are new.
             types: the learned charger types.
             population: the mix of all drivers.
+            asked_before: how many minutes before the starts the drivers asked. With None the present is missing.
 
         Returns:
             float64 of shape (n, len(history_columns(types))).
@@ -112,18 +128,24 @@ class Pasts:
             raise ValueError("charging_start_time is missing in some rows; give every session its start")
         seconds = starts.astype(np.int64)
         # The code of each driver in the history. All sessions without a past share the code -1.
-        asked, different = pd.factorize(driver_ids(sessions))
+        users = driver_ids(sessions) if "user_id" in sessions else np.full(len(sessions), None)
+        asked, different = pd.factorize(users)
         owners = np.append(pd.Index(self._drivers).get_indexer(pd.Index(different)), -1)[asked]
         order = np.lexsort((seconds, owners))
         ends = np.flatnonzero(np.diff(owners[order])) + 1
         remembered = self._remembered(np.unique(owners[owners >= 0]), types)
-        found = np.empty((len(sessions), len(history_columns(types))))
+        found = np.full((len(sessions), len(history_columns(types))), np.nan)
+        present = present_places(len(types))
+        if asked_before is not None:
+            asked_at = seconds - asked_before * 60
+            presents(started_sessions(self._every, types), asked_at, seconds, population, found[:, present])
         for rows in np.split(order, ends) if len(order) else ():
             # `np.split` and `remembered` visit the owners in the same order, and each of these owners has a session.
             past = () if owners[rows[0]] < 0 else (session for _, session in next(remembered)[1])
             moments = seconds[rows].tolist()
-            for row, values in zip(rows.tolist(), known_at(past, moments, population, len(types)), strict=True):
-                found[row] = values
+            known = known_at(past, moments, population, len(types), asked_before or 0)
+            for row, values in zip(rows.tolist(), known, strict=True):
+                found[row, : present.start] = values
         return found
 
     def _remembered(
@@ -184,12 +206,13 @@ def wall_times(frame: pd.DataFrame, name: str = "charging_start_time") -> np.nda
     return np.asarray(times.to_numpy(), dtype="datetime64[s]")
 
 
-def past_of(
+def past_of(  # noqa: PLR0913, PLR0917
     sessions: pd.DataFrame,
     past: Past | None,
     pasts: Pasts | None,
     types: Sequence[str],
     population: PopulationHistory,
+    asked_before: int | None,
 ) -> np.ndarray | None:
     """Return the history columns of n sessions, or None if all drivers are new. Warn if the history cannot be used.
 
@@ -199,6 +222,7 @@ def past_of(
         pasts: the history from which they are computed otherwise; None without a history.
         types: the charger types of the model.
         population: the mix of all drivers.
+        asked_before: as in `Pasts.known`.
 
     Raises:
         ValueError: the columns of `past` do not match the model, or the sessions name drivers and both `past` and
@@ -217,7 +241,7 @@ def past_of(
         return None
     for message in pasts.warnings(sessions, types):
         warn(message)
-    return pasts.known(sessions, types, population) if "user_id" in sessions else None
+    return pasts.known(sessions, types, population, asked_before)
 
 
 def check_past(past: Past, n: int, types: Sequence[str]) -> np.ndarray:
@@ -248,7 +272,7 @@ def check_past(past: Past, n: int, types: Sequence[str]) -> np.ndarray:
         raise ValueError(
             f"past has the shape {values.shape}{like}; expected are {n} rows with the {len(expected)} columns of this"
             f" model's {len(types)} types ({', '.join(types)}): {_shown(expected)}."
-            " training.past_features makes such a past; the result of training.past_matrix is for fit_in_place"
+            " history_matrix.past_features makes such a past; the result of past_matrix is for fit_in_place"
         )
     return values
 

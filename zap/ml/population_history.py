@@ -3,6 +3,8 @@
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from zap.ml.driver_columns import DAY
 
 
@@ -31,6 +33,12 @@ class PopulationHistory:
     def mix(self, at: int) -> list[float]:
         """Return the share of each type in all sessions that started before the day of `at`."""
         return self._mixes[bisect_left(self._days, at // DAY)]
+
+    def mixes(self, moments: np.ndarray) -> np.ndarray:
+        """Return the result of `mix` for n moments: float64 of shape (n, types)."""
+        places = np.searchsorted(np.array(self._days, dtype=np.int64), moments // DAY)
+        found: np.ndarray = np.array(self._mixes)[places]
+        return found
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

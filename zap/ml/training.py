@@ -1,9 +1,8 @@
 """Training: split a cleaned history by time, compute the pasts, fit a model, and score it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,14 @@ from zap.ml.baselines import fit_exponents
 from zap.ml.boosting import BoostingProgress
 from zap.ml.charger_types import TypeBounds, in_order, learned_types, places_of_types
 from zap.ml.contract import known_categories
-from zap.ml.driver_codes import driver_codes, witness_codes
+from zap.ml.driver_codes import witness_codes
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
-from zap.ml.features import MATRIX_COLUMNS
-from zap.ml.history import History, population_history
-from zap.ml.history_columns import history_columns
-from zap.ml.history_walk import walk
+from zap.ml.history import History
+from zap.ml.history_columns import present_places
+from zap.ml.history_matrix import history_part, mix_of, past_matrix
 from zap.ml.left_out_types import LeftOutTypes
 from zap.ml.model import ChargerTypeModel
-from zap.ml.pasts import sessions_in_order
-from zap.ml.population_history import PopulationHistory
+from zap.ml.population_now import ASKED_BEFORE_MINUTES
 
 TEST_SHARE = 0.1
 # With fewer sessions a test part of 10 % means nothing.
@@ -31,8 +28,6 @@ FEWEST_SESSIONS = 50
 # Each rolling window tests on as many sessions as the last test part has; no window tests on the first half.
 _MOST_WINDOWS = 5
 _FIRST_TESTED = 0.5
-# How many sessions are processed between two reports of progress.
-_CHUNK = 50_000
 _BOUNDS = TypeBounds()
 _NOTHING_LEFT_OUT = LeftOutTypes(0, 0, {}, {})
 
@@ -53,6 +48,8 @@ class Split:
         test_share: the share of the test part, from which `n_test` follows.
         places: the place in the frame of each row; None if every session has a row.
         left_out: the types that are not learned; a rolling window does not count them.
+        asked_before: how many minutes before the start of a session its driver asks; None for a version that knows no
+            present.
     """
 
     frame: pd.DataFrame
@@ -64,6 +61,7 @@ class Split:
     test_share: float = TEST_SHARE
     places: np.ndarray | None = None
     left_out: LeftOutTypes = _NOTHING_LEFT_OUT
+    asked_before: int | None = ASKED_BEFORE_MINUTES
 
     @property
     def trained(self) -> slice:
@@ -106,7 +104,12 @@ class Split:
     @property
     def past(self) -> np.ndarray:
         """Return the history columns of each row: float64 of shape (len(matrix), len(history_columns(types)))."""
-        return _of_drivers(self.matrix)
+        return history_part(self.matrix)
+
+    @property
+    def present(self) -> np.ndarray:
+        """Return the columns of the present of each row, which are the last history columns."""
+        return self.past[:, present_places(len(self.types))]
 
     @property
     def train_past(self) -> np.ndarray:
@@ -125,6 +128,7 @@ def split_by_time(  # noqa: PLR0913
     until: datetime | None = None,
     test_share: float = TEST_SHARE,
     bounds: TypeBounds = _BOUNDS,
+    asked_before: int = ASKED_BEFORE_MINUTES,
 ) -> Split:
     """Split the sessions of learned charger types: by default the first 90 % for training, the last 10 % for testing.
 
@@ -137,6 +141,7 @@ def split_by_time(  # noqa: PLR0913
         test_share: the share of the test part.
         bounds: the bounds for learned charger types. The learned types are decided only here: windows, searches and
             comparisons use parts of this split, and a version keeps its types.
+        asked_before: how many minutes before the start of a session its driver asks.
 
     Raises:
         UnusableHistory: there are too few sessions, or the training part has a single charger type.
@@ -165,8 +170,8 @@ def split_by_time(  # noqa: PLR0913
         raise unusable(
             f"the {n_train} training sessions have only one charger type, {types[0]!r}; two or more are needed{said}"
         )
-    matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places)
-    return Split(frame, matrix, types, first, n_train, n - n_train, test_share, places, left_out)
+    matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places, asked_before=asked_before)
+    return Split(frame, matrix, types, first, n_train, n - n_train, test_share, places, left_out, asked_before)
 
 
 def rolling_windows(split: Split) -> Iterator[Split]:
@@ -183,74 +188,20 @@ def rolling_windows(split: Split) -> Iterator[Split]:
             rows = slice(0, first + tested_until)
             some = split.frame.iloc[: split.end_of(rows)]
             places = None if split.places is None else split.places[rows]
-            matrix = past_matrix(some, types, mix_of(trained, types), places=places)
-            yield Split(some, matrix, types, first, n_train, tested_until - n_train, split.test_share, places)
+            asked_before = split.asked_before
+            matrix = past_matrix(some, types, mix_of(trained, types), places=places, asked_before=asked_before)
+            n_test = tested_until - n_train
+            yield replace(
+                split,
+                frame=some,
+                matrix=matrix,
+                types=types,
+                n_train=n_train,
+                n_test=n_test,
+                places=places,
+                left_out=_NOTHING_LEFT_OUT,
+            )
     yield split
-
-
-def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
-    """Return the daily mixes of cleaned training sessions. A model keeps these mixes unchanged."""
-    return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
-
-
-def past_features(frame: pd.DataFrame, types: Sequence[str], population: PopulationHistory) -> np.ndarray:
-    """Return the history columns of each session, as known when the session started.
-
-    Args:
-        frame: cleaned sessions in time order.
-        types: the learned charger types.
-        population: the mix of all drivers, `mix_of(training sessions, types)`.
-
-    Returns:
-        float64 of shape (len(frame), len(history_columns(types))). A session without a user has an empty past.
-    """
-    return _of_drivers(past_matrix(frame, types, population))
-
-
-def past_matrix(
-    frame: pd.DataFrame,
-    types: Sequence[str],
-    population: PopulationHistory,
-    progress: BoostingProgress | None = None,
-    *,
-    places: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return a matrix with empty columns for MATRIX_COLUMNS, followed by the history columns of each session.
-
-    A fit writes MATRIX_COLUMNS into the empty columns. With a million rows, a copy of the history columns would take a
-    third of all memory.
-
-    Args:
-        frame: cleaned sessions in time order.
-        types: the learned charger types.
-        population: the mix of all drivers, `mix_of(training sessions, types)`.
-        progress: called with the number of finished sessions, and the number of all sessions.
-        places: the places of the sessions that get a row, in order; by default all. The other sessions are only part of
-            the pasts.
-
-    Returns:
-        float64 of shape (rows, len(MATRIX_COLUMNS) + len(history_columns(types))). The first len(MATRIX_COLUMNS)
-        columns are not initialised.
-    """
-    n_rows = len(frame) if places is None else len(places)
-    matrix = np.empty((n_rows, len(MATRIX_COLUMNS) + len(history_columns(types))))
-    past = _of_drivers(matrix)
-    drivers = driver_codes(frame)
-    # The sessions are visited driver by driver, in time order, so one state is enough.
-    order = np.argsort(drivers, kind="stable")
-    rows = (row for start in range(0, len(order), _CHUNK) for row in _rows_at(order[start : start + _CHUNK], places))
-    done = 0
-    for _, sessions in groupby(sessions_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
-        for values in walk((session for _, session in sessions), population, len(types)):
-            row = next(rows)
-            if row >= 0:
-                past[row] = values
-            done += 1
-            if progress and done % _CHUNK == 0:
-                progress(done, len(frame))
-    if progress:
-        progress(len(frame), len(frame))
-    return matrix
 
 
 def fit(
@@ -265,7 +216,7 @@ def fit_and_predict(
     split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: BoostingProgress | None = None
 ) -> tuple[ChargerTypeModel, np.ndarray]:
     """Fit a model to the training part. Return the model, and its probabilities of shape (n_train, classes)."""
-    model = ChargerTypeModel(**(params or {}), n_jobs=n_jobs)
+    model = ChargerTypeModel(**{**(params or {}), "asked_before": split.asked_before}, n_jobs=n_jobs)
     probabilities = model.fit_in_place(
         split.train,
         split.train["charger_type"],
@@ -319,20 +270,6 @@ def score_windows(
         if progress:
             progress(len(tried), len(_window_starts(split)))
     return over_windows(tried, seen_until, nested=search is not None)
-
-
-def _rows_at(some: np.ndarray, places: np.ndarray | None) -> list[int]:
-    """Return the rows of the sessions at these places, -1 for a session without a row."""
-    if places is not None:
-        found = np.minimum(np.searchsorted(places, some), len(places) - 1)
-        some = np.where(places[found] == some, found, -1)
-    rows: list[int] = some.tolist()
-    return rows
-
-
-def _of_drivers(matrix: np.ndarray) -> np.ndarray:
-    """Return the history columns of a matrix."""
-    return matrix[:, len(MATRIX_COLUMNS) :]
 
 
 def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:

@@ -23,7 +23,7 @@ from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import PastSession
 from zap.ml.history import clean_history, population_history
 from zap.ml.history_columns import history_columns
-from zap.ml.training import mix_of, past_features
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.user_history import UserHistory
 
 TYPES = ("A", "B")

@@ -1,0 +1,194 @@
+"""What has changed in ChargingSessions since a moment, by any program: read from the log that triggers write."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    select,
+    text,
+    type_coerce,
+)
+from sqlmodel import SQLModel
+
+from zap.db.engine import background_transactions, database_now, write_transaction
+from zap.db.session_triggers import are_logged
+from zap.db.tables import utc_now
+
+CHANGES = SQLModel.metadata.tables["session_changes"]
+# How long a change is kept after every server can see it.
+KEPT = timedelta(hours=1)
+# On PostgreSQL an older mark is not used any more: well before changes after it may have been pruned.
+_TRUSTED = KEPT / 2
+# How many rows one transaction prunes. On SQLite other writers wait for it.
+_PORTION = 1000
+
+# As it is stored, so that two marks are compared exactly.
+_CHANGED_AT = type_coerce(CHANGES.c.changed_at, String)
+_DAY = func.substr(CHANGES.c.charging_start_time, 1, 10)
+# Where the log is, when its server started, and the clock. After a restore or a failover one of the first two differs.
+_POSTGRESQL_PLACE = text(
+    "SELECT pg_current_snapshot()::text, to_regclass('session_changes')::oid::bigint || ' ' ||"
+    " pg_postmaster_start_time()::text, clock_timestamp()"
+)
+# A role that only predicts may not prune.
+_MAY_PRUNE = text(
+    "SELECT has_table_privilege('session_changes', 'DELETE') AND has_table_privilege('session_changes', 'UPDATE')"
+)
+
+
+@dataclass(frozen=True)
+class _SqliteMark:
+    """The newest change that was read. Changes get their numbers in the order of their commits."""
+
+    change_id: int
+    changed_at: str | None
+
+
+@dataclass(frozen=True)
+class _PostgresqlMark:
+    """The snapshot in which the changes were read. Changes do not get their numbers in the order of their commits.
+
+    Attributes:
+        place: identifies the log.
+        at: when the snapshot was taken, on the clock of the server.
+        running: the transactions that ran then. They are invisible in the snapshot.
+        next: all transactions from this one on are invisible too.
+    """
+
+    place: str
+    at: datetime
+    running: tuple[int, ...]
+    next: int
+
+
+Mark = _SqliteMark | _PostgresqlMark
+
+
+def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] | None, Mark]:
+    """Return the days on which changed sessions started or start, and the mark for the next call.
+
+    A change that commits after the mark was taken, however late, is in the result of the next call after its commit.
+    Read the sessions after this call, in the same transaction or in a later one.
+
+    Args:
+        connection: on a database at head.
+        mark: the mark that the previous call returned; None at the first call.
+
+    Returns:
+        The days: none if nothing has changed, and None if any session may have changed. This is so at the first call,
+        after a TRUNCATE, if the mark is older than the log, and if triggers are missing. A start that is no time has
+        no day.
+    """
+    found: Mark
+    if connection.dialect.name == "sqlite":
+        found = _sqlite_mark(connection)
+        known = isinstance(mark, _SqliteMark) and _is_kept(connection, mark)
+    else:
+        found = _postgresql_mark(connection)
+        known = isinstance(mark, _PostgresqlMark) and mark.place == found.place and found.at - mark.at < _TRUSTED
+    if mark is None or not known or not are_logged(connection):
+        return None, found
+    if found == mark:
+        return set(), found
+    return _days(connection, _after(mark)), found
+
+
+def prune_changes(engine: Engine, portion: int = _PORTION) -> int:
+    """Remove changes that every server could see for an hour, in short transactions, and return their number.
+
+    On SQLite the newest such change is kept, because the mark of a server may name it, and an empty log gets a change,
+    because a mark must name one. On PostgreSQL nothing is removed if the role has no right to do so.
+
+    Args:
+        engine: on a database at head.
+        portion: the most rows of one transaction.
+    """
+    with engine.connect() as connection:
+        empty = not connection.scalar(select(exists(select(CHANGES.c.change_id))))
+        old = _prunable(connection)
+        some = select(CHANGES.c.change_id).where(old).limit(portion)
+        nothing = connection.scalar(some.limit(1)) is None
+    if empty and engine.dialect.name == "sqlite":
+        with write_transaction(engine) as connection:
+            connection.execute(insert(CHANGES).values(changed_at=utc_now()))
+    if nothing:
+        return 0
+    transaction = background_transactions(engine)
+    removed = 0
+    while True:
+        with transaction() as connection:
+            # Rows that another process prunes at the same time are left to it.
+            rows = connection.scalars(some.with_for_update(skip_locked=True)).all()
+            connection.execute(delete(CHANGES).where(CHANGES.c.change_id.in_(rows)))
+        removed += len(rows)
+        if len(rows) < portion:
+            return removed
+
+
+def _days(connection: Connection, after: ColumnElement[bool]) -> set[date] | None:
+    days = connection.execute(select(_DAY, CHANGES.c.session_id.is_(None)).where(after).distinct()).all()
+    if any(anything for _, anything in days):
+        return None
+    return {day for text_of_day, _ in days for day in _day(text_of_day)}
+
+
+def _day(start: object) -> Iterator[date]:
+    """Yield the day of the first ten characters of a start; nothing if they are no day."""
+    try:
+        if isinstance(start, str):
+            yield date.fromisoformat(start)
+    except ValueError:
+        return
+
+
+def _after(mark: Mark) -> ColumnElement[bool]:
+    """Return the condition for changes that were not committed when the mark was taken."""
+    if isinstance(mark, _SqliteMark):
+        return CHANGES.c.change_id > mark.change_id
+    writer = CHANGES.c.transaction_id
+    return (writer >= mark.next) | writer.in_(mark.running) if mark.running else writer >= mark.next
+
+
+def _sqlite_mark(connection: Connection) -> _SqliteMark:
+    newest = select(CHANGES.c.change_id, _CHANGED_AT).order_by(CHANGES.c.change_id.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return _SqliteMark(0, None) if row is None else _SqliteMark(*row)
+
+
+def _is_kept(connection: Connection, mark: _SqliteMark) -> bool:
+    """Return whether the log still has the change of a mark, and so all later ones."""
+    changed_at = select(_CHANGED_AT).where(CHANGES.c.change_id == mark.change_id)
+    return mark.changed_at is not None and connection.scalar(changed_at) == mark.changed_at
+
+
+def _postgresql_mark(connection: Connection) -> _PostgresqlMark:
+    snapshot, place, at = connection.execute(_POSTGRESQL_PLACE).one()
+    _, following, running = snapshot.split(":")
+    return _PostgresqlMark(place, at, tuple(map(int, filter(None, running.split(",")))), int(following))
+
+
+def _prunable(connection: Connection) -> ColumnElement[bool]:
+    """Return the condition for changes to remove."""
+    sqlite = connection.dialect.name == "sqlite"
+    if not sqlite and not connection.scalar(_MAY_PRUNE):
+        return false()
+    bound = CHANGES.c.change_id if sqlite else CHANGES.c.oldest_running
+    aged = CHANGES.c.changed_at < database_now(connection) - KEPT
+    newest = connection.scalar(select(bound).where(aged).order_by(CHANGES.c.change_id.desc()).limit(1))
+    if newest is None:
+        return false()
+    # A transaction may commit long after it has written: its rows are old, and nobody has seen them. A change from an
+    # hour ago says which transactions had ended by then.
+    below = CHANGES.c.change_id if sqlite else CHANGES.c.transaction_id
+    older: ColumnElement[bool] = below < newest
+    return older
