@@ -28,7 +28,7 @@ QUICK = CLASSES.index("DC Fast Charger")
 ASKED_BEFORE_MINUTES = 15
 # The drivers for one place, and how much less the utility of a quick charge is if all places are taken.
 DRIVERS_PER_PLACE = 100
-CROWDING = 2.4
+CROWDING = 2.2
 # The utility that a habit adds to each of CLASSES.
 HABIT_TERMS = np.array(
     [

@@ -56,7 +56,7 @@ class Habit(NamedTuple):
 
 # The home charger and the haste are drawn independently of each other and of all other values.
 HOMES = {"Level 2": 0.40, "Level 1": 0.36, "none": 0.24}
-HASTES = {-0.8: 0.5, 0.8: 0.5}
+HASTES = {-0.5: 0.5, 0.5: 0.5}
 HABITS = tuple(Habit(home, haste) for home, haste in product(HOMES, HASTES))
 HABIT_SHARES = np.array([HOMES[habit.home] * HASTES[habit.haste] for habit in HABITS])
 
