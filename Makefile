@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | simulate | soak: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | soak: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,9 +8,11 @@ STAMP := $(VENV)/.installed
 BENCH ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
+# The file of sessions that `make column-groups` reads.
+HISTORY ?=
 PEERS := .bench
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training simulate soak lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate soak lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -21,6 +23,7 @@ help:
 	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
 	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
+	@echo "make column-groups  measure what each group of columns is worth; HISTORY=FILE of sessions (minutes)"
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
@@ -70,6 +73,9 @@ $(PEERS)/%/.installed: tests/benchmarks/peers/%.txt
 bench-training: setup
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/driver_history.py
+
+column-groups: setup
+	$(BIN)/python tests/benchmarks/column_groups.py $(HISTORY)
 
 simulate: setup
 	$(BIN)/python tests/simulations/intervals.py

@@ -60,12 +60,18 @@ SQLITE = {
 }
 SQLITE_NOW = "strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000+00:00'"
 
-# PostgreSQL: the name of each trigger and its event.
+# PostgreSQL: the name of each trigger, its event, and when it is enabled. Logical replication fires only triggers for
+# rows that are enabled for replicas; no other program fires these.
+_STATEMENT = "FOR EACH STATEMENT"
 POSTGRESQL = {
-    "zap_session_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
-    "zap_session_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    "zap_session_deleted": "AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows",
-    "zap_session_truncated": "AFTER TRUNCATE ON {table}",
+    "zap_session_inserted": (f"AFTER INSERT ON {{}} REFERENCING NEW TABLE AS new_rows {_STATEMENT}", ""),
+    "zap_session_updated": (
+        f"AFTER UPDATE ON {{}} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows {_STATEMENT}",
+        "",
+    ),
+    "zap_session_deleted": (f"AFTER DELETE ON {{}} REFERENCING OLD TABLE AS old_rows {_STATEMENT}", ""),
+    "zap_session_truncated": (f"AFTER TRUNCATE ON {{}} {_STATEMENT}", "ALWAYS"),
+    "zap_session_replicated": ("AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW", "REPLICA"),
 }
 # The function has the rights of its owner, because a role that writes sessions may have no right to the log. It only
 # inserts, so writers do not wait for each other. `transaction_id` is the transaction that writes, and `oldest_running`
@@ -74,7 +80,17 @@ BODY = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
+    IF TG_LEVEL = 'ROW' THEN
+        IF TG_OP = 'UPDATE' OR (TG_OP = 'INSERT' AND NEW.charging_start_time >= CURRENT_DATE - {days}) THEN
+            INSERT INTO {log} SELECT
+            NEW.session_id, NEW.user_id, to_char(NEW.charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps};
+        END IF;
+        IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND (OLD.session_id, OLD.user_id, OLD.charging_start_time)
+            IS DISTINCT FROM (NEW.session_id, NEW.user_id, NEW.charging_start_time)) THEN
+            INSERT INTO {log} SELECT
+            OLD.session_id, OLD.user_id, to_char(OLD.charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps};
+        END IF;
+    ELSIF TG_OP = 'INSERT' THEN
         INSERT INTO {log}
         SELECT session_id, user_id, to_char(charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps}
         FROM new_rows WHERE charging_start_time >= CURRENT_DATE - {days};
@@ -177,12 +193,10 @@ def make_triggers(connection: sa.Connection) -> None:
     function, table = _qualified(connection, FUNCTION), f'"{TABLE}"'
     log = f"{_qualified(connection, NAME)} {LOGGED.format(more=MORE)}"
     connection.exec_driver_sql(BODY.format(function=function, log=log, stamps=STAMPS, days=DAYS))
-    for name, event in POSTGRESQL.items():
-        connection.exec_driver_sql(
-            f"CREATE TRIGGER {name} {event.format(table=table)} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-        )
-        # Also for sessions with session_replication_role = replica, as of tools that copy databases.
-        connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}")
+    for name, (event, enabled) in POSTGRESQL.items():
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {event.format(table)} EXECUTE FUNCTION {function}()")
+        if enabled:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE {enabled} TRIGGER {name}")
     connection.exec_driver_sql(f"INSERT INTO {log} SELECT NULL, NULL, NULL, {STAMPS}")
 
 

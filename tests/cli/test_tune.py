@@ -6,7 +6,7 @@ import pytest
 from histories import all_but_first
 from sqlalchemy import create_engine, text
 
-from zap.cli.shown import print_tuning
+from zap.cli.shown_search import print_tuning
 
 
 def tunings(settings):
@@ -112,11 +112,21 @@ def test_a_candidate_that_was_given_up_shows_where_and_how_far_behind(capsys):
             "given_up": given_up,
         }
 
+    def group(name, difference, high):
+        return {
+            "left_out": [name], "fold_log_losses": [0.4, 0.5], "log_loss_difference": difference,
+            "interval": [-0.02, high], "better": high < 0,
+        }  # fmt: skip
+
     early = {"folds": 1, "rows": 10_000, "log_loss": 0.21, "behind": 0.0321}
     late = {"folds": 1, "rows": 37_692, "log_loss": 0.22, "behind": 0.0123}
     print_tuning({
         "tuning": 3, "log_loss": 0.45, "default_log_loss": 0.5, "folds": 2, "sessions": 43_076, "seed": 9,
-        "pinned": {"reg_alpha": 2.0},
+        "pinned": {"reg_alpha": 2.0}, "hyper_parameters": {"num_leaves": 7, "left_out": ["temperature"]},
+        "groups": {
+            "worth": {"time": 0.0123, "temperature": -0.0004, "vehicle": 0.0001}, "left_out": ["temperature"],
+            "trials": [group("vehicle", -0.0002, 0.0011), group("temperature", -0.0007, -0.0003)],
+        },
         "trials": [
             trial({"reg_alpha": 2.0}, [0.4, 0.6]),
             trial({"num_leaves": 4, "reg_alpha": 2.0}, [], early),
@@ -136,6 +146,10 @@ def test_a_candidate_that_was_given_up_shows_where_and_how_far_behind(capsys):
     assert "0.22" not in shown
     assert "In every set of hyper-parameters: reg_alpha 2.0." in shown
     assert "seed 9" in shown
+    cells = " ".join(shown.replace("│", " ").split())
+    assert "temperature -0.0004 -0.0007 -0.0200 to -0.0003 better without" in cells
+    assert "vehicle +0.0001 -0.0002 -0.0200 to +0.0011 time +0.0123" in cells
+    assert "Left out: temperature. The trees do not use these groups of columns." in shown
 
 
 def test_too_little_history_stores_nothing(zap_command, empty_settings):

@@ -17,7 +17,9 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.history import driver_histories
 from zap.db.history.history_rows import SESSIONS, VEHICLES, take_turn
 from zap.db.history.history_store import read_history
+from zap.db.history.session_ids import numbers_of
 from zap.db.history.session_removal import remove_sessions
+from zap.db.history.session_timestamps import read_timestamps
 from zap.ml.history import clean_history
 
 at = datetime.fromisoformat
@@ -27,12 +29,15 @@ END = histories.END | {"session_id": ID}
 
 
 def stored(app, number=ID):
-    """The session as another connection sees it, without what is not known; None where there is none."""
+    """The session as another connection sees it, without what is not known; None where there is none.
+
+    The time of its first report is left out.
+    """
     engine = create_engine(app.state.settings.database_url)
     with engine.connect() as connection:
         row = connection.execute(select(SESSIONS).where(SESSIONS.c.session_id == number)).mappings().one_or_none()
     engine.dispose()
-    return row and {name: value for name, value in row.items() if value is not None}
+    return row and {name: value for name, value in row.items() if value is not None and name != "timestamp"}
 
 
 def count(app):
@@ -166,6 +171,28 @@ def test_a_time_with_an_offset_becomes_wall_time(trained):
         report(client, START | {"charging_start_time": "2026-07-01T12:00:00.5Z"})
 
         assert stored(client.app)["charging_start_time"] == at("2026-07-01 13:00")
+
+
+def test_a_session_keeps_the_wall_time_of_its_first_report(trained, monkeypatch):
+    settings = trained.model_copy(update={"timezone": "Europe/London"})
+
+    def now_is(text):
+        monkeypatch.setattr(charging_sessions, "utc_now", lambda: at(text))
+
+    with client_of(settings) as client:
+        engine = client.app.state.engine
+        now_is("2026-07-01T17:31:02.5+00:00")
+        report(client, START, START | {"session_id": "a text"})
+        known = {ID: "2026-07-01 18:31:02"}
+        assert read_timestamps(engine, [ID]) == known
+
+        now_is("2026-07-01T19:00:00+00:00")
+        report(client, END | {"session_id": ID}, START | {"session_id": ID + 1}, END | {"session_id": "a text"})
+        report(client, START | {"charger_type": "Level 1"})
+        assert read_timestamps(engine, [ID, ID + 1]) == known | {ID + 1: "2026-07-01 20:00:00"}
+        with engine.connect() as connection:
+            number = numbers_of(connection, ["a text"])["a text"]
+        assert read_timestamps(engine, [number]) == {number: known[ID]}
 
 
 def test_new_ids_continue_above_those_reported(client):

@@ -51,7 +51,8 @@ def test_it_works(client, good_request, rows):
     assert report["windows"] is None
     assert report["estimator"] == "blend"
     assert 0 < report["logistic_weight"] < 1
-    assert list(report["parts"]) == ["trees", "logistic"]
+    assert list(report["parts"]) == ["trees", "logistic", "blend"]
+    assert report["log_loss"] == report["parts"]["blend"]["log_loss"]
     assert report["log_loss"] < max(part["log_loss"] for part in report["parts"].values())
     # Each training row is logged, with what the driver really used.
     logged = rows(client.app, Prediction)[before:]
@@ -219,7 +220,7 @@ def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
     assert windows["test_samples"] == sum(window["test_samples"] for window in windows["each"])
     assert windows["each"][-1]["log_loss"] == report["log_loss"]
     assert windows["each"][-1]["parts"] == report["parts"]
-    assert list(windows["parts"]) == ["trees", "logistic"]
+    assert list(windows["parts"]) == ["trees", "logistic", "blend"]
     assert report["beats_baseline"] == windows["beats_baseline"]
     assert "rolling windows" in report["message"]
     assert "windows" in report["phases"]
@@ -259,9 +260,14 @@ def test_the_trees_alone_are_fitted_when_they_are_asked_for(sqlite_client, good_
         sqlite_client.post("/train-model", json=QUICK | {"estimator": name}).json() for name in ("blend", "lightgbm")
     )
 
-    assert (alone["estimator"], alone["logistic_weight"], alone["parts"]) == ("lightgbm", 0, {})
-    # The trees are equal, and the blend says what they are worth alone.
-    assert both["parts"]["trees"]["log_loss"] == alone["log_loss"] != both["log_loss"]
+    assert (alone["estimator"], alone["logistic_weight"]) == ("lightgbm", 0)
+    # The trees are equal, and each report says what the trees, the logistic regression and the blend are worth.
+    assert both["parts"] == alone["parts"]
+    assert set(alone["parts"]) == {"trees", "logistic", "blend"}
+    assert (alone["log_loss"], both["log_loss"]) == tuple(
+        alone["parts"][name]["log_loss"] for name in ("trees", "blend")
+    )
+    assert alone["log_loss"] != both["log_loss"]
     assert both["new_driver_weight"] == alone["new_driver_weight"]
     shown = sqlite_client.get(f"/models/{alone['model_version']}").json()
     assert shown["hyper_parameters"]["estimator"] == "lightgbm"

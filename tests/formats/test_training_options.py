@@ -15,6 +15,7 @@ from zap.formats.training_options import (
     HYPER_PARAMETERS,
     TrainingOptions,
 )
+from zap.ml.column_groups import GROUPS
 from zap.ml.model import ChargerTypeModel
 from zap.ml.training import TEST_SHARE
 from zap.settings import Settings
@@ -180,6 +181,28 @@ def test_a_field_that_appears_twice_is_refused(body, place):
 @pytest.mark.parametrize("parameter", HYPER_PARAMETERS, ids=lambda parameter: parameter.name)
 def test_a_hyper_parameter_is_a_number(parameter, value):
     assert set(errors({"hyper_parameters": {parameter.name: value}})) == {f"#/hyper_parameters/{parameter.name}"}
+
+
+def test_groups_of_columns_are_left_out_by_their_names():
+    asked = {"hyper_parameters": {"left_out": ["temperature", "time"]}}
+
+    assert parse(asked).hyper_parameters == asked["hyper_parameters"]
+    assert parse(asked).as_dict() == asked
+    assert PARAMETERS["properties"]["left_out"]["items"]["enum"] == list(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("temperature", 'must be a list of groups of columns, such as ["temperature"], not a text'),
+        (None, "must be a list of groups"),
+        (["weather"], "there is no group of columns 'weather'; the groups are charge_and_distance, temperature,"),
+        ([["time"]], "there is no group of columns ['time']"),
+        (["time"] * 99, "has 99 groups; there are only"),
+    ],
+)
+def test_what_is_no_list_of_groups_is_refused_with_the_known_groups(value, said):
+    assert said in errors({"hyper_parameters": {"left_out": value}})["#/hyper_parameters/left_out"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -365,7 +388,9 @@ def test_the_hyper_parameters_are_those_of_the_model_with_its_defaults():
     defaults = {parameter.name: parameter.example for parameter in HYPER_PARAMETERS}
 
     params = ChargerTypeModel().get_params()
-    assert defaults == {name: value for name, value in params.items() if name not in ("estimator", "n_jobs")}
+    assert defaults == {
+        name: value for name, value in params.items() if name not in ("estimator", "left_out", "n_jobs")
+    }
     assert params["estimator"] == TrainingOptions().estimator
 
 

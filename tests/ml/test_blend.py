@@ -16,7 +16,7 @@ from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.scorer import read_scorer, scorer_data
-from zap.ml.trees import Trees
+from zap.ml.trees_alone import TreesAlone
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -66,10 +66,39 @@ def test_drivers_without_a_past_are_answered_by_the_trees_alone_to_the_bit(known
 
     one, other = (model.predict_proba(frame, past) for model in (blend, trees))
 
-    assert type(trees.scorer_) is Trees
+    assert type(trees.scorer_) is TreesAlone
     assert blend.cold_weight_ == trees.cold_weight_
     assert one[cold].tobytes() == other[cold].tobytes()
     assert not (one == other)[~cold].all()
+
+
+def test_both_estimators_have_equal_parts_and_each_answers_with_its_own(known):
+    blend, trees, frame, past = known
+
+    (of_blend, parts), (of_trees, same) = (model.score_parts(frame, past) for model in (blend, trees))
+
+    assert list(parts) == list(same) == ["trees", "logistic", "blend"]
+    assert all(parts[name].tobytes() == same[name].tobytes() for name in parts)
+    assert of_blend.tobytes() == parts["blend"].tobytes() == blend.predict_proba(frame, past).tobytes()
+    assert of_trees.tobytes() == parts["trees"].tobytes() == trees.predict_proba(frame, past).tobytes()
+    assert (trees.scorer_.weight, blend.scorer_.weight > 0) == (0, True)
+
+
+def test_trees_that_answer_alone_keep_their_parts_when_they_are_stored(known):
+    _, trees, frame, past = known
+
+    read = ChargerTypeModel.from_fitted(trees.fitted())
+
+    parts, again = (model.score_parts(frame, past)[1] for model in (trees, read))
+    assert {name: one.tobytes() for name, one in again.items()} == {name: one.tobytes() for name, one in parts.items()}
+    # The logistic regression never answers, so the digest does not cover it.
+    older = {name: value for name, value in scorer_data(trees.scorer_).items() if name != "beside"}
+    alone = read_scorer(older, trees.columns_, trees.classes_.tolist())
+    assert alone.digest() == trees.scorer_.digest()
+    assert scorer_data(alone) == older
+    matrix = trees.matrix(frame, past)
+    found, parts = alone.score_parts(matrix, 1)
+    assert (found.tobytes(), parts) == (trees.scorer_.score(matrix, 1).tobytes(), {})
 
 
 def test_the_probabilities_of_the_fit_are_those_of_a_prediction_to_the_bit(known):
@@ -134,7 +163,7 @@ def test_without_drivers_with_a_past_it_is_the_trees_alone(known):
     )
 
     assert blend.scorer_.weight == 0
-    assert list(blend.scorer_.score_parts(blend.matrix(new), 1)[1]) == ["trees"]
+    assert list(blend.scorer_.score_parts(blend.matrix(new), 1)[1]) == ["trees", "blend"]
     assert blend.predict_proba(new).tobytes() == trees.predict_proba(new).tobytes()
     assert (
         ChargerTypeModel.from_fitted(blend.fitted()).predict_proba(new).tobytes() == trees.predict_proba(new).tobytes()

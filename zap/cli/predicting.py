@@ -134,18 +134,22 @@ def _predict_one(settings: "Settings", file: Path) -> None:
     row = split_row(_one_request(file))
     with engine_at_head(settings, upgraded=False) as engine:
         import asyncio
-        from contextlib import closing
+        from contextlib import ExitStack, closing
 
         import msgspec
 
         from zap.controllers.prediction_reply import PredictReply
         from zap.db.history.driver_histories import DriverHistories
+        from zap.db.history.recent_sessions import RecentSessions
         from zap.db.log.prediction_log import PredictionLog
         from zap.flows.prediction import OnePrediction
 
         production = _production(engine, settings)
-        with closing(PredictionLog(engine)) as log, closing(DriverHistories(engine)) as histories:
-            one = OnePrediction(engine, production, histories, log, settings.wall_time)
+        with ExitStack() as opened:
+            log = opened.enter_context(closing(PredictionLog(engine)))
+            histories = opened.enter_context(closing(DriverHistories(engine)))
+            recent = opened.enter_context(closing(RecentSessions(engine, settings.wall_now)))
+            one = OnePrediction(engine, production, histories, recent, log, settings.wall_time)
             answer, logged = asyncio.run(one.predict(row.request))
     for line in told_columns(row.headers):
         tell(f"{_shown_name(file)}: {line}")

@@ -1,19 +1,18 @@
-"""Tables and texts that the command line prints: trainings, searches, predictions and model versions."""
+"""Tables and texts that the command line prints: trainings, predictions and model versions."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
+from zap.cli.shown_search import in_words
+from zap.cli.tables import console as _console
+from zap.cli.tables import number as _number
+from zap.cli.tables import text as _text
 from zap.ml.estimator import OF_OLDER_VERSIONS
-
-if TYPE_CHECKING:
-    from zap.ml.features import Feature
 
 # The drivers of a slice in words, by the number of types in their history.
 _TYPES_USED = {"none": "no type used", "one": "one type used", "several": "several types used"}
@@ -28,6 +27,8 @@ SHORT = {
 # compared it with one baseline, by intervals that were too narrow.
 VERDICTS = {"better": "yes", "not_shown": "not shown", "worse": "no, worse", None: ""}
 _BEATS = "beats baselines"
+# The names of the parts of a report.
+_PARTS = {"trees": "the trees alone", "logistic": "the logistic regression alone", "blend": "the blend"}
 
 # The widths of the columns of the list of versions before the notes, and of a note that is easy to read beside them.
 _NARROW = (5, 10, 13, 13, 15, 10)
@@ -45,8 +46,10 @@ def print_report(report: dict[str, Any]) -> None:
     last = f"on the last {report['test_samples']:,} sessions"
     scores = Table(_text(""), *map(_number, _SCORES), title=last)
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
-    for name, part in report["parts"].items():
-        _add_scores(scores, f"part of it: {name}", part)
+    for name, part in _other_parts(report, report["estimator"]):
+        _add_scores(scores, name, part)
+    if at_plug_in := report["at_plug_in"]:
+        _add_scores(scores, "if drivers asked at plug-in", at_plug_in)
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
@@ -57,13 +60,14 @@ def print_report(report: dict[str, Any]) -> None:
             best = min(baseline["log_loss"] for baseline in window["baselines"].values())
             _add_scores(over, f"trained on {window['trained_samples']:,} sessions", window, f"{best:.3f}")
         _add_scores(over, "all", windows, f"{windows['baselines'][windows['best_baseline']]['log_loss']:.3f}")
-        for name, part in windows["parts"].items():
-            _add_scores(over, f"part of it: {name}", part, "")
+        for name, part in _other_parts(windows, report["estimator"]):
+            _add_scores(over, name, part, "")
         console.print(over)
     console.print(_slices(windows or report, _on_windows(windows) if windows else last))
     console.print(
         f"expected calibration error {last}: {report['calibration']['expected_calibration_error']:.3f};"
-        f" hyper-parameters from: {report['hyper_parameters_from']}"
+        f" hyper-parameters from: {report['hyper_parameters_from']};"
+        f" drivers ask {report['asked_before_minutes']} minutes before they plug in"
     )
     numbers = map(_number, ("precision", "recall", "F1", "sessions"))
     types = Table(_text("charger type"), *numbers, title=f"by charger type, {last}")
@@ -73,6 +77,14 @@ def print_report(report: dict[str, Any]) -> None:
     for line in (*_dropped(report["dropped"]), *_left_out(report["left_out_types"])):
         console.print(line, markup=False)
     console.print(f"Note: {report['label_meaning']}.")
+
+
+def _other_parts(scores: dict[str, Any], estimator: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the name and the scores of each part that is not the model itself."""
+    own = "trees" if estimator == "lightgbm" else estimator
+    for name, part in scores["parts"].items():
+        if name != own:
+            yield _PARTS[name], part
 
 
 def _on_windows(windows: dict[str, Any]) -> str:
@@ -140,60 +152,6 @@ def _slices(scores: dict[str, Any], sessions: str) -> Table:
 
 def _add_scores(table: Table, name: str, scores: dict[str, Any], *more: str) -> None:
     table.add_row(name, *(f"{scores[score]:.3f}" for score in ("weighted_f1", "macro_f1", "log_loss")), *more)
-
-
-def print_parameters(parameters: Sequence["Feature"]) -> None:
-    """Print hyper-parameters with their defaults and their ranges."""
-    table = Table(_text("hyper-parameter"), _number("default"), _text("range"), _text("meaning"))
-    for one in parameters:
-        table.add_row(one.name, f"{one.example}", one.range, one.description)
-    _console().print(table)
-
-
-def print_tuning(found: dict[str, Any]) -> None:
-    """Print the result of a search for hyper-parameters."""
-    console = _console()
-    if "trials" not in found:
-        console.print("Later trainings use the defaults again.")
-        return
-    table = Table(
-        _number("log loss"),
-        _text("given up"),
-        _text("hyper-parameters"),
-        title=f"log loss over {found['folds']} folds of {found['sessions']:,} sessions",
-    )
-    for trial in sorted(found["trials"], key=_place):
-        named = {name: value for name, value in trial["hyper_parameters"].items() if name not in found["pinned"]}
-        table.add_row(
-            "" if trial["given_up"] else f"{trial['log_loss']:.4f}",
-            _given_up(trial["given_up"]),
-            _settings(named) or "the defaults",
-        )
-    console.print(table)
-    if found["pinned"]:
-        console.print(f"In every set of hyper-parameters: {_settings(found['pinned'])}.")
-    console.print(
-        f"Tuning {found['tuning']}: log loss {found['log_loss']:.4f}, and {found['default_log_loss']:.4f} with the"
-        f" defaults; seed {found['seed']}. Later trainings use tuning {found['tuning']}, until `zap tune --forget`."
-    )
-
-
-def _place(trial: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the sort key of a trial: finished trials by log loss, then other trials, the latest given up first."""
-    if given_up := trial["given_up"]:
-        return 1, -given_up["folds"], -given_up["rows"], given_up["log_loss"]
-    return 0, trial["log_loss"]
-
-
-def _given_up(given_up: dict[str, Any] | None) -> str:
-    if given_up is None:
-        return ""
-    folds = f"{given_up['folds']} fold{'s' if given_up['folds'] > 1 else ''}"
-    return f"{given_up['behind']:.4f} behind on {folds}, {given_up['rows']:,} rows"
-
-
-def _settings(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def print_explained(explained: dict[str, Any]) -> None:
@@ -309,7 +267,7 @@ def print_version(version: dict[str, Any]) -> None:
         "judged on": _judged_on(scores.get("judged_on")),
         "charger types": ", ".join(version["classes"] or ()),
         "estimator": parameters.pop("estimator", OF_OLDER_VERSIONS["estimator"]),
-        "hyper-parameters": ", ".join(f"{name} {value}" for name, value in parameters.items()),
+        "hyper-parameters": in_words(parameters),
         "from": version["hyper_parameters_from"] or "",
         "code": version["code_version"] or "",
         "libraries": ", ".join(f"{name} {number}" for name, number in (version["libraries"] or {}).items()),
@@ -357,25 +315,9 @@ def print_reproduction(found: dict[str, Any]) -> None:
     console.print("The model is equal." if found["reproduced"] else "The model differs.")
 
 
-def _text(header: str, **options: Any) -> Column:
-    """Return a column of texts. A text that is too long goes on in the next line, and nothing of it is cut off."""
-    return Column(header, overflow="fold", **options)
-
-
-def _number(header: str, **options: Any) -> Column:
-    """Return a column of numbers, which stand at its right side."""
-    return Column(header, justify="right", overflow="fold", **options)
-
-
 def _formatted(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
 def _minute(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _console() -> Console:
-    # Charger types are data, so brackets in them must not be read as rich's markup. With its file, rich knows the
-    # encoding, and draws lines in ASCII where that is all there is.
-    return Console(file=sys.stdout, markup=False, highlight=False)

@@ -51,12 +51,15 @@ class _Training(Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, and then the hyper-parameters with their ranges."""
-        from zap.formats.training_options import HYPER_PARAMETERS
+        from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT, LEFT_OUT_IN_WORDS
 
         super().format_options(ctx, formatter)
         with formatter.section("Hyper-parameters of --set"):
             formatter.write_dl(
-                [(one.name, f"{one.description}: {one.range}.{self._unset(one)}") for one in HYPER_PARAMETERS]
+                [
+                    *((one.name, f"{one.description}: {one.range}.{self._unset(one)}") for one in HYPER_PARAMETERS),
+                    (LEFT_OUT, f"{LEFT_OUT_IN_WORDS}; with commas between them."),
+                ]
             )
 
     @staticmethod
@@ -239,7 +242,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one for each option
     if as_json:
         print_json(found)
     else:
-        from zap.cli.shown import print_tuning
+        from zap.cli.shown_search import print_tuning
 
         print_tuning(found)
 
@@ -343,16 +346,16 @@ def _option(pointer: str) -> str:
 
 def _show_parameters(*, as_json: bool) -> None:
     """Print the hyper-parameters that --set takes."""
-    from zap.formats.training_options import HYPER_PARAMETERS
+    from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT_IN_WORDS
 
     if as_json:
         shown = ("name", "description", "unit", "minimum", "maximum", "minimum_excluded")
         rows = [{name: getattr(one, name) for name in shown} | {"default": one.example} for one in HYPER_PARAMETERS]
         print_json({"hyper_parameters": rows})
     else:
-        from zap.cli.shown import print_parameters
+        from zap.cli.shown_search import print_parameters
 
-        print_parameters(HYPER_PARAMETERS)
+        print_parameters(HYPER_PARAMETERS, LEFT_OUT_IN_WORDS)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -364,8 +367,8 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except ValueError:
-        # The check of the options will refuse it, and name the range of its parameter.
-        return name, value
+        # The check of the options will refuse a text, and name the range of its parameter.
+        return name, value.split(",") if name == "left_out" else value
 
 
 def _spin_briefly() -> None:

@@ -109,7 +109,7 @@ class BatchController(Controller):
         received_at = utc_now()
         kind = media_type(request, JSON, CSV, NDJSON)
         settings: Settings = state.settings
-        batches = BatchPrediction(state.engine, state.driver_histories, settings.wall_time)
+        batches = BatchPrediction(state.engine, state.driver_histories, state.recent_sessions, settings.wall_time)
         batch = batch_of(request.scope)
         if kind == NDJSON:
 

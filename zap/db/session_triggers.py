@@ -16,6 +16,7 @@ TRIGGERS = {
     "postgresql": (
         "zap_session_deleted",
         "zap_session_inserted",
+        "zap_session_replicated",
         "zap_session_truncated",
         "zap_session_updated",
     ),
@@ -23,13 +24,20 @@ TRIGGERS = {
 _TABLE = "table"
 # The revision of the migration that makes the triggers.
 _REVISION = "0009"
-# The kind of ChargingSessions, and its triggers. A disabled trigger counts as missing.
+# The kind of ChargingSessions, and its triggers. On PostgreSQL a trigger may be enabled for usual programs (O), for
+# replication (R) or always (A); with another setting than the migration's it counts as missing.
 _THERE = {
     "sqlite": text("SELECT type, name FROM sqlite_master WHERE lower(tbl_name) = 'chargingsessions'"),
     "postgresql": text(
-        """SELECT 'trigger', tgname::text FROM pg_trigger WHERE tgrelid = to_regclass('"ChargingSessions"')"""
-        " AND tgenabled IN ('O', 'A') UNION ALL SELECT 'table', relname::text FROM pg_class"
-        """ WHERE oid = to_regclass('"ChargingSessions"') AND relkind IN ('r', 'p')"""
+        """
+        SELECT 'table', relname::text FROM pg_class
+        WHERE oid = to_regclass('"ChargingSessions"') AND relkind IN ('r', 'p')
+        UNION ALL SELECT 'trigger', tgname::text FROM pg_trigger
+        WHERE tgrelid = to_regclass('"ChargingSessions"') AND CASE tgname
+            WHEN 'zap_session_replicated' THEN tgenabled IN ('R', 'A')
+            WHEN 'zap_session_truncated' THEN tgenabled = 'A'
+            ELSE tgenabled IN ('O', 'A') END
+        """
     ),
 }
 

@@ -115,7 +115,12 @@ class Vehicle(SQLModel, table=True):
 
 
 class ChargingSession(SQLModel, table=True):
-    """One charging session."""
+    """One charging session.
+
+    Attributes:
+        timestamp: when the session became known, as wall time like its start, so that the two can be compared. zap
+            writes it with the first report of a session. An import only stores it if the file has it.
+    """
 
     __tablename__ = "ChargingSessions"
     __table_args__ = (

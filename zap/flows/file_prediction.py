@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from zap.db.history.driver_histories import DriverHistories
+from zap.db.history.recent_sessions import RecentSessions
 from zap.db.log.prediction_log import Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.errors import InvalidRequest, UnusableFile, ZapError
@@ -75,7 +76,8 @@ class FilePrediction:
 
     def __init__(self, engine: Engine, predictor: Predictor, wall_time: WallTime) -> None:
         self._predictor = predictor
-        self._batches = BatchPrediction(engine, DriverHistories(engine), wall_time)
+        recent = RecentSessions(engine, lambda: wall_time(utc_now()))
+        self._batches = BatchPrediction(engine, DriverHistories(engine), recent, wall_time)
         self._log = PredictionLog(engine)
 
     def predict(

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from zap.db.history.driver_histories import DriverHistories
 from zap.db.history.drivers import driver_facts, driver_named, facts_of_many, has_gaps, named_drivers
+from zap.db.history.recent_sessions import RecentSessions
 from zap.db.log.prediction_log import Entry, Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.db.versions.production import Production
@@ -31,21 +32,24 @@ class OnePrediction:
         engine: on the database.
         production: the version that serves.
         histories: the histories of drivers.
+        recent: the sessions of all drivers in the last weeks.
         log: commits requests and predictions.
         wall_time: converts a moment to the drivers' wall time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         engine: Engine,
         production: Production,
         histories: DriverHistories,
+        recent: RecentSessions,
         log: PredictionLog,
         wall_time: WallTime,
     ) -> None:
         self._engine = engine
         self._production = production
         self._histories = histories
+        self._recent = recent
         self._log = log
         self._wall_time = wall_time
 
@@ -69,12 +73,19 @@ class OnePrediction:
             if has_gaps(request.values)
             else {}
         )
-        values = complete_request(request, facts, predictor.contract, now=self._wall_time(received_at))
-        asked = (request.values.get(USER_ID), to_seconds(values["charging_start_time"]), predictor.types)
+        now = self._wall_time(received_at)
+        values = complete_request(request, facts, predictor.contract, now=now)
+        start = to_seconds(values[START])
+        asked = (request.values.get(USER_ID), start, predictor.types)
         past = histories.known(*asked)
         if past is None:
             past = await histories.past(*asked, until)
-        return await self._log.record(request.text, received_at, partial(predictor.answer, values, past), until=until)
+        moment = predictor.asked_at(start, to_seconds(now))
+        present = self._recent.known(start, moment, predictor)
+        if present is None:
+            present = await self._recent.present(start, moment, predictor, until)
+        answer = partial(predictor.answer, values, past, present)
+        return await self._log.record(request.text, received_at, answer, until=until)
 
 
 class Answered(NamedTuple):
@@ -97,12 +108,14 @@ class BatchPrediction:
     Args:
         engine: on the database.
         histories: the histories of drivers.
+        recent: the sessions of all drivers in the last weeks.
         wall_time: converts a moment to the drivers' wall time.
     """
 
-    def __init__(self, engine: Engine, histories: DriverHistories, wall_time: WallTime) -> None:
+    def __init__(self, engine: Engine, histories: DriverHistories, recent: RecentSessions, wall_time: WallTime) -> None:
         self._engine = engine
         self._histories = histories
+        self._recent = recent
         self._wall_time = wall_time
 
     def complete(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> list[Row]:
@@ -125,7 +138,9 @@ class BatchPrediction:
         """Return an answer for each row that `complete` could complete, and the refusals of the other rows."""
         good = [row for row in rows if row.values is not None]
         values = [row.values for row in good if row.values]
-        answers = iter(predictor.answers(values, self._pasts(good, predictor), _THREADS))
+        now, starts = to_seconds(self._wall_time(received_at)), [to_seconds(one[START]) for one in values]
+        presents = self._recent.presents(starts, [predictor.asked_at(start, now) for start in starts], predictor)
+        answers = iter(predictor.answers(values, self._pasts(good, predictor), presents, _THREADS))
         outcomes: list[Answer | Refusal] = [row.refusal or next(answers) for row in rows]
         to_log = [
             Entry(row.text, received_at, outcome)

@@ -12,7 +12,7 @@ from zap.db.versions.model_registry import read_version
 from zap.errors import NotFound
 from zap.flows.trained_sessions import learned_again, trained_rows
 from zap.ml.code_version import code_version, libraries
-from zap.ml.estimator import OF_OLDER_VERSIONS
+from zap.ml.estimator import stored_parameters
 from zap.ml.fingerprint import changed_months, rows_fingerprint
 from zap.ml.history import clean_history
 from zap.ml.model import ChargerTypeModel
@@ -56,7 +56,7 @@ def reproduce(engine: Engine, number: int, progress: Progress) -> dict[str, Any]
 def _trees(frame: pd.DataFrame, first: int, stored: dict[str, Any], progress: Progress) -> str:
     types = stored["classes"]
     progress("features", 0, 1)
-    model = ChargerTypeModel(**{**OF_OLDER_VERSIONS, **stored["hyper_parameters"]})
+    model = ChargerTypeModel(**stored_parameters(stored["hyper_parameters"]))
     split = learned_again(frame, types, types, first, len(frame), asked_before=model.asked_before)
     progress("fit", 0, 1)
     model.fit_in_place(

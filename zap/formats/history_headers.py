@@ -25,7 +25,7 @@ TEXTS = (
     *(column.name for column in _COLUMNS if column.kind == "category"),
 )
 NEEDED = ("charger_type", "charging_start_time")
-# All columns of zap that an import reads. zap stores the last three and does not use them.
+# All columns of zap that an import reads. The last three are no inputs of a prediction.
 NAMES = ("session_id", "user_id", *(column.name for column in _COLUMNS), "time_of_day", "day_of_week", "timestamp")
 _USED = NAMES[:-3]
 # Other names that files of charging sessions use, in lower case. Names whose unit is not certain are left out.

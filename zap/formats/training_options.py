@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from zap.formats.body_model import BodyModel, NotNull, Text, explained, limits
 from zap.formats.json_body import DAY_PATTERN, kind_of, read_time, unknown_field, wrong_number, wrong_text
 from zap.formats.values import LONGEST_TEXT
+from zap.ml.column_groups import GROUPS, wrong_group
 from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator
 from zap.ml.features import Feature
 
@@ -29,7 +30,10 @@ HYPER_PARAMETERS = (
     Feature("reg_lambda", "number", "L2 regularisation", 0.0, "", 0, 1_000_000),
     Feature("random_state", "number", "seed", 42, "", 0, 2**31 - 1),
 )
-_BY_NAME = {parameter.name: parameter for parameter in HYPER_PARAMETERS}
+# The other parameter that may be set: a list.
+LEFT_OUT = "left_out"
+LEFT_OUT_IN_WORDS = f"groups of columns that the trees do not use, of {', '.join(GROUPS)}"
+_NAMES = (*(parameter.name for parameter in HYPER_PARAMETERS), LEFT_OUT)
 _TEST_SHARE = Feature(
     "test_share", "number", "share of the sessions to test on: the last sessions in time", 0.1, "", 0.01, 0.5
 )
@@ -41,6 +45,13 @@ def _wrong_whole(parameter: Feature, value: Any) -> str | None:
     if type(value) is float:
         return f"must be a whole number, {parameter.range}, not {value}"
     return wrong_number(parameter, value)
+
+
+def _wrong_groups(value: Any) -> str:
+    """Return why a value is not accepted as a list of groups of columns."""
+    if not isinstance(value, list):
+        return f'must be a list of groups of columns, such as ["temperature"], not {kind_of(value)}'
+    return next(filter(None, map(wrong_group, value)), f"has {len(value)} groups; there are only {len(GROUPS)}")
 
 
 def _read_moment(value: Any, info: ValidationInfo) -> datetime:
@@ -57,8 +68,13 @@ def _read_moment(value: Any, info: ValidationInfo) -> datetime:
 
 
 if TYPE_CHECKING:
-    HyperParameters = dict[str, int | float]
+    HyperParameters = dict[str, int | float | list[str]]
 else:
+    _Groups = Annotated[
+        list[Literal[tuple(GROUPS)]],
+        Field(max_length=len(GROUPS), description=LEFT_OUT_IN_WORDS, examples=[["temperature"]]),
+        explained(_wrong_groups),
+    ]
     HyperParameters = TypedDict(
         "HyperParameters",
         {
@@ -66,7 +82,8 @@ else:
             if isinstance(one.example, int)
             else Annotated[float, *limits(one)]
             for one in HYPER_PARAMETERS
-        },
+        }
+        | {LEFT_OUT: _Groups},
         total=False,
     )
 _Moment = Annotated[
@@ -155,7 +172,7 @@ class TrainingOptions(BodyModel):
 
     @classmethod
     def unknown(cls, *names: str) -> str:
-        return unknown_field(names[-1], cls.model_fields if len(names) == 1 else _BY_NAME)
+        return unknown_field(names[-1], cls.model_fields if len(names) == 1 else _NAMES)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options that differ from the defaults, as JSON."""

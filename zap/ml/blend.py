@@ -45,7 +45,11 @@ class Blend:
     @classmethod
     def from_data(cls, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
         """Return the blend that was stored as data; `Scorer.from_data` defines the arguments and errors."""
-        trees = Trees.from_data(data, columns, classes)
+        return cls.beside(Trees.from_data(data, columns, classes), data, columns, classes)
+
+    @classmethod
+    def beside(cls, trees: Trees, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
+        """Return the blend of some trees with a logistic regression that was stored as data with its weight."""
         logistic = None if data["logistic"] is None else Logistic.from_data(data["logistic"], columns, classes)
         weight = data["weight"]
         if type(weight) is not float or not 0 <= weight <= 1:
@@ -54,11 +58,15 @@ class Blend:
 
     def data(self) -> dict[str, Any]:
         """Return the data of the trees and of the logistic regression, and its weight."""
-        return {**self._trees.data(), **self._of_logistic()}
+        return {**self._trees.data(), **self.of_logistic()}
+
+    def of_logistic(self) -> dict[str, Any]:
+        """Return the data of the logistic regression, and its weight."""
+        return {"weight": self.weight, "logistic": self._logistic.data() if self._logistic else None}
 
     def digest(self) -> str:
         """Return the SHA-256 of the trees, of the logistic regression and of its weight."""
-        learned = json.dumps([self._trees.digest(), self._of_logistic()], sort_keys=True)
+        learned = json.dumps([self._trees.digest(), self.of_logistic()], sort_keys=True)
         return hashlib.sha256(learned.encode()).hexdigest()
 
     def score_row(self, row: bytes) -> list[float]:
@@ -89,17 +97,15 @@ class Blend:
         return found
 
     def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the result of `score`, and the probabilities of the trees and of the logistic regression, by name.
+        """Return the result of `score`, and the probabilities of trees, logistic regression and blend, by name.
 
-        For drivers without a past, the logistic regression alone has the trees' probabilities too.
+        For drivers without a past, all of them are the trees' probabilities. No two results are the same array.
         """
         trees = self._trees.score(matrix, threads)
-        if self._logistic is None:
-            return trees.copy(), {"trees": trees}
-        alone, warm = trees.copy(), matrix[:, self._sessions] != 0
-        alone[warm] = self._logistic.score(matrix[warm])
         found = self.mixed(trees.copy(), matrix)
-        return found, {"trees": trees, "logistic": alone}
-
-    def _of_logistic(self) -> dict[str, Any]:
-        return {"weight": self.weight, "logistic": self._logistic.data() if self._logistic else None}
+        parts = {"trees": trees}
+        if self._logistic is not None:
+            alone, warm = trees.copy(), matrix[:, self._sessions] != 0
+            alone[warm] = self._logistic.score(matrix[warm])
+            parts["logistic"] = alone
+        return found, {**parts, "blend": found.copy()}

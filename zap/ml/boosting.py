@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import lightgbm
 import numpy as np
 
+from zap.ml.column_groups import gain_factors
 from zap.ml.features import CATEGORIES
 from zap.ml.fitted import booster_columns
 from zap.ml.larger_children import to_larger_children
@@ -16,11 +17,11 @@ from zap.ml.trees import Trees, of_all_classes
 # A fit has one thread for each _ROWS_PER_THREAD rows. With fewer rows for a thread, threads wait longer for each other
 # than they compute; beside a busy server they wait many times longer. The trees do not depend on the number of threads.
 _ROWS_PER_THREAD = 20_000
-# The parameters of ChargerTypeModel that LightGBM does not have.
-_NOT_OF_LIGHTGBM = ("estimator", "asked_before")
 # The shortest time between two reports of progress. Reports take at most 1 / _TOLD_SHARE of the time.
 _TOLD_SECONDS = 0.2
 _TOLD_SHARE = 100
+# The parameters of ChargerTypeModel that are no parameters of LightGBM.
+_NOT_OF_LIGHTGBM = ("estimator", "asked_before", "left_out")
 
 
 class BoostingProgress(Protocol):
@@ -72,6 +73,7 @@ def settings(params: Mapping[str, Any], n_classes: int, threads: int) -> dict[st
         "objective": "binary" if binary else "multiclass",
         **({} if binary else {"num_class": n_classes}),
         **{name: value for name, value in params.items() if name not in _NOT_OF_LIGHTGBM},
+        **gain_factors(params["left_out"], n_classes),
         "n_jobs": threads,
         # LightGBM draws a share of the rows only if bagging_freq says how often to draw.
         **({"bagging_freq": 1} if params["subsample"] < 1 else {}),

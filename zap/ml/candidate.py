@@ -35,7 +35,8 @@ class Candidate:
     @property
     def key(self) -> tuple[Any, ...]:
         """Return a key; candidates with equal hyper-parameters have equal keys."""
-        return (self.rounds, *(value for name, value in self.params.items() if name != "n_estimators"))
+        params = {**self.params, "n_estimators": self.rounds, "left_out": tuple(sorted(self.params["left_out"]))}
+        return tuple(params.values())
 
 
 class Measured(NamedTuple):

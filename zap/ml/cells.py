@@ -146,11 +146,16 @@ def read_past_session(row: Mapping[str, Any], types: Sequence[str]) -> PastSessi
         return None
     end = read_wall_time(row["charging_end_time"])
     return past_session(
-        types.index(name) if name in types else _code_of_another_spelling(name, tuple(types)),
+        code_of_type(name, types),
         to_seconds(start),
         None if end is None or end < start else to_seconds(end),
         [_masked(feature, read_number(row[feature.name])) for feature in PAST_FEATURES],
     )
+
+
+def code_of_type(name: str, types: Sequence[str]) -> int:
+    """Return the code of a charger type as `read_text` reads it, -1 if the type is not learned."""
+    return types.index(name) if name in types else _code_of_another_spelling(name, tuple(types))
 
 
 # A driver may have many sessions of one type that is not learned.

@@ -33,6 +33,7 @@ NOT_DECIDING = {
     "golden_check": "checks a fitted model",
     "inference": "answers with a fitted model",
     "intervals": "measures a fitted model",
+    "leaving_out": "belongs to the search, whose hyper-parameters the version stores",
     "memory": "frees memory",
     "race": "belongs to the search, whose hyper-parameters the version stores",
     "resampling": "measures a fitted model",

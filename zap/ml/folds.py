@@ -14,6 +14,7 @@ from zap.ml.cold import is_cold
 from zap.ml.features import CATEGORIES
 from zap.ml.fitted import booster_columns
 from zap.ml.missing import without_rare_holes
+from zap.ml.trees import of_all_classes
 
 _FOLDS = 4
 # Each fold tests on an eighth of the sessions, and learns from all sessions before that part.
@@ -22,6 +23,8 @@ _FOLD_SHARE = 0.125
 _LONGEST = 600
 _PATIENCE = 1.5
 _LEAST_PATIENCE = 20
+# The trees may give a type the probability 0. LightGBM's own log loss has this floor too.
+_FLOOR = 1e-15
 
 
 class Fold:
@@ -85,6 +88,37 @@ class Fold:
             if rounds is None and len(losses) - 1 - best >= patience and len(losses) >= at_least:
                 break
         return losses
+
+    def boosted(self, params: Mapping[str, Any]) -> lightgbm.Booster:
+        """Return a booster that has learned from the training rows, on one thread.
+
+        Args:
+            params: the parameters of ChargerTypeModel.
+        """
+        learned, _ = self._datasets(params)
+        booster = lightgbm.Booster(_settings(params, self._n_classes), learned)
+        for _ in range(params["n_estimators"]):
+            booster.update()
+        return booster
+
+    def tested_rows(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the test rows of seen types as a booster of this fold reads them, and their places in the matrix.
+
+        Args:
+            most: the largest number of rows; by default all. Fewer rows are evenly distributed in time.
+        """
+        places = self._tested[:: 1 if most is None else -(-len(self._tested) // most)]
+        return without_rare_holes(self._matrix[places], self._matrix[self._train]), places
+
+    def losses(self, booster: lightgbm.Booster, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return the log loss of each row, the first results of `tested_rows`, on one thread."""
+        found = of_all_classes(np.asarray(booster.predict(rows, num_threads=1)))
+        losses: np.ndarray = -np.log(np.maximum(found[np.arange(len(rows)), self._codes[places]], _FLOOR))
+        return losses
+
+    def mean(self, losses: np.ndarray) -> float:
+        """Return the mean log loss of all test rows from the losses of the rows of seen types."""
+        return self._weight * float(losses.mean()) + self._unseen
 
     def _datasets(self, params: Mapping[str, Any]) -> tuple[lightgbm.Dataset, lightgbm.Dataset]:
         with self._lock:

@@ -14,13 +14,22 @@ def history_columns(types: Sequence[str]) -> list[str]:
 
     The first columns are the values of `UserHistory.features`, the others the values of `PopulationNow.columns`.
     """
-    return [*_past_columns(types), *present_columns(types)]
+    return [*past_columns(types), *present_columns(types)]
+
+
+def past_columns(types: Sequence[str]) -> list[str]:
+    """Return the names of the values of `UserHistory.features`."""
+    names: list[str] = []
+    for columns in DRIVER_COLUMNS:
+        names += [f"{name}[{type_}]" for name in columns.by_type for type_ in types]
+        names += columns.of_driver
+    return names
 
 
 def present_places(n_types: int) -> slice:
     """Return the places in `history_columns` of the columns of the present."""
     names = [str(code) for code in range(n_types)]
-    return slice(len(_past_columns(names)), len(history_columns(names)))
+    return slice(len(past_columns(names)), len(history_columns(names)))
 
 
 def share_columns(types: Sequence[str]) -> list[str]:
@@ -37,11 +46,3 @@ def type_columns(name: str, n_types: int) -> slice:
 def driver_column(name: str, n_types: int) -> int:
     """Return the place in `history_columns` of a column of the driver."""
     return history_columns([str(code) for code in range(n_types)]).index(name)
-
-
-def _past_columns(types: Sequence[str]) -> list[str]:
-    names: list[str] = []
-    for columns in DRIVER_COLUMNS:
-        names += [f"{name}[{type_}]" for name in columns.by_type for type_ in types]
-        names += columns.of_driver
-    return names

@@ -37,7 +37,8 @@ class Weights(NamedTuple):
 
     Attributes:
         cold: the weight of the trees for drivers without a past, 0 to 1; the mix has the rest.
-        logistic: the weight of the logistic regression for drivers with a past, 0 to 1; the trees have the rest.
+        logistic: the weight of the logistic regression in the blend for drivers with a past, 0 to 1; the trees have the
+            rest.
         strength: the strength of the logistic regression, `logistic_fit.chosen_strength`.
     """
 
@@ -56,9 +57,8 @@ def learned_weights(  # noqa: PLR0913, PLR0917
 ) -> Weights:
     """Return the weights of the parts of a model.
 
-    Both weights are tested with one set of trees, which learn from the earlier rows. The estimator "lightgbm" has no
-    logistic regression, so the weight of the logistic regression is 0. If the earlier rows have a single type, the
-    weight for drivers without a past is 0, and the weight of the logistic regression is PRIOR_WEIGHT.
+    Both weights are tested with one set of trees, which learn from the earlier rows. If the earlier rows have a single
+    type, the weight for drivers without a past is 0, and the weight of the logistic regression is PRIOR_WEIGHT.
 
     Args:
         params: the parameters of ChargerTypeModel.
@@ -70,14 +70,13 @@ def learned_weights(  # noqa: PLR0913, PLR0917
     """
     cut = round(len(codes) * (1 - _TEST_SHARE))
     earlier = slice(max(0, cut - _MOST_ROWS), cut)
-    blended = params["estimator"] == "blend"
-    strength = chosen_strength(matrix[earlier], codes[earlier], n_classes) if blended else 0.0
+    strength = chosen_strength(matrix[earlier], codes[earlier], n_classes)
     if len(np.unique(codes[earlier])) < 2:
-        return Weights(0.0, PRIOR_WEIGHT * blended, strength)
+        return Weights(0.0, PRIOR_WEIGHT, strength)
     trees, _ = boost(params, matrix[earlier], codes[earlier], n_classes)
     tested = _Tested(trees, matrix, codes, earlier, n_classes, params["n_jobs"])
     cold = _cold_weight(tested, frame, cut, as_new)
-    return Weights(cold, _logistic_weight(tested, frame, cut, strength) if blended else 0.0, strength)
+    return Weights(cold, _logistic_weight(tested, frame, cut, strength), strength)
 
 
 class _Tested(NamedTuple):

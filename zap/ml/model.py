@@ -14,7 +14,7 @@ from zap.ml.boosting import BoostingProgress
 from zap.ml.cold import draw_to_mix, is_cold, mixes
 from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
 from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
-from zap.ml.estimator import DEFAULT_ESTIMATOR, OF_OLDER_VERSIONS, Estimator, check_estimator
+from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator, checked_parameters, stored_parameters
 from zap.ml.features import FEATURES, MATRIX_COLUMNS, check_features
 from zap.ml.fitted import FittedModel, column_places, computed_columns, sha256
 from zap.ml.history import population_history, time_order
@@ -32,9 +32,10 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
 
     The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression on the
     drivers' shares) or "lightgbm" (the trees alone). `asked_before` says how many minutes before the start of a session
-    its driver asks; None leaves the present out. The other parameters are parameters of LightGBM; an earlier search on
-    ZapApp's history found their defaults. For drivers without a past, the prediction is the weighted mean of the trees
-    and the mix of types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
+    its driver asks; None leaves the present out. `left_out` names the groups of columns (`zap/ml/column_groups.py`)
+    that the trees do not use. The other parameters are parameters of LightGBM; an earlier search on ZapApp's history
+    found their defaults. For drivers without a past, the prediction is the weighted mean of the trees and the mix of
+    types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
@@ -56,6 +57,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         *,
         estimator: Estimator = DEFAULT_ESTIMATOR,
         asked_before: int | None = ASKED_BEFORE_MINUTES,
+        left_out: Sequence[str] = (),
         n_estimators: int = 200,
         num_leaves: int = 40,
         learning_rate: float = 0.05,
@@ -68,7 +70,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         random_state: int = 42,
         n_jobs: int = 2,
     ) -> None:
-        self.estimator, self.asked_before = estimator, asked_before
+        self.estimator, self.asked_before, self.left_out = estimator, asked_before, left_out
         self.n_estimators, self.num_leaves, self.learning_rate = n_estimators, num_leaves, learning_rate
         self.max_depth, self.colsample_bytree, self.subsample = max_depth, colsample_bytree, subsample
         self.min_child_samples, self.reg_alpha, self.reg_lambda = min_child_samples, reg_alpha, reg_lambda
@@ -207,13 +209,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         self, frame: pd.DataFrame, matrix: np.ndarray, codes: np.ndarray, progress: BoostingProgress | None
     ) -> np.ndarray:
         """Boost on rows in order of start. Return their probabilities, bit-identical to `predict_proba`."""
-        params, k = self.get_params(), len(self.classes_)
-        check_estimator(self.estimator)
+        params, k = checked_parameters(self.get_params()), len(self.classes_)
         weights = learned_weights(params, frame, matrix, codes, k, self.matrix)
         self.cold_weight_ = weights.cold
         release_memory()
-        parts = {"weight": weights.logistic, "strength": weights.strength}
-        self.scorer_, found = fit_scorer(params, matrix, codes, k, progress, **parts)
+        self.scorer_, found = fit_scorer(params, matrix, codes, k, weights, progress)
         return self._drawn_to_mix(found, matrix)
 
     def predict_proba(
@@ -262,10 +262,9 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return np.asarray(self.classes_[best])
 
     def with_history(self, history: pd.DataFrame) -> Self:
-        """Return a copy of this fitted estimator that uses a history by default.
+        """Return a copy of this fitted estimator that uses a history by default, for tools such as scikit-learn's.
 
-        The copy is for tools that call `predict_proba(X)` without a history, such as the tools of scikit-learn. The
-        history is not in clones, pickles or artefacts (`to_bytes`) of the copy.
+        The history is not in clones, pickles or artefacts (`to_bytes`) of the copy.
 
         Args:
             history: as in `predict_proba`; a later change of the frame has no effect.
@@ -328,7 +327,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
 
     def score_parts(self, X: pd.DataFrame, past: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # noqa: N803
-        """Return the result of `predict_proba`, and the probabilities of each part of a blend alone, by name."""
+        """Return the result of `predict_proba`, and the probabilities of the trees, the other part and the blend."""
         matrix = self.matrix(X, past)
         found, parts = self.scorer_.score_parts(self._own_columns(matrix), self.n_jobs)
         return self._drawn_to_mix(found, matrix), {name: self._drawn_to_mix(one, matrix) for name, one in parts.items()}
@@ -350,7 +349,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         """Return the result of the training as plain data."""
         check_is_fitted(self)
         return FittedModel(
-            hyper_parameters=self.get_params(),
+            hyper_parameters={**self.get_params(), "left_out": list(self.left_out)},
             features=tuple(self.feature_names_in_.tolist()),
             classes=tuple(self.classes_.tolist()),
             contract=self.contract_,
@@ -363,7 +362,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     @classmethod
     def from_fitted(cls, fitted: FittedModel) -> Self:
         """Return the estimator with this result of a training."""
-        model = cls(**{**OF_OLDER_VERSIONS, **fitted.hyper_parameters})
+        model = cls(**stored_parameters(fitted.hyper_parameters))
         model.feature_names_in_ = np.array(fitted.features, dtype=object)
         model.classes_, model.columns_ = np.array(fitted.classes), list(fitted.columns)
         model.contract_, model.population_ = dict(fitted.contract), fitted.population

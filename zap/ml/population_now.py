@@ -33,10 +33,13 @@ PRIOR_SESSIONS = 5.0
 ASKED_BEFORE_MINUTES = 15
 
 # The columns with a value for each charger type, by group.
-OPEN_COLUMNS = ("open", "open_share")
-MIX_COLUMNS = ("mix_week", "mix_day", "mix_hour")
-HOUR_COLUMNS = ("mix_hour_of_week",)
-PRESENT_COLUMNS = (*OPEN_COLUMNS, *MIX_COLUMNS, *HOUR_COLUMNS)
+OPEN_SESSIONS = "open_sessions"
+PRESENT_GROUPS = {
+    OPEN_SESSIONS: ("open", "open_share"),
+    "recent_mixes": ("mix_week", "mix_day", "mix_hour"),
+    "hour_of_week": ("mix_hour_of_week",),
+}
+PRESENT_COLUMNS = tuple(column for columns in PRESENT_GROUPS.values() for column in columns)
 
 _MINUTE = 60
 _HOUR = 60

@@ -19,6 +19,9 @@ class Race:
         folds: the folds in time order.
         n_jobs: the number of fits in parallel, each on one thread.
         progress: called with the number of finished fits, and the largest number of fits.
+
+    Attributes:
+        most_fits: the largest number of fits.
     """
 
     def __init__(
@@ -33,7 +36,8 @@ class Race:
         # Rungs share the objects of whole folds, so that no candidate is fitted twice on a fold.
         self._whole = list(folds)
         self._rungs = folds_of_rungs(self._whole)
-        self._fits = Fits(candidates, n_jobs, progress, self._most_fits())
+        self.most_fits = self._most_fits()
+        self._fits = Fits(candidates, n_jobs, progress, self.most_fits)
 
     @property
     def cut_short(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from zap.errors import DamagedModel
 from zap.ml.blend import Blend
-from zap.ml.trees import Trees
+from zap.ml.trees_alone import TreesAlone
 
 
 class Scorer(Protocol):
@@ -52,7 +52,9 @@ class Scorer(Protocol):
         """
 
     def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the result of `score`, and the probabilities of each part alone, by its name; {} without parts.
+        """Return the result of `score`, and the probabilities of each part and of the blend, by name.
+
+        A scorer of an older zap may have no parts: {}.
 
         Args:
             matrix: as in `score`.
@@ -67,7 +69,7 @@ class Scorer(Protocol):
 
 
 # Each kind of scorer, by its name in artefacts, which is the estimator's name.
-SCORERS: dict[str, type[Scorer]] = {"blend": Blend, "lightgbm": Trees}
+SCORERS: dict[str, type[Scorer]] = {"blend": Blend, "lightgbm": TreesAlone}
 
 
 def read_scorer(data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Scorer:

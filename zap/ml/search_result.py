@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from zap.ml.candidate import GivenUp
+from zap.ml.leaving_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Search:
         ended_by: the limit that ended the search: `trials` or `minutes`.
         seed: the seed. Equal seeds, histories and numbers of trials give equal searches.
         pinned: the values that every candidate sets.
+        groups: the tests of leaving out groups of columns. The last trial is the result if a group stays out.
     """
 
     trials: list[Trial]
@@ -50,6 +52,7 @@ class Search:
     ended_by: str
     seed: int = 0
     pinned: dict[str, Any] = field(default_factory=dict)
+    groups: LeftOut = field(default_factory=LeftOut)
 
     @property
     def best(self) -> Trial:
@@ -68,6 +71,7 @@ class Search:
             "ended_by": self.ended_by,
             "seed": self.seed,
             "pinned": self.pinned,
+            "groups": self.groups.evidence(),
             "trials": [
                 {
                     "hyper_parameters": trial.hyper_parameters,

@@ -60,9 +60,6 @@ class Trees:
         DamagedModel: LightGBM cannot read the text, or the booster has another number of columns or classes.
     """
 
-    # Trees are alone, without another part.
-    weight = 0.0
-
     def __init__(self, text: str, columns: int, classes: int) -> None:
         try:
             self.booster = lightgbm.Booster(model_str=text)
@@ -141,10 +138,6 @@ class Trees:
                 )
             )
         return of_all_classes(found)
-
-    def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the result of `score`, and {}: trees alone have no parts."""
-        return self.score(matrix, threads), {}
 
 
 def of_all_classes(found: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from zap.errors import UnusableHistory
 from zap.ml.boosting import BoostingProgress
 from zap.ml.candidate import Candidate, GivenUp, Measured
 from zap.ml.contract import known_categories
+from zap.ml.driver_codes import witness_codes
 from zap.ml.folds import time_folds
+from zap.ml.leaving_out import LeavingOut
 from zap.ml.model import ChargerTypeModel
 from zap.ml.race import Race
 from zap.ml.search_result import Search, Trial
@@ -49,7 +52,8 @@ def search(  # noqa: PLR0913
 
     All candidates are tried on the newest rows of the newest fold. The best third goes on to all rows of that fold, and
     the best third of these candidates to all folds. If the newest fold is short, the folds before it are added. The
-    defaults and the incumbent are always tried on all folds.
+    defaults and the incumbent are always tried on all folds. At last the best candidate is tried without groups of
+    columns, `leaving_out.py`.
 
     Args:
         split: the history.
@@ -82,7 +86,15 @@ def search(  # noqa: PLR0913
     # number of rounds, and with the best number.
     twice = "n_estimators" not in pinned
     candidates, carried = search_candidates(budget.trials - twice, pinned, incumbent, seed)
-    race = Race(candidates, carried, folds, n_jobs, progress)
+    drivers = witness_codes(split.frame)[split.in_frame(split.trained)][-_MOST_SESSIONS:]
+    leaving_out = LeavingOut(folds, drivers, len(model.classes_), n_jobs)
+    extra = leaving_out.most_fits if budget.trials > 1 and "left_out" not in pinned else 0
+
+    def tell(done: int, most: int, log_loss: float | None = None, /) -> None:
+        if progress:
+            progress(done, most + extra, log_loss)
+
+    race = Race(candidates, carried, folds, n_jobs, tell)
     race.carry()
     late = time.monotonic() - begin > 60 * budget.minutes
     outcomes = race.run(begin, budget.minutes)
@@ -92,7 +104,15 @@ def search(  # noqa: PLR0913
         left_out = (not incumbent and (late or budget.trials == 1)) or trials[0].log_loss == defaults.log_loss
         trials = [defaults, *(trials[1:] if left_out else trials)]
     ended_by = "minutes" if race.cut_short or (late and budget.trials > 1) else "trials"
-    return Search(trials, len(folds), len(codes), time.monotonic() - begin, ended_by, seed, pinned)
+    found = Search(trials, len(folds), len(codes), time.monotonic() - begin, ended_by, seed, pinned)
+    if not extra or race.cut_short:
+        return found
+    best = found.best.hyper_parameters
+    until = begin + 60 * budget.minutes
+    groups = leaving_out.run(best, until, lambda done: tell(race.most_fits + done, race.most_fits))
+    if groups.taken:
+        trials = [*trials, Trial({**best, "left_out": groups.taken.left_out}, groups.taken.fold_log_losses)]
+    return replace(found, trials=trials, groups=groups, seconds=time.monotonic() - begin)
 
 
 def _trial(candidate: Candidate, outcome: Measured | GivenUp) -> Trial:

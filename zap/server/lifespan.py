@@ -12,6 +12,8 @@ from litestar.datastructures import State
 from zap.db.database_watch import DatabaseWatch
 from zap.db.engine import bounds_of, create_engine
 from zap.db.history.driver_histories import DriverHistories
+from zap.db.history.recent_sessions import RecentSessions
+from zap.db.history.session_changes import prune_changes
 from zap.db.log.prediction_log import PredictionLog
 from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.schema import check_at_head, check_rights
@@ -31,6 +33,8 @@ from zap.threads import Pool
 WATCH_SECONDS = 0.5
 # The pause between two looks for trainings that died.
 DEAD_RUNS_SECONDS = 2.0
+# The pause between two looks for changes of sessions that all servers have seen.
+PRUNE_SECONDS = 60.0
 
 
 @asynccontextmanager
@@ -52,10 +56,11 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     app.state.database_watch = DatabaseWatch(engine)
     app.state.database_checks = DatabaseChecks(engine)
     app.state.driver_histories = DriverHistories(engine)
+    app.state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
     app.state.prediction_log = PredictionLog(engine)
     app.state.production = production = Production(engine, settings.model_file)
     app.state.prediction = OnePrediction(
-        engine, production, app.state.driver_histories, app.state.prediction_log, settings.wall_time
+        engine, production, app.state.driver_histories, recent, app.state.prediction_log, settings.wall_time
     )
     app.state.training_processes = TrainingProcesses(engine, settings, production)
     app.state.stopping = asyncio.Event()
@@ -67,6 +72,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(engine.dispose)
         closing.callback(app.state.prediction_log.close)
         closing.callback(app.state.driver_histories.close)
+        closing.callback(recent.close)
         closing.callback(app.state.training_processes.close)
         closing.callback(batch_threads.close)
         closing.callback(threads.close)
@@ -77,6 +83,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         tasks = [
             asyncio.create_task(watch(app.state.database_watch.look, WATCH_SECONDS)),
             asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
+            asyncio.create_task(watch(recent.follow, WATCH_SECONDS)),
+            asyncio.create_task(watch(partial(prune_changes, engine), PRUNE_SECONDS)),
             asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
             asyncio.create_task(_end_trainings(app.state)),
         ]

@@ -173,14 +173,35 @@ def test_after_a_truncate_anything_may_have_changed(empty_postgresql_url, at_hea
     assert follower.look() == set()
 
 
-def test_copies_and_replicas_are_noticed_on_postgresql(empty_postgresql_url, at_head):
+def test_what_logical_replication_writes_is_noticed(empty_postgresql_url, at_head):
+    # Its processes have this setting.
     engine = at_head(empty_postgresql_url)
-    follower = Follower(engine)
-    with other(engine) as connection:
-        connection.execute("SET session_replication_role = replica")
-        with connection.cursor().copy('COPY "ChargingSessions" (session_id, charging_start_time) FROM STDIN') as copy:
-            copy.write_row((1, at(TODAY)))
+    follower, before = Follower(engine), size(engine)
+    replica = "SET session_replication_role = replica"
+    run(engine, replica, add(1, LONG_AGO))
+    assert size(engine) == before
+    run(engine, replica, add(2, TODAY), add(3, YESTERDAY))
+    assert follower.look() == {TODAY, YESTERDAY}
+    run(
+        engine, replica, f"UPDATE \"ChargingSessions\" SET charging_start_time = '{at(LAST_WEEK)}' WHERE session_id = 2"
+    )
+    assert follower.look() == {TODAY, LAST_WEEK}
+    run(engine, replica, "UPDATE \"ChargingSessions\" SET charger_type = 'B' WHERE session_id = 2")
+    assert follower.look() == {LAST_WEEK}
+    run(engine, replica, 'DELETE FROM "ChargingSessions" WHERE session_id <> 2')
+    assert follower.look() == {YESTERDAY, LONG_AGO}
+    run(engine, replica, 'TRUNCATE "ChargingSessions"')
+    assert follower.look() is None
+
+
+def test_a_copy_is_noticed_on_postgresql(empty_postgresql_url, at_head):
+    engine = at_head(empty_postgresql_url)
+    follower, before = Follower(engine), size(engine)
+    statement = 'COPY "ChargingSessions" (session_id, charging_start_time) FROM STDIN'
+    with other(engine) as connection, connection.cursor().copy(statement) as copy:
+        copy.write_row((1, at(TODAY)))
     assert follower.look() == {TODAY}
+    assert size(engine) == before + 1
 
 
 @pytest.mark.parametrize("start", [None, "soon", "", b"\xff\xfe", 7, "31.12.2026 10:00"])

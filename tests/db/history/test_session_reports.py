@@ -45,11 +45,12 @@ def errors(engine, *sessions):
 
 
 def stored(engine):
-    """The sessions by their ids, without what is not known."""
+    """The sessions by their ids, without what is not known and without the time of the first report."""
+    hidden = {"session_id", "timestamp"}
     with engine.connect() as connection:
         rows = connection.execute(select(SESSIONS).order_by(SESSIONS.c.session_id)).mappings().all()
     return {
-        row["session_id"]: {name: value for name, value in row.items() if value is not None and name != "session_id"}
+        row["session_id"]: {name: value for name, value in row.items() if value is not None and name not in hidden}
         for row in rows
     }
 

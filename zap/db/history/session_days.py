@@ -1,10 +1,10 @@
 """Sessions by the days on which they start, read through the index of the starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, String, select, type_coerce
+from sqlalchemy import ColumnElement, Connection, String, select, type_coerce
 
 from zap.db.history.history_rows import SESSIONS, raw_columns
 
@@ -26,7 +26,7 @@ def starts_between(connection: Connection, first: date, last: date) -> ColumnEle
     return (start >= datetime.combine(first, time())) & (start < datetime.combine(last, time()))
 
 
-def sessions_between(connection: Connection, first: date, last: date) -> Iterator[Row[Any]]:
+def sessions_between(connection: Connection, first: date, last: date) -> Iterator[Sequence[Any]]:
     """Yield the raw values of COLUMNS of each session that starts on the day `first` or later, before the day `last`.
 
     The rows are in no order. A start may be a text that is no time. On PostgreSQL each fetch has the time limit of the

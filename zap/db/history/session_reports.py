@@ -40,6 +40,7 @@ from zap.ml.features import FACTS
 
 _KEY = (SESSION_ID,)
 _TYPE = "charger_type"
+_TIMESTAMP = "timestamp"
 # For a session that started longer ago, the present facts about its driver and vehicle may have changed since.
 _NEAR = timedelta(days=2)
 
@@ -71,7 +72,8 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
     A missing value erases nothing, and a report that is sent twice changes nothing the second time. The present facts
     about the driver and the vehicle are stored with a session of the last days, if it is new or its driver or vehicle
     has changed: training must not see later facts. They are not stored with an older session, because they may be later
-    facts already.
+    facts already. A new session also gets the time of this report, from which a training measures how late reports
+    come.
 
     Args:
         engine: on a database at head.
@@ -100,6 +102,9 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         _check(report, rows, before)
         _number_texts(connection, report, rows)
         _take_facts(connection, rows, before, now)
+        for row, stored in zip(rows, before, strict=True):
+            if stored is None:
+                row[_TIMESTAMP] = now
         added, changes = compare_rows(rows, before)
         write_sessions(connection, added, changes)
         if added and connection.dialect.name == "postgresql":

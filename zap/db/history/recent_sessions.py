@@ -1,0 +1,293 @@
+"""RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
+
+A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
+again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the past that
+lies before these weeks is read from the database.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, Engine
+
+from zap.db.history.session_changes import Mark, changes_since
+from zap.db.history.session_days import sessions_between
+from zap.ml.cells import code_of_type, read_number, read_text, read_wall_time, to_seconds
+from zap.ml.driver_columns import DAY
+from zap.ml.features import MEASURED
+from zap.ml.inference import Predictor
+from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present, Started, started, unknown_present
+from zap.ml.presents import blocks
+from zap.threads import Pool
+
+# What is known must have been compared with the database within this time.
+FRESH_SECONDS = 2.0
+# Requests for a session that started in the last days need no query either.
+_PAST_DAYS = 7
+# How many values are remembered. There is one for each minute of asking and hour of the start.
+_MOST_VALUES = 4096
+# For how many versions with different charger types the sessions are counted, and how many windows of the past are
+# remembered.
+_MOST_TYPES = 4
+_MOST_PAST_WINDOWS = 4
+
+_DURATION = next(feature for feature in MEASURED if feature.name == "charging_duration_hours")
+# date.fromordinal counts days from another day than numpy.
+_EPOCH = date(1970, 1, 1).toordinal()
+_LAST_DAY = date.max.toordinal() - _EPOCH
+
+# The charger types of a model version, in its order.
+Types = tuple[str, ...]
+
+
+class _Day(NamedTuple):
+    """The sessions that start on one day.
+
+    Attributes:
+        names: the names of their charger types.
+        sessions: the sessions; their codes are places in `names`.
+    """
+
+    names: tuple[str, ...]
+    sessions: Started
+
+    def of_types(self, types: Types) -> Started:
+        """Return the sessions of these types, with the places of the types as codes."""
+        codes = np.array([code_of_type(name, types) for name in self.names], dtype=np.int64)[self.sessions.codes]
+        known = codes >= 0
+        return Started(self.sessions.starts[known], self.sessions.ends[known], codes[known])
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The sessions of some types, counted; it is never changed, but for the values that were computed from it.
+
+    Attributes:
+        now: the counts.
+        values: the values by version, minute of asking and hour of the start.
+        read_at: when the sessions were read, on the monotonic clock.
+    """
+
+    now: PopulationNow
+    values: dict[tuple[int, int, int], list[float]] = field(default_factory=dict)
+    read_at: float = 0.0
+
+
+class RecentSessions:
+    """The sessions of the last weeks, for one process.
+
+    Args:
+        engine: on the database.
+        wall_now: returns the present moment as the drivers' wall time.
+    """
+
+    def __init__(self, engine: Engine, wall_now: Callable[[], datetime]) -> None:
+        self._engine, self._wall_now = engine, wall_now
+        # One separate thread: a database that does not answer must not delay other work.
+        self._thread = Pool("recent-sessions", 1)
+        # Held while the sessions are read. The event loop never takes it.
+        self._reading = threading.Lock()
+        self._mark: Mark | None = None
+        self._days: dict[int, _Day] = {}
+        self._windows: OrderedDict[Types, _Window] = OrderedDict()
+        self._past_windows: OrderedDict[tuple[int, Types], _Window] = OrderedDict()
+        # When the log of changes was last read, on the monotonic clock.
+        self._checked_at = float("-inf")
+
+    def close(self) -> None:
+        """Stop the thread, after the work that runs now."""
+        self._thread.close()
+
+    def follow(self) -> None:
+        """Read what has changed since the last call. This blocks, so the event loop must not call it.
+
+        Raises:
+            SQLAlchemyError: the database does not answer. The next call reads the changes that this call missed.
+        """
+        with self._reading:
+            self._follow()
+
+    def known(self, start: int, moment: int, predictor: Predictor) -> Present | None:
+        """Return the present at a moment from memory; None if the database has to be read.
+
+        Args:
+            start: the start of the session, in seconds on the wall clock.
+            moment: the moment of asking, `Predictor.asked_at`.
+            predictor: the predictor of the version that answers.
+        """
+        if predictor.asked_before is None:
+            return unknown_present(moment, len(predictor.types))
+        if time.monotonic() - self._checked_at > FRESH_SECONDS:
+            return None
+        window = self._windows.get(predictor.types)
+        if window is None or not window.now.covers(moment):
+            return None
+        key = predictor.model_version, moment // 60, start // 3600
+        values = window.values.get(key)
+        if values is None:
+            if len(window.values) >= _MOST_VALUES:
+                window.values.clear()
+            values = window.values[key] = _columns(window.now, [start], [moment], predictor)[0].tolist()
+        return Present(moment, values)
+
+    async def present(self, start: int, moment: int, predictor: Predictor, until: float) -> Present:
+        """Return the present at a moment, from memory or from a read in a thread. Call this on the event loop.
+
+        Args:
+            start: as in `known`.
+            moment: as in `known`.
+            predictor: as in `known`.
+            until: when the request stops waiting, on the monotonic clock.
+
+        Raises:
+            DatabaseUnavailable: the database, or reads before this one, take too long.
+        """
+        found = await self._thread.run(self.presents, [start], [moment], predictor, until=until)
+        return found[0]
+
+    def presents(self, starts: Sequence[int], moments: Sequence[int], predictor: Predictor) -> list[Present]:
+        """Return the presents of many sessions, each bit-equal to `known`. This blocks.
+
+        Args:
+            starts: the starts of the sessions, in seconds on the wall clock.
+            moments: the moments of asking.
+            predictor: the predictor of the version that answers.
+        """
+        if predictor.asked_before is None or not moments:
+            return [unknown_present(moment, len(predictor.types)) for moment in moments]
+        with self._reading:
+            if time.monotonic() - self._checked_at > FRESH_SECONDS:
+                self._follow()
+            window = self._window(predictor.types)
+        asked, at = np.array(starts, dtype=np.int64), np.array(moments, dtype=np.int64)
+        recent = np.array([window.now.covers(moment) for moment in moments])
+        found: list[list[float]] = [[]] * len(moments)
+        past = np.flatnonzero(~recent)
+        parts = [(np.flatnonzero(recent), window.now)] if recent.any() else []
+        parts += [
+            (past[rows], self._past_window(first, last, predictor.types).now) for rows, first, last in blocks(at[past])
+        ]
+        for rows, now in parts:
+            values = _columns(now, asked[rows], at[rows], predictor).tolist()
+            for row, one in zip(rows.tolist(), values, strict=True):
+                found[row] = one
+        return [Present(moment, values) for moment, values in zip(moments, found, strict=True)]
+
+    def _follow(self) -> None:
+        """Read the changed days and the new days, and count them."""
+        begin = time.monotonic()
+        today = to_seconds(self._wall_now()) // DAY
+        # Tomorrow is read already, so that the first requests after midnight need no query.
+        wanted = range(today - _PAST_DAYS - DAYS_BEFORE, today + 2)
+        with self._engine.connect() as connection:
+            changed, mark = changes_since(connection, self._mark)
+            if changed is None:
+                before: dict[int, _Day] = {}
+            else:
+                gone = {day.toordinal() - _EPOCH for day in changed}
+                before = {day: one for day, one in self._days.items() if day in wanted and day not in gone}
+            new = [day for day in wanted if day not in before]
+            read = _read_days(connection, new)
+        if new or len(before) != len(self._days):
+            days = before | read
+            moved = changed is None or self._days.keys() != days.keys()
+            windows = OrderedDict(
+                (types, _Window(_counted(days, types)) if moved else self._recounted(types, window, read))
+                for types, window in self._windows.items()
+            )
+            self._days, self._windows = days, windows
+        self._mark, self._checked_at = mark, begin
+
+    def _recounted(self, types: Types, window: _Window, read: dict[int, _Day]) -> _Window:
+        """Return a window in which some days are counted anew."""
+        now = window.now.copy()
+        for day, sessions in read.items():
+            now.forget(self._days[day].of_types(types))
+            now.observe(sessions.of_types(types))
+        return _Window(now)
+
+    def _window(self, types: Types) -> _Window:
+        """Return the counts of these types, which are counted at the first call."""
+        window = self._windows.get(types)
+        if window is None:
+            window = _Window(_counted(self._days, types))
+            # A new object, because the event loop reads it meanwhile.
+            newest = list(self._windows.items())[-(_MOST_TYPES - 1) :]
+            self._windows = OrderedDict([*newest, (types, window)])
+        return window
+
+    def _past_window(self, first: int, last: int, types: Types) -> _Window:
+        """Return the counts of a window of the past, read from the database if they are older than FRESH_SECONDS."""
+        with self._reading:
+            known = self._past_windows.pop((first, types), None)
+            begin = time.monotonic()
+            if known is None or begin - known.read_at > FRESH_SECONDS:
+                with self._engine.connect() as connection:
+                    days = _read_days(connection, range(first, last))
+                known = _Window(_counted(days, types), read_at=begin)
+            self._past_windows[first, types] = known
+            if len(self._past_windows) > _MOST_PAST_WINDOWS:
+                self._past_windows.popitem(last=False)
+            return known
+
+
+def _columns(now: PopulationNow, starts: Any, moments: Any, predictor: Predictor) -> np.ndarray:
+    at = np.asarray(moments, dtype=np.int64)
+    return now.columns(at, np.asarray(starts, dtype=np.int64), predictor.population.mixes(at))
+
+
+def _counted(days: dict[int, _Day], types: Types) -> PopulationNow:
+    """Return the counts of consecutive days."""
+    now = PopulationNow(min(days), len(days), len(types))
+    for day in days.values():
+        now.observe(day.of_types(types))
+    return now
+
+
+def _read_days(connection: Connection, days: Sequence[int]) -> dict[int, _Day]:
+    """Return the usable sessions that start on each of these days, in order of the days."""
+    found: dict[int, list[tuple[str, datetime, datetime | None, float]]] = {day: [] for day in days}
+    for first, last in _runs(days):
+        for used, began, stopped, hours in sessions_between(connection, _date(first), _date(last)):
+            name, start, end = read_text(used), read_wall_time(began), read_wall_time(stopped)
+            if name is not None and start is not None:
+                # An end before its start is missing, as in a training.
+                ended = None if end is None or end < start else end
+                found[to_seconds(start) // DAY].append((name, start, ended, read_number(hours)))
+    return {day: _day(found[day]) for day in days}
+
+
+def _day(rows: list[tuple[str, datetime, datetime | None, float]]) -> _Day:
+    names = tuple(dict.fromkeys(row[0] for row in rows))
+    places = {name: place for place, name in enumerate(names)}
+    sessions = started(
+        np.array([row[1] for row in rows], dtype="datetime64[s]"),
+        np.array([row[2] for row in rows], dtype="datetime64[s]"),
+        _DURATION.masked(np.array([row[3] for row in rows], dtype=np.float64)),
+        np.array([places[row[0]] for row in rows], dtype=np.int64),
+    )
+    return _Day(names, sessions)
+
+
+def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first day and the day after the last day of each run of consecutive days."""
+    first = last = None
+    for day in sorted(days):
+        if last is None or first is None or day != last:
+            if first is not None and last is not None:
+                yield first, last
+            first = day
+        last = day + 1
+    if first is not None and last is not None:
+        yield first, last
+
+
+def _date(day: int) -> date:
+    """Return the date of a day since 1970-01-01, within the dates that Python has."""
+    return date.fromordinal(min(max(day, 1 - _EPOCH), _LAST_DAY) + _EPOCH)

@@ -1,0 +1,208 @@
+"""How late sessions become known, and whether their ends do, measured on the newest sessions of a history.
+
+The columns of the present count sessions of all drivers. A session counts once it is known, so the columns of a
+training must lag by the time that its sessions need until they are in the database.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from zap.ml.cells import read_wall_time
+from zap.ml.population_now import OPEN_SESSIONS, PRESENT_GROUPS
+
+# The groups of columns that count sessions of all drivers.
+GROUPS = tuple(PRESENT_GROUPS)
+
+_DAY = 24 * 3600
+# The newest sessions: of these days, and at least so many, so that one start in the far future does not hide the rest.
+_NEWEST_DAYS = 56
+_FEWEST_NEWEST = 100
+_MOST_NEWEST = 10_000
+# With fewer usable timestamps, the 95 % quantile would be the delay of one or two sessions.
+_FEWEST_TIMESTAMPS = 30
+_QUANTILE = 0.95
+# A later column says little about the present.
+_LONGEST_DELAY_MINUTES = 7 * 24 * 60
+# Sessions that were stored within a day are a load of older data if the middle 80 % of their starts span more than
+# this. A monthly upload spans 25 days, so it is no load. A few late reports among many in time do not make a load.
+_LOAD_DAYS = 28
+_FEWEST_IN_A_LOAD = 10
+# If more days look like loads, reports always come late.
+_MOST_LOADS = 3
+_MIDDLE = (0.1, 0.9)
+
+_COLUMNS = ["session_id", "charging_start_time", "charging_end_time", "charging_duration_hours"]
+
+
+class Reporting(NamedTuple):
+    """How the newest sessions of a history were reported.
+
+    Attributes:
+        delay_minutes: 95 % of the newest sessions were known so many minutes after their start; None if this cannot be
+            measured.
+        without_end: the share of the newest sessions that have neither an end nor a duration.
+        measured: the number of sessions with which the delay was measured.
+    """
+
+    delay_minutes: int | None
+    without_end: float
+    measured: int
+
+    def lag_minutes(self, asked_before: int) -> int:
+        """Return how many minutes before a session's start the columns of the present end.
+
+        If a training must leave out all these columns, the delay does not matter.
+
+        Args:
+            asked_before: how many minutes before the start drivers ask.
+        """
+        return asked_before if len(self.left_out()) == len(GROUPS) else max(asked_before, self.delay_minutes or 0)
+
+    def left_out(self) -> dict[str, str]:
+        """Return the groups of columns that a training must leave out, each with the reason in words."""
+        if (self.delay_minutes or 0) > _LONGEST_DELAY_MINUTES:
+            return dict.fromkeys(GROUPS, self.delay_in_words())
+        if self.without_end > 0.5:
+            reason = f"{self.without_end:.0%} of the newest sessions have neither an end nor a duration"
+            return {OPEN_SESSIONS: reason}
+        return {}
+
+    def leaving_out(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return hyper-parameters with which the trees do not use the groups of `left_out` either."""
+        if not self.left_out():
+            return dict(params)
+        return {**params, "left_out": list(dict.fromkeys([*params.get("left_out", ()), *self.left_out()]))}
+
+    def delay_in_words(self) -> str:
+        """Return what is known about the delay, as part of a sentence."""
+        if self.delay_minutes is None:
+            return "it is not known how long after their start sessions are stored"
+        return f"5 % of the newest sessions were stored {_in_words(self.delay_minutes)} or more after their start"
+
+    def in_words(self, asked_before: int) -> str:
+        """Return sentences about late reports and missing ends; an empty text if there is nothing to say."""
+        left_out = self.left_out()
+        reasons = {reason: [name for name in left_out if left_out[name] == reason] for reason in left_out.values()}
+        sentences = [
+            f"These columns are left out: {', '.join(names)}, because {reason}." for reason, names in reasons.items()
+        ]
+        lag = self.lag_minutes(asked_before)
+        if lag > asked_before:
+            sentences.append(
+                f"The columns of the present end {_in_words(lag)} before each session, because {self.delay_in_words()}."
+            )
+        return " ".join(sentences)
+
+    def as_dict(self, asked_before: int) -> dict[str, Any]:
+        """Return the measurement as JSON for the report of a training."""
+        return {
+            "delay_minutes": self.delay_minutes,
+            "delay_in_words": self.delay_in_words(),
+            "measured_sessions": self.measured,
+            "without_end": round(self.without_end, 4),
+            "lag_minutes": self.lag_minutes(asked_before),
+            "left_out": self.left_out(),
+        }
+
+
+def newest_sessions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the newest sessions of a cleaned frame, for `measure_reporting`: at most 10,000, evenly spread over time.
+
+    The database is asked for the timestamps of these sessions only, because a history may have millions.
+    """
+    starts = frame["charging_start_time"].to_numpy(dtype="datetime64[s]")
+    if not len(starts):
+        return frame[_COLUMNS]
+    first = int(np.searchsorted(starts, starts[-1] - np.timedelta64(_NEWEST_DAYS, "D")))
+    first = max(0, min(first, len(starts) - _FEWEST_NEWEST))
+    count = min(len(starts) - first, _MOST_NEWEST)
+    # The rows first: the columns of the whole frame would be copied.
+    return frame.iloc[np.linspace(first, len(starts) - 1, count).astype(np.int64)][_COLUMNS]
+
+
+def measure_reporting(newest: pd.DataFrame, timestamps: Mapping[int, object]) -> Reporting:
+    """Measure how late the newest sessions became known, and how many have no end.
+
+    Args:
+        newest: the result of `newest_sessions`.
+        timestamps: for each session_id the raw text of ChargingSessions.timestamp, which is wall time like the starts.
+            A text in another form, or with an offset, counts as missing.
+    """
+    if not len(newest):
+        return Reporting(None, without_end=0.0, measured=0)
+    no_end = newest["charging_end_time"].isna() & newest["charging_duration_hours"].isna()
+    stored = np.array(
+        [read_wall_time(timestamps.get(session_id)) for session_id in newest["session_id"].tolist()],
+        dtype="datetime64[s]",
+    )
+    starts = newest["charging_start_time"].to_numpy(dtype="datetime64[s]")
+    # A session that was stored before its start says nothing about its report. Comparisons with a missing time fail.
+    usable = stored >= starts
+    delays = _delays(starts[usable].astype(np.int64), stored[usable].astype(np.int64))
+    # Where all timestamps equal the starts, some program has copied the starts.
+    if len(delays) < _FEWEST_TIMESTAMPS or not delays.any():
+        return Reporting(None, float(no_end.mean()), measured=0)
+    delay = float(np.quantile(delays, _QUANTILE, method="higher"))
+    return Reporting(math.ceil(delay / 60), float(no_end.mean()), measured=len(delays))
+
+
+def _delays(starts: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Return the delays in seconds of n sessions, without the sessions of a load of older data.
+
+    Args:
+        starts: int64 of shape (n,), seconds on the wall clock.
+        stored: likewise, when the sessions became known; not before the start.
+    """
+    order = np.argsort(stored, kind="stable")
+    starts, stored = starts[order], stored[order]
+    # The sessions at i to ends[i] - 1 were stored within a day.
+    ends = np.searchsorted(stored, stored + _DAY, side="right")
+    tells = np.ones(len(stored), dtype=bool)
+    # No earlier upload shows whether the first upload is one of many, or a load of a history.
+    if len(stored) and _span(starts[: ends[0]]) > _DAY:
+        tells[: ends[0]] = False
+    loads = _loads(starts, ends)
+    if len(loads) <= _MOST_LOADS:
+        for load in loads:
+            tells[load] = False
+    delays: np.ndarray = (stored - starts)[tells]
+    return delays
+
+
+def _loads(starts: np.ndarray, ends: np.ndarray) -> list[slice]:
+    """Return the places of the sessions of each load of older data.
+
+    Args:
+        starts: the starts of n sessions in the order in which they were stored.
+        ends: for each session, the first place of a session that was stored more than a day later.
+    """
+    loads = []
+    seen = np.zeros(len(starts), dtype=bool)
+    sizes = ends - np.arange(len(ends))
+    # The largest first, so that no smaller one cuts a load into two.
+    for first in np.argsort(-sizes, kind="stable"):
+        if sizes[first] < _FEWEST_IN_A_LOAD:
+            break
+        if not seen[first]:
+            day = slice(first, ends[first])
+            seen[day] = True
+            if _span(starts[day]) > _LOAD_DAYS * _DAY:
+                loads.append(day)
+    return loads
+
+
+def _span(starts: np.ndarray) -> int:
+    """Return how many seconds the middle 80 % of the starts span."""
+    first, last = _MIDDLE
+    return int(np.quantile(starts, last, method="lower") - np.quantile(starts, first, method="higher"))
+
+
+def _in_words(minutes: int) -> str:
+    for unit, size in (("day", 24 * 60), ("hour", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:,.0f} {unit}s" if minutes >= 10 * size else f"{minutes / size:.2g} {unit}s"
+    return f"{minutes} minute{'s' * (minutes != 1)}"
