@@ -12,9 +12,9 @@ standard Gumbel, so that P(j) = exp(V_j) / sum_k exp(V_k). V_j is the sum of thr
   cities together, ASKED_BEFORE_MINUTES before plug-in. A model can learn it only from the sessions of all drivers.
 
 Only the places for a quick charge count: many chargers of the other types stand at home, where nobody else takes them.
-Without knowledge of the present, the best log loss of the default history is 0.497 instead of 0.475: the present is worth
-4.2 % of it, and the habit 31 % (0.690). In a history of more drivers, the present is worth less, because the number of
-taken places varies less around what is usual at an hour: with 4,000 drivers, it is worth 0.5 %.
+Without knowledge of the present, the best log loss of the default history is 0.497 instead of 0.475: the present is
+worth 4.2 % of it, and the habit 31 % (0.690). In a history of more drivers, the present is worth less, because the
+number of taken places varies less around what is usual at an hour: with 4,000 drivers, it is worth 0.5 %.
 """
 
 from dataclasses import dataclass
