@@ -157,6 +157,8 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr | None, AfterValidator(_strong_key)] = None
     # The time zone of the drivers. A time with an offset is converted to it. Default: the time zone of the machine.
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
+    # How many minutes before they plug in drivers ask. A training uses the present of all drivers as it was then.
+    asked_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 15
     # Threads of one training; a training is repeatable only with the same number of threads.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
     # The limits of a training that a server starts, in bytes and in seconds. They suffice for a million sessions of

@@ -147,7 +147,7 @@ def test_a_candidate_that_was_given_up_shows_where_and_how_far_behind(capsys):
     assert "In every set of hyper-parameters: reg_alpha 2.0." in shown
     assert "seed 9" in shown
     cells = " ".join(shown.replace("│", " ").split())
-    assert "temperature -0.0004 -0.0007 -0.0200 to -0.0003 better without" in cells
+    assert "temperature -0.0004 -0.0007 -0.0200 to -0.0003 yes" in cells
     assert "vehicle +0.0001 -0.0002 -0.0200 to +0.0011 time +0.0123" in cells
     assert "Left out: temperature. The trees do not use these groups of columns." in shown
 

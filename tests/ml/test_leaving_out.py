@@ -36,7 +36,7 @@ def test_a_group_that_misleads_is_left_out(found):
     assert found.best.hyper_parameters["left_out"] == found.groups.taken.left_out
     assert found.best is found.trials[-1]
     assert found.best.log_loss < min(trial.log_loss for trial in found.trials[:-1]) - 0.05
-    # The group whose shuffling helps most is tried first.
+    # Without its contributions the trees are better too.
     assert min(found.groups.worth, key=found.groups.worth.get) == "temperature"
     assert found.groups.worth["temperature"] < 0
 

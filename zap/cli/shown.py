@@ -48,6 +48,8 @@ def print_report(report: dict[str, Any]) -> None:
     _add_scores(scores, f"model version {report['model_version']}", {**report, "weighted_f1": report["test_f1_score"]})
     for name, part in _other_parts(report, report["estimator"]):
         _add_scores(scores, name, part)
+    if at_plug_in := report["at_plug_in"]:
+        _add_scores(scores, "if drivers asked at plug-in", at_plug_in)
     for name, baseline in report["baselines"].items():
         _add_scores(scores, f"baseline: {name.replace('_', ' ')}", baseline)
     console.print(scores)
@@ -64,7 +66,8 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(_slices(windows or report, _on_windows(windows) if windows else last))
     console.print(
         f"expected calibration error {last}: {report['calibration']['expected_calibration_error']:.3f};"
-        f" hyper-parameters from: {report['hyper_parameters_from']}"
+        f" hyper-parameters from: {report['hyper_parameters_from']};"
+        f" drivers ask {report['asked_before_minutes']} minutes before they plug in"
     )
     numbers = map(_number, ("precision", "recall", "F1", "sessions"))
     types = Table(_text("charger type"), *numbers, title=f"by charger type, {last}")

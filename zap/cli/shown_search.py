@@ -56,20 +56,20 @@ def _groups(worth: Mapping[str, float], trials: Sequence[Mapping[str, Any]]) -> 
     """Return a table of the groups of columns: the worth of each, and the tests of leaving it out."""
     table = Table(
         text("group of columns"),
-        number("log loss,\nwhen shuffled"),
-        number("log loss,\nwhen left out"),
-        number("95 % interval\nover drivers"),
-        text(""),
-        title="the groups of columns of the best set: differences in log loss",
+        number("worth"),
+        number("left out"),
+        number("95 % interval"),
+        text("better\nwithout"),
+        title="groups of columns, for the best set: differences in log loss",
     )
     tests = {trial["left_out"][-1]: trial for trial in trials}
-    for name, harm in sorted(worth.items(), key=lambda one: one[1]):
+    for name, rise in sorted(worth.items(), key=lambda one: one[1]):
         if trial := tests.get(name):
             low, high = trial["interval"]
             difference, interval = f"{trial['log_loss_difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"
-            table.add_row(name, f"{harm:+.4f}", difference, interval, "better without" if trial["better"] else "")
+            table.add_row(name, f"{rise:+.4f}", difference, interval, "yes" if trial["better"] else "")
         else:
-            table.add_row(name, f"{harm:+.4f}", "", "", "")
+            table.add_row(name, f"{rise:+.4f}", "", "", "")
     return table
 
 

@@ -126,7 +126,7 @@ def _set(
 @click.option(
     "--estimator",
     type=click.Choice(["blend", "lightgbm"]),
-    help="Fit LightGBM's trees alone, or a blend of them with a logistic regression. Default: blend.",
+    help="Answer with LightGBM's trees alone, or with a blend of them with a logistic regression. Default: blend.",
 )
 @_set("Set a hyper-parameter")
 @click.option(

@@ -6,18 +6,26 @@ from typing import Any
 from zap.db.versions.tunings import HyperParameters
 from zap.ml.history import History
 from zap.ml.model import ChargerTypeModel
+from zap.ml.reporting import Reporting
 from zap.ml.training import Split
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The results of a training, from which its report is made."""
+    """The results of a training, from which its report is made.
+
+    Attributes:
+        reporting: how late the sessions are reported.
+        asked_before: ZAP_ASKED_BEFORE_MINUTES.
+    """
 
     history: History
     split: Split
     model: ChargerTypeModel
     chosen: HyperParameters
     scores: dict[str, Any]
+    reporting: Reporting
+    asked_before: int
     model_version: int
     run_id: int
 

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Engine
 
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
+from zap.db.history.session_timestamps import read_timestamps
 from zap.db.log.training_log import log_train_predictions
 from zap.db.runs.run_end import remove_leftovers
 from zap.db.runs.run_events import prune_events
@@ -46,6 +47,7 @@ from zap.ml.golden import golden_rows
 from zap.ml.history import History, clean_history
 from zap.ml.memory import release_memory
 from zap.ml.model import ChargerTypeModel
+from zap.ml.reporting import Reporting, measure_reporting, newest_sessions
 from zap.ml.training import Split
 from zap.ml.tuning import Budget, search
 from zap.progress import Progress, no_progress
@@ -127,15 +129,16 @@ def _train(
     engine: Engine, settings: Settings, lease: Lease, phase: Phases, options: TrainingOptions
 ) -> tuple[dict[str, Any], Version | None]:
     """Run a training from the tables to the finished run. Return its report, and the version if it serves now."""
-    history, split = read_split(engine, settings, phase, options)
+    read = read_split(engine, settings, phase, options)
+    history, split, reporting = read
     if options.tune:
-        best, evidence = search_hyper_parameters(engine, settings, split, phase, Budget(), options)
+        best, evidence = search_hyper_parameters(engine, settings, read, phase, Budget(), options)
         with write_transaction(engine) as connection:
             lease.check(connection)
             add_tuning(connection, best, evidence)
     chosen = _hyper_parameters(engine, options)
     with phase("fit") as rounds:
-        params = {**chosen.values, "estimator": options.estimator}
+        params = {**reporting.leaving_out(chosen.values), "estimator": options.estimator}
         model, probabilities = training.fit_and_predict(
             split, params, n_jobs=settings.training_threads, progress=rounds
         )
@@ -143,10 +146,11 @@ def _train(
     with phase("evaluate"):
         scores = training.score(split, model, chosen.seen_until)
     if options.windows:
-        anew = partial(_search_anew, settings=settings, options=options) if options.nested else None
+        pinned = reporting.leaving_out(options.hyper_parameters)
+        anew = partial(_search_anew, settings=settings, options=options, pinned=pinned) if options.nested else None
         with phase("windows") as tested:
             windows = training.score_windows(split, model, chosen.seen_until, search=anew, progress=tested)
-        scores = with_windows(scores, windows)
+            scores = {**with_windows(scores, windows), "at_plug_in": training.score_at_plug_in(split, model)}
     serving = _compare(engine, split, model, phase, chosen) if options.promote == "if_better" else None
     decision = decide(options.promote, scores["verdict"], serving)
     with phase("save"):
@@ -168,7 +172,10 @@ def _train(
             # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
             reason = Reason.model_construct(why=f"training run {lease.run_id}: {decision.reason}")
             promote(connection, version.model_version, reason)
-        trained = Trained(history, split, model, chosen, scores, version.model_version, lease.run_id)
+        asked_before = settings.asked_before_minutes
+        trained = Trained(
+            history, split, model, chosen, scores, reporting, asked_before, version.model_version, lease.run_id
+        )
         report = training_report(trained, decision, options, phase.seconds, settings.shown_model_file)
         finish_run(connection, lease.run_id, report)
         prune_candidates(connection, settings.keep_candidates)
@@ -176,8 +183,16 @@ def _train(
     return report, version if decision.promoted else None
 
 
-def read_split(engine: Engine, settings: Settings, phase: Phases, options: TrainingOptions) -> tuple[History, Split]:
-    """Return the cleaned history, and its split with the features of each session."""
+class Read(NamedTuple):
+    """The cleaned history of a training, its split with the features of each session, and how late its reports are."""
+
+    history: History
+    split: Split
+    reporting: Reporting
+
+
+def read_split(engine: Engine, settings: Settings, phase: Phases, options: TrainingOptions) -> Read:
+    """Return the history of a training."""
     with phase("read"):
         raw = read_history(engine)
     with phase("clean"):
@@ -186,6 +201,11 @@ def read_split(engine: Engine, settings: Settings, phase: Phases, options: Train
         release_memory()
     if history.synthetic_sessions:
         log.warning("the history is synthetic", sessions=len(history.frame), synthetic=history.synthetic_sessions)
+    newest = newest_sessions(history.frame)
+    reporting = measure_reporting(newest, read_timestamps(engine, newest["session_id"].tolist()))
+    asked_before = settings.asked_before_minutes
+    if said := reporting.in_words(asked_before):
+        log.warning("the present is not known in time", why=said)
     with phase("features") as walked:
         split = training.split_by_time(
             history,
@@ -194,17 +214,18 @@ def read_split(engine: Engine, settings: Settings, phase: Phases, options: Train
             until=options.history_to,
             test_share=options.test_share,
             bounds=TypeBounds(settings.fewest_type_sessions, settings.least_type_share, settings.most_types),
+            asked_before=reporting.lag_minutes(asked_before),
         )
         release_memory()
     if said := split.left_out.in_words():
         log.warning("some charger types are not learned", why=said)
     if said := in_words_if_many(len(split.types), split.n_train):
         log.warning(said)
-    return history, split
+    return Read(history, split, reporting)
 
 
 def search_hyper_parameters(  # noqa: PLR0913, PLR0917
-    engine: Engine, settings: Settings, split: Split, phase: Phases, budget: Budget, options: TrainingOptions
+    engine: Engine, settings: Settings, read: Read, phase: Phases, budget: Budget, options: TrainingOptions
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Search on the training part. Return the best hyper-parameters, and the evidence.
 
@@ -216,15 +237,15 @@ def search_hyper_parameters(  # noqa: PLR0913, PLR0917
     incumbent = HyperParameters({}, DEFAULTS) if options.nested else tuned_hyper_parameters(engine)
     with phase("tune") as fitted:
         found = search(
-            split,
+            read.split,
             budget,
             n_jobs=settings.training_threads,
-            pinned=options.hyper_parameters,
+            pinned=read.reporting.leaving_out(options.hyper_parameters),
             incumbent=incumbent.values,
             seed=options.tune_seed,
             progress=fitted,
         )
-    seen = [split.train["charging_start_time"].iloc[-1].to_pydatetime(), incumbent.seen_until]
+    seen = [read.split.train["charging_start_time"].iloc[-1].to_pydatetime(), incumbent.seen_until]
     seen_until = max(moment for moment in seen if moment)
     return found.best.hyper_parameters, {**found.evidence(), "seen_until": seen_until.isoformat()}
 
@@ -238,9 +259,11 @@ def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParamete
     return tuned._replace(values={**tuned.values, **options.hyper_parameters}, source=source)
 
 
-def _search_anew(window: Split, *, settings: Settings, options: TrainingOptions) -> Mapping[str, Any]:
+def _search_anew(
+    window: Split, *, settings: Settings, options: TrainingOptions, pinned: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """Return the hyper-parameters of a search in a rolling window, without knowledge from later sessions."""
-    threads, pinned = settings.training_threads, options.hyper_parameters
+    threads = settings.training_threads
     try:
         return search(window, Budget(), n_jobs=threads, pinned=pinned, seed=options.tune_seed).best.hyper_parameters
     except UnusableHistory:

@@ -40,6 +40,8 @@ def training_message(trained: Trained, decision: Decision) -> str:
     lines += [verdict_in_words(scores["judged"]), _hyper_parameters_in_words(trained)]
     if left_out := trained.model.left_out:
         lines.append(f"Its trees do not use these groups of columns: {', '.join(left_out)}.")
+    if said := trained.reporting.in_words(trained.asked_before):
+        lines.append(said)
     if history.synthetic_sessions:
         lines.append(
             f"{history.synthetic_sessions:,} of {len(history.frame):,} sessions are synthetic (zap sample-history):"

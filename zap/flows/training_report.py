@@ -128,6 +128,20 @@ class Windows(Struct):
     by_types_used: dict[str, Slice | None]
 
 
+class Reporting(Struct):
+    """How late the newest sessions became known, and what follows for the columns of the present."""
+
+    delay_minutes: Annotated[
+        int | None,
+        Meta(description="95 % of the newest sessions were stored this long after their start; null if not known"),
+    ]
+    delay_in_words: str
+    measured_sessions: Annotated[int, Meta(description="the sessions with which the delay was measured")]
+    without_end: Annotated[float, Meta(description="the share of the newest sessions without an end and a duration")]
+    lag_minutes: Annotated[int, Meta(description="the larger of the delay and ZAP_ASKED_BEFORE_MINUTES")]
+    left_out: Annotated[dict[str, str], Meta(description="groups of columns that were left out, with the reasons")]
+
+
 class Dropped(Struct):
     rows: Annotated[dict[str, int], Meta(description="how many sessions were left out, by reason")]
     values: Annotated[
@@ -229,7 +243,7 @@ class TrainReply(Struct):
     estimator: Annotated[
         Estimator,
         Meta(
-            description="what was fitted: LightGBM's trees alone, or a blend, which is their weighted mean with a"
+            description="what answers: LightGBM's trees alone, or a blend, which is their weighted mean with a"
             " logistic regression of the drivers' shares of types"
         ),
     ]
@@ -240,6 +254,21 @@ class TrainReply(Struct):
             " weight of the trees. It is 0 with the estimator lightgbm"
         ),
     ]
+    asked_before_minutes: Annotated[
+        int,
+        Meta(
+            description="how many minutes before a session its driver asks: the scores are those of answers that know"
+            " what all drivers did until then, and nothing later"
+        ),
+    ]
+    at_plug_in: Annotated[
+        Scores | None,
+        Meta(
+            description="the scores on the last part if drivers asked at the very start of a session. No answer to a"
+            " driver who asks earlier can reach them. null unless the request had windows: true"
+        ),
+    ]
+    reporting: Reporting
     parts: Annotated[
         dict[str, Scores],
         Meta(

@@ -47,8 +47,8 @@ def run_tuning(  # noqa: PLR0913
             return run_tuning(engine, settings, progress, budget, options, lease=own)
     phase = Phases(progress, lease.tell)
     remove_leftovers(engine)
-    _, split = read_split(engine, settings, phase, PLAIN)
-    best, evidence = search_hyper_parameters(engine, settings, split, phase, budget, options)
+    read = read_split(engine, settings, phase, PLAIN)
+    best, evidence = search_hyper_parameters(engine, settings, read, phase, budget, options)
     with lease.last_transaction() as connection:
         report = {"tuning": add_tuning(connection, best, evidence), "hyper_parameters": best, **evidence}
         finish_run(connection, lease.run_id, report)

@@ -109,7 +109,7 @@ class TrainingOptions(BodyModel):
     estimator: Annotated[
         _Estimator,
         Field(
-            description="what is fitted: LightGBM's trees alone, or a blend, which is their weighted mean with a"
+            description="what answers: LightGBM's trees alone, or a blend, which is their weighted mean with a"
             " logistic regression of the drivers' shares of types"
         ),
     ] = DEFAULT_ESTIMATOR

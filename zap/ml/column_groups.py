@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "time": ("hour", "weekday"),
     "driver_shares": ("share", "share_time_of_day", "share_day_kind", "share_near"),
     "driver_recent_shares": ("share_recent",),
-    "driver_charges_and_distances": ("mean_state_of_charge", "mean_distance"),
+    "driver_means": ("mean_state_of_charge", "mean_distance"),
     "driver_counts": ("sessions", "sessions_time_of_day", "types_used"),
     "driver_types_used": ("sessions_of_type", "days_since_type"),
     "driver_last_types": ("last_type", "second_last_type", "third_last_type", "same_type_in_a_row"),

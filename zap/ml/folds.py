@@ -7,6 +7,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+from scipy.special import logsumexp
 from sklearn.model_selection import TimeSeriesSplit
 
 from zap.ml.boosting import settings
@@ -14,7 +15,6 @@ from zap.ml.cold import is_cold
 from zap.ml.features import CATEGORIES
 from zap.ml.fitted import booster_columns
 from zap.ml.missing import without_rare_holes
-from zap.ml.trees import of_all_classes
 
 _FOLDS = 4
 # Each fold tests on an eighth of the sessions, and learns from all sessions before that part.
@@ -23,8 +23,6 @@ _FOLD_SHARE = 0.125
 _LONGEST = 600
 _PATIENCE = 1.5
 _LEAST_PATIENCE = 20
-# The trees may give a type the probability 0. LightGBM's own log loss has this floor too.
-_FLOOR = 1e-15
 
 
 class Fold:
@@ -111,9 +109,15 @@ class Fold:
         return without_rare_holes(self._matrix[places], self._matrix[self._train]), places
 
     def losses(self, booster: lightgbm.Booster, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return the log loss of each row, the first results of `tested_rows`, on one thread."""
-        found = of_all_classes(np.asarray(booster.predict(rows, num_threads=1)))
-        losses: np.ndarray = -np.log(np.maximum(found[np.arange(len(rows)), self._codes[places]], _FLOOR))
+        """Return the log loss of each row that `tested_rows` returns, on one thread."""
+        scores = np.asarray(booster.predict(rows, raw_score=True, num_threads=1))
+        return self.losses_of_scores(scores.reshape(len(rows), -1), places)
+
+    def losses_of_scores(self, scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return the log loss of each row from its scores. With two types, it is the score of the second type."""
+        if scores.shape[1] == 1:
+            scores = np.column_stack([np.zeros(len(scores)), scores])
+        losses: np.ndarray = logsumexp(scores, axis=1) - scores[np.arange(len(scores)), self._codes[places]]
         return losses
 
     def mean(self, losses: np.ndarray) -> float:

@@ -262,10 +262,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return np.asarray(self.classes_[best])
 
     def with_history(self, history: pd.DataFrame) -> Self:
-        """Return a copy of this fitted estimator that uses a history by default.
-
-        The copy is for tools that call `predict_proba(X)` without a history, such as the tools of scikit-learn. The
-        history is not in clones, pickles or artefacts (`to_bytes`) of the copy.
+        """Return a copy that uses a history by default. Clones, pickles and artefacts of the copy do not have it.
 
         Args:
             history: as in `predict_proba`; a later change of the frame has no effect.

@@ -45,6 +45,7 @@ _MINUTE = 60
 _HOUR = 60
 _DAY = 24 * _HOUR
 _WEEK = 7 * _DAY
+_RECENT = np.array([_WEEK, _DAY, _HOUR])
 _WEEKS_AGO = np.arange(1, HOUR_WEEKS + 1) * _WEEK
 
 
@@ -157,29 +158,25 @@ class PopulationNow:
         """
         totals = self._totals or self._total()
         now = moments // _MINUTE - self._first_minute
-        begun = totals.starts[now]
-        week = begun - totals.starts[now - _WEEK]
-        started_in_week = week.sum(axis=1, keepdims=True)
-        mix_week = _drawn(week, mixes)
-        mix_day = _drawn(begun - totals.starts[now - _DAY], mix_week)
-        mix_hour = _drawn(begun - totals.starts[now - _HOUR], mix_day)
-        mix_hour_of_week = _drawn(self._in_hour_of_week(totals, now, starts), mix_week)
-        found = totals.open[now]
-        most = np.maximum(totals.most_today[now], totals.most_before[now // _DAY])
-        columns = np.hstack(
-            [found, found / np.maximum(most, 1), mix_week, mix_day, mix_hour, mix_hour_of_week], dtype=np.float64
-        )
-        columns[started_in_week[:, 0] == 0] = np.nan
-        return columns
-
-    def _in_hour_of_week(self, totals: "_Totals", now: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Return the numbers of sessions that started in the hour of the week of n starts, in HOUR_WEEKS weeks."""
-        hours = starts // _MINUTE // _HOUR * _HOUR - self._first_minute
-        since = hours[:, None] - _WEEKS_AGO
+        # The places of the counted hours, days and weeks: where they begin, and then where they end.
+        hours = starts[:, None] // _MINUTE // _HOUR * _HOUR - self._first_minute - _WEEKS_AGO
+        places = np.concatenate([now[:, None] - _RECENT, hours, hours + _HOUR], axis=1)
         # A start may lie weeks after the moment of asking; sessions after that moment are not known.
-        first, last = (np.clip(edge, 0, now[:, None]) for edge in (since, since + _HOUR))
-        counts: np.ndarray = (totals.starts[last] - totals.starts[first]).sum(axis=1)
-        return counts
+        begun = totals.starts[np.minimum(places, now[:, None])]
+        counts = np.empty((len(now), 4, self._n_types))
+        np.subtract(totals.starts[now, None], begun[:, :3], out=counts[:, :3])
+        np.subtract(begun[:, 3 + HOUR_WEEKS :].sum(axis=1), begun[:, 3 : 3 + HOUR_WEEKS].sum(axis=1), out=counts[:, 3])
+        sums = counts.sum(axis=2, keepdims=True)
+        divisors = sums + PRIOR_SESSIONS
+        columns = np.empty((len(now), len(PRESENT_COLUMNS), self._n_types))
+        columns[:, 0] = is_open = totals.open[now]
+        most = np.maximum(totals.most_today[now], totals.most_before[now // _DAY])
+        np.divide(is_open, np.maximum(most, 1), out=columns[:, 1])
+        # The week, the day, the hour, and the hour of the week: each is drawn to a mix that comes before it.
+        for mix, drawn_to in ((2, mixes), (3, columns[:, 2]), (4, columns[:, 3]), (5, columns[:, 2])):
+            np.divide(counts[:, mix - 2] + PRIOR_SESSIONS * drawn_to, divisors[:, mix - 2], out=columns[:, mix])
+        columns[sums[:, 0, 0] == 0] = np.nan
+        return columns.reshape(len(now), -1)
 
     def _count(self, sessions: Started, times: int) -> None:
         starts = sessions.starts // _MINUTE - self._first_minute
@@ -219,9 +216,3 @@ class _Totals(NamedTuple):
     open: np.ndarray
     most_today: np.ndarray
     most_before: np.ndarray
-
-
-def _drawn(counts: np.ndarray, mixes: np.ndarray) -> np.ndarray:
-    """Return the share of each type in counts of shape (n, types), drawn to the mixes by PRIOR_SESSIONS."""
-    drawn: np.ndarray = (counts + PRIOR_SESSIONS * mixes) / (counts.sum(axis=1, keepdims=True) + PRIOR_SESSIONS)
-    return drawn

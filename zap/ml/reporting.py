@@ -55,10 +55,12 @@ class Reporting(NamedTuple):
     def lag_minutes(self, asked_before: int) -> int:
         """Return how many minutes before a session's start the columns of the present end.
 
+        If a training must leave out all these columns, the delay does not matter.
+
         Args:
             asked_before: how many minutes before the start drivers ask.
         """
-        return max(asked_before, self.delay_minutes or 0)
+        return asked_before if len(self.left_out()) == len(GROUPS) else max(asked_before, self.delay_minutes or 0)
 
     def left_out(self) -> dict[str, str]:
         """Return the groups of columns that a training must leave out, each with the reason in words."""
@@ -68,6 +70,12 @@ class Reporting(NamedTuple):
             reason = f"{self.without_end:.0%} of the newest sessions have neither an end nor a duration"
             return {OPEN_SESSIONS: reason}
         return {}
+
+    def leaving_out(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return hyper-parameters with which the trees do not use the groups of `left_out` either."""
+        if not self.left_out():
+            return dict(params)
+        return {**params, "left_out": list(dict.fromkeys([*params.get("left_out", ()), *self.left_out()]))}
 
     def delay_in_words(self) -> str:
         """Return what is known about the delay, as part of a sentence."""
@@ -83,7 +91,7 @@ class Reporting(NamedTuple):
             f"These columns are left out: {', '.join(names)}, because {reason}." for reason, names in reasons.items()
         ]
         lag = self.lag_minutes(asked_before)
-        if lag > asked_before and len(left_out) < len(GROUPS):
+        if lag > asked_before:
             sentences.append(
                 f"The columns of the present end {_in_words(lag)} before each session, because {self.delay_in_words()}."
             )

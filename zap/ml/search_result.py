@@ -1,7 +1,7 @@
 """The result of a search: its trials, the best one, and the evidence that is stored."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Search:
         ended_by: the limit that ended the search: `trials` or `minutes`.
         seed: the seed. Equal seeds, histories and numbers of trials give equal searches.
         pinned: the values that every candidate sets.
-        groups: the tests of leaving out groups of columns. The last trial is the result if a group stays out.
+        groups: the tests of leaving out groups of columns. If a group stays out, the last trial is the result.
     """
 
     trials: list[Trial]
@@ -59,6 +59,14 @@ class Search:
         """Return the candidate with the lowest log loss over all folds; of equal candidates, the first."""
         finished = [trial for trial in self.trials if len(trial.fold_log_losses) == self.folds]
         return min(finished, key=lambda trial: trial.log_loss)
+
+    def without(self, groups: LeftOut) -> "Search":
+        """Return this search with the tests of leaving out groups of columns for its best candidate."""
+        taken = groups.taken
+        if taken is None:
+            return replace(self, groups=groups)
+        trial = Trial({**self.best.hyper_parameters, "left_out": taken.left_out}, taken.fold_log_losses)
+        return replace(self, groups=groups, trials=[*self.trials, trial])
 
     def evidence(self) -> dict[str, Any]:
         """Return the result as JSON."""

@@ -17,7 +17,7 @@ from zap.ml.driver_codes import witness_codes
 from zap.ml.evaluation import ScoredRows, evaluate, over_windows, rows_to_score
 from zap.ml.history import History
 from zap.ml.history_columns import present_places
-from zap.ml.history_matrix import history_part, mix_of, past_matrix
+from zap.ml.history_matrix import fill_present, history_part, mix_of, past_matrix
 from zap.ml.left_out_types import LeftOutTypes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_now import ASKED_BEFORE_MINUTES
@@ -237,6 +237,32 @@ def score(split: Split, model: ChargerTypeModel, seen_until: datetime | None = N
             search.
     """
     return evaluate(_scored(split, model), seen_until)
+
+
+def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] | None:
+    """Return the scores on the test part of a model that knows the present at the very start of each session.
+
+    Drivers ask before they plug in, so no answer can know that present. The scores show how much of a score would come
+    from the last minutes. The model has the parameters of `model` and its own trees and weights.
+
+    Args:
+        split: the history that the model was trained on. The columns of its present are overwritten meanwhile.
+        model: the model.
+
+    Returns:
+        None if drivers ask at the start, or if the version knows no present.
+    """
+    if not split.asked_before:
+        return None
+    population = mix_of(split.train, split.types)
+    try:
+        fill_present(split.present, split.frame, split.types, population, split.places, 0)
+        at_start = replace(split, asked_before=0)
+        params = {name: value for name, value in model.get_params().items() if name != "n_jobs"}
+        scores: dict[str, float] = _scored(at_start, fit(at_start, params, n_jobs=model.n_jobs)).model_scores.as_dict()
+        return scores
+    finally:
+        fill_present(split.present, split.frame, split.types, population, split.places, split.asked_before)
 
 
 def score_windows(

@@ -12,7 +12,7 @@ from zap.ml.boosting import BoostingProgress
 from zap.ml.candidate import Candidate, GivenUp, Measured
 from zap.ml.contract import known_categories
 from zap.ml.driver_codes import witness_codes
-from zap.ml.folds import time_folds
+from zap.ml.folds import Fold, time_folds
 from zap.ml.leaving_out import LeavingOut
 from zap.ml.model import ChargerTypeModel
 from zap.ml.race import Race
@@ -70,6 +70,39 @@ def search(  # noqa: PLR0913
     begin = time.monotonic()
     seed = int(np.random.default_rng().integers(_SEEDS)) if seed is None else seed
     pinned = dict(pinned or {})
+    folds, leaving_out, sessions = _prepared(split, n_jobs)
+    # If the number of rounds is not pinned, one fit of the defaults gives two candidates: the defaults with their own
+    # number of rounds, and with the best number.
+    twice = "n_estimators" not in pinned
+    candidates, carried = search_candidates(budget.trials - twice, pinned, incumbent, seed)
+    extra = leaving_out.most_fits if budget.trials > 1 and "left_out" not in pinned else 0
+
+    def tell(done: int, most: int, _log_loss: float | None = None, /) -> None:
+        if progress:
+            progress(done, most + extra)
+
+    race = Race(candidates, carried, folds, n_jobs, tell)
+    race.carry()
+    late = time.monotonic() - begin > 60 * budget.minutes
+    outcomes = race.run(begin, budget.minutes)
+    trials = [_trial(candidate, outcome) for candidate, outcome in zip(candidates, outcomes, strict=True) if outcome]
+    if twice:
+        defaults = Trial(pinned, race.measured(0, rounds=DEFAULT_ROUNDS).log_losses)
+        left_out = (not incumbent and (late or budget.trials == 1)) or trials[0].log_loss == defaults.log_loss
+        trials = [defaults, *(trials[1:] if left_out else trials)]
+    ended_by = "minutes" if race.cut_short or (late and budget.trials > 1) else "trials"
+    found = Search(trials, len(folds), sessions, time.monotonic() - begin, ended_by, seed, pinned)
+    if not extra or race.cut_short:
+        return found
+    until = begin + 60 * budget.minutes
+    groups = leaving_out.run(
+        found.best.hyper_parameters, until, lambda done: tell(race.most_fits + done, race.most_fits)
+    )
+    return replace(found.without(groups), seconds=time.monotonic() - begin)
+
+
+def _prepared(split: Split, n_jobs: int) -> tuple[list[Fold], LeavingOut, int]:
+    """Return the folds of the newest training sessions, the tests of their groups, and the number of sessions."""
     model = ChargerTypeModel()
     matrix = split.matrix[split.trained]
     codes = model.prepare_in_place(
@@ -82,37 +115,8 @@ def search(  # noqa: PLR0913
             "no fold of the training part has two charger types in its training rows, so a search is not possible;"
             " train without a search"
         )
-    # If the number of rounds is not pinned, one fit of the defaults gives two candidates: the defaults with their own
-    # number of rounds, and with the best number.
-    twice = "n_estimators" not in pinned
-    candidates, carried = search_candidates(budget.trials - twice, pinned, incumbent, seed)
     drivers = witness_codes(split.frame)[split.in_frame(split.trained)][-_MOST_SESSIONS:]
-    leaving_out = LeavingOut(folds, drivers, len(model.classes_), n_jobs)
-    extra = leaving_out.most_fits if budget.trials > 1 and "left_out" not in pinned else 0
-
-    def tell(done: int, most: int, log_loss: float | None = None, /) -> None:
-        if progress:
-            progress(done, most + extra, log_loss)
-
-    race = Race(candidates, carried, folds, n_jobs, tell)
-    race.carry()
-    late = time.monotonic() - begin > 60 * budget.minutes
-    outcomes = race.run(begin, budget.minutes)
-    trials = [_trial(candidate, outcome) for candidate, outcome in zip(candidates, outcomes, strict=True) if outcome]
-    if twice:
-        defaults = Trial(pinned, race.measured(0, rounds=DEFAULT_ROUNDS).log_losses)
-        left_out = (not incumbent and (late or budget.trials == 1)) or trials[0].log_loss == defaults.log_loss
-        trials = [defaults, *(trials[1:] if left_out else trials)]
-    ended_by = "minutes" if race.cut_short or (late and budget.trials > 1) else "trials"
-    found = Search(trials, len(folds), len(codes), time.monotonic() - begin, ended_by, seed, pinned)
-    if not extra or race.cut_short:
-        return found
-    best = found.best.hyper_parameters
-    until = begin + 60 * budget.minutes
-    groups = leaving_out.run(best, until, lambda done: tell(race.most_fits + done, race.most_fits))
-    if groups.taken:
-        trials = [*trials, Trial({**best, "left_out": groups.taken.left_out}, groups.taken.fold_log_losses)]
-    return replace(found, trials=trials, groups=groups, seconds=time.monotonic() - begin)
+    return folds, LeavingOut(folds, drivers, len(model.classes_), n_jobs), len(codes)
 
 
 def _trial(candidate: Candidate, outcome: Measured | GivenUp) -> Trial:
