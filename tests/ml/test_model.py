@@ -442,7 +442,8 @@ def test_without_user_ids_all_drivers_are_new(model, history, nameless):
     assert found.tobytes() == model.predict_proba(history.assign(user_id=None)).tobytes()
     # With a history, the present is known.
     blank = model.predict_proba(history.assign(user_id="  "), history=history)
-    nobody[:, (places := present_places(3))] = past_of(history, types)[:, places]
+    places = present_places(3)
+    nobody[:, places] = past_of(history, types)[:, places]
     assert blank.tobytes() == model.predict_proba(history, nobody).tobytes() != found.tobytes()
 
 
