@@ -92,7 +92,9 @@ def answers_of_file(settings, asked, folder):
     predictor = Predictor(zap.load_model(settings.database_url).fitted(), 1)
     with_times = asked.assign(charging_start_time=asked["charging_start_time"].map(lambda time: time.isoformat()))
     with_times.to_csv(folder / "asked.csv", index=False)
-    FilePrediction(engine, predictor, settings.wall_time).predict(folder / "asked.csv", folder / "out.jsonl", skip=False)
+    FilePrediction(engine, predictor, settings.wall_time).predict(
+        folder / "asked.csv", folder / "out.jsonl", skip=False
+    )
     engine.dispose()
     lines = (folder / "out.jsonl").read_text().splitlines()
     return [list(json.loads(line)["probabilities"].values()) for line in lines]

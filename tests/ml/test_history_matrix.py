@@ -200,7 +200,7 @@ def test_each_row_has_the_present_of_a_window_of_its_own(frame, asked_before):
 
     found = past_features(frame, TYPES, population, asked_before)[:, present_places(len(TYPES))]
 
-    expected = [present_before(frame, TYPES, population, start, asked_before).values for start in starts]
+    expected = [present_before(frame, TYPES, population, start, asked_before)[1] for start in starts]
     assert found.tobytes() == np.array(expected).tobytes()
     assert len(np.unique(found[:, 0])) > 3
 

@@ -127,7 +127,7 @@ def test_the_present_counts_and_may_be_unknown(model, known):
     places = present_places(len(model.classes_))
     columns = slice(len(MATRIX_COLUMNS) + places.start, len(MATRIX_COLUMNS) + places.stop)
     rows = [np.frombuffer(answer.features, dtype="<f8") for answer in (with_present, without)]
-    assert rows[0][columns].tolist() == present.values
+    assert rows[0][columns].tolist() == present[1]
     assert np.isnan(rows[1][columns]).all()
     assert with_present.probabilities != without.probabilities
 

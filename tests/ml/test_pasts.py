@@ -82,8 +82,8 @@ def known(sessions, history, population):
         for session in past_sessions(mine.sort_values(["charging_start_time", "session_id"]), TYPES):
             past.observe(session)
         seconds = int((at - pd.Timestamp("1970-01-01")).total_seconds())
-        present = present_before(history, TYPES, population, seconds)
-        rows.append([*past.features(seconds, population.mix(present.moment)), *present.values])
+        asked, present = present_before(history, TYPES, population, seconds)
+        rows.append([*past.features(seconds, population.mix(asked)), *present])
     return np.array(rows, dtype=np.float64)
 
 

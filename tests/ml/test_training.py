@@ -211,7 +211,9 @@ def test_any_window_is_split_into_training_and_test_sessions(hours, since, until
 def without_mixes(past, n_types):
     """Return the columns of the past behind the shares, and the open sessions: no column is drawn to the mix."""
     own = slice(type_columns("mean_state_of_charge", n_types).start, present_places(n_types).start)
-    return np.hstack([past[:, own], past[:, type_columns("open", n_types)], past[:, type_columns("open_share", n_types)]])
+    return np.hstack(
+        [past[:, own], past[:, type_columns("open", n_types)], past[:, type_columns("open_share", n_types)]]
+    )
 
 
 def test_earlier_sessions_stay_in_the_past_of_their_drivers():
