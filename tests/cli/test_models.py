@@ -97,7 +97,7 @@ def test_versions_are_listed_and_shown(zap_command, trained_sqlite, monkeypatch)
     assert known["status"] == "production"
     assert datetime.fromisoformat(known["created_at"]).utcoffset() == timedelta(0)
     # A wall time has no zone.
-    assert known["trained_from"] == "2024-01-01T08:55:36"
+    assert known["trained_from"] == "2024-01-01T10:34:40"
     assert len(known["golden"]) == 8
     assert known["artefact_bytes"] > 0
     assert "artefact" not in known

@@ -82,7 +82,7 @@ def row_of(engine, number):
 def answers(model, golden):
     """Return the bytes of the features and the probabilities of all golden rows."""
     predictor = Predictor(model, 1)
-    return [repr(scored(predictor, one["request"], [])) for one in golden]
+    return [repr(scored(predictor, one["request"], [], [])) for one in golden]
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ TYPES = ["AC", "DC"]
 
 
 def history(rows):
-    """Build a history of sessions (driver, day, type) in time order."""
+    """Build a history of sessions (driver, day, type) in time order. A day begins when its first driver may ask."""
     users, days, used = zip(*rows, strict=True)
-    start = BEGIN + pd.to_timedelta(days, unit="D")
+    start = BEGIN + pd.Timedelta(minutes=15) + pd.to_timedelta(days, unit="D")
     return cleaned(len(rows), user_id=users, charger_type=used, charging_start_time=start)
 
 
@@ -218,7 +218,7 @@ def test_each_baseline_reads_its_own_columns():
     rows = scored(history(rows), 7)
 
     share, by_time, recent = (rows.baselines[f"driver_share{name}"] for name in ("", "_time_of_day", "_recent"))
-    # At 07:12 the driver has used no type, at 19:12 only DC.
+    # At 07:27 the driver has used no type, at 19:27 only DC.
     assert by_time[0].tolist() == share[0].tolist()
     assert by_time[1, 1] > share[1, 1]
     assert (recent[:, 1] > share[:, 1]).all()

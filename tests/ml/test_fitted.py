@@ -8,16 +8,20 @@ import zlib
 
 import pytest
 from histories import raw_sample
+from older import older_version
 
 from zap.errors import DamagedModel
 from zap.ml import fitted
+from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.fitted import FittedModel, sha256
-from zap.ml.history import clean_history
-from zap.ml.history_columns import history_columns
+from zap.ml.history import clean_history, past_sessions
+from zap.ml.history_columns import history_columns, past_columns
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel, restored
+from zap.ml.population_now import Present, present_columns
 from zap.ml.sample import sample_history
+from zap.ml.user_history import UserHistory
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,40 @@ def test_a_model_file_of_an_older_zap_is_loaded(model):
     assert restored(found.to_bytes()).to_bytes() == found.to_bytes()
 
 
+@pytest.mark.parametrize("estimator", ["blend", "lightgbm"])
+def test_a_version_that_knows_no_present_answers_as_before(estimator):
+    """A present that the caller has does not change its answers."""
+    frame = clean_history(raw_sample(sample_history(seed=5, drivers=20, months=3))).frame
+    before = ChargerTypeModel(estimator=estimator, asked_before=None, n_estimators=8, n_jobs=1)
+    before.fit(frame, frame["charger_type"], history=frame)
+    stored = older_version(before).to_bytes()
+    assert b"asked_before" not in zlib.decompress(stored)
+    version = read(stored)
+
+    predictor, found = Predictor(version, 1), ChargerTypeModel.from_fitted(version)
+
+    assert version.asked_before is predictor.asked_before is found.asked_before is None
+    assert found.columns_ == before.columns_[: len(found.columns_)] == [*MATRIX_COLUMNS, *past_columns(found.classes_)]
+    expected = before.predict_proba(frame, history=frame)
+    assert found.predict_proba(frame, history=frame).tobytes() == expected.tobytes()
+    row = frame[[feature.name for feature in FEATURES]].iloc[-1].to_dict()
+    types, start = found.classes_.tolist(), to_seconds(row["charging_start_time"])
+    known = frame[
+        (frame["user_id"] == frame["user_id"].iloc[-1])
+        & (frame["charging_start_time"] < frame["charging_start_time"].iloc[-1])
+    ]
+    history = UserHistory(len(types))
+    for session in past_sessions(known, types):
+        history.observe(session)
+    assert predictor.asked_at(start) == predictor.asked_at(start, start - 9999) == start
+    for present in (None, Present(start, [1.0] * len(present_columns(types)))):
+        answer = predictor.answer(row, history, present)
+        assert list(answer.probabilities.values()) == expected[-1].tolist()
+        assert len(answer.features) == 8 * len(found.columns_)
+    # What is stored again names the parameter.
+    assert restored(found.to_bytes()).asked_before is None
+
+
 @pytest.mark.parametrize("content", [b"\x80" * 100_000, b'{"format": "' + b"1" * 100_000 + b'"}'])
 def test_the_error_does_not_contain_the_model(content):
     """/health/ready shows it: a pickle that an older zap stores after the upgrade is such an artefact."""
@@ -150,7 +188,7 @@ def test_a_model_of_other_history_columns_is_refused_by_their_names(model, monke
     artefact = model.to_bytes()
     monkeypatch.setattr(fitted, "history_columns", lambda types: [*history_columns(types)[:-1], "longest_pause"])
 
-    with pytest.raises(DamagedModel, match=r"\(largest_power\)"):
+    with pytest.raises(DamagedModel, match=r"\(mix_hour_of_week\[Level 2\]\)"):
         FittedModel.from_bytes(artefact, sha256(artefact))
 
 

@@ -1,17 +1,20 @@
 """The gate: a candidate serves only if it is certainly better on sessions that are new to both models."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from histories import as_history, cleaned
+from older import older_model
 
 from zap.ml import gate
 from zap.ml.comparison import FEWEST_ROWS, compare_versions
 from zap.ml.decision import Decision, Serving
 from zap.ml.gate import WORSE_THAN_BASELINE
-from zap.ml.history_matrix import past_features
+from zap.ml.history_columns import present_places
+from zap.ml.history_matrix import mix_of, past_features, past_matrix
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
 from zap.ml.training import fit, split_by_time
 
@@ -165,6 +168,23 @@ def test_sessions_that_production_learned_from_never_count(split, old, new, newe
     past = past_features(split.frame, ["A", "B"], production.population_)
     assert found["production_log_loss"] == pytest.approx(
         log_loss(rows, production, production.predict_proba(rows, past[-newer:]), ["A", "B"])
+    )
+
+
+@pytest.mark.parametrize("estimator", ["blend", "lightgbm"])
+def test_production_may_know_no_present(split, new, estimator):
+    before = until_the_change(history(drivers(40)))
+    matrix = past_matrix(before.frame, before.types, mix_of(before.train, before.types), asked_before=None)
+    without = replace(before, matrix=matrix, asked_before=None)
+    production = older_model(fit(without, QUICK | {"estimator": estimator}, n_jobs=1))
+
+    found = decide(split, new, production, 7, when(before, before.n_train - 1)).comparison
+
+    assert found["sessions"] == 320
+    past = past_features(split.frame, ["A", "B"], production.population_, None)
+    assert np.isnan(past[:, present_places(2)]).all()
+    assert found["production_log_loss"] == pytest.approx(
+        log_loss(split.test, production, production.predict_proba(split.test, past[-320:]), ["A", "B"])
     )
 
 

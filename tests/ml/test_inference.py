@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from histories import BEGIN, cleaned
+from present import present_before
 
 from zap.errors import DamagedModel
 from zap.ml.driver_columns import PastSession
-from zap.ml.features import FEATURES
+from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import past_sessions
-from zap.ml.history_columns import driver_column
+from zap.ml.history_columns import driver_column, present_places, type_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.inference import Predictor
 from zap.ml.model import ChargerTypeModel
@@ -76,14 +77,26 @@ def history_before(sessions, place, model):
     return history
 
 
+def presents_of(sessions, model):
+    types, starts = model.classes_.tolist(), sessions["charging_start_time"].astype("datetime64[s]").astype("int64")
+    return [present_before(sessions, types, model.population_, start) for start in starts.tolist()]
+
+
 def test_answers_are_those_of_the_estimator_to_the_bit(model, known):
     sessions, past = known
     predictor = Predictor(model.fitted(), 7)
     expected, predicted = model.predict_proba(sessions, past), model.predict(sessions, past)
     matrix = model.matrix(sessions, past)
+    requests = [request_of(row) for row in sessions.to_dict("records")]
+    histories = [history_before(sessions, place, model) for place in range(len(sessions))]
+    presents = presents_of(sessions, model)
 
-    for place, row in enumerate(sessions.to_dict("records")):
-        answer = predictor.answer(request_of(row), history_before(sessions, place, model))
+    answers = [predictor.answer(*asked) for asked in zip(requests, histories, presents, strict=True)]
+
+    # Several sessions are open, and of more than one type.
+    assert (past[:, type_columns("open", len(model.classes_))] > 0).sum(axis=1).max() > 1
+    assert predictor.answers(requests, histories, presents, 1) == answers
+    for place, answer in enumerate(answers):
         assert np.array(list(answer.probabilities.values())).tobytes() == expected[place].tobytes()
         assert answer.predicted_class == predicted[place]
         assert list(answer.probabilities) == model.classes_.tolist()
@@ -102,6 +115,30 @@ def test_the_past_of_the_driver_counts(model, known):
     assert with_past.history_sessions > 50
     assert without.history_sessions == 0
     assert with_past.probabilities != without.probabilities
+
+
+def test_the_present_counts_and_may_be_unknown(model, known):
+    sessions, _ = known
+    predictor, values, history = Predictor(model.fitted(), 1), request_of(sessions.iloc[-1]), no_past(model)
+    present = presents_of(sessions, model)[-1]
+
+    with_present, without = predictor.answer(values, history, present), predictor.answer(values, history)
+
+    places = present_places(len(model.classes_))
+    columns = slice(len(MATRIX_COLUMNS) + places.start, len(MATRIX_COLUMNS) + places.stop)
+    rows = [np.frombuffer(answer.features, dtype="<f8") for answer in (with_present, without)]
+    assert rows[0][columns].tolist() == present[1]
+    assert np.isnan(rows[1][columns]).all()
+    assert with_present.probabilities != without.probabilities
+
+
+@pytest.mark.parametrize(("now", "moment"), [(None, -900), (-901, -901), (-899, -900), (0, -900), (-99_999, -99_999)])
+def test_the_driver_asks_before_the_start_and_not_later_than_now(model, now, moment):
+    start = 1_700_000_000
+
+    found = Predictor(model.fitted(), 1).asked_at(start, None if now is None else start + now)
+
+    assert found == start + moment
 
 
 def test_everything_may_be_missing(model):

@@ -18,7 +18,7 @@ from zap.ml.contract import known_categories
 from zap.ml.export import exported
 from zap.ml.features import FEATURES, MATRIX_COLUMNS, NUMBERS
 from zap.ml.history import clean_history
-from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_columns import driver_column, history_columns, present_places, type_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
@@ -437,9 +437,14 @@ def test_without_user_ids_all_drivers_are_new(model, history, nameless):
     found = model.predict_proba(nameless)
 
     nobody = past_of(history.assign(user_id=None), types)
+    nobody[:, present_places(3)] = np.nan
     assert found.tobytes() == model.predict_proba(history, nobody).tobytes()
     assert found.tobytes() == model.predict_proba(history.assign(user_id=None)).tobytes()
-    assert found.tobytes() == model.predict_proba(history.assign(user_id="  "), history=history).tobytes()
+    # With a history, the present is known.
+    blank = model.predict_proba(history.assign(user_id="  "), history=history)
+    places = present_places(3)
+    nobody[:, places] = past_of(history, types)[:, places]
+    assert blank.tobytes() == model.predict_proba(history, nobody).tobytes() != found.tobytes()
 
 
 def test_the_matrix_is_the_natural_columns_and_the_pasts(model, history, past):

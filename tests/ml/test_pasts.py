@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from histories import BEGIN, cleaned
+from present import present_before
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -81,7 +82,8 @@ def known(sessions, history, population):
         for session in past_sessions(mine.sort_values(["charging_start_time", "session_id"]), TYPES):
             past.observe(session)
         seconds = int((at - pd.Timestamp("1970-01-01")).total_seconds())
-        rows.append(past.features(seconds, population.mix(seconds)))
+        asked, present = present_before(history, TYPES, population, seconds)
+        rows.append([*past.features(seconds, population.mix(asked)), *present])
     return np.array(rows, dtype=np.float64)
 
 
@@ -95,16 +97,16 @@ def test_the_past_has_the_drivers_sessions_that_started_strictly_earlier(history
     some = some.assign(charging_start_time=some["charging_start_time"] + moved)
     some.loc[some.index[:5], "user_id"] = "nobody"
 
-    found = Pasts(history.sample(frac=1, random_state=2)).known(some, TYPES, population)
+    found = Pasts(history.sample(frac=1, random_state=2)).known(some, TYPES, population, 15)
 
     assert found.tobytes() == known(some, history, population).tobytes()
     assert some["charging_start_time"].isin(history["charging_start_time"]).sum() > 50
 
 
 def test_the_pasts_of_a_history_itself_are_those_of_a_training(history, population):
-    found = Pasts(history).known(history, TYPES, population)
+    found = Pasts(history).known(history, TYPES, population, 15)
 
-    assert found.tobytes() == past_features(history, TYPES, population).tobytes()
+    assert found.tobytes() == past_features(history, TYPES, population, 15).tobytes()
 
 
 def test_the_predicted_rows_and_later_rows_do_not_matter(history, population):
@@ -112,18 +114,18 @@ def test_the_predicted_rows_and_later_rows_do_not_matter(history, population):
     first = history[history["charging_start_time"] < last["charging_start_time"].min()]
     asked = last.assign(charging_start_time=last["charging_start_time"].min())
 
-    found = Pasts(history).known(asked, TYPES, population)
+    found = Pasts(history).known(asked, TYPES, population, 15)
 
-    assert found.tobytes() == Pasts(first).known(asked, TYPES, population).tobytes()
+    assert found.tobytes() == Pasts(first).known(asked, TYPES, population, 15).tobytes()
 
 
 def test_rows_may_come_in_any_order_and_with_any_labels(history, population):
     some = history.sample(80, random_state=3)
     double = pd.concat([some, some]).set_axis([1] * 160)
 
-    found = Pasts(history).known(double, TYPES, population)
+    found = Pasts(history).known(double, TYPES, population, 15)
 
-    alone = [Pasts(history).known(double.iloc[[place]], TYPES, population) for place in range(160)]
+    alone = [Pasts(history).known(double.iloc[[place]], TYPES, population, 15) for place in range(160)]
     assert found.tobytes() == np.vstack(alone).tobytes()
 
 
@@ -132,7 +134,7 @@ def test_each_session_of_the_history_is_walked_once(history, population, monkeyp
     observe = UserHistory.observe
     monkeypatch.setattr(UserHistory, "observe", lambda self, one: (observed.append(one), observe(self, one))[1])
 
-    Pasts(history).known(pd.concat([history] * 5), TYPES, population)
+    Pasts(history).known(pd.concat([history] * 5), TYPES, population, 15)
 
     named = history["user_id"].notna().sum()
     # The last session of each driver is not known at any of these moments.
@@ -140,46 +142,46 @@ def test_each_session_of_the_history_is_walked_once(history, population, monkeyp
 
 
 def test_sessions_are_turned_into_pasts_a_chunk_at_a_time(history, population, monkeypatch):
-    whole = Pasts(history).known(history, TYPES, population)
+    whole = Pasts(history).known(history, TYPES, population, 15)
 
     monkeypatch.setattr("zap.ml.pasts._CHUNK", 7)
 
-    assert Pasts(history).known(history, TYPES, population).tobytes() == whole.tobytes()
+    assert Pasts(history).known(history, TYPES, population, 15).tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("of_history", [0, 600])
 def test_empty_frames_are_allowed(history, population, of_history):
     pasts = Pasts(history.head(of_history))
 
-    assert pasts.known(history.head(0), TYPES, population).shape == (0, len(history_columns(TYPES)))
-    assert pasts.known(history.head(3), TYPES, population).shape == (3, len(history_columns(TYPES)))
+    assert pasts.known(history.head(0), TYPES, population, 15).shape == (0, len(history_columns(TYPES)))
+    assert pasts.known(history.head(3), TYPES, population, 15).shape == (3, len(history_columns(TYPES)))
 
 
 @pytest.mark.parametrize("kind", ["int64", "Int64", "category", object])
 def test_drivers_are_found_whatever_type_their_ids_have(history, population, kind):
     numbers = history.assign(user_id=history["user_id"].str[1:])
-    expected = Pasts(numbers).known(numbers.dropna(subset="user_id"), TYPES, population)
+    expected = Pasts(numbers).known(numbers.dropna(subset="user_id"), TYPES, population, 15)
 
     asked = numbers.dropna(subset="user_id").astype({"user_id": kind})
 
-    assert Pasts(numbers).known(asked, TYPES, population).tobytes() == expected.tobytes()
+    assert Pasts(numbers).known(asked, TYPES, population, 15).tobytes() == expected.tobytes()
 
 
 def test_a_blank_user_counts_as_no_user(history, population):
     named, blank = (history.assign(user_id=history["user_id"].fillna(value)) for value in ("u9", " "))
 
-    found = Pasts(blank).known(blank, TYPES, population)
+    found = Pasts(blank).known(blank, TYPES, population, 15)
 
-    assert found.tobytes() == Pasts(history).known(history, TYPES, population).tobytes()
-    assert found.tobytes() != Pasts(named).known(named, TYPES, population).tobytes()
+    assert found.tobytes() == Pasts(history).known(history, TYPES, population, 15).tobytes()
+    assert found.tobytes() != Pasts(named).known(named, TYPES, population, 15).tobytes()
 
 
 def test_a_number_out_of_range_is_missing_as_in_cleaning(history, population):
     wild = history.assign(energy_consumed_kwh=history["energy_consumed_kwh"].fillna(5000.0))
 
-    found = Pasts(wild).known(history, TYPES, population)
+    found = Pasts(wild).known(history, TYPES, population, 15)
 
-    assert found.tobytes() == Pasts(history).known(history, TYPES, population).tobytes()
+    assert found.tobytes() == Pasts(history).known(history, TYPES, population, 15).tobytes()
 
 
 # Refusals.
@@ -391,10 +393,10 @@ def test_a_past_of_other_types_is_refused_with_the_columns(model, history, by_na
     if by_name:
         past = pd.DataFrame(past, columns=history_columns(types))
         says = (
-            r"types \(A, B, C\): past lacks the columns share\[C\], .* and 4 more, and has the unexpected columns none"
+            r"types \(A, B, C\): past lacks the columns share\[C\], .* and 10 more, and has the unexpected columns none"
         )
     else:
-        says = r"the shape \(600, 35\), the columns of 2 charger types; expected are 600 rows with the 44 columns"
+        says = r"the shape \(600, 47\), the columns of 2 charger types; expected are 600 rows with the 62 columns"
 
     for ask in (model.predict_proba, model.predict, model.contributions):
         with pytest.raises(ValueError, match=says):
@@ -406,9 +408,9 @@ def test_a_past_of_other_rows_or_names_is_refused(model, history):
     named = pd.DataFrame(past, columns=history_columns(TYPES))
 
     assert model.predict_proba(history, named).tobytes() == model.predict_proba(history, past).tobytes()
-    with pytest.raises(ValueError, match=r"the shape \(599, 44\).*expected are 600 rows"):
+    with pytest.raises(ValueError, match=r"the shape \(599, 62\).*expected are 600 rows"):
         model.predict_proba(history, past[1:])
-    with pytest.raises(ValueError, match=r"the shape \(44,\); expected"):
+    with pytest.raises(ValueError, match=r"the shape \(62,\); expected"):
         model.predict_proba(history, past[0])
     with pytest.raises(ValueError, match=r"the shape \(600, 3\); expected"):
         model.predict_proba(history, past[:, :3])

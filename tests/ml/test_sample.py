@@ -7,16 +7,13 @@ from histories import raw_sample
 
 from zap.errors import InvalidSettings
 from zap.ml import training
+from zap.ml.features import SAMPLE_USER_PREFIX
 from zap.ml.history import clean_history
-from zap.ml.sample import (
-    CLASSES,
-    EFFICIENCY,
-    MISSING_SHARE,
-    SAMPLE_USER_PREFIX,
-    USER_TYPES,
-    VEHICLES,
-    sample_history,
-)
+from zap.ml.history_columns import present_columns, present_places
+from zap.ml.sample import sample_history
+from zap.ml.sample_choice import ASKED_BEFORE_MINUTES, CLASSES, QUICK, quick_places
+from zap.ml.sample_days import EFFICIENCY, MISSING_SHARE
+from zap.ml.sample_drivers import USER_TYPES, VEHICLES
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +33,13 @@ def test_another_seed_gives_another_history():
     first, second = sample_history(seed=3, drivers=8, months=2), sample_history(seed=4, drivers=8, months=2)
 
     assert not first.sessions["charging_start_time"].equals(second.sessions["charging_start_time"])
+
+
+def test_a_shorter_history_is_the_begin_of_a_longer_one_and_has_the_same_drivers():
+    short, long = sample_history(seed=3, drivers=8, months=1), sample_history(seed=3, drivers=8, months=2)
+
+    pd.testing.assert_frame_equal(short.sessions, long.sessions[: len(short.sessions)])
+    pd.testing.assert_frame_equal(short.users, sample_history(seed=3, drivers=9, months=1).users[:8])
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,55 @@ def test_the_reachable_scores_are_those_of_the_true_probabilities(sample):
     assert without.log_loss > best.log_loss
 
 
+def open_quick_charges(frame, moments):
+    """Count, one by one, the quick charges that started before each moment and had not ended before it."""
+    quick = frame[frame["charger_type"] == CLASSES[QUICK]]
+    starts, ends = (quick[f"charging_{edge}_time"].to_numpy()[:, None] for edge in ("start", "end"))
+    return ((starts < moments) & (ends >= moments)).sum(axis=0)
+
+
+def test_drivers_see_the_quick_charges_that_are_open_when_they_ask():
+    for drivers in (30, 400):
+        sample = sample_history(seed=3, drivers=drivers, months=1)
+        asked = sample.sessions["charging_start_time"] - pd.Timedelta(minutes=ASKED_BEFORE_MINUTES)
+
+        counted = open_quick_charges(sample.sessions, asked.dt.floor("min").to_numpy())
+
+        assert sample.choices.taken.tolist() == counted.tolist()
+        assert sample.choices.taken.max() > quick_places(drivers)
+
+
+def test_a_model_has_a_column_with_what_drivers_saw():
+    sample = sample_history(seed=3, drivers=30, months=1)
+    split = training.split_by_time(clean_history(raw_sample(sample)))
+
+    place = present_places(len(split.types)).start + present_columns(split.types).index(f"open[{CLASSES[QUICK]}]")
+
+    # Nothing is known before the first session.
+    assert np.isnan(split.past[0, place])
+    assert split.past[1:, place].tolist() == sample.choices.taken[1:].tolist()
+
+
+def test_taken_places_change_what_is_chosen(sample):
+    codes = pd.Categorical(sample.sessions["charger_type"], categories=sample.classes).codes
+    taken, situation = sample.choices.taken, sample.choices.situation[:, QUICK]
+    for low in (0, 1, 2):
+        alike = (situation >= low) & (situation < low + 1)
+        free, full = (codes[alike & seen] == QUICK for seen in (taken == 0, taken >= sample.choices.places))
+        assert free.mean() - full.mean() > 0.15
+
+
+def test_the_present_is_worth_three_to_six_percent_of_the_log_loss(sample):
+    best, without = sample.reachable(), sample.reachable_without_present()
+
+    assert 0.03 <= 1 - best.log_loss / without.log_loss <= 0.06
+    assert without.accuracy < best.accuracy
+    # The mean over what others of the same hour saw is calibrated too.
+    labels = pd.Categorical(sample.sessions["charger_type"], categories=sample.classes).codes
+    found = sample.choices.without_present()[np.arange(len(labels)), labels]
+    assert -np.log(found).mean() == pytest.approx(without.log_loss, abs=0.01)
+
+
 def test_without_the_habit_ten_points_are_out_of_reach(sample):
     last = slice(int(len(sample.sessions) * 0.9), None)
 
@@ -146,17 +199,21 @@ def test_the_model_comes_close_to_what_is_reachable_and_beats_every_baseline(sam
     scores = training.score(split, training.fit(split, n_jobs=1))
 
     best = sample.reachable(slice(split.n_train, None))
+    unseen = sample.reachable_without_present(slice(split.n_train, None))
     with capsys.disabled():
         print(f"\n{len(split.test):,} last sessions      accuracy  log loss")
         print(f"reachable                    {best.accuracy:.3f}     {best.log_loss:.3f}")
         known = sample.reachable_without_habit(slice(split.n_train, None))
-        print(f"reachable without the habit  {known.accuracy:.3f}     {known.log_loss:.3f}")
+        print(f"without the habit            {known.accuracy:.3f}     {known.log_loss:.3f}")
         share = f"{scores['accuracy'] / best.accuracy:.1%} and {scores['log_loss'] / best.log_loss:.1%} of it"
+        print(f"without the present          {unseen.accuracy:.3f}     {unseen.log_loss:.3f}")
         print(f"model                        {scores['accuracy']:.3f}     {scores['log_loss']:.3f}   {share}")
         for name, baseline in scores["baselines"].items():
             print(f"baseline: {name:24} F1 {baseline['weighted_f1']:.3f}     {baseline['log_loss']:.3f}")
     assert 0.97 * best.accuracy <= scores["accuracy"] <= 1.01 * best.accuracy
     assert 0.99 * best.log_loss <= scores["log_loss"] <= 1.05 * best.log_loss
+    # No model can score so well without knowledge of the present.
+    assert scores["log_loss"] < unseen.log_loss
     assert scores["beats_baseline"]
     for baseline in scores["baselines"].values():
         assert scores["test_f1_score"] > baseline["weighted_f1"]

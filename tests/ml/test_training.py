@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from zap.errors import UnusableHistory
 from zap.formats.training_options import HYPER_PARAMETERS
-from zap.ml import training
+from zap.ml import history_matrix, training
 from zap.ml.baselines import BASELINES
 from zap.ml.contract import known_categories
 from zap.ml.driver_codes import driver_codes
 from zap.ml.history import clean_history
-from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_columns import driver_column, history_columns, present_places, type_columns
+from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.training import (
@@ -25,8 +26,6 @@ from zap.ml.training import (
     TEST_SHARE,
     fit,
     fit_and_predict,
-    mix_of,
-    past_features,
     rolling_windows,
     score,
     score_windows,
@@ -209,16 +208,22 @@ def test_any_window_is_split_into_training_and_test_sessions(hours, since, until
     assert split.n_train == int(sum(inside) * (1 - Fraction(str(share))))
 
 
+def without_mixes(past, n_types):
+    """Return the columns of the past behind the shares, and the open sessions: no column is drawn to the mix."""
+    own = slice(type_columns("mean_state_of_charge", n_types).start, present_places(n_types).start)
+    return np.hstack(
+        [past[:, own], past[:, type_columns("open", n_types)], past[:, type_columns("open_share", n_types)]]
+    )
+
+
 def test_earlier_sessions_stay_in_the_past_of_their_drivers():
-    # The past of a driver does not depend on the window; only the shares are smoothed towards the window's mix.
+    # The past and the present do not depend on the window; only the shares are smoothed towards the window's mix.
     whole = history([("A", "B")[row % 3 == 0] for row in range(200)])
 
     windowed, plain = split_by_time(whole, since=at(80)), split_by_time(whole)
 
     assert windowed.past.shape == plain.past.shape
-    # All columns except the shares, which are smoothed towards the mix.
-    own = type_columns("mean_state_of_charge", 2).start
-    assert windowed.past[:, own:].tobytes() == plain.past[:, own:].tobytes()
+    assert without_mixes(windowed.past, 2).tobytes() == without_mixes(plain.past, 2).tobytes()
     earlier = windowed.train_past[:, driver_column("sessions", 2)]
     assert earlier.tolist() == [(80 + row) // 7 for row in range(windowed.n_train)]
     expected = past_features(whole.frame, ("A", "B"), mix_of(whole.frame[80:188], ("A", "B")))
@@ -232,12 +237,15 @@ def test_earlier_sessions_are_not_in_the_mix():
     split = split_by_time(history(used, users=[None] * 216), since=at(96))
 
     shares = split.past[:, type_columns("share", 2)]
-    assert shares[:120].tolist() == [[0.5, 0.5]] * 120
+    # The driver of the session at midnight asks before midnight.
+    assert shares[:121].tolist() == [[0.5, 0.5]] * 121
     # One added session of each type, and the sessions of the window's first day.
-    assert shares[120].tolist() == [(1 + 8) / (2 + 24), (1 + 16) / (2 + 24)]
+    assert shares[121].tolist() == [(1 + 8) / (2 + 24), (1 + 16) / (2 + 24)]
     # The model has this mix for new drivers too.
     model = fit(split, QUICK, n_jobs=1)
-    assert model.matrix(split.train).tobytes() == model.matrix(split.train, split.train_past).tobytes()
+    past = split.train_past.copy()
+    past[:, present_places(2)] = np.nan
+    assert model.matrix(split.train).tobytes() == model.matrix(split.train, past).tobytes()
 
 
 def test_earlier_sessions_are_not_trained_on():
@@ -303,7 +311,7 @@ def test_a_single_type_in_the_window_is_refused_by_its_name():
 
 
 def test_the_progress_of_the_pasts_is_reported(monkeypatch):
-    monkeypatch.setattr(training, "_CHUNK", 30)
+    monkeypatch.setattr(history_matrix, "_CHUNK", 30)
     told = []
 
     split = split_by_time(alternating(100), lambda *step: told.append(step))
@@ -476,8 +484,10 @@ def test_there_are_five_windows_one_after_the_other(split):
             == split.frame["session_id"].tolist()[window.n_train : window.n_train + window.n_test]
         )
         # The pasts are equal, except for the mix of the sessions that are not in the window's training part.
-        counts = driver_column("sessions", len(split.types))
-        assert window.past[:, counts:].tobytes() == split.past[: len(window.past), counts:].tobytes()
+        found, whole = (without_mixes(past, 3) for past in (window.past, split.past))
+        assert found.tobytes() == whole[: len(found)].tobytes()
+        counts = slice(driver_column("sessions", 3), present_places(3).start)
+        assert window.past[:, counts].tobytes() == split.past[: len(window.past), counts].tobytes()
 
 
 @settings(max_examples=25, deadline=None)

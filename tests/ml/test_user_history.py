@@ -13,12 +13,13 @@ import pytest
 from histories import SESSION, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from present import present_before
 
 from zap.ml import user_history
 from zap.ml.driver_columns import DRIVER_COLUMNS, HALF_LIFE_DAYS, PRIOR_WEIGHT, DriverColumns, PastSession
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import clean_history, past_sessions
-from zap.ml.history_columns import driver_column, history_columns, type_columns
+from zap.ml.history_columns import driver_column, history_columns, past_columns, present_places, type_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.history_walk import walk
 from zap.ml.inference import Predictor
@@ -48,7 +49,7 @@ def known(sessions, moment, mix=EVEN):
     """Return the features by name after the given sessions."""
     types = NAMES[: len(mix)]
     values = remembered(sessions, len(mix)).features(moment, mix)
-    return dict(zip(history_columns(types), values, strict=True))
+    return dict(zip(past_columns(types), values, strict=True))
 
 
 def to_bits(values):
@@ -319,7 +320,8 @@ def test_a_column_that_is_defined_once_is_known_by_name_in_training_and_in_servi
     request = {feature.name: None for feature in FEATURES} | {
         "charging_start_time": EPOCH + timedelta(hours=13, seconds=start)
     }
-    served = Predictor(model.fitted(), 1).answer(request, history).features
+    present = present_before(frame, past.types, model.population_, start + 13 * HOUR)
+    served = Predictor(model.fitted(), 1).answer(request, history, present).features
 
     assert set(names) < set(model.columns_)
     assert served[8 * len(MATRIX_COLUMNS) :] == mine[-1].tobytes()
@@ -556,8 +558,9 @@ def test_a_session_of_seven_days_ago_is_the_last_that_counts():
 @pytest.mark.parametrize("n_types", [2, 3, 6])
 def test_the_places_of_the_columns_are_right(n_types):
     types = NAMES[:n_types]
-    columns = history_columns(types)
+    columns = past_columns(types)
 
+    assert columns == history_columns(types)[: len(columns)]
     assert len(columns) == len(set(columns)) == len(UserHistory(n_types).features(0, [1 / n_types] * n_types))
     for name in ("share", "share_time_of_day", "share_day_kind", "share_recent", "mean_distance"):
         assert columns[type_columns(name, n_types)] == [f"{name}[{code}]" for code in types]
@@ -678,13 +681,15 @@ def test_the_matrix_equals_fresh_histories_row_by_row(rows):
     past = from_rows(rows)
     starts = past.frame["charging_start_time"].to_numpy(dtype="datetime64[s]").astype(np.int64)
     codes = past.frame["charger_type"].map({"A": 0, "B": 1}).fillna(-1)
+    population = mix_of(past.frame, past.types)
 
     for place, (user, start) in enumerate(zip(past.frame["user_id"], starts.tolist(), strict=True)):
         mine = (past.frame["user_id"] == user).to_numpy(dtype=bool, na_value=False) & (starts < start)
         fresh = remembered(past_sessions(past.frame[mine], past.types))
-        before_today = Counter(codes[starts // DAY < start // DAY])
+        before_today = Counter(codes[starts // DAY < (start - 15 * 60) // DAY])
         mix = [(1 + before_today[code]) / (2 + before_today[0] + before_today[1]) for code in range(2)]
-        assert to_bits(fresh.features(start, mix)) == past.matrix[place].tobytes()
+        _, present = present_before(past.frame, past.types, population, start)
+        assert to_bits([*fresh.features(start, mix), *present]) == past.matrix[place].tobytes()
 
 
 @settings(deadline=None, max_examples=40)
@@ -710,15 +715,16 @@ def test_later_rows_change_nothing_of_earlier_ones(rows, others, moment):
         assert {number: found[number] for number in expected} == expected
 
 
-def test_other_drivers_matter_only_through_the_mix_of_earlier_days():
+def test_other_drivers_matter_for_a_past_only_through_the_mix_of_earlier_days():
     noon = at("2024-03-04 12:00:00")
     mine = [row(1, noon), row(2, noon + DAY, charger_type="B")]
     today = {"user_id": "u2", "charger_type": "B"}
-    alone = from_rows(mine).matrix
+    past_part = slice(present_places(2).start)
+    alone = from_rows(mine).matrix[:, past_part]
 
     def with_others(*others):
         past = from_rows([*mine, *(row(10 + number, moment, **today) for number, moment in enumerate(others))])
-        return past.matrix[(past.frame["user_id"] == "u1").to_numpy()]
+        return past.matrix[(past.frame["user_id"] == "u1").to_numpy(), past_part]
 
     # Sessions of the day do not count. Two Bs of the day before count on the next day, at any hour.
     assert with_others(noon + DAY - 11 * HOUR, noon + DAY)[0].tobytes() == alone[0].tobytes()

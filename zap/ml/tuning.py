@@ -77,9 +77,9 @@ def search(  # noqa: PLR0913
     candidates, carried = search_candidates(budget.trials - twice, pinned, incumbent, seed)
     extra = leaving_out.most_fits if budget.trials > 1 and "left_out" not in pinned else 0
 
-    def tell(done: int, most: int, log_loss: float | None = None, /) -> None:
+    def tell(done: int, most: int, _log_loss: float | None = None, /) -> None:
         if progress:
-            progress(done, most + extra, log_loss)
+            progress(done, most + extra)
 
     race = Race(candidates, carried, folds, n_jobs, tell)
     race.carry()

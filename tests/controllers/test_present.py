@@ -1,0 +1,199 @@
+"""What all drivers do when a driver asks: /predict, /predict/batch and files answer as the training would, to the bit."""
+
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import client_of
+from histories import add_sessions, session_row
+from sqlalchemy import bindparam, select, update
+from sqlmodel import col
+
+import zap
+from zap.db.engine import create_engine, write_transaction
+from zap.db.history.recent_sessions import RecentSessions
+from zap.db.tables import ChargingSession, Prediction
+from zap.flows.file_prediction import FilePrediction
+from zap.ml.cells import to_seconds
+from zap.ml.features import FEATURES
+from zap.ml.history_columns import present_columns
+from zap.ml.inference import Predictor
+from zap.ml.pasts import Pasts
+
+FIELDS = ["user_id", *(feature.name for feature in FEATURES)]
+SESSIONS = ChargingSession.__table__
+
+
+def moved_to_today(settings):
+    """Let the newest session have started an hour ago; the others keep their distances from it."""
+    engine = create_engine(settings.database_url)
+    with write_transaction(engine) as connection:
+        times = (SESSIONS.c.charging_start_time, SESSIONS.c.charging_end_time)
+        stored = connection.execute(select(SESSIONS.c.session_id, *times)).all()
+        now = settings.wall_now().replace(tzinfo=None, microsecond=0)
+        by = now - timedelta(hours=1) - max(start for _, start, _ in stored)
+        moved = update(SESSIONS).where(col(ChargingSession.session_id) == bindparam("number"))
+        connection.execute(
+            moved.values(charging_start_time=bindparam("start"), charging_end_time=bindparam("end")),
+            [{"number": number, "start": start + by, "end": end and end + by} for number, start, end in stored],
+        )
+    engine.dispose()
+
+
+def requests_of(asked):
+    """Return the JSON of requests for these sessions."""
+    return [
+        {name: None if pd.isna(value) else value for name, value in row.items()}
+        | {"charging_start_time": row["charging_start_time"].isoformat()}
+        for row in asked.to_dict("records")
+    ]
+
+
+def scored_rows(rows, app, answers):
+    """Return the stored feature rows of answers, in their order."""
+    stored = {row["prediction_id"]: row["features"] for row in rows(app, Prediction)}
+    return [stored[answer["prediction_id"]] for answer in answers]
+
+
+@pytest.mark.parametrize("is_recent", [True, False])
+def test_the_sessions_of_the_training_are_answered_with_their_present(trained, rows, tmp_path, is_recent):
+    """The sessions of the last week are in memory. The present of older sessions is read from the database."""
+    if is_recent:
+        moved_to_today(trained)
+    history, model = zap.read_history(trained.database_url), zap.load_model(trained.database_url)
+    types = model.classes_.tolist()
+    asked = pd.concat([history.tail(30), history.sample(30, random_state=1)])[FIELDS]
+    # Anonymous drivers, too.
+    asked = pd.concat([asked, asked.tail(10).assign(user_id=None)])
+    past = Pasts(history).known(asked, types, model.population_, 15)
+    expected, matrix = model.predict_proba(asked, past), model.matrix(asked, past)
+    is_open = [matrix[:, model.columns_.index(f"open[{name}]")] for name in types]
+    assert max(np.add.reduce(is_open)) >= 3, "several drivers have open sessions"
+    assert sum((one > 0).any() for one in is_open) > 1
+    assert len(np.unique(matrix[:, [model.columns_.index(name) for name in present_columns(types)]], axis=0)) > 30
+    unknown = past.copy()
+    unknown[:, -len(present_columns(types)) :] = np.nan
+    assert (model.predict_proba(asked, unknown) != expected).any(axis=1).sum() > 30
+    requests = requests_of(asked)
+
+    with client_of(trained) as client:
+        alone = [client.post("/predict", json=request).json() for request in requests]
+        together = client.post("/predict/batch", json={"inputs": requests}).json()["predictions"]
+        for answers in (alone, together):
+            assert [list(one["probabilities"].values()) for one in answers] == expected.tolist()
+            assert scored_rows(rows, client.app, answers) == [row.astype("<f8").tobytes() for row in matrix]
+    assert answers_of_file(trained, asked, tmp_path) == expected.tolist()
+
+
+def answers_of_file(settings, asked, folder):
+    engine = create_engine(settings.database_url)
+    predictor = Predictor(zap.load_model(settings.database_url).fitted(), 1)
+    with_times = asked.assign(charging_start_time=asked["charging_start_time"].map(lambda time: time.isoformat()))
+    with_times.to_csv(folder / "asked.csv", index=False)
+    FilePrediction(engine, predictor, settings.wall_time).predict(
+        folder / "asked.csv", folder / "out.jsonl", skip=False
+    )
+    engine.dispose()
+    lines = (folder / "out.jsonl").read_text().splitlines()
+    return [list(json.loads(line)["probabilities"].values()) for line in lines]
+
+
+@pytest.fixture
+def now():
+    """Return the present wall time. The present of `with_now` is the same for some minutes more."""
+    return datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the drivers' wall time
+
+
+@pytest.fixture
+def with_now(trained, now):
+    """Return settings of a database with sessions of now: three are open, one has ended, one will start in an hour."""
+    engine = create_engine(trained.database_url)
+
+    def session(driver, used, minutes, lasted=None):
+        begin = now + timedelta(minutes=minutes)
+        return session_row(driver, used, begin) | {
+            "charging_end_time": None if lasted is None else begin + timedelta(minutes=lasted)
+        }
+
+    add_sessions(
+        engine,
+        session("n1", "Level 1", -30),
+        session("n2", "Level 1", -40),
+        session(None, "DC Fast Charger", -5.5),
+        session("n3", "Level 2", -200, 60),
+        # Reported before it starts, and it ends before the asked sessions start.
+        session("n4", "Level 2", 60, 30),
+    )
+    engine.dispose()
+    return trained
+
+
+@pytest.mark.parametrize("after", [timedelta(minutes=3), timedelta(hours=3), timedelta(days=3)])
+def test_a_driver_who_asks_for_later_has_the_present_of_now(with_now, now, good_request, rows, tmp_path, after):
+    """With a start in three minutes the driver asks 15 minutes before the start; with later starts the driver asks now.
+
+    The session that starts in an hour is not known, although it starts before the later starts.
+    """
+    model, start = zap.load_model(with_now.database_url), now + after
+    request = good_request | {"charging_start_time": start.isoformat()}
+
+    with client_of(with_now) as client:
+        alone = client.post("/predict", json=request).json()
+        (together,) = client.post("/predict/batch", json={"inputs": [request]}).json()["predictions"]
+        stored = scored_rows(rows, client.app, [alone, together])
+
+    found = dict(zip(model.columns_, np.frombuffer(stored[0]).tolist(), strict=True))
+    is_late = after > timedelta(minutes=15)
+    assert {name: found[f"open[{name}]"] for name in model.classes_} == {
+        # This session began 5.5 minutes ago.
+        "DC Fast Charger": 1 if is_late else 0,
+        "Level 1": 2,
+        "Level 2": 0,
+    }
+    frame = pd.DataFrame([request | {"user_id": None, "vehicle_model": None, "charging_start_time": start}])
+    # The history that was known at the moment of asking, and a driver who asks at this moment.
+    known = zap.read_history(with_now.database_url)
+    known = known[known["charging_start_time"] <= now]
+    minutes = int(after.total_seconds() // 60) if is_late else 15
+    past = Pasts(known).known(frame, model.classes_.tolist(), model.population_, minutes)
+    assert stored[0] == stored[1] == model.matrix(frame, past).astype("<f8").tobytes()
+    expected = model.predict_proba(frame, past)[0].tolist()
+    assert list(alone["probabilities"].values()) == list(together["probabilities"].values()) == expected
+    assert answers_of_file(with_now, frame[FIELDS], tmp_path) == [expected]
+    at_start = model.predict_proba(frame, history=zap.read_history(with_now.database_url))[0].tolist()
+    assert (at_start != expected) == is_late
+
+
+def test_without_a_start_the_driver_asks_before_now(with_now, good_request, rows):
+    request = {name: value for name, value in good_request.items() if name != "charging_start_time"}
+
+    with client_of(with_now) as client:
+        answer = client.post("/predict", json=request).json()
+        (stored,) = scored_rows(rows, client.app, [answer])
+
+    found = dict(zip(zap.load_model(with_now.database_url).columns_, np.frombuffer(stored).tolist(), strict=True))
+    assert [found[f"open[{name}]"] for name in ("DC Fast Charger", "Level 1", "Level 2")] == [0, 2, 0]
+
+
+def test_a_present_that_is_in_memory_equals_one_that_is_read(with_now, now):
+    """Moments of today, of the last week, and years ago, one at a time and many at once."""
+    engine = create_engine(with_now.database_url)
+    predictor = Predictor(zap.load_model(with_now.database_url).fitted(), 1)
+    recent = RecentSessions(engine, with_now.wall_now)
+    starts = [to_seconds(now) - ago * 3600 for ago in (-5, 0, 1, 2, 5, 50, 150, 24 * 400, 24 * 800)]
+    moments = [predictor.asked_at(start, to_seconds(now)) for start in starts]
+
+    read = recent.presents(starts, moments, predictor)
+
+    kept = [recent.known(start, moment, predictor) for start, moment in zip(starts, moments, strict=True)]
+    assert [one is None for one in kept] == [False] * 7 + [True] * 2
+    for one, other in zip(kept, read, strict=True):
+        if one is not None:
+            assert np.array(one.values).tobytes() == np.array(other.values).tobytes()
+    for place, (start, moment) in enumerate(zip(starts, moments, strict=True)):
+        (alone,) = recent.presents([start], [moment], predictor)
+        assert np.array(alone.values).tobytes() == np.array(read[place].values).tobytes()
+    recent.close()
+    engine.dispose()
