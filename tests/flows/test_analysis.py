@@ -269,7 +269,7 @@ def test_answers_are_those_of_http_to_the_bit(client):
     probabilities, answers = (ask(asked, history=history) for ask in (model.predict_proba, model.predict))
 
     types = model.classes_.tolist()
-    known = Pasts(history).known(asked, types, model.population_)[:, driver_column("sessions", len(types))]
+    known = Pasts(history).known(asked, types, model.population_, 15)[:, driver_column("sessions", len(types))]
     assert (known > 0).sum() > 80
     assert asked["user_type"].nunique() > 2
     assert asked.isna().to_numpy().sum() > 30
