@@ -139,6 +139,11 @@ class PopulationNow:
         """Take away sessions that were observed."""
         self._count(sessions, -1)
 
+    def added_up(self) -> Self:
+        """Return this window, ready for `columns`, whose first call would otherwise take longer."""
+        self._total()
+        return self
+
     def covers(self, moment: int) -> bool:
         """Return whether the window is long enough for a moment, in seconds on the wall clock since 1970-01-01."""
         first = self._first_minute + DAYS_BEFORE * _DAY

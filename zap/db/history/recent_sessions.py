@@ -1,67 +1,40 @@
 """RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
 
 A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
-again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the past that
-lies before these weeks is read from the database.
+again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the
+past that lies before these weeks is read from the database.
 """
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any, NamedTuple
+from datetime import datetime
 
 import numpy as np
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
+from zap.db.history.day_sessions import DaySessions, Types, day_of, read_days
 from zap.db.history.session_changes import Mark, changes_since
-from zap.db.history.session_days import sessions_between
-from zap.ml.cells import code_of_type, read_number, read_text, read_wall_time, to_seconds
+from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
-from zap.ml.features import MEASURED
 from zap.ml.inference import Predictor
-from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present, Started, started, unknown_present
+from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present, unknown_present
 from zap.ml.presents import blocks
 from zap.threads import Pool
 
 # What is known must have been compared with the database within this time.
 FRESH_SECONDS = 2.0
-# Requests for a session that started in the last days need no query either.
-_PAST_DAYS = 7
+# Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
+# sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
+_PAST_DAYS = 2
 # How many values are remembered. There is one for each minute of asking and hour of the start.
 _MOST_VALUES = 4096
 # For how many versions with different charger types the sessions are counted, and how many windows of the past are
 # remembered.
 _MOST_TYPES = 4
 _MOST_PAST_WINDOWS = 4
-
-_DURATION = next(feature for feature in MEASURED if feature.name == "charging_duration_hours")
-# date.fromordinal counts days from another day than numpy.
-_EPOCH = date(1970, 1, 1).toordinal()
-_LAST_DAY = date.max.toordinal() - _EPOCH
-
-# The charger types of a model version, in its order.
-Types = tuple[str, ...]
-
-
-class _Day(NamedTuple):
-    """The sessions that start on one day.
-
-    Attributes:
-        names: the names of their charger types.
-        sessions: the sessions; their codes are places in `names`.
-    """
-
-    names: tuple[str, ...]
-    sessions: Started
-
-    def of_types(self, types: Types) -> Started:
-        """Return the sessions of these types, with the places of the types as codes."""
-        codes = np.array([code_of_type(name, types) for name in self.names], dtype=np.int64)[self.sessions.codes]
-        known = codes >= 0
-        return Started(self.sessions.starts[known], self.sessions.ends[known], codes[known])
 
 
 @dataclass(frozen=True)
@@ -70,8 +43,8 @@ class _Window:
 
     Attributes:
         now: the counts.
-        values: the values by version, minute of asking and hour of the start.
-        read_at: when the sessions were read, on the monotonic clock.
+        values: the values by version, minute of asking and hour of the start. Only the event loop changes them.
+        read_at: when the sessions of a window of the past were read, on the monotonic clock.
     """
 
     now: PopulationNow
@@ -94,9 +67,9 @@ class RecentSessions:
         # Held while the sessions are read. The event loop never takes it.
         self._reading = threading.Lock()
         self._mark: Mark | None = None
-        self._days: dict[int, _Day] = {}
+        self._days: dict[int, DaySessions] = {}
         self._windows: OrderedDict[Types, _Window] = OrderedDict()
-        self._past_windows: OrderedDict[tuple[int, Types], _Window] = OrderedDict()
+        self._past_windows: OrderedDict[tuple[int, int, Types], _Window] = OrderedDict()
         # When the log of changes was last read, on the monotonic clock.
         self._checked_at = float("-inf")
 
@@ -133,7 +106,10 @@ class RecentSessions:
         if values is None:
             if len(window.values) >= _MOST_VALUES:
                 window.values.clear()
-            values = window.values[key] = _columns(window.now, [start], [moment], predictor)[0].tolist()
+            at, asked = np.array([moment], dtype=np.int64), np.array([start], dtype=np.int64)
+            # One mix, because `mixes` looks at all days of the population.
+            mixes = np.array([predictor.population.mix(moment)])
+            values = window.values[key] = window.now.columns(at, asked, mixes)[0].tolist()
         return Present(moment, values)
 
     async def present(self, start: int, moment: int, predictor: Predictor, until: float) -> Present:
@@ -171,10 +147,10 @@ class RecentSessions:
         past = np.flatnonzero(~recent)
         parts = [(np.flatnonzero(recent), window.now)] if recent.any() else []
         parts += [
-            (past[rows], self._past_window(first, last, predictor.types).now) for rows, first, last in blocks(at[past])
+            (past[rows], self._past_window(first, last, predictor.types)) for rows, first, last in blocks(at[past])
         ]
         for rows, now in parts:
-            values = _columns(now, asked[rows], at[rows], predictor).tolist()
+            values = now.columns(at[rows], asked[rows], predictor.population.mixes(at[rows])).tolist()
             for row, one in zip(rows.tolist(), values, strict=True):
                 found[row] = one
         return [Present(moment, values) for moment, values in zip(moments, found, strict=True)]
@@ -187,30 +163,28 @@ class RecentSessions:
         wanted = range(today - _PAST_DAYS - DAYS_BEFORE, today + 2)
         with self._engine.connect() as connection:
             changed, mark = changes_since(connection, self._mark)
-            if changed is None:
-                before: dict[int, _Day] = {}
-            else:
-                gone = {day.toordinal() - _EPOCH for day in changed}
-                before = {day: one for day, one in self._days.items() if day in wanted and day not in gone}
-            new = [day for day in wanted if day not in before]
-            read = _read_days(connection, new)
-        if new or len(before) != len(self._days):
+            gone = None if changed is None else {day_of(day) for day in changed}
+            before = {
+                day: one for day, one in self._days.items() if gone is not None and day in wanted and day not in gone
+            }
+            read = read_days(connection, [day for day in wanted if day not in before])
+        if read or len(before) != len(self._days):
             days = before | read
-            moved = changed is None or self._days.keys() != days.keys()
+            moved = gone is None or self._days.keys() != days.keys()
             windows = OrderedDict(
-                (types, _Window(_counted(days, types)) if moved else self._recounted(types, window, read))
+                (types, _Window(_counted(days, types) if moved else self._recounted(types, window.now, read)))
                 for types, window in self._windows.items()
             )
             self._days, self._windows = days, windows
         self._mark, self._checked_at = mark, begin
 
-    def _recounted(self, types: Types, window: _Window, read: dict[int, _Day]) -> _Window:
+    def _recounted(self, types: Types, before: PopulationNow, read: dict[int, DaySessions]) -> PopulationNow:
         """Return a window in which some days are counted anew."""
-        now = window.now.copy()
+        now = before.copy()
         for day, sessions in read.items():
             now.forget(self._days[day].of_types(types))
             now.observe(sessions.of_types(types))
-        return _Window(now)
+        return now.added_up()
 
     def _window(self, types: Types) -> _Window:
         """Return the counts of these types, which are counted at the first call."""
@@ -222,72 +196,26 @@ class RecentSessions:
             self._windows = OrderedDict([*newest, (types, window)])
         return window
 
-    def _past_window(self, first: int, last: int, types: Types) -> _Window:
+    def _past_window(self, first: int, last: int, types: Types) -> PopulationNow:
         """Return the counts of a window of the past, read from the database if they are older than FRESH_SECONDS."""
         with self._reading:
-            known = self._past_windows.pop((first, types), None)
-            begin = time.monotonic()
+            key, begin = (first, last, types), time.monotonic()
+            known = self._past_windows.pop(key, None)
             if known is None or begin - known.read_at > FRESH_SECONDS:
+                days = {day: self._days[day] for day in range(first, last) if day in self._days}
                 with self._engine.connect() as connection:
-                    days = _read_days(connection, range(first, last))
+                    days |= read_days(connection, [day for day in range(first, last) if day not in days])
                 known = _Window(_counted(days, types), read_at=begin)
-            self._past_windows[first, types] = known
+            self._past_windows[key] = known
             if len(self._past_windows) > _MOST_PAST_WINDOWS:
                 self._past_windows.popitem(last=False)
-            return known
+            return known.now
 
 
-def _columns(now: PopulationNow, starts: Any, moments: Any, predictor: Predictor) -> np.ndarray:
-    at = np.asarray(moments, dtype=np.int64)
-    return now.columns(at, np.asarray(starts, dtype=np.int64), predictor.population.mixes(at))
-
-
-def _counted(days: dict[int, _Day], types: Types) -> PopulationNow:
+def _counted(days: dict[int, DaySessions], types: Types) -> PopulationNow:
     """Return the counts of consecutive days."""
     now = PopulationNow(min(days), len(days), len(types))
     for day in days.values():
         now.observe(day.of_types(types))
-    return now
-
-
-def _read_days(connection: Connection, days: Sequence[int]) -> dict[int, _Day]:
-    """Return the usable sessions that start on each of these days, in order of the days."""
-    found: dict[int, list[tuple[str, datetime, datetime | None, float]]] = {day: [] for day in days}
-    for first, last in _runs(days):
-        for used, began, stopped, hours in sessions_between(connection, _date(first), _date(last)):
-            name, start, end = read_text(used), read_wall_time(began), read_wall_time(stopped)
-            if name is not None and start is not None:
-                # An end before its start is missing, as in a training.
-                ended = None if end is None or end < start else end
-                found[to_seconds(start) // DAY].append((name, start, ended, read_number(hours)))
-    return {day: _day(found[day]) for day in days}
-
-
-def _day(rows: list[tuple[str, datetime, datetime | None, float]]) -> _Day:
-    names = tuple(dict.fromkeys(row[0] for row in rows))
-    places = {name: place for place, name in enumerate(names)}
-    sessions = started(
-        np.array([row[1] for row in rows], dtype="datetime64[s]"),
-        np.array([row[2] for row in rows], dtype="datetime64[s]"),
-        _DURATION.masked(np.array([row[3] for row in rows], dtype=np.float64)),
-        np.array([places[row[0]] for row in rows], dtype=np.int64),
-    )
-    return _Day(names, sessions)
-
-
-def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the first day and the day after the last day of each run of consecutive days."""
-    first = last = None
-    for day in sorted(days):
-        if last is None or first is None or day != last:
-            if first is not None and last is not None:
-                yield first, last
-            first = day
-        last = day + 1
-    if first is not None and last is not None:
-        yield first, last
-
-
-def _date(day: int) -> date:
-    """Return the date of a day since 1970-01-01, within the dates that Python has."""
-    return date.fromordinal(min(max(day, 1 - _EPOCH), _LAST_DAY) + _EPOCH)
+    # Added up here, because the event loop asks next.
+    return now.added_up()
