@@ -1,7 +1,11 @@
-"""What all drivers do before one session, counted in a window of its own, as a plain reference for tests."""
+"""What all drivers do before a session: counted in a window of its own as a reference, or read as a server reads it."""
+
+from types import SimpleNamespace
 
 import numpy as np
 
+from zap.db.history.recent_sessions import RecentSessions
+from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
 from zap.ml.history import started_sessions
 from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present
@@ -17,3 +21,15 @@ def present_before(frame, types, population, start, asked_before=15):
     now.observe(every.some(every.starts < moment))
     mix = population.mix(moment)
     return Present(moment, now.columns(np.array([moment]), np.array([start]), np.array([mix]))[0].tolist())
+
+
+def presents_read(engine, sessions, types, population, asked_before=15):
+    """Return the values of the present of cleaned sessions as a server reads them: half of them from memory."""
+    starts = [to_seconds(start.to_pydatetime()) for start in sessions["charging_start_time"]]
+    # A server needs a version only for these values.
+    asked = SimpleNamespace(asked_before=asked_before, types=tuple(types), population=population, model_version=1)
+    middle = sessions["charging_start_time"].iloc[len(sessions) // 2].to_pydatetime()
+    recent = RecentSessions(engine, lambda: middle)
+    found = recent.presents(starts, [start - 60 * asked_before for start in starts], asked)
+    recent.close()
+    return [present[1] for present in found]

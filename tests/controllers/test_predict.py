@@ -12,6 +12,7 @@ from conftest import client_of
 from histories import add_sessions, session_row
 from sqlalchemy import select, text
 
+import zap
 from zap.db.tables import ChargingSession, InferenceInput, Prediction
 from zap.flows import prediction
 from zap.ml.inference import Predictor
@@ -168,13 +169,18 @@ def test_many_requests_at_once_are_each_logged_once(client, good_request, rows):
 
 def test_answers_are_the_estimators_to_the_bit(client, good_request):
     frame = pd.DataFrame(
-        [good_request | {"vehicle_model": None, "charging_start_time": pd.Timestamp("2024-05-01 18:00")}]
+        [
+            good_request
+            | {"vehicle_model": None, "user_id": None, "charging_start_time": pd.Timestamp("2024-05-01 18:00")}
+        ]
     )
+    history = zap.read_history(client.app.state.settings.database_url)
 
     answer = client.post("/predict", json=good_request | {"charging_start_time": "2024-05-01T18:00:00"}).json()
 
     model = joblib.load(client.app.state.settings.model_file)
-    assert np.array(list(answer["probabilities"].values())).tobytes() == model.predict_proba(frame)[0].tobytes()
+    expected = model.predict_proba(frame, history=history)[0]
+    assert np.array(list(answer["probabilities"].values())).tobytes() == expected.tobytes()
 
 
 # The driver's past.

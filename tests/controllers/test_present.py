@@ -1,4 +1,4 @@
-"""What all drivers do when a driver asks: /predict, /predict/batch and files answer as the training would, to the bit."""
+"""The present over HTTP: /predict, /predict/batch and files answer with it as the training would, to the bit."""
 
 import json
 from datetime import datetime, timedelta
@@ -101,14 +101,12 @@ def answers_of_file(settings, asked, folder):
 
 
 @pytest.fixture
-def now():
-    """Return the present wall time. The present of `with_now` is the same for some minutes more."""
-    return datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the drivers' wall time
+def with_now(trained):
+    """Return settings and the present wall time: three sessions are open, one has ended, one will start in an hour.
 
-
-@pytest.fixture
-def with_now(trained, now):
-    """Return settings of a database with sessions of now: three are open, one has ended, one will start in an hour."""
+    Some minutes later their present is the same.
+    """
+    now = datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the drivers' wall time
     engine = create_engine(trained.database_url)
 
     def session(driver, used, minutes, lasted=None):
@@ -127,19 +125,20 @@ def with_now(trained, now):
         session("n4", "Level 2", 60, 30),
     )
     engine.dispose()
-    return trained
+    return trained, now
 
 
 @pytest.mark.parametrize("after", [timedelta(minutes=3), timedelta(hours=3), timedelta(days=3)])
-def test_a_driver_who_asks_for_later_has_the_present_of_now(with_now, now, good_request, rows, tmp_path, after):
+def test_a_driver_who_asks_for_later_has_the_present_of_now(with_now, good_request, rows, tmp_path, after):
     """With a start in three minutes the driver asks 15 minutes before the start; with later starts the driver asks now.
 
     The session that starts in an hour is not known, although it starts before the later starts.
     """
-    model, start = zap.load_model(with_now.database_url), now + after
+    settings, now = with_now
+    model, start = zap.load_model(settings.database_url), now + after
     request = good_request | {"charging_start_time": start.isoformat()}
 
-    with client_of(with_now) as client:
+    with client_of(settings) as client:
         alone = client.post("/predict", json=request).json()
         (together,) = client.post("/predict/batch", json={"inputs": [request]}).json()["predictions"]
         stored = scored_rows(rows, client.app, [alone, together])
@@ -154,34 +153,36 @@ def test_a_driver_who_asks_for_later_has_the_present_of_now(with_now, now, good_
     }
     frame = pd.DataFrame([request | {"user_id": None, "vehicle_model": None, "charging_start_time": start}])
     # The history that was known at the moment of asking, and a driver who asks at this moment.
-    known = zap.read_history(with_now.database_url)
+    known = zap.read_history(settings.database_url)
     known = known[known["charging_start_time"] <= now]
     minutes = int(after.total_seconds() // 60) if is_late else 15
     past = Pasts(known).known(frame, model.classes_.tolist(), model.population_, minutes)
     assert stored[0] == stored[1] == model.matrix(frame, past).astype("<f8").tobytes()
     expected = model.predict_proba(frame, past)[0].tolist()
     assert list(alone["probabilities"].values()) == list(together["probabilities"].values()) == expected
-    assert answers_of_file(with_now, frame[FIELDS], tmp_path) == [expected]
-    at_start = model.predict_proba(frame, history=zap.read_history(with_now.database_url))[0].tolist()
+    assert answers_of_file(settings, frame[FIELDS], tmp_path) == [expected]
+    at_start = model.predict_proba(frame, history=zap.read_history(settings.database_url))[0].tolist()
     assert (at_start != expected) == is_late
 
 
 def test_without_a_start_the_driver_asks_before_now(with_now, good_request, rows):
+    settings, _ = with_now
     request = {name: value for name, value in good_request.items() if name != "charging_start_time"}
 
-    with client_of(with_now) as client:
+    with client_of(settings) as client:
         answer = client.post("/predict", json=request).json()
         (stored,) = scored_rows(rows, client.app, [answer])
 
-    found = dict(zip(zap.load_model(with_now.database_url).columns_, np.frombuffer(stored).tolist(), strict=True))
+    found = dict(zip(zap.load_model(settings.database_url).columns_, np.frombuffer(stored).tolist(), strict=True))
     assert [found[f"open[{name}]"] for name in ("DC Fast Charger", "Level 1", "Level 2")] == [0, 2, 0]
 
 
-def test_a_present_that_is_in_memory_equals_one_that_is_read(with_now, now):
-    """Moments of the last days, of the last week, and years ago, one at a time and many at once."""
-    engine = create_engine(with_now.database_url)
-    predictor = Predictor(zap.load_model(with_now.database_url).fitted(), 1)
-    recent = RecentSessions(engine, with_now.wall_now)
+def test_a_present_that_is_in_memory_equals_one_that_is_read(with_now):
+    """Moments of today, of the last week, and years ago, one at a time and many at once."""
+    settings, now = with_now
+    engine = create_engine(settings.database_url)
+    predictor = Predictor(zap.load_model(settings.database_url).fitted(), 1)
+    recent = RecentSessions(engine, settings.wall_now)
     starts = [to_seconds(now) - ago * 3600 for ago in (-5, 0, 1, 2, 5, 40, 150, 24 * 400, 24 * 800)]
     moments = [predictor.asked_at(start, to_seconds(now)) for start in starts]
 

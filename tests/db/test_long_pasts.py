@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 from histories import add_sessions
+from present import presents_read
 from sqlalchemy import delete, event, update
 from sqlmodel import col
 
@@ -88,6 +89,12 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
     frame = clean_history(read_history(engine)).frame
     population = mix_of(frame, TYPES)
     trained = past_features(frame, TYPES, population)
+    presents = presents_read(engine, frame, TYPES, population)
+
+    def row(place, history):
+        mix = population.mix(starts[place] - 15 * 60)
+        return np.array([*history.features(starts[place], mix), *presents[place]])
+
     histories = DriverHistories(engine)
     starts = frame["charging_start_time"].to_numpy().astype("datetime64[s]").astype(np.int64).tolist()
     users = frame["user_id"].tolist()
@@ -96,12 +103,10 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
     alone = np.random.default_rng(1).integers(0, len(frame), 60).tolist()
 
     for place, history in enumerate(together):
-        known = np.array(history.features(starts[place], population.mix(starts[place])))
-        assert known.tobytes() == trained[place].tobytes()
+        assert row(place, history).tobytes() == trained[place].tobytes()
     for place in alone:
         history = histories.read(users[place], starts[place], TYPES)
-        known = np.array(history.features(starts[place], population.mix(starts[place])))
-        assert known.tobytes() == trained[place].tobytes()
+        assert row(place, history).tobytes() == trained[place].tobytes()
 
 
 def test_the_second_read_reads_few_rows_whatever_it_asks(engine, read_rows):

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -36,9 +37,13 @@ class PopulationHistory:
 
     def mixes(self, moments: np.ndarray) -> np.ndarray:
         """Return the result of `mix` for n moments: float64 of shape (n, types)."""
-        places = np.searchsorted(np.array(self._days, dtype=np.int64), moments // DAY)
-        found: np.ndarray = np.array(self._mixes)[places]
+        days, mixes = self._as_arrays
+        found: np.ndarray = mixes[np.searchsorted(days, moments // DAY)]
         return found
+
+    @cached_property
+    def _as_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self._days, dtype=np.int64), np.array(self._mixes)
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

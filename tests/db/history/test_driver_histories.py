@@ -8,6 +8,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 from histories import add_sessions, session_row
+from present import presents_read
 from sqlalchemy import delete, event, insert, text, update
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
@@ -22,7 +23,7 @@ from zap.logs import REQUEST_ID
 from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import PastSession
 from zap.ml.history import clean_history, population_history
-from zap.ml.history_columns import history_columns
+from zap.ml.history_columns import past_columns
 from zap.ml.history_matrix import mix_of, past_features
 from zap.ml.user_history import UserHistory
 
@@ -86,6 +87,7 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
     trained = past_features(frame, TYPES, mix_of(frame, TYPES))
     kinds = (frame["charging_start_time"].to_numpy(), frame["charger_type"], TYPES)
     population = population_history(*kinds)
+    presents = presents_read(engine, frame, TYPES, population)
 
     for histories in (DriverHistories(engine), DriverHistories(engine)):
         for place in random.permutation(len(frame)):
@@ -93,7 +95,8 @@ def test_it_is_the_past_that_was_trained_on_to_the_bit(engine):
             user = row["user_id"] if isinstance(row["user_id"], str) else None
             at = to_seconds(row["charging_start_time"].to_pydatetime())
             past = histories.known(user, at, TYPES) or histories.read(user, at, TYPES)
-            assert np.array(past.features(at, population.mix(at))).tobytes() == trained[place].tobytes(), row
+            values = [*past.features(at, population.mix(at - 15 * 60)), *presents[place]]
+            assert np.array(values).tobytes() == trained[place].tobytes(), row
 
 
 @pytest.mark.parametrize("user_id", [None, "", " ", "nobody", "NULL", "n/a", "nan", "-"])
@@ -266,7 +269,7 @@ def test_two_versions_with_other_types_do_not_share_a_state(engine, patient):
         assert histories.known("u", NOW, types) is None
         past = histories.read("u", NOW, types)
         assert histories.known("u", NOW, types) is past
-        columns = dict(zip(history_columns(types), past.features(NOW, [0.5] * len(types)), strict=True))
+        columns = dict(zip(past_columns(types), past.features(NOW, [0.5] * len(types)), strict=True))
         assert columns["types_used"] == len(set(types) - {"A"})
 
 

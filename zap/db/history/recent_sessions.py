@@ -29,6 +29,9 @@ FRESH_SECONDS = 2.0
 # Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
 # sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
 _PAST_DAYS = 2
+# If the log of changes is missing, all sessions of these weeks are read again, and the pause after that is this many
+# times as long as the read.
+_PAUSE = 20
 # How many values are remembered. There is one for each minute of asking and hour of the start.
 _MOST_VALUES = 4096
 # For how many versions with different charger types the sessions are counted, and how many windows of the past are
@@ -72,6 +75,8 @@ class RecentSessions:
         self._past_windows: OrderedDict[tuple[int, int, Types], _Window] = OrderedDict()
         # When the log of changes was last read, on the monotonic clock.
         self._checked_at = float("-inf")
+        # When all sessions may be read again although the log does not say what has changed.
+        self._read_again_at = float("-inf")
 
     def close(self) -> None:
         """Stop the thread, after the work that runs now."""
@@ -163,6 +168,10 @@ class RecentSessions:
         wanted = range(today - _PAST_DAYS - DAYS_BEFORE, today + 2)
         with self._engine.connect() as connection:
             changed, mark = changes_since(connection, self._mark)
+            if changed is None and self._days and begin < self._read_again_at:
+                # The next call gets the old mark, so that it misses nothing.
+                self._checked_at = begin
+                return
             gone = None if changed is None else {day_of(day) for day in changed}
             before = {
                 day: one for day, one in self._days.items() if gone is not None and day in wanted and day not in gone
@@ -176,6 +185,8 @@ class RecentSessions:
                 for types, window in self._windows.items()
             )
             self._days, self._windows = days, windows
+        if changed is None:
+            self._read_again_at = time.monotonic() + _PAUSE * (time.monotonic() - begin)
         self._mark, self._checked_at = mark, begin
 
     def _recounted(self, types: Types, before: PopulationNow, read: dict[int, DaySessions]) -> PopulationNow:

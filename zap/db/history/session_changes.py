@@ -100,7 +100,7 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
         return None, found
     if found == mark:
         return set(), found
-    return _days(connection, _after(mark)), found
+    return _days(connection, mark), found
 
 
 def prune_changes(engine: Engine, portion: int = _PORTION) -> int:
@@ -135,8 +135,13 @@ def prune_changes(engine: Engine, portion: int = _PORTION) -> int:
             return removed
 
 
-def _days(connection: Connection, after: ColumnElement[bool]) -> set[date] | None:
-    days = connection.execute(select(_DAY, CHANGES.c.session_id.is_(None)).where(after).distinct()).all()
+def _days(connection: Connection, mark: Mark) -> set[date] | None:
+    """Return the days of the changes that were not committed when the mark was taken; None for any day."""
+    days = [
+        row
+        for after in _after(mark)
+        for row in connection.execute(select(_DAY, CHANGES.c.session_id.is_(None)).where(after).distinct())
+    ]
     if any(anything for _, anything in days):
         return None
     return {day for text_of_day, _ in days for day in _day(text_of_day)}
@@ -151,12 +156,18 @@ def _day(start: object) -> Iterator[date]:
         return
 
 
-def _after(mark: Mark) -> ColumnElement[bool]:
-    """Return the condition for changes that were not committed when the mark was taken."""
+def _after(mark: Mark) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions for changes that were not committed when the mark was taken.
+
+    They are separate queries, because PostgreSQL uses the index for each of them, but not for both together.
+    """
     if isinstance(mark, _SqliteMark):
-        return CHANGES.c.change_id > mark.change_id
+        yield CHANGES.c.change_id > mark.change_id
+        return
     writer = CHANGES.c.transaction_id
-    return (writer >= mark.next) | writer.in_(mark.running) if mark.running else writer >= mark.next
+    yield writer >= mark.next
+    if mark.running:
+        yield writer.in_(mark.running)
 
 
 def _sqlite_mark(connection: Connection) -> _SqliteMark:
