@@ -31,6 +31,8 @@ from zap.threads import Pool
 
 # The pause between two looks of a watch. A change on another machine is noticed within twice this time.
 WATCH_SECONDS = 0.5
+# How long the start waits for the recent sessions, so that the first requests need not wait for them.
+FIRST_READ_SECONDS = 10.0
 # The pause between two looks for trainings that died.
 DEAD_RUNS_SECONDS = 2.0
 # The pause between two looks for changes of sessions that all servers have seen.
@@ -80,6 +82,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.enter_context(taking_turns())
         # Called first, so that work which still waits for the database soon gives up.
         closing.callback(bounds_of(engine).hurry)
+        await recent.begin(FIRST_READ_SECONDS)
         tasks = [
             asyncio.create_task(watch(app.state.database_watch.look, WATCH_SECONDS)),
             asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),

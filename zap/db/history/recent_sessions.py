@@ -1,10 +1,11 @@
 """RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
 
 A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
-again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the
-past that lies before these weeks is read from the database.
+again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. If the triggers are
+missing, it is older. A moment in the past that lies before these weeks is read from the database.
 """
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -14,9 +15,11 @@ from datetime import datetime
 
 import numpy as np
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.history.day_sessions import DaySessions, Types, day_of, read_days
 from zap.db.history.session_changes import Mark, changes_since
+from zap.errors import DatabaseUnavailable
 from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
 from zap.ml.inference import Predictor
@@ -75,12 +78,17 @@ class RecentSessions:
         self._past_windows: OrderedDict[tuple[int, int, Types], _Window] = OrderedDict()
         # When the log of changes was last read, on the monotonic clock.
         self._checked_at = float("-inf")
-        # When all sessions may be read again although the log does not say what has changed.
-        self._read_again_at = float("-inf")
+        # How many calls in a row the log could not say what has changed, and when all sessions may be read again then.
+        self._unknown_changes, self._read_again_at = 0, float("-inf")
 
     def close(self) -> None:
         """Stop the thread, after the work that runs now."""
         self._thread.close()
+
+    async def begin(self, seconds: float) -> None:
+        """Read the sessions before the first request. Return after some seconds at the latest; the read goes on."""
+        with contextlib.suppress(DatabaseUnavailable, SQLAlchemyError):
+            await self._thread.run(self.follow, until=time.monotonic() + seconds)
 
     def follow(self) -> None:
         """Read what has changed since the last call. This blocks, so the event loop must not call it.
@@ -168,7 +176,8 @@ class RecentSessions:
         wanted = range(today - _PAST_DAYS - DAYS_BEFORE, today + 2)
         with self._engine.connect() as connection:
             changed, mark = changes_since(connection, self._mark)
-            if changed is None and self._days and begin < self._read_again_at:
+            self._unknown_changes = self._unknown_changes + 1 if changed is None else 0
+            if self._unknown_changes > 1 and begin < self._read_again_at:
                 # The next call gets the old mark, so that it misses nothing.
                 self._checked_at = begin
                 return
