@@ -90,7 +90,7 @@ class Pasts:
             )
         if "user_id" not in sessions:
             yield (
-                "X has no column user_id: every driver counts as new, and the history is not used."
+                "X has no column user_id: every driver counts as new, and the history says only what all drivers do."
                 " Give the column, or use a model without a history"
             )
             return
