@@ -76,7 +76,7 @@ class OnePrediction:
         now = self._wall_time(received_at)
         values = complete_request(request, facts, predictor.contract, now=now)
         start = to_seconds(values[START])
-        asked = (request.values.get(USER_ID), start, predictor.types)
+        asked = (request.values.get(USER_ID), predictor.known_before(start), predictor.types)
         past = histories.known(*asked)
         if past is None:
             past = await histories.past(*asked, until)
@@ -165,7 +165,8 @@ class BatchPrediction:
     def _pasts(self, rows: Sequence[Row], predictor: Predictor) -> list[UserHistory]:
         pasts = [no_past(len(predictor.types))] * len(rows)
         asking = [place for place, row in enumerate(rows) if row.user_id is not None]
-        asked = [(rows[place].user_id, to_seconds((rows[place].values or {})[START])) for place in asking]
+        starts = [predictor.known_before(to_seconds((rows[place].values or {})[START])) for place in asking]
+        asked = [(rows[place].user_id, start) for place, start in zip(asking, starts, strict=True)]
         for place, past in zip(asking, self._histories.read_many(asked, predictor.types) if asked else (), strict=True):
             pasts[place] = past
         return pasts

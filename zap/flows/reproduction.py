@@ -57,7 +57,7 @@ def _trees(frame: pd.DataFrame, first: int, stored: dict[str, Any], progress: Pr
     types = stored["classes"]
     progress("features", 0, 1)
     model = ChargerTypeModel(**stored_parameters(stored["hyper_parameters"]))
-    split = learned_again(frame, types, types, first, len(frame), asked_before=model.asked_before)
+    split = learned_again(frame, types, types, first, len(frame), asked_before=model.asked_before, delay=model.delay)
     progress("fit", 0, 1)
     model.fit_in_place(
         split.train,

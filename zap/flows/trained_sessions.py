@@ -51,6 +51,7 @@ def learned_again(  # noqa: PLR0913, PLR0917
     n_test: int = 0,
     population: PopulationHistory | None = None,
     asked_before: int | None = None,
+    delay: int = 0,
 ) -> Split:
     """Return the split of a version's training, with the types that were learned and tested then.
 
@@ -64,6 +65,7 @@ def learned_again(  # noqa: PLR0913, PLR0917
         population: the mix of types of the version. Default: the mix of the sessions to train on.
         asked_before: how many minutes before the start of a session its driver asks; None if the version knows no
             present.
+        delay: how many minutes after their start sessions become known.
     """
     places = places_of_types(frame, first, judged)
     rows = np.arange(len(frame)) if places is None else places
@@ -73,9 +75,10 @@ def learned_again(  # noqa: PLR0913, PLR0917
         places = places[: trained + n_test]
     some = frame.iloc[: int(rows[trained + n_test - 1]) + 1] if trained + n_test else frame.iloc[:0]
     population = population or mix_of(frame.iloc[rows[begun:trained]], types)
-    matrix = past_matrix(some, types, population, places=places, asked_before=asked_before)
+    matrix = past_matrix(some, types, population, places=places, asked_before=asked_before, delay=delay)
     n_train = trained - begun
-    return Split(some, matrix, tuple(types), begun, n_train, n_test, places=places, asked_before=asked_before)
+    asking = {"asked_before": asked_before, "delay": delay}
+    return Split(some, matrix, tuple(types), begun, n_train, n_test, places=places, **asking)
 
 
 def tested_again(
@@ -98,7 +101,7 @@ def tested_again(
     first, end = trained_rows(frame, stored, options)
     types, judged = model.classes_.tolist(), stored["evaluation"]["classes"]
     n_test, population = stored["test_samples"], model.population_
-    split = learned_again(frame, types, judged, first, end, n_test, population, model.asked_before)
+    split = learned_again(frame, types, judged, first, end, n_test, population, model.asked_before, model.delay)
     if split.n_test <= 0 or split.n_train <= 0:
         which = "trained" if split.n_train <= 0 else "tested"
         raise UnusableHistory(

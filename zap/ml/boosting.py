@@ -21,7 +21,7 @@ _ROWS_PER_THREAD = 20_000
 _TOLD_SECONDS = 0.2
 _TOLD_SHARE = 100
 # The parameters of ChargerTypeModel that are no parameters of LightGBM.
-_NOT_OF_LIGHTGBM = ("estimator", "asked_before", "left_out")
+_NOT_OF_LIGHTGBM = ("estimator", "asked_before", "delay", "left_out")
 
 
 class BoostingProgress(Protocol):

@@ -89,7 +89,7 @@ def _past_for(model: ChargerTypeModel, split: Split, newer: np.ndarray, rows: pd
     known[places] = True
     some, types = split.frame[known], model.classes_.tolist()
     # Only these drivers' pasts are needed, but the present is that of all drivers.
-    past = past_features(some, types, model.population_, model.asked_before)[some.index.isin(rows.index)]
+    past = past_features(some, types, model.population_, model.asked_before, model.delay)[some.index.isin(rows.index)]
     present = past[:, present_places(len(types))]
-    fill_present(present, split.frame, types, model.population_, places, model.asked_before)
+    fill_present(present, split.frame, types, model.population_, places, model.asked_before, model.delay)
     return past

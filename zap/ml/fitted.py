@@ -57,6 +57,12 @@ class FittedModel:
         minutes: int | None = self.hyper_parameters.get("asked_before")
         return minutes
 
+    @property
+    def delay(self) -> int:
+        """Return how many minutes after their start sessions become known."""
+        minutes: int = self.hyper_parameters.get("delay", 0)
+        return minutes
+
     def to_bytes(self) -> bytes:
         """Return the artefact: compressed JSON. `from_bytes` reads each number back with equal bits.
 

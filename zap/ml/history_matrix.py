@@ -26,11 +26,12 @@ def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
     return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
 
 
-def past_features(
+def past_features(  # noqa: PLR0913, PLR0917
     frame: pd.DataFrame,
     types: Sequence[str],
     population: PopulationHistory,
     asked_before: int | None = ASKED_BEFORE_MINUTES,
+    delay: int = 0,
 ) -> np.ndarray:
     """Return the history columns of each session, as known when the session started.
 
@@ -39,11 +40,12 @@ def past_features(
         types: the learned charger types.
         population: the mix of all drivers, `mix_of(training sessions, types)`.
         asked_before: as in `past_matrix`.
+        delay: as in `past_matrix`.
 
     Returns:
         float64 of shape (len(frame), len(history_columns(types))). A session without a user has an empty past.
     """
-    return history_part(past_matrix(frame, types, population, asked_before=asked_before))
+    return history_part(past_matrix(frame, types, population, asked_before=asked_before, delay=delay))
 
 
 def past_matrix(  # noqa: PLR0913
@@ -54,6 +56,7 @@ def past_matrix(  # noqa: PLR0913
     *,
     places: np.ndarray | None = None,
     asked_before: int | None = ASKED_BEFORE_MINUTES,
+    delay: int = 0,
 ) -> np.ndarray:
     """Return a matrix with empty columns for MATRIX_COLUMNS, followed by the history columns of each session.
 
@@ -69,6 +72,7 @@ def past_matrix(  # noqa: PLR0913
             the pasts, and of the present.
         asked_before: how many minutes before the start of a session its driver asks. With None the columns of the
             present are missing: versions of an earlier zap know no present.
+        delay: how many minutes after their start sessions become known.
 
     Returns:
         float64 of shape (rows, len(MATRIX_COLUMNS) + len(history_columns(types))). The first len(MATRIX_COLUMNS)
@@ -83,14 +87,14 @@ def past_matrix(  # noqa: PLR0913
     rows = (row for start in range(0, len(order), _CHUNK) for row in _rows_at(order[start : start + _CHUNK], places))
     done = 0
     for _, sessions in groupby(sessions_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
-        for values in walk((session for _, session in sessions), population, len(types), asked_before or 0):
+        for values in walk((session for _, session in sessions), population, len(types), asked_before or 0, delay):
             row = next(rows)
             if row >= 0:
                 past[row, : present.start] = values
             done += 1
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
-    fill_present(past[:, present], frame, types, population, places, asked_before)
+    fill_present(past[:, present], frame, types, population, places, asked_before, delay)
     if progress:
         progress(len(frame), len(frame))
     return matrix
@@ -103,6 +107,7 @@ def fill_present(  # noqa: PLR0913, PLR0917
     population: PopulationHistory,
     places: np.ndarray | None,
     asked_before: int | None,
+    delay: int,
 ) -> None:
     """Write the columns of the present of each session into `out`; `past_matrix` explains the arguments."""
     if asked_before is None:
@@ -110,7 +115,7 @@ def fill_present(  # noqa: PLR0913, PLR0917
         return
     starts = frame["charging_start_time"].to_numpy(dtype="datetime64[s]").astype(np.int64)
     asked = starts if places is None else starts[places]
-    presents(started_sessions(frame, types), asked - asked_before * 60, asked, population, out)
+    presents(started_sessions(frame, types), asked - 60 * (asked_before + delay), asked, population, out)
 
 
 def history_part(matrix: np.ndarray) -> np.ndarray:

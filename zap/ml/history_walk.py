@@ -9,7 +9,11 @@ from zap.ml.user_history import UserHistory
 
 
 def walk(
-    sessions: Iterable[PastSession], population: PopulationHistory, n_types: int, asked_before_minutes: int = 0
+    sessions: Iterable[PastSession],
+    population: PopulationHistory,
+    n_types: int,
+    asked_before: int = 0,
+    delay: int = 0,
 ) -> Iterator[list[float]]:
     """Yield the columns of the past of each session of one driver, as known when the session started.
 
@@ -19,10 +23,11 @@ def walk(
         sessions: the driver's sessions, in order of start.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
-        asked_before_minutes: as in `known_at`.
+        asked_before: as in `known_at`.
+        delay: as in `known_at`.
     """
     past, asked = tee(sessions)
-    return known_at(past, (session.start for session in asked), population, n_types, asked_before_minutes)
+    return known_at(past, (session.start for session in asked), population, n_types, asked_before, delay)
 
 
 def known_at(
@@ -30,27 +35,29 @@ def known_at(
     moments: Iterable[int],
     population: PopulationHistory,
     n_types: int,
-    asked_before_minutes: int = 0,
+    asked_before: int = 0,
+    delay: int = 0,
 ) -> Iterator[list[float]]:
     """Yield the columns of the past of one driver at each moment.
 
     Args:
-        sessions: the driver's sessions, in order of start. At a moment, the sessions that started strictly earlier are
-            known.
+        sessions: the driver's sessions, in order of start. At a moment, the sessions are known that started more than
+            `delay` before it.
         moments: seconds on the wall clock since 1970-01-01, in order.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
-        asked_before_minutes: how long before the moments the drivers asked. The mix of all drivers is that of the days
-            before they asked.
+        asked_before: how many minutes before the moments the drivers asked.
+        delay: how many minutes after their start sessions become known. The mix of all drivers is the mix of the days
+            that were known when the drivers asked.
     """
-    before = asked_before_minutes * 60
+    before, late = 60 * (asked_before + delay), 60 * delay
     history = UserHistory(n_types)
     following = iter(sessions)
     session = next(following, None)
     last: int | None = None
     known: list[float] = []
     for at in moments:
-        while session is not None and session.start < at:
+        while session is not None and session.start < at - late:
             history.observe(session)
             session = next(following, None)
         if at != last:

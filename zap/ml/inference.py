@@ -48,7 +48,7 @@ class Predictor:
         self.types = model.classes
         self.columns = model.columns
         self.population = model.population
-        self.asked_before = model.asked_before
+        self.asked_before, self._delay = model.asked_before, 60 * model.delay
         self._cold_weight = model.cold_weight
         codes = category_codes(model.contract)
         self._codes = [(feature.name, codes[feature.name]) for feature in CATEGORIES]
@@ -60,7 +60,10 @@ class Predictor:
         self._row = struct.Struct(f"<{len(model.columns)}d")
 
     def asked_at(self, start: int, now: int | None = None) -> int:
-        """Return the moment at which the driver asks: `asked_before` minutes before the start, but at the latest now.
+        """Return the moment until which the present is known when the driver asks.
+
+        The driver asks `asked_before` minutes before the start, but at the latest now. Then the sessions are known that
+        started before the delay of reports.
 
         Args:
             start: the start of the session, in seconds on the wall clock since 1970-01-01.
@@ -69,7 +72,11 @@ class Predictor:
         if self.asked_before is None:
             return start
         moment = start - 60 * self.asked_before
-        return moment if now is None else min(moment, now)
+        return (moment if now is None else min(moment, now)) - self._delay
+
+    def known_before(self, start: int) -> int:
+        """Return the moment before which a past session of the driver must have started to be known."""
+        return start - self._delay
 
     def answer(self, values: Mapping[str, Any], history: UserHistory, present: Present | None = None) -> Answer:
         """Predict one driver's next session.

@@ -49,15 +49,15 @@ def natural_columns(frame: pd.DataFrame, contract: Mapping[str, Any], out: np.nd
 
 
 def past_of_new_drivers(
-    frame: pd.DataFrame, classes: Sequence[str], population: PopulationHistory, asked_before: int | None
+    frame: pd.DataFrame, classes: Sequence[str], population: PopulationHistory, lag: int
 ) -> np.ndarray:
     """Return the history columns of n rows as if all drivers were new: float64 of shape (n, history columns).
 
-    The columns of the present are missing. The shares of a new driver are the mix of types on the days before the
-    driver asked, `asked_before` minutes before the row's start.
+    The columns of the present are missing. The shares of a new driver are the mix of types on the days that were known
+    when the driver asked. These days end `lag` minutes before the row's start.
     """
     new = UserHistory(len(classes))
-    asked = wall_times(frame) - np.timedelta64(asked_before or 0, "m")
+    asked = wall_times(frame) - np.timedelta64(lag, "m")
     days, places = np.unique(asked.astype("datetime64[D]"), return_inverse=True)
     starts = (days.astype(np.int64) * DAY).tolist()
     n_past = present_places(len(classes)).start

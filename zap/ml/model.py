@@ -1,6 +1,7 @@
 """ChargerTypeModel: the estimator that zap trains, saves and serves, and that data scientists load."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from zap.ml.boosting import BoostingProgress
+from zap.ml.boosting import BoostingProgress, boost
 from zap.ml.cold import draw_to_mix, is_cold, mixes
 from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
 from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
@@ -32,7 +33,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
 
     The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression on the
     drivers' shares) or "lightgbm" (the trees alone). `asked_before` says how many minutes before the start of a session
-    its driver asks; None leaves the present out. `left_out` names the groups of columns (`zap/ml/column_groups.py`)
+    its driver asks; None leaves the present out. `delay` says how many minutes after their start sessions become known. `left_out` names the groups of columns (`zap/ml/column_groups.py`)
     that the trees do not use. The other parameters are parameters of LightGBM; an earlier search on ZapApp's history
     found their defaults. For drivers without a past, the prediction is the weighted mean of the trees and the mix of
     types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
@@ -57,6 +58,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         *,
         estimator: Estimator = DEFAULT_ESTIMATOR,
         asked_before: int | None = ASKED_BEFORE_MINUTES,
+        delay: int = 0,
         left_out: Sequence[str] = (),
         n_estimators: int = 200,
         num_leaves: int = 40,
@@ -70,7 +72,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         random_state: int = 42,
         n_jobs: int = 2,
     ) -> None:
-        self.estimator, self.asked_before, self.left_out = estimator, asked_before, left_out
+        self.estimator, self.left_out, self.asked_before, self.delay = estimator, left_out, asked_before, delay
         self.n_estimators, self.num_leaves, self.learning_rate = n_estimators, num_leaves, learning_rate
         self.max_depth, self.colsample_bytree, self.subsample = max_depth, colsample_bytree, subsample
         self.min_child_samples, self.reg_alpha, self.reg_lambda = min_child_samples, reg_alpha, reg_lambda
@@ -320,6 +322,13 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         added = contributions(self.booster_, self._own_columns(matrix), codes, threads=self.n_jobs)
         return pd.DataFrame(added, index=X.index, columns=[*self.columns_, EXPECTED_VALUE])
 
+    def with_trees_of(self, matrix: np.ndarray, codes: np.ndarray) -> Self:
+        """Return a copy of this fitted estimator whose trees are fitted to another matrix of the training rows."""
+        other = copy(self)
+        trees, _ = boost(self.get_params(), matrix, codes, len(self.classes_))
+        other.scorer_ = self.scorer_.with_trees(trees)
+        return other
+
     def probabilities(self, matrix: np.ndarray, *, threads: int | None = None) -> np.ndarray:
         """Return probabilities of shape (n, len(classes_)) for the result of `matrix`."""
         return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
@@ -381,7 +390,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
         """Return the matrix of `computed_columns` for n rows of FEATURES: float64 of shape (n, columns)."""
         if past is None:
-            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_, self.asked_before)
+            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_, (self.asked_before or 0) + self.delay)
         return np.column_stack([natural_columns(frame, self.contract_), past])
 
     def _past(self, sessions: pd.DataFrame, past: Past | None, history: pd.DataFrame | None) -> np.ndarray | None:
@@ -389,7 +398,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         pasts = self._pasts if history is None else Pasts(history)
         if past is not None and history is not None:
             raise ValueError("give past or history, not both: past is computed from history")
-        return past_of(sessions, past, pasts, self.classes_.tolist(), self.population_, self.asked_before)
+        return past_of(sessions, past, pasts, self.classes_.tolist(), self.population_, self.asked_before, self.delay)
 
 
 def restored(saved: bytes | Mapping[str, Any]) -> ChargerTypeModel:

@@ -108,6 +108,7 @@ class Pasts:
         types: Sequence[str],
         population: PopulationHistory,
         asked_before: int | None,
+        delay: int = 0,
     ) -> np.ndarray:
         """Return the history columns of n sessions, each as known when the session started.
 
@@ -119,6 +120,7 @@ class Pasts:
             types: the learned charger types.
             population: the mix of all drivers.
             asked_before: how many minutes before the starts the drivers asked. With None the present is missing.
+            delay: how many minutes after their start sessions become known.
 
         Returns:
             float64 of shape (n, len(history_columns(types))).
@@ -137,13 +139,13 @@ class Pasts:
         found = np.full((len(sessions), len(history_columns(types))), np.nan)
         present = present_places(len(types))
         if asked_before is not None:
-            asked_at = seconds - asked_before * 60
+            asked_at = seconds - 60 * (asked_before + delay)
             presents(started_sessions(self._every, types), asked_at, seconds, population, found[:, present])
         for rows in np.split(order, ends) if len(order) else ():
             # `np.split` and `remembered` visit the owners in the same order, and each of these owners has a session.
             past = () if owners[rows[0]] < 0 else (session for _, session in next(remembered)[1])
             moments = seconds[rows].tolist()
-            known = known_at(past, moments, population, len(types), asked_before or 0)
+            known = known_at(past, moments, population, len(types), asked_before or 0, delay)
             for row, values in zip(rows.tolist(), known, strict=True):
                 found[row, : present.start] = values
         return found
@@ -213,6 +215,7 @@ def past_of(  # noqa: PLR0913, PLR0917
     types: Sequence[str],
     population: PopulationHistory,
     asked_before: int | None,
+    delay: int,
 ) -> np.ndarray | None:
     """Return the history columns of n sessions, or None if all drivers are new. Warn if the history cannot be used.
 
@@ -223,6 +226,7 @@ def past_of(  # noqa: PLR0913, PLR0917
         types: the charger types of the model.
         population: the mix of all drivers.
         asked_before: as in `Pasts.known`.
+        delay: as in `Pasts.known`.
 
     Raises:
         ValueError: the columns of `past` do not match the model, or the sessions name drivers and both `past` and
@@ -241,7 +245,7 @@ def past_of(  # noqa: PLR0913, PLR0917
         return None
     for message in pasts.warnings(sessions, types):
         warn(message)
-    return pasts.known(sessions, types, population, asked_before)
+    return pasts.known(sessions, types, population, asked_before, delay)
 
 
 def check_past(past: Past, n: int, types: Sequence[str]) -> np.ndarray:

@@ -52,15 +52,22 @@ class Reporting(NamedTuple):
     without_end: float
     measured: int
 
+    @property
+    def delay(self) -> int:
+        """Return how many minutes after their start a training takes sessions as known.
+
+        A delay of a minute does not matter. If a training must leave out all columns of the present, it takes 0.
+        """
+        none = self.delay_minutes is None or self.delay_minutes <= 1 or len(self.left_out()) == len(GROUPS)
+        return 0 if none else self.delay_minutes or 0
+
     def lag_minutes(self, asked_before: int) -> int:
         """Return how many minutes before a session's start the columns of the present end.
-
-        If a training must leave out all these columns, the delay does not matter.
 
         Args:
             asked_before: how many minutes before the start drivers ask.
         """
-        return asked_before if len(self.left_out()) == len(GROUPS) else max(asked_before, self.delay_minutes or 0)
+        return asked_before + self.delay
 
     def left_out(self) -> dict[str, str]:
         """Return the groups of columns that a training must leave out, each with the reason in words."""

@@ -50,6 +50,7 @@ class Split:
         left_out: the types that are not learned; a rolling window does not count them.
         asked_before: how many minutes before the start of a session its driver asks; None for a version that knows no
             present.
+        delay: how many minutes after their start sessions become known.
     """
 
     frame: pd.DataFrame
@@ -62,6 +63,7 @@ class Split:
     places: np.ndarray | None = None
     left_out: LeftOutTypes = _NOTHING_LEFT_OUT
     asked_before: int | None = ASKED_BEFORE_MINUTES
+    delay: int = 0
 
     @property
     def trained(self) -> slice:
@@ -129,6 +131,7 @@ def split_by_time(  # noqa: PLR0913
     test_share: float = TEST_SHARE,
     bounds: TypeBounds = _BOUNDS,
     asked_before: int = ASKED_BEFORE_MINUTES,
+    delay: int = 0,
 ) -> Split:
     """Split the sessions of learned charger types: by default the first 90 % for training, the last 10 % for testing.
 
@@ -142,6 +145,7 @@ def split_by_time(  # noqa: PLR0913
         bounds: the bounds for learned charger types. The learned types are decided only here: windows, searches and
             comparisons use parts of this split, and a version keeps its types.
         asked_before: how many minutes before the start of a session its driver asks.
+        delay: how many minutes after their start sessions become known.
 
     Raises:
         UnusableHistory: there are too few sessions, or the training part has a single charger type.
@@ -170,8 +174,9 @@ def split_by_time(  # noqa: PLR0913
         raise unusable(
             f"the {n_train} training sessions have only one charger type, {types[0]!r}; two or more are needed{said}"
         )
-    matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places, asked_before=asked_before)
-    return Split(frame, matrix, types, first, n_train, n - n_train, test_share, places, left_out, asked_before)
+    asking = {"asked_before": asked_before, "delay": delay}
+    matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places, **asking)
+    return Split(frame, matrix, types, first, n_train, n - n_train, test_share, places, left_out, **asking)
 
 
 def rolling_windows(split: Split) -> Iterator[Split]:
@@ -188,8 +193,8 @@ def rolling_windows(split: Split) -> Iterator[Split]:
             rows = slice(0, first + tested_until)
             some = split.frame.iloc[: split.end_of(rows)]
             places = None if split.places is None else split.places[rows]
-            asked_before = split.asked_before
-            matrix = past_matrix(some, types, mix_of(trained, types), places=places, asked_before=asked_before)
+            mix, asked_before = mix_of(trained, types), split.asked_before
+            matrix = past_matrix(some, types, mix, places=places, asked_before=asked_before, delay=split.delay)
             n_test = tested_until - n_train
             yield replace(
                 split,
@@ -216,7 +221,7 @@ def fit_and_predict(
     split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: BoostingProgress | None = None
 ) -> tuple[ChargerTypeModel, np.ndarray]:
     """Fit a model to the training part. Return the model, and its probabilities of shape (n_train, classes)."""
-    model = ChargerTypeModel(**{**(params or {}), "asked_before": split.asked_before}, n_jobs=n_jobs)
+    model = ChargerTypeModel(**{**(params or {}), "asked_before": split.asked_before, "delay": split.delay}, n_jobs=n_jobs)
     probabilities = model.fit_in_place(
         split.train,
         split.train["charger_type"],
@@ -243,26 +248,26 @@ def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] 
     """Return the scores on the test part of a model that knows the present at the very start of each session.
 
     Drivers ask before they plug in, so no answer can know that present. The scores show how much of a score would come
-    from the last minutes. The model has the parameters of `model` and its own trees and weights.
+    from the last minutes. The model has its own trees, and everything else of `model`.
 
     Args:
         split: the history that the model was trained on. The columns of its present are overwritten meanwhile.
         model: the model.
 
     Returns:
-        None if drivers ask at the start, or if the version knows no present.
+        None if the present of `model` is that of the start, or is not known.
     """
-    if not split.asked_before:
+    if split.asked_before is None or not split.asked_before + split.delay:
         return None
-    population = mix_of(split.train, split.types)
+    known = split.frame, split.types, mix_of(split.train, split.types), split.places
     try:
-        fill_present(split.present, split.frame, split.types, population, split.places, 0)
-        at_start = replace(split, asked_before=0)
-        params = {name: value for name, value in model.get_params().items() if name != "n_jobs"}
-        scores: dict[str, float] = _scored(at_start, fit(at_start, params, n_jobs=model.n_jobs)).model_scores.as_dict()
+        fill_present(split.present, *known, asked_before=0, delay=0)
+        codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
+        beside = model.with_trees_of(split.matrix[split.trained], codes)
+        scores: dict[str, float] = _scored(split, beside).model_scores.as_dict()
         return scores
     finally:
-        fill_present(split.present, split.frame, split.types, population, split.places, split.asked_before)
+        fill_present(split.present, *known, split.asked_before, split.delay)
 
 
 def score_windows(
