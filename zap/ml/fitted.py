@@ -53,7 +53,7 @@ class FittedModel:
 
     @property
     def asked_before(self) -> int | None:
-        """Return how many minutes before the start a driver asks; None if the version knows no present."""
+        """Return how many minutes before a session its driver asks; None if the version knows no present."""
         minutes: int | None = self.hyper_parameters.get("asked_before")
         return minutes
 

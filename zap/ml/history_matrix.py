@@ -32,7 +32,7 @@ def past_features(
     population: PopulationHistory,
     asked_before: int | None = ASKED_BEFORE_MINUTES,
 ) -> np.ndarray:
-    """Return the history columns of each session, as known when the session started.
+    """Return the history columns of each session: the past when it started, and the present when its driver asked.
 
     Args:
         frame: cleaned sessions in time order.

@@ -40,8 +40,8 @@ def known_at(
         moments: seconds on the wall clock since 1970-01-01, in order.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
-        asked_before_minutes: how long before the moments the drivers asked. The mix of all drivers is that of the days
-            before they asked.
+        asked_before_minutes: how many minutes before each moment the driver asked. The mix of all drivers counts the
+            days before the driver asked.
     """
     before = asked_before_minutes * 60
     history = UserHistory(n_types)

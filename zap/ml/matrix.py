@@ -54,7 +54,7 @@ def past_of_new_drivers(
     """Return the history columns of n rows as if all drivers were new: float64 of shape (n, history columns).
 
     The columns of the present are missing. The shares of a new driver are the mix of types on the days before the
-    driver asked, `asked_before` minutes before the row's start.
+    driver asked: `asked_before` minutes before the start of the row.
     """
     new = UserHistory(len(classes))
     asked = wall_times(frame) - np.timedelta64(asked_before or 0, "m")

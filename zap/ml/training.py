@@ -240,17 +240,18 @@ def score(split: Split, model: ChargerTypeModel, seen_until: datetime | None = N
 
 
 def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] | None:
-    """Return the scores on the test part of a model that knows the present at the very start of each session.
+    """Return the scores on the test part of a model that knows the present at the start of each session.
 
-    Drivers ask before they plug in, so no answer can know that present. The scores show how much of a score would come
-    from the last minutes. The model has the parameters of `model` and its own trees and weights.
+    Drivers ask before they plug in, so no answer can know this present. The scores show the worth of the last minutes.
+    The scored model has the parameters of `model`, and trees and weights of its own.
 
     Args:
-        split: the history that the model was trained on. The columns of its present are overwritten meanwhile.
+        split: the history that the model was trained on. The columns of its present are overwritten, and then
+                restored.
         model: the model.
 
     Returns:
-        None if drivers ask at the start, or if the version knows no present.
+        The scores; None if drivers ask at the start, or if the version knows no present.
     """
     if not split.asked_before:
         return None

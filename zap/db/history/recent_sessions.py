@@ -1,8 +1,8 @@
 """RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
 
-A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
-again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. A moment in the
-past that lies before these weeks is read from the database.
+A request needs no query: a thread reads the log of changes that triggers write, and reads the sessions of changed days
+again. So a change by any program counts after at most FRESH_SECONDS. For moments before the last days, the sessions are
+read from the database.
 """
 
 import threading
@@ -24,26 +24,27 @@ from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present, unknown_p
 from zap.ml.presents import blocks
 from zap.threads import Pool
 
-# What is known must have been compared with the database within this time.
+# The sessions in memory answer a request only if they were compared with the database within this time.
 FRESH_SECONDS = 2.0
 # Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
 # sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
 _PAST_DAYS = 2
-# How many values are remembered. There is one for each minute of asking and hour of the start.
+# How many presents are remembered: one for each version, minute of asking and hour of the start.
 _MOST_VALUES = 4096
-# For how many versions with different charger types the sessions are counted, and how many windows of the past are
-# remembered.
+# How many windows are remembered: of the last weeks, one for each set of charger types, and of the past. A window is
+# the counted sessions of some days, and no rolling window of a training.
 _MOST_TYPES = 4
 _MOST_PAST_WINDOWS = 4
 
 
 @dataclass(frozen=True)
 class _Window:
-    """The sessions of some types, counted; it is never changed, but for the values that were computed from it.
+    """The counted sessions of some types and days. After the window is made, only `values` changes.
 
     Attributes:
         now: the counts.
-        values: the values by version, minute of asking and hour of the start. Only the event loop changes them.
+        values: the values of presents, by version, minute of asking and hour of the start. Only the event loop changes
+            them.
         read_at: when the sessions of a window of the past were read, on the monotonic clock.
     """
 
@@ -57,14 +58,14 @@ class RecentSessions:
 
     Args:
         engine: on the database.
-        wall_now: returns the present moment as the drivers' wall time.
+        wall_now: returns the current moment as the drivers' wall time.
     """
 
     def __init__(self, engine: Engine, wall_now: Callable[[], datetime]) -> None:
         self._engine, self._wall_now = engine, wall_now
         # One separate thread: a database that does not answer must not delay other work.
         self._thread = Pool("recent-sessions", 1)
-        # Held while the sessions are read. The event loop never takes it.
+        # This lock is held while the sessions are read. The event loop never takes the lock.
         self._reading = threading.Lock()
         self._mark: Mark | None = None
         self._days: dict[int, DaySessions] = {}
@@ -74,11 +75,11 @@ class RecentSessions:
         self._checked_at = float("-inf")
 
     def close(self) -> None:
-        """Stop the thread, after the work that runs now."""
+        """Stop the thread after its current work."""
         self._thread.close()
 
     def follow(self) -> None:
-        """Read what has changed since the last call. This blocks, so the event loop must not call it.
+        """Read what has changed since the last call. This method blocks, so the event loop must not call it.
 
         Raises:
             SQLAlchemyError: the database does not answer. The next call reads the changes that this call missed.
@@ -107,7 +108,7 @@ class RecentSessions:
             if len(window.values) >= _MOST_VALUES:
                 window.values.clear()
             at, asked = np.array([moment], dtype=np.int64), np.array([start], dtype=np.int64)
-            # One mix, because `mixes` looks at all days of the population.
+            # `mix` looks at one day, and `mixes` would look at all days of the population.
             mixes = np.array([predictor.population.mix(moment)])
             values = window.values[key] = window.now.columns(at, asked, mixes)[0].tolist()
         return Present(moment, values)
@@ -128,7 +129,7 @@ class RecentSessions:
         return found[0]
 
     def presents(self, starts: Sequence[int], moments: Sequence[int], predictor: Predictor) -> list[Present]:
-        """Return the presents of many sessions, each bit-equal to `known`. This blocks.
+        """Return the presents of many sessions, each bit-equal to the result of `known`. This method blocks.
 
         Args:
             starts: the starts of the sessions, in seconds on the wall clock.
@@ -179,7 +180,7 @@ class RecentSessions:
         self._mark, self._checked_at = mark, begin
 
     def _recounted(self, types: Types, before: PopulationNow, read: dict[int, DaySessions]) -> PopulationNow:
-        """Return a window in which some days are counted anew."""
+        """Return the counts of a window after the sessions of some days have changed."""
         now = before.copy()
         for day, sessions in read.items():
             now.forget(self._days[day].of_types(types))
@@ -187,11 +188,11 @@ class RecentSessions:
         return now.added_up()
 
     def _window(self, types: Types) -> _Window:
-        """Return the counts of these types, which are counted at the first call."""
+        """Return the window of the last weeks for some types. The first call counts the sessions."""
         window = self._windows.get(types)
         if window is None:
             window = _Window(_counted(self._days, types))
-            # A new object, because the event loop reads it meanwhile.
+            # A new dictionary, because the event loop reads the old dictionary meanwhile.
             newest = list(self._windows.items())[-(_MOST_TYPES - 1) :]
             self._windows = OrderedDict([*newest, (types, window)])
         return window
@@ -217,5 +218,5 @@ def _counted(days: dict[int, DaySessions], types: Types) -> PopulationNow:
     now = PopulationNow(min(days), len(days), len(types))
     for day in days.values():
         now.observe(day.of_types(types))
-    # Added up here, because the event loop asks next.
+    # The sums are computed in this thread, so that the event loop does not wait for them.
     return now.added_up()
