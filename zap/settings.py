@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr | None, AfterValidator(_strong_key)] = None
     # The time zone of the drivers. A time with an offset is converted to it. Default: the time zone of the machine.
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
-    # How many minutes before they plug in drivers ask. A training uses the present of all drivers as it was then.
+    # How many minutes before plug-in drivers ask. A training uses what all drivers did at that moment, the present.
     asked_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 15
     # Threads of one training; a training is repeatable only with the same number of threads.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         return moment.astimezone(zone).replace(tzinfo=None)
 
     def wall_now(self) -> datetime:
-        """Return the present moment as wall time in ZAP_TIMEZONE."""
+        """Return the current moment as wall time in ZAP_TIMEZONE."""
         return self.wall_time(datetime.now(UTC))
 
     def environment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The columns of the tables that the command line prints, and where they are printed."""
+"""The columns of the tables that the command line prints, and the console that shows the tables."""
 
 import sys
 from typing import Any

@@ -126,7 +126,7 @@ def _set(
 @click.option(
     "--estimator",
     type=click.Choice(["blend", "lightgbm"]),
-    help="Answer with LightGBM's trees alone, or with a blend of them with a logistic regression. Default: blend.",
+    help="Answer with LightGBM's trees alone, or with a blend of trees and a logistic regression. Default: blend.",
 )
 @_set("Set a hyper-parameter")
 @click.option(
@@ -367,7 +367,7 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except ValueError:
-        # The check of the options will refuse a text, and name the range of its parameter.
+        # If a number is needed, the check of the options refuses the text, and names the range.
         return name, value.split(",") if name == "left_out" else value
 
 

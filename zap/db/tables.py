@@ -118,8 +118,8 @@ class ChargingSession(SQLModel, table=True):
     """One charging session.
 
     Attributes:
-        timestamp: when the session became known, as wall time like its start, so that the two can be compared. zap
-            writes it with the first report of a session. An import only stores it if the file has it.
+        timestamp: when the session was first stored, as wall time like its start, so that both times can be compared.
+            zap writes it with the first report of a session. An import stores it only if the file has it.
     """
 
     __tablename__ = "ChargingSessions"
@@ -200,7 +200,7 @@ class Prediction(SQLModel, table=True):
 class SessionFacts(SQLModel, table=True):
     """The facts about the driver and the vehicle of one session at the time when it was imported or reported.
 
-    Users and Vehicles hold the present facts. No foreign key, because other programs may remove a session.
+    Users and Vehicles hold the current facts. No foreign key, because other programs may remove a session.
     """
 
     __tablename__ = "session_facts"

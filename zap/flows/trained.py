@@ -15,7 +15,7 @@ class Trained:
     """The results of a training, from which its report is made.
 
     Attributes:
-        reporting: how late the sessions are reported.
+        reporting: how late sessions were stored, and how many have no end.
         asked_before: ZAP_ASKED_BEFORE_MINUTES.
     """
 

@@ -65,7 +65,7 @@ def learned_again(  # noqa: PLR0913, PLR0917
         population: the mix of types of the version. Default: the mix of the sessions to train on.
         asked_before: how many minutes before the start of a session its driver asks; None if the version knows no
             present.
-        delay: how many minutes after their start sessions become known.
+        delay: how many minutes after their start sessions are stored.
     """
     places = places_of_types(frame, first, judged)
     rows = np.arange(len(frame)) if places is None else places

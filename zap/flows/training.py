@@ -184,7 +184,7 @@ def _train(
 
 
 class Read(NamedTuple):
-    """The cleaned history of a training, its split with the features of each session, and how late its reports are."""
+    """The cleaned history of a training, its split with the features of each session, and the delay of its reports."""
 
     history: History
     split: Split
@@ -192,7 +192,7 @@ class Read(NamedTuple):
 
 
 def read_split(engine: Engine, settings: Settings, phase: Phases, options: TrainingOptions) -> Read:
-    """Return the history of a training."""
+    """Return the cleaned history, its split, and how late its sessions were stored."""
     with phase("read"):
         raw = read_history(engine)
     with phase("clean"):

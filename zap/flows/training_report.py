@@ -129,11 +129,11 @@ class Windows(Struct):
 
 
 class Reporting(Struct):
-    """How late the newest sessions became known, and what follows for the columns of the present."""
+    """How late the newest sessions were stored, and what follows for the columns of the present."""
 
     delay_minutes: Annotated[
         int | None,
-        Meta(description="95 % of the newest sessions were stored this long after their start; null if not known"),
+        Meta(description="95 % of the newest sessions were stored within this time after their start; null: not known"),
     ]
     delay_in_words: str
     measured_sessions: Annotated[int, Meta(description="the sessions with which the delay was measured")]
@@ -257,15 +257,15 @@ class TrainReply(Struct):
     asked_before_minutes: Annotated[
         int,
         Meta(
-            description="how many minutes before a session its driver asks: the scores are those of answers that know"
-            " what all drivers did until then, and nothing later"
+            description="how many minutes before a session its driver asks. The scores belong to answers that know"
+            " what all drivers did until that moment, and nothing later"
         ),
     ]
     at_plug_in: Annotated[
         Scores | None,
         Meta(
-            description="the scores on the last part if drivers asked at the very start of a session. No answer to a"
-            " driver who asks earlier can reach them. null unless the request had windows: true"
+            description="the scores on the test sessions if drivers asked when a session starts. No answer to a driver"
+            " who asks earlier can reach these scores. null unless the request had windows: true"
         ),
     ]
     reporting: Reporting

@@ -49,7 +49,7 @@ class Blend:
 
     @classmethod
     def beside(cls, trees: Trees, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
-        """Return the blend of some trees with a logistic regression that was stored as data with its weight."""
+        """Return the blend of trees and the logistic regression that `data` has, with its weight."""
         logistic = None if data["logistic"] is None else Logistic.from_data(data["logistic"], columns, classes)
         weight = data["weight"]
         if type(weight) is not float or not 0 <= weight <= 1:
@@ -103,7 +103,7 @@ class Blend:
     def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the result of `score`, and the probabilities of trees, logistic regression and blend, by name.
 
-        For drivers without a past, all of them are the trees' probabilities. No two results are the same array.
+        For drivers without a past, all results have the probabilities of the trees. Each result is an array of its own.
         """
         trees = self._trees.score(matrix, threads)
         found = self.mixed(trees.copy(), matrix)

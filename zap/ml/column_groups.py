@@ -1,6 +1,6 @@
 """The groups of the columns that the trees read. A training may leave groups out: the trees then never split on them.
 
-The matrix, the logged rows and the logistic regression stay as they are.
+The matrix, the logged rows and the logistic regression do not change.
 """
 
 from collections.abc import Iterable, Sequence

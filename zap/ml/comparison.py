@@ -88,7 +88,7 @@ def _past_for(model: ChargerTypeModel, split: Split, newer: np.ndarray, rows: pd
     places = np.arange(len(split.frame))[split.in_frame(split.tested)][newer]
     known[places] = True
     some, types = split.frame[known], model.classes_.tolist()
-    # Only these drivers' pasts are needed, but the present is that of all drivers.
+    # The pasts need only the sessions of these drivers, but the present needs the sessions of all drivers.
     past = past_features(some, types, model.population_, model.asked_before, model.delay)[some.index.isin(rows.index)]
     present = past[:, present_places(len(types))]
     fill_present(present, split.frame, types, model.population_, places, model.asked_before, model.delay)

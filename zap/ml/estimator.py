@@ -1,4 +1,4 @@
-"""The names of the estimators: what a training fits; and the check of the parameters that LightGBM does not check."""
+"""The names of the estimators, and the check of the parameters that LightGBM does not check."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -8,15 +8,15 @@ from zap.ml.column_groups import check_groups
 # LightGBM's trees alone, or their weighted mean with a logistic regression on the drivers' shares.
 Estimator = Literal["blend", "lightgbm"]
 DEFAULT_ESTIMATOR: Estimator = "blend"
-# The parameters of the versions of an older zap that do not name them.
+# The values of parameters that the versions of an older zap do not name.
 OF_OLDER_VERSIONS: dict[str, Any] = {"estimator": "lightgbm", "asked_before": None}
 
 
 def checked_parameters(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of ChargerTypeModel.
+    """Return the parameters of ChargerTypeModel unchanged, after a check.
 
     Raises:
-        ValueError: there is no estimator, or no group of columns, with a name in the parameters.
+        ValueError: the parameters name an estimator or a group of columns that does not exist.
     """
     if params["estimator"] not in get_args(Estimator):
         raise ValueError(f"there is no estimator {params['estimator']!r}; choose {' or '.join(get_args(Estimator))}")
@@ -25,6 +25,6 @@ def checked_parameters(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_parameters(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of ChargerTypeModel from stored ones. Older versions lack parameters that came later."""
+    """Return the parameters of ChargerTypeModel from stored parameters. Versions of an older zap lack some of them."""
     params = {**OF_OLDER_VERSIONS, **stored}
     return {**params, "left_out": tuple(params.get("left_out", ()))}

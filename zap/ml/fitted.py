@@ -53,13 +53,13 @@ class FittedModel:
 
     @property
     def asked_before(self) -> int | None:
-        """Return how many minutes before the start a driver asks; None if the version knows no present."""
+        """Return how many minutes before a session its driver asks; None if the version knows no present."""
         minutes: int | None = self.hyper_parameters.get("asked_before")
         return minutes
 
     @property
     def delay(self) -> int:
-        """Return how many minutes after their start sessions become known."""
+        """Return how many minutes after their start sessions are stored."""
         minutes: int = self.hyper_parameters.get("delay", 0)
         return minutes
 

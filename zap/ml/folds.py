@@ -103,7 +103,8 @@ class Fold:
         """Return the test rows of seen types as a booster of this fold reads them, and their places in the matrix.
 
         Args:
-            most: the largest number of rows; by default all. Fewer rows are evenly distributed in time.
+            most: the largest number of rows; by default all. If there are more rows, the returned rows are evenly
+                distributed in time.
         """
         places = self._tested[:: 1 if most is None else -(-len(self._tested) // most)]
         return without_rare_holes(self._matrix[places], self._matrix[self._train]), places

@@ -52,7 +52,7 @@ def scored(
 ) -> tuple[list[float], dict[str, float]]:
     """Return the feature row and the probabilities for the request of a golden row, given its past and its present.
 
-    An empty `present` is not known.
+    If `present` is empty, the present is not known.
     """
     history = UserHistory(len(predictor.types))
     for session in past:

@@ -1,4 +1,4 @@
-"""The names and the places of the history columns: a driver's past, and then what all drivers do at the moment."""
+"""The names and the places of the history columns: first the driver's past, and then the present."""
 
 from collections.abc import Sequence
 

@@ -33,7 +33,7 @@ def past_features(  # noqa: PLR0913, PLR0917
     asked_before: int | None = ASKED_BEFORE_MINUTES,
     delay: int = 0,
 ) -> np.ndarray:
-    """Return the history columns of each session, as known when the session started.
+    """Return the history columns of each session: the past when it started, and the present when its driver asked.
 
     Args:
         frame: cleaned sessions in time order.
@@ -72,7 +72,7 @@ def past_matrix(  # noqa: PLR0913
             the pasts, and of the present.
         asked_before: how many minutes before the start of a session its driver asks. With None the columns of the
             present are missing: versions of an earlier zap know no present.
-        delay: how many minutes after their start sessions become known.
+        delay: how many minutes after their start sessions are stored.
 
     Returns:
         float64 of shape (rows, len(MATRIX_COLUMNS) + len(history_columns(types))). The first len(MATRIX_COLUMNS)

@@ -46,9 +46,9 @@ def known_at(
         moments: seconds on the wall clock since 1970-01-01, in order.
         population: the mix of all drivers.
         n_types: the number of learned charger types.
-        asked_before: how many minutes before the moments the drivers asked.
-        delay: how many minutes after their start sessions become known. The mix of all drivers is the mix of the days
-            that were known when the drivers asked.
+        asked_before: how many minutes before each moment the driver asked.
+        delay: how many minutes after their start sessions are stored. The mix of all drivers counts the days whose
+            sessions were stored when the driver asked.
     """
     before, late = 60 * (asked_before + delay), 60 * delay
     history = UserHistory(n_types)

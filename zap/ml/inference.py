@@ -67,7 +67,7 @@ class Predictor:
 
         Args:
             start: the start of the session, in seconds on the wall clock since 1970-01-01.
-            now: the present moment on that clock; None if the driver asked in the past.
+            now: the current moment on this clock; None if the driver asked in the past.
         """
         if self.asked_before is None:
             return start

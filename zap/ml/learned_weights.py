@@ -114,7 +114,7 @@ def _cold_weight(tested: _Tested, frame: pd.DataFrame, cut: int, as_new: Callabl
     asked = matrix[cold]
     if len(cold) < _FEWEST_COLD:
         cold = np.arange(cut, len(tested.codes))[:_MOST_ROWS]
-        # The present is what all drivers do, so it stays.
+        # The present does not depend on the driver, so a new driver has these columns too.
         present = slice(-len(PRESENT_COLUMNS) * tested.n_classes, None)
         asked = as_new(frame.iloc[cold])
         asked[:, present] = matrix[cold, present]

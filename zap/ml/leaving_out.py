@@ -17,7 +17,7 @@ from zap.ml.folds import Fold
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS, effective_drivers, mean_intervals
 from zap.ml.model import ChargerTypeModel
 
-# At most this many groups are left out. As many are tried at first.
+# At most this many groups are left out. The first tests try this number of groups.
 MOST_LEFT_OUT = 2
 # The number of test rows of a fold whose contributions are computed, and how many at a time. With many types, the
 # contributions of more rows would take gigabytes.
@@ -31,7 +31,7 @@ class GroupTrial(NamedTuple):
     Attributes:
         left_out: the groups that the trees did not use; the last of them is tested.
         fold_log_losses: the log loss on each fold.
-        log_loss_difference: the mean log loss of the test sessions of all folds, minus the mean without this step.
+        log_loss_difference: the mean log loss of the test sessions of all folds, minus the mean before this test.
         interval: the 95 % interval of the difference over drivers, which holds for all groups at once.
     """
 
@@ -42,7 +42,7 @@ class GroupTrial(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Return whether the folds say that the trees are better without the group, and chance does not explain it."""
+        """Return whether the trees are certainly better without the group: the interval lies below zero."""
         return self.interval[1] < 0
 
 
@@ -52,7 +52,7 @@ class LeftOut:
 
     Attributes:
         worth: for each group that the trees use, how much the log loss of the folds rises if the group's contributions
-            (LightGBM's SHAP values) are taken out of the scores. It is negative if they mislead.
+            (LightGBM's SHAP values) are taken out of the scores. The worth of a group that misleads is negative.
         trials: the tests, in order.
         taken: the last test after which a group stayed out; None if all groups are used.
     """
@@ -127,9 +127,9 @@ class LeavingOut:
         Args:
             values: the hyper-parameters of the candidate.
             out: the groups that are left out already.
-            groups: the groups.
-            base: the log losses without this step.
-            of: the number of groups from which these groups were chosen.
+            groups: the groups to test.
+            base: the log losses before these tests.
+            of: the number of groups from which `groups` were chosen.
         """
         sets = [[*out, group] for group in groups]
         fits = [(one, *fold) for one in sets for fold in zip(self._folds, self._rows, strict=True)]

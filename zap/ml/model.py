@@ -33,10 +33,11 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
 
     The parameter `estimator` is "blend" (the weighted mean of LightGBM's trees and a logistic regression on the
     drivers' shares) or "lightgbm" (the trees alone). `asked_before` says how many minutes before the start of a session
-    its driver asks; None leaves the present out. `delay` says how many minutes after their start sessions become known. `left_out` names the groups of columns (`zap/ml/column_groups.py`)
-    that the trees do not use. The other parameters are parameters of LightGBM; an earlier search on ZapApp's history
-    found their defaults. For drivers without a past, the prediction is the weighted mean of the trees and the mix of
-    types of the days before. Both weights are learned, see `zap/ml/learned_weights.py`.
+    its driver asks; with None, the present is missing. `delay` says how many minutes after their start sessions are
+    stored. `left_out` names the groups of columns (`zap/ml/column_groups.py`) that the trees do not use. The other
+    parameters are parameters of LightGBM; an earlier search on ZapApp's history found their defaults. For drivers
+    without a past, the prediction is the weighted mean of the trees and the mix of types of the days before. Both
+    weights are learned, see `zap/ml/learned_weights.py`.
 
     Attributes after `fit`:
         classes_: the charger types, sorted; the columns of `predict_proba`.
@@ -334,7 +335,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         return self._drawn_to_mix(self.scorer_.score(self._own_columns(matrix), threads or self.n_jobs), matrix)
 
     def score_parts(self, X: pd.DataFrame, past: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # noqa: N803
-        """Return the result of `predict_proba`, and the probabilities of the trees, the other part and the blend."""
+        """Return the result of `predict_proba`, and the probabilities of each part and of the blend, by name."""
         matrix = self.matrix(X, past)
         found, parts = self.scorer_.score_parts(self._own_columns(matrix), self.n_jobs)
         return self._drawn_to_mix(found, matrix), {name: self._drawn_to_mix(one, matrix) for name, one in parts.items()}

@@ -110,7 +110,7 @@ class Pasts:
         asked_before: int | None,
         delay: int = 0,
     ) -> np.ndarray:
-        """Return the history columns of n sessions, each as known when the session started.
+        """Return the history columns of n sessions: the past when it started, and the present when its driver asked.
 
         A past contains the driver's sessions that started strictly earlier. If a session names no driver, or a driver
         who is not in the history, its past is empty.
@@ -119,8 +119,9 @@ class Pasts:
             sessions: n rows with `charging_start_time`, in any order. Without the column `user_id` all drivers are new.
             types: the learned charger types.
             population: the mix of all drivers.
-            asked_before: how many minutes before the starts the drivers asked. With None the present is missing.
-            delay: how many minutes after their start sessions become known.
+            asked_before: how many minutes before the start of a session its driver asks. With None the present is
+                missing.
+            delay: how many minutes after their start sessions are stored.
 
         Returns:
             float64 of shape (n, len(history_columns(types))).

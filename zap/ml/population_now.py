@@ -1,8 +1,9 @@
-"""What all drivers do at a moment: the sessions that are open, and the types of the sessions that started before.
+"""The present, which is what all drivers do at a moment: the open sessions, and the types of the recent sessions.
 
-Training and serving use `PopulationNow`. It counts the starts and the ends of sessions by minute, so its size depends
-on the length of its window, not on the number of sessions. All counts are whole numbers, so adding sessions one by one,
-in any order, gives bit-identical values to counting them at once.
+Training and serving use `PopulationNow`. It counts the starts and the ends of sessions by minute, in a window of
+consecutive days, so its size depends on the number of days, not on the number of sessions. (This window is no rolling
+window of a training.) All counts are whole numbers, so sessions that are added one by one, in any order, give
+bit-identical values to sessions that are added at once.
 
 A moment is rounded down to a full minute. A session has started at a moment if it started strictly earlier, and it has
 ended if its end is strictly earlier. A session that has started and not ended is open, for at most LONGEST_OPEN.
@@ -23,10 +24,11 @@ LONGEST_OPEN = DAY
 MOST_OPEN_DAYS = 56
 # The weeks before a start in which the sessions of one hour of the week are counted.
 HOUR_WEEKS = 8
-# A window begins this many days before the day of the first moment that it serves: the days above, and one day for the
+# A window begins this many days before the day of the first moment that it serves: MOST_OPEN_DAYS, and one day for the
 # sessions that were open when these days began.
 DAYS_BEFORE = MOST_OPEN_DAYS + 1
-# The weight, in sessions, of the longer time in a mix: of the week in the mix of the day, and so on.
+# A mix is drawn to the mix of a longer time (the day to the week, and so on) as if it had this many more sessions with
+# the mix of the longer time.
 PRIOR_SESSIONS = 5.0
 
 # How many minutes before the start of a session its driver asks, unless the operator says otherwise.
@@ -54,7 +56,8 @@ class Started(NamedTuple):
 
     Attributes:
         starts: int64, seconds on the wall clock since 1970-01-01.
-        ends: int64, as the starts; the end of a session without an end is `start + LONGEST_OPEN`, and no end is later.
+        ends: int64, seconds like the starts, at most `start + LONGEST_OPEN`. A session without an end and a duration
+            has this end.
         codes: int64, the places of the types in the learned types. Sessions of other types are left out.
     """
 
@@ -163,7 +166,8 @@ class PopulationNow:
         """
         totals = self._totals or self._total()
         now = moments // _MINUTE - self._first_minute
-        # The places of the counted hours, days and weeks: where they begin, and then where they end.
+        # The minutes at which the counted times begin (week, day, hour, hours of the week), and then the minutes at
+        # which the hours of the week end.
         hours = starts[:, None] // _MINUTE // _HOUR * _HOUR - self._first_minute - _WEEKS_AGO
         places = np.concatenate([now[:, None] - _RECENT, hours, hours + _HOUR], axis=1)
         # A start may lie weeks after the moment of asking; sessions after that moment are not known.
@@ -177,7 +181,7 @@ class PopulationNow:
         columns[:, 0] = is_open = totals.open[now]
         most = np.maximum(totals.most_today[now], totals.most_before[now // _DAY])
         np.divide(is_open, np.maximum(most, 1), out=columns[:, 1])
-        # The week, the day, the hour, and the hour of the week: each is drawn to a mix that comes before it.
+        # The week, the day, the hour, and the hour of the week: each mix is drawn to a mix that is computed before it.
         for mix, drawn_to in ((2, mixes), (3, columns[:, 2]), (4, columns[:, 3]), (5, columns[:, 2])):
             np.divide(counts[:, mix - 2] + PRIOR_SESSIONS * drawn_to, divisors[:, mix - 2], out=columns[:, mix])
         columns[sums[:, 0, 0] == 0] = np.nan
@@ -187,7 +191,7 @@ class PopulationNow:
         starts = sessions.starts // _MINUTE - self._first_minute
         inside = (starts >= 0) & (starts < len(self._starts))
         ends = np.minimum(sessions.ends[inside] // _MINUTE - self._first_minute, len(self._ends) - 1)
-        # The last minute of the window has no later minute in which a session has ended, so an end in it is ignored.
+        # An end after the window is counted in its last minute, where an end changes no moment of the window.
         codes = sessions.codes[inside]
         np.add.at(self._starts, (starts[inside], codes), times)
         np.add.at(self._ends, (ends, codes), times)
@@ -208,7 +212,7 @@ class PopulationNow:
 
 
 class _Totals(NamedTuple):
-    """What a window's counts add up to, for each minute (or day) and type.
+    """The sums of the counts of a window, for each minute (or day) and type.
 
     Attributes:
         starts: the sessions that started in the window before each minute.

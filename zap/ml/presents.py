@@ -33,7 +33,7 @@ def presents(
 
 
 def blocks(moments: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield the places of the moments that share a window, and the first day and the day after the last of the window.
+    """Yield the places of the moments that share a window, the first day of the window, and the day after its last day.
 
     The windows are aligned to BLOCK_DAYS, so that the moments of different calls share windows.
 

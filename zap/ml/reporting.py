@@ -1,7 +1,7 @@
-"""How late sessions become known, and whether their ends do, measured on the newest sessions of a history.
+"""How late sessions are stored, and how many have no end, measured on the newest sessions of a history.
 
-The columns of the present count sessions of all drivers. A session counts once it is known, so the columns of a
-training must lag by the time that its sessions need until they are in the database.
+The columns of the present count sessions of all drivers. An answer cannot count a session that is not stored yet. So if
+sessions are stored late, a training takes the present of a moment that lies longer before the start of each session.
 """
 
 import math
@@ -18,20 +18,22 @@ from zap.ml.population_now import OPEN_SESSIONS, PRESENT_GROUPS
 GROUPS = tuple(PRESENT_GROUPS)
 
 _DAY = 24 * 3600
-# The newest sessions: of these days, and at least so many, so that one start in the far future does not hide the rest.
+# The newest sessions: of these days, and at least this number, so that a start in the far future does not hide all
+# other sessions.
 _NEWEST_DAYS = 56
 _FEWEST_NEWEST = 100
 _MOST_NEWEST = 10_000
 # With fewer usable timestamps, the 95 % quantile would be the delay of one or two sessions.
 _FEWEST_TIMESTAMPS = 30
 _QUANTILE = 0.95
-# A later column says little about the present.
+# With a longer delay, the columns say little about an answer.
 _LONGEST_DELAY_MINUTES = 7 * 24 * 60
-# Sessions that were stored within a day are a load of older data if the middle 80 % of their starts span more than
-# this. A monthly upload spans 25 days, so it is no load. A few late reports among many in time do not make a load.
+# An upload is the sessions that were stored within a day. An upload is a load of older data if the middle 80 % of its
+# starts span more than this. In a monthly upload they span 25 days, so it is no load. An upload of many timely sessions
+# and a few late sessions is no load either.
 _LOAD_DAYS = 28
 _FEWEST_IN_A_LOAD = 10
-# If more days look like loads, reports always come late.
+# If more uploads look like loads, sessions are always stored late.
 _MOST_LOADS = 3
 _MIDDLE = (0.1, 0.9)
 
@@ -39,11 +41,11 @@ _COLUMNS = ["session_id", "charging_start_time", "charging_end_time", "charging_
 
 
 class Reporting(NamedTuple):
-    """How the newest sessions of a history were reported.
+    """How late the newest sessions of a history were stored, and how many have no end.
 
     Attributes:
-        delay_minutes: 95 % of the newest sessions were known so many minutes after their start; None if this cannot be
-            measured.
+        delay_minutes: 95 % of the newest sessions were stored within this number of minutes after their start; None if
+            the delay is not known.
         without_end: the share of the newest sessions that have neither an end nor a duration.
         measured: the number of sessions with which the delay was measured.
     """
@@ -62,10 +64,10 @@ class Reporting(NamedTuple):
         return 0 if none else self.delay_minutes or 0
 
     def lag_minutes(self, asked_before: int) -> int:
-        """Return how many minutes before a session's start the columns of the present end.
+        """Return the lag: how many minutes before the start of a session the moment of its present lies.
 
         Args:
-            asked_before: how many minutes before the start drivers ask.
+            asked_before: how many minutes before the start of a session its driver asks.
         """
         return asked_before + self.delay
 
@@ -119,7 +121,7 @@ class Reporting(NamedTuple):
 def newest_sessions(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the newest sessions of a cleaned frame, for `measure_reporting`: at most 10,000, evenly spread over time.
 
-    The database is asked for the timestamps of these sessions only, because a history may have millions.
+    Only the timestamps of these sessions are read, because a history may have millions of sessions.
     """
     starts = frame["charging_start_time"].to_numpy(dtype="datetime64[s]")
     if not len(starts):
@@ -127,12 +129,12 @@ def newest_sessions(frame: pd.DataFrame) -> pd.DataFrame:
     first = int(np.searchsorted(starts, starts[-1] - np.timedelta64(_NEWEST_DAYS, "D")))
     first = max(0, min(first, len(starts) - _FEWEST_NEWEST))
     count = min(len(starts) - first, _MOST_NEWEST)
-    # The rows first: the columns of the whole frame would be copied.
+    # The rows are taken before the columns, because pandas would copy the columns of the whole frame.
     return frame.iloc[np.linspace(first, len(starts) - 1, count).astype(np.int64)][_COLUMNS]
 
 
 def measure_reporting(newest: pd.DataFrame, timestamps: Mapping[int, object]) -> Reporting:
-    """Measure how late the newest sessions became known, and how many have no end.
+    """Measure how late the newest sessions were stored, and how many have no end.
 
     Args:
         newest: the result of `newest_sessions`.
@@ -147,10 +149,10 @@ def measure_reporting(newest: pd.DataFrame, timestamps: Mapping[int, object]) ->
         dtype="datetime64[s]",
     )
     starts = newest["charging_start_time"].to_numpy(dtype="datetime64[s]")
-    # A session that was stored before its start says nothing about its report. Comparisons with a missing time fail.
+    # A timestamp before the start says nothing about the delay. A comparison with a missing time is false.
     usable = stored >= starts
     delays = _delays(starts[usable].astype(np.int64), stored[usable].astype(np.int64))
-    # Where all timestamps equal the starts, some program has copied the starts.
+    # If all timestamps equal the starts, some program has copied the starts.
     if len(delays) < _FEWEST_TIMESTAMPS or not delays.any():
         return Reporting(None, float(no_end.mean()), measured=0)
     delay = float(np.quantile(delays, _QUANTILE, method="higher"))
@@ -162,14 +164,14 @@ def _delays(starts: np.ndarray, stored: np.ndarray) -> np.ndarray:
 
     Args:
         starts: int64 of shape (n,), seconds on the wall clock.
-        stored: likewise, when the sessions became known; not before the start.
+        stored: int64 of shape (n,), when the sessions were stored, not before their starts.
     """
     order = np.argsort(stored, kind="stable")
     starts, stored = starts[order], stored[order]
     # The sessions at i to ends[i] - 1 were stored within a day.
     ends = np.searchsorted(stored, stored + _DAY, side="right")
     tells = np.ones(len(stored), dtype=bool)
-    # No earlier upload shows whether the first upload is one of many, or a load of a history.
+    # The first upload may be one of many uploads, or a load of older data: no earlier upload tells which.
     if len(stored) and _span(starts[: ends[0]]) > _DAY:
         tells[: ends[0]] = False
     loads = _loads(starts, ends)
@@ -190,7 +192,7 @@ def _loads(starts: np.ndarray, ends: np.ndarray) -> list[slice]:
     loads = []
     seen = np.zeros(len(starts), dtype=bool)
     sizes = ends - np.arange(len(ends))
-    # The largest first, so that no smaller one cuts a load into two.
+    # The largest upload comes first, so that no smaller upload cuts a load into two.
     for first in np.argsort(-sizes, kind="stable"):
         if sizes[first] < _FEWEST_IN_A_LOAD:
             break

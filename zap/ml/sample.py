@@ -2,7 +2,7 @@
 
 The drivers, their vehicles and their habits are in `sample_drivers.py`, the days and the charges in `sample_days.py`,
 and the stated model of each choice in `sample_choice.py`. So the best possible accuracy and log loss are known: the
-scores of the true P(j), given all that is known when a driver asks. `SampleHistory.reachable` returns them.
+scores of the true probabilities, given all that is known when a driver asks. `SampleHistory.reachable` returns them.
 `reachable_without_habit` and `reachable_without_present` return the best scores without a part of this knowledge.
 """
 
@@ -44,7 +44,7 @@ class SampleHistory:
         vehicles: user_id, vehicle_model, battery_capacity_kwh, vehicle_age_years; one vehicle for each driver.
         sessions: the columns of ChargingSessions without session_id, vehicle_id and timestamp, with user_type and the
             columns of `vehicles`, which do not change over time here; in order of start.
-        choices: what the type of each session was drawn from.
+        choices: the values from which the type of each session was drawn.
         probabilities: the true probabilities of the types, of shape (sessions, CLASSES).
         classes: the types of the columns of `probabilities`.
     """

@@ -1,8 +1,8 @@
 """The days of the synthetic history: when drivers charge, and what a charge gives.
 
-The days are walked in order, and within a day, the sessions in order of start, because a driver sees the quick charges
-of others. A driver looks some minutes before plug-in. So all sessions that start within these minutes are drawn at
-once: none of them can see another.
+The days are drawn in order, and the sessions of a day in order of start, because a driver sees the quick charges of
+other drivers. A driver looks some minutes before plug-in. So all sessions that start within these minutes are drawn at
+once, because none of their drivers can see another of these sessions.
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,13 @@ LEVEL_1_KW, LEVEL_2_KW = 1.4, 11.0
 # The share of the drawn energy that reaches the battery.
 EFFICIENCY = 0.92
 MISSING_SHARE = 0.01
-# The longest charge of each of CLASSES in hours, and the charge in % between which its end is drawn.
+# The longest charge of each of CLASSES in hours, and the two charges in % between which the charge at the end is drawn.
 LONGEST = np.array([1.5, 12.0, 9.0])
 TARGETS = np.array([[70.0, 90.0], [85.0, 100.0], [80.0, 100.0]])
 STATIONS = 39
-# The earliest and the latest hour of an arrival. A session starts later if the driver's last one has just ended, but
-# before the latest hour. So no quick charge is still open when the drivers of the next day look.
+# The earliest and the latest hour of an arrival. If the driver's last session has just ended, the next session starts
+# later than the arrival, but before the latest hour. So no quick charge is still open when the drivers of the next day
+# look.
 EARLIEST, LATEST = 6.0, 23.5
 _DAY, _REST = 86_400, 1_800
 _MINUTES = 26 * 60
@@ -39,12 +40,12 @@ _MINUTES = 26 * 60
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions in order of start, one value of each array for each session.
+    """Sessions in order of start. Each array has one value for each session.
 
     Attributes:
         driver: the place of the driver.
-        start: seconds since the begin of the history.
-        end: seconds since the begin of the history.
+        start: seconds since the beginning of the history.
+        end: seconds since the beginning of the history.
         charge: the charge at the start in %.
         driven: km since the driver's last session; NaN if the sensor failed.
         temperature: °C; NaN if the sensor failed.
@@ -75,8 +76,8 @@ class Sessions:
 
 
 def draw_sessions(drivers: Drivers, seed: int, days: int) -> Sessions:
-    """Draw the sessions of all drivers. A history of fewer days is the begin of one of more days."""
-    # The drivers have the streams 0, 1, 2 and so on, so this one is free.
+    """Draw the sessions of all drivers. A shorter history is the beginning of a longer history."""
+    # The drivers have the streams 0, 1, 2 and so on, so this stream is free.
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(drivers)])))
     drawn = list(_Road(drivers, random).days(days))
     return Sessions(*(np.concatenate([getattr(day, field.name) for day in drawn]) for field in fields(Sessions)))
@@ -92,13 +93,13 @@ class _Road:
         self.free_from = np.zeros(len(drivers), dtype=np.int64)
         self.battery_kwh, self.ac_kw, self.dc_kw = map(drivers.vehicles, ("battery_kwh", "ac_kw", "dc_kw"))
         self.kw = np.column_stack(
-            # A fast charge slows down well before the battery is full: its mean power is about 60 % of the limit.
+            # A quick charge slows down well before the battery is full: its mean power is about 60 % of the limit.
             [0.6 * self.dc_kw, np.full(len(drivers), LEVEL_1_KW), np.minimum(LEVEL_2_KW, self.ac_kw)]
         )
         self.travels = drivers.user_types("name") == "Long-Distance Traveler"
 
     def days(self, days: int) -> Iterator[Sessions]:
-        """Yield the sessions of each day: everybody drives, and charges if the battery is low enough."""
+        """Yield the sessions of each day. Each driver drives, and charges if the battery is low enough."""
         chances, trip_km, daily_km = map(self.drivers.user_types, ("trip_chance", "trip_km", "daily_km"))
         mean_c, swing_c = map(self.drivers.cities, ("mean_c", "swing_c"))
         random, n = self.random, len(self.drivers)
@@ -127,7 +128,7 @@ class _Road:
         self.driven += km
 
     def _charge(self, who: np.ndarray, start: np.ndarray, temperature: np.ndarray) -> Sessions:
-        """Let drivers charge, in order of start."""
+        """Draw the sessions of the drivers who charge on a day, in order of start."""
         random, n = self.random, len(who)
         charge, driven = self.charge[who].round(1), self.driven[who].round(1)
         hour = start % _DAY // 3600
@@ -153,7 +154,7 @@ class _Road:
         """Draw the type of each session of one day.
 
         Args:
-            start: seconds since the begin of the history, in order.
+            start: seconds since the beginning of the history, in order.
             quick_end: the end of each session if it is a quick charge.
             terms: V_j without the present.
 
@@ -162,7 +163,7 @@ class _Road:
         """
         draws, places = self.random.random(len(start)), quick_places(len(self.drivers))
         day = start[:1] // _DAY * _DAY
-        # A driver looks at a full minute. At these minutes of the day, the session is open if it is a quick charge.
+        # A driver looks at the full minute `seen`. A quick charge is open from the minute `first` until `after` begins.
         seen = (start - day - ASKED_BEFORE_MINUTES * 60) // 60
         first, after = (start - day) // 60 + 1, (quick_end - day) // 60 + 1
         # How many more quick charges are open at each minute than a minute earlier.
@@ -170,7 +171,7 @@ class _Road:
         chosen, taken = np.zeros_like(start), np.zeros_like(start)
         begin = 0
         while begin < len(start):
-            # All that can be seen from these sessions started before the first of them, and so is drawn already.
+            # The drivers of a block see only sessions that started before the block. These sessions are drawn already.
             block = slice(begin, int(np.searchsorted(seen, first[begin] - 1, side="right")))
             taken[block] = change.cumsum()[seen[block]]
             p = probabilities(terms[block] + present_terms(taken[block], places))

@@ -80,7 +80,7 @@ CITIES = (
 
 @dataclass(frozen=True)
 class Drivers:
-    """The drivers of a history, one value of each array for each driver.
+    """The drivers of a history. Each array has one value for each driver.
 
     Attributes:
         user_id: the ids, as objects.
@@ -89,7 +89,7 @@ class Drivers:
         city: the places in CITIES.
         habit: the places in HABITS.
         age_years: the ages of the vehicles.
-        charge: the charge of the batteries in % at the begin of the history.
+        charge: the charge of the batteries in % at the beginning of the history.
     """
 
     user_id: np.ndarray
@@ -122,7 +122,7 @@ def _attribute(catalogue: tuple[NamedTuple, ...], attribute: str, places: np.nda
 
 
 def draw_drivers(seed: int, drivers: int) -> Drivers:
-    """Draw drivers. A driver of a seed is the same in every history of this seed."""
+    """Draw drivers. All histories of a seed begin with equal drivers."""
     rows = []
     for number in range(drivers):
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, number])))

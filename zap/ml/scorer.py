@@ -54,7 +54,7 @@ class Scorer(Protocol):
     def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the result of `score`, and the probabilities of each part and of the blend, by name.
 
-        A scorer of an older zap may have no parts: {}.
+        The scorer of a version of an older zap may have no parts. The dictionary is empty then.
 
         Args:
             matrix: as in `score`.

@@ -26,7 +26,7 @@ def fit_scorer(  # noqa: PLR0913, PLR0917
 ) -> tuple[Scorer, np.ndarray]:
     """Fit the scorer that `params["estimator"]` names to a matrix of n rows and the n codes of their classes.
 
-    Both estimators have the same parts, so that an evaluation shows the scores of each.
+    The scorers of both estimators have equal parts, so that an evaluation shows the scores of each part.
 
     Args:
         params: the parameters of ChargerTypeModel.

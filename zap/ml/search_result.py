@@ -42,7 +42,7 @@ class Search:
         ended_by: the limit that ended the search: `trials` or `minutes`.
         seed: the seed. Equal seeds, histories and numbers of trials give equal searches.
         pinned: the values that every candidate sets.
-        groups: the tests of leaving out groups of columns. If a group stays out, the last trial is the result.
+        groups: the tests of leaving out groups of columns. If a group is left out, the last trial is the result.
     """
 
     trials: list[Trial]

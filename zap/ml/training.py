@@ -50,7 +50,7 @@ class Split:
         left_out: the types that are not learned; a rolling window does not count them.
         asked_before: how many minutes before the start of a session its driver asks; None for a version that knows no
             present.
-        delay: how many minutes after their start sessions become known.
+        delay: how many minutes after their start sessions are stored.
     """
 
     frame: pd.DataFrame
@@ -145,7 +145,7 @@ def split_by_time(  # noqa: PLR0913
         bounds: the bounds for learned charger types. The learned types are decided only here: windows, searches and
             comparisons use parts of this split, and a version keeps its types.
         asked_before: how many minutes before the start of a session its driver asks.
-        delay: how many minutes after their start sessions become known.
+        delay: how many minutes after their start sessions are stored.
 
     Raises:
         UnusableHistory: there are too few sessions, or the training part has a single charger type.
@@ -245,17 +245,18 @@ def score(split: Split, model: ChargerTypeModel, seen_until: datetime | None = N
 
 
 def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] | None:
-    """Return the scores on the test part of a model that knows the present at the very start of each session.
+    """Return the scores on the test part of a model that knows the present at the start of each session.
 
-    Drivers ask before they plug in, so no answer can know that present. The scores show how much of a score would come
-    from the last minutes. The model has its own trees, and everything else of `model`.
+    Drivers ask before they plug in, so no answer can know this present. The scores show the worth of the last minutes.
+    The scored model has its own trees, and everything else of `model`.
 
     Args:
-        split: the history that the model was trained on. The columns of its present are overwritten meanwhile.
+        split: the history that the model was trained on. The columns of its present are overwritten, and then
+                restored.
         model: the model.
 
     Returns:
-        None if the present of `model` is that of the start, or is not known.
+        The scores; None if the present of `model` is the present at the start, or if it knows no present.
     """
     if split.asked_before is None or not split.asked_before + split.delay:
         return None

@@ -15,7 +15,7 @@ class TreesAlone:
 
     Attributes:
         booster: the LightGBM booster.
-        weight: 0, because nothing beside the trees has a weight.
+        weight: 0, because the logistic regression does not answer.
 
     Args:
         trees: the trees.

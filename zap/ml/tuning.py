@@ -52,8 +52,8 @@ def search(  # noqa: PLR0913
 
     All candidates are tried on the newest rows of the newest fold. The best third goes on to all rows of that fold, and
     the best third of these candidates to all folds. If the newest fold is short, the folds before it are added. The
-    defaults and the incumbent are always tried on all folds. At last the best candidate is tried without groups of
-    columns, `leaving_out.py`.
+    defaults and the incumbent are always tried on all folds. At the end, the best candidate is tried without groups
+    of columns, see `leaving_out.py`.
 
     Args:
         split: the history.
@@ -102,7 +102,7 @@ def search(  # noqa: PLR0913
 
 
 def _prepared(split: Split, n_jobs: int) -> tuple[list[Fold], LeavingOut, int]:
-    """Return the folds of the newest training sessions, the tests of their groups, and the number of sessions."""
+    """Return the folds of the newest training sessions, the tests of groups of columns, and the number of sessions."""
     model = ChargerTypeModel()
     matrix = split.matrix[split.trained]
     codes = model.prepare_in_place(

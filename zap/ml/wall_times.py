@@ -1,4 +1,4 @@
-"""Wall times of many stored cells, read at once with the result of `read_wall_time`."""
+"""Read the wall times of many stored cells at once, with results that equal the results of `read_wall_time`."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from zap.ml.cells import read_wall_time
 
-# The lengths of plain texts: `2024-01-31 18:05:00`, and with six digits of the second, as SQLAlchemy stores it.
+# The lengths of plain texts: `2024-01-31 18:05:00`, and with six decimals of the second, as SQLAlchemy stores it.
 _TO_SECOND, _TO_MICROSECOND = 19, 26
 _LENGTHS = frozenset({0, _TO_SECOND, _TO_MICROSECOND})
 _DIGITS = np.array([0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18])
@@ -16,7 +16,7 @@ _MARKS = {4: "-", 7: "-", 13: ":", 16: ":"}
 def read_wall_times(cells: Sequence[object]) -> np.ndarray:
     """Return the wall times of n stored cells: datetime64[s], NaT where a cell is no wall time.
 
-    Plain texts are read at once, in a tenth of the time. All others are read one by one.
+    Plain texts are read at once, in a tenth of the time. All other cells are read one by one.
     """
     plain = ["" if cell is None else cell for cell in cells]
     if {*map(type, plain)} != {str} or not {*map(len, plain)} <= _LENGTHS:  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def read_wall_times(cells: Sequence[object]) -> np.ndarray:
 
 
 def _dated(digits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the times of the 14 digits of n texts, and whether each is a time. Other times have no meaning."""
+    """Return the times of the 14 digits of n texts, and whether each is a time. A time that is none has no meaning."""
     valid = ((digits >= 0) & (digits <= 9)).all(axis=0)
     digits = np.where(valid, digits, 0)
     year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]

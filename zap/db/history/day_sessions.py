@@ -1,4 +1,4 @@
-"""DaySessions: the sessions that start on one day, small enough that a million of them can be kept in memory."""
+"""DaySessions: the sessions that start on one day, in so little memory that a server can keep a million sessions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
@@ -24,18 +24,19 @@ _MINUTE = 60
 # date.fromordinal counts days from another day than numpy.
 _EPOCH = date(1970, 1, 1).toordinal()
 _LAST_DAY = date.max.toordinal() - _EPOCH
-# Rows that are read together. More rows at once would take memory and no less time.
+# Rows that are read together. More rows at once would take more memory and as much time.
 _ROWS_AT_ONCE = 2000
 
 
 class DaySessions(NamedTuple):
-    """The usable sessions that start on one day. Eight bytes are kept of each session.
+    """The usable sessions that start on one day. Each session takes eight bytes.
 
     Attributes:
         day: the day, in days since 1970-01-01.
         names: names of charger types.
-        starts: uint16, minutes since the begin of the day: `PopulationNow` counts by minute.
-        ends: uint16, as the starts. No session counts as open for more than a day.
+        starts: uint16, minutes since the beginning of the day, because `PopulationNow` counts by minute.
+        ends: uint16, minutes since the beginning of the day. They fit, because no session counts as open for more than
+            a day.
         codes: int32, the places of the charger types in `names`.
     """
 
@@ -63,7 +64,7 @@ def day_of(day: date) -> int:
 def read_days(connection: Connection, days: Iterable[int]) -> dict[int, DaySessions]:
     """Return the usable sessions that start on each of these days, in order of the days.
 
-    Sessions are usable if they would be after cleaning: they have a charger type and a start.
+    A session is usable if cleaning would keep it: it has a charger type and a start.
 
     Args:
         connection: on a database at head.
@@ -77,7 +78,7 @@ def read_days(connection: Connection, days: Iterable[int]) -> dict[int, DaySessi
         except OperationalError:
             if connection.dialect.name != "sqlite":
                 raise
-            # Some text is not UTF-8. If it is another error, it comes again.
+            # Some text is perhaps not UTF-8. The second read raises any other error again.
             found |= _read_run(connection, first, last)
     return found
 
@@ -85,7 +86,7 @@ def read_days(connection: Connection, days: Iterable[int]) -> dict[int, DaySessi
 def _read_run(connection: Connection, first: int, last: int) -> dict[int, DaySessions]:
     """Return the sessions of consecutive days, from the day `first` to the day before `last`."""
     rows = sessions_between(connection, _date(first), _date(last))
-    # The place in `names` of each stored text of a charger type; -1 for texts that mean that it is missing.
+    # The place in `names` of each stored text of a charger type; -1 for a text that means a missing type.
     places: dict[object, int] = {}
     names: dict[str, int] = {}
     parts = [(np.zeros(0, np.int32), np.zeros(0, np.uint16), np.zeros(0, np.uint16), np.zeros(0, np.int32))]
@@ -108,9 +109,9 @@ def _read_run(connection: Connection, first: int, last: int) -> dict[int, DaySes
 def _compact(
     codes: np.ndarray, began: Sequence[Any], stopped: Sequence[Any], hours: Sequence[Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the day of the start and the columns of DaySessions of the usable rows."""
+    """Return for the usable rows the day of the start, and the columns `starts`, `ends` and `codes` of DaySessions."""
     start, end = read_wall_times(began), read_wall_times(stopped)
-    # An end before its start is missing, as in a training.
+    # An end before its start counts as missing, as in a training.
     end[end < start] = np.datetime64("NaT")
     sessions = started(start, end, _DURATION.masked(_numbers(hours)), np.where(np.isnat(start), -1, codes))
     days = sessions.starts // DAY

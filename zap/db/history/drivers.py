@@ -84,7 +84,7 @@ def facts_of_many(engine: Engine, requests: Sequence[Mapping[str, Any]]) -> list
 
 
 def facts_now(connection: Connection, named: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the present facts about drivers and vehicles, with three queries.
+    """Return the current facts about drivers and vehicles, with three queries.
 
     Args:
         connection: on the database.

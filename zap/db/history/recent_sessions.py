@@ -1,8 +1,8 @@
 """RecentSessions: the sessions of the last weeks in memory, and the present that follows from them.
 
-A request needs no query: a thread follows the log of changed sessions, which triggers write, and reads the changed days
-again. What it knows is at most FRESH_SECONDS old, whatever program has written the sessions. If the triggers are
-missing, it is older. A moment in the past that lies before these weeks is read from the database.
+A request needs no query: a thread reads the log of changes that triggers write, and reads the sessions of changed days
+again. So a change by any program counts after at most FRESH_SECONDS; if the triggers are missing, it may take longer.
+For moments before the last days, the sessions are read from the database.
 """
 
 import contextlib
@@ -27,29 +27,30 @@ from zap.ml.population_now import DAYS_BEFORE, PopulationNow, Present, unknown_p
 from zap.ml.presents import blocks
 from zap.threads import Pool
 
-# What is known must have been compared with the database within this time.
+# The sessions in memory answer a request only if they were compared with the database within this time.
 FRESH_SECONDS = 2.0
 # Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
 # sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
 _PAST_DAYS = 2
-# If the log of changes is missing, all sessions of these weeks are read again, and the pause after that is this many
+# If the log of changes is missing, all sessions of the window are read again. The pause after such a read is this many
 # times as long as the read.
 _PAUSE = 20
-# How many values are remembered. There is one for each minute of asking and hour of the start.
+# How many presents are remembered: one for each version, minute of asking and hour of the start.
 _MOST_VALUES = 4096
-# For how many versions with different charger types the sessions are counted, and how many windows of the past are
-# remembered.
+# How many windows are remembered: of the last weeks, one for each set of charger types, and of the past. A window is
+# the counted sessions of some days, and no rolling window of a training.
 _MOST_TYPES = 4
 _MOST_PAST_WINDOWS = 4
 
 
 @dataclass(frozen=True)
 class _Window:
-    """The sessions of some types, counted; it is never changed, but for the values that were computed from it.
+    """The counted sessions of some types and days. After the window is made, only `values` changes.
 
     Attributes:
         now: the counts.
-        values: the values by version, minute of asking and hour of the start. Only the event loop changes them.
+        values: the values of presents, by version, minute of asking and hour of the start. Only the event loop changes
+            them.
         read_at: when the sessions of a window of the past were read, on the monotonic clock.
     """
 
@@ -63,14 +64,15 @@ class RecentSessions:
 
     Args:
         engine: on the database.
-        wall_now: returns the present moment as the drivers' wall time.
+        wall_now: returns the current moment as the drivers' wall time.
     """
 
     def __init__(self, engine: Engine, wall_now: Callable[[], datetime]) -> None:
         self._engine, self._wall_now = engine, wall_now
         # One separate thread: a database that does not answer must not delay other work.
         self._thread = Pool("recent-sessions", 1)
-        # Held while the sessions of these weeks, or of the past, are read. The event loop never takes them.
+        # These locks are held while the sessions of the last weeks, or of the past, are read. The event loop never takes
+        # them.
         self._reading, self._reading_past = threading.Lock(), threading.Lock()
         self._mark: Mark | None = None
         self._days: dict[int, DaySessions] = {}
@@ -82,7 +84,7 @@ class RecentSessions:
         self._unknown_changes, self._read_again_at = 0, float("-inf")
 
     def close(self) -> None:
-        """Stop the thread, after the work that runs now."""
+        """Stop the thread after its current work."""
         self._thread.close()
 
     async def begin(self, seconds: float) -> None:
@@ -91,7 +93,7 @@ class RecentSessions:
             await self._thread.run(self.follow, until=time.monotonic() + seconds)
 
     def follow(self) -> None:
-        """Read what has changed since the last call. This blocks, so the event loop must not call it.
+        """Read what has changed since the last call. This method blocks, so the event loop must not call it.
 
         Raises:
             SQLAlchemyError: the database does not answer. The next call reads the changes that this call missed.
@@ -120,7 +122,7 @@ class RecentSessions:
             if len(window.values) >= _MOST_VALUES:
                 window.values.clear()
             at, asked = np.array([moment], dtype=np.int64), np.array([start], dtype=np.int64)
-            # One mix, because `mixes` looks at all days of the population.
+            # `mix` looks at one day, and `mixes` would look at all days of the population.
             mixes = np.array([predictor.population.mix(moment)])
             values = window.values[key] = window.now.columns(at, asked, mixes)[0].tolist()
         return Present(moment, values)
@@ -141,7 +143,7 @@ class RecentSessions:
         return found[0]
 
     def presents(self, starts: Sequence[int], moments: Sequence[int], predictor: Predictor) -> list[Present]:
-        """Return the presents of many sessions, each bit-equal to `known`. This blocks.
+        """Return the presents of many sessions, each bit-equal to the result of `known`. This method blocks.
 
         Args:
             starts: the starts of the sessions, in seconds on the wall clock.
@@ -199,7 +201,7 @@ class RecentSessions:
         self._mark, self._checked_at = mark, begin
 
     def _recounted(self, types: Types, before: PopulationNow, read: dict[int, DaySessions]) -> PopulationNow:
-        """Return a window in which some days are counted anew."""
+        """Return the counts of a window after the sessions of some days have changed."""
         now = before.copy()
         for day, sessions in read.items():
             now.forget(self._days[day].of_types(types))
@@ -207,11 +209,11 @@ class RecentSessions:
         return now.added_up()
 
     def _window(self, types: Types) -> _Window:
-        """Return the counts of these types, which are counted at the first call."""
+        """Return the window of the last weeks for some types. The first call counts the sessions."""
         window = self._windows.get(types)
         if window is None:
             window = _Window(_counted(self._days, types))
-            # A new object, because the event loop reads it meanwhile.
+            # A new dictionary, because the event loop reads the old dictionary meanwhile.
             newest = list(self._windows.items())[-(_MOST_TYPES - 1) :]
             self._windows = OrderedDict([*newest, (types, window)])
         return window
@@ -238,5 +240,5 @@ def _counted(days: dict[int, DaySessions], types: Types) -> PopulationNow:
     now = PopulationNow(min(days), len(days), len(types))
     for day in days.values():
         now.observe(day.of_types(types))
-    # Added up here, because the event loop asks next.
+    # The sums are computed in this thread, so that the event loop does not wait for them.
     return now.added_up()

@@ -1,4 +1,4 @@
-"""What has changed in ChargingSessions since a moment, by any program: read from the log that triggers write."""
+"""The changes of ChargingSessions since a moment, by any program, read from the log that triggers write."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,15 +27,16 @@ from zap.db.tables import utc_now
 CHANGES = SQLModel.metadata.tables["session_changes"]
 # How long a change is kept after every server can see it.
 KEPT = timedelta(hours=1)
-# On PostgreSQL an older mark is not used any more: well before changes after it may have been pruned.
+# On PostgreSQL an older mark is not used, because changes after such a mark may soon be pruned.
 _TRUSTED = KEPT / 2
-# How many rows one transaction prunes. On SQLite other writers wait for it.
+# How many rows one transaction prunes. On SQLite other writers wait for this transaction.
 _PORTION = 1000
 
-# As it is stored, so that two marks are compared exactly.
+# The stored text, so that two marks are compared exactly.
 _CHANGED_AT = type_coerce(CHANGES.c.changed_at, String)
 _DAY = func.substr(CHANGES.c.charging_start_time, 1, 10)
-# Where the log is, when its server started, and the clock. After a restore or a failover one of the first two differs.
+# The snapshot, the place of the log (its table, and the start of its server), and the clock. After a restore or a
+# failover the place differs.
 _POSTGRESQL_PLACE = text(
     "SELECT pg_current_snapshot()::text, to_regclass('session_changes')::oid::bigint || ' ' ||"
     " pg_postmaster_start_time()::text, clock_timestamp()"
@@ -75,9 +76,9 @@ Mark = _SqliteMark | _PostgresqlMark
 
 
 def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] | None, Mark]:
-    """Return the days on which changed sessions started or start, and the mark for the next call.
+    """Return the days of the old and of the new starts of changed sessions, and the mark for the next call.
 
-    A change that commits after the mark was taken, however late, is in the result of the next call after its commit.
+    If a change commits after the mark was taken, the next call after this commit returns its days.
     Read the sessions after this call, in the same transaction or in a later one.
 
     Args:
@@ -85,7 +86,7 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
         mark: the mark that the previous call returned; None at the first call.
 
     Returns:
-        The days: none if nothing has changed, and None if any session may have changed. This is so at the first call,
+        The days: an empty set if nothing has changed, and None if any session may have changed: at the first call,
         after a TRUNCATE, if the mark is older than the log, and if triggers are missing. A start that is no time has
         no day.
     """
@@ -106,8 +107,8 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
 def prune_changes(engine: Engine, portion: int = _PORTION) -> int:
     """Remove changes that every server could see for an hour, in short transactions, and return their number.
 
-    On SQLite the newest such change is kept, because the mark of a server may name it, and an empty log gets a change,
-    because a mark must name one. On PostgreSQL nothing is removed if the role has no right to do so.
+    On SQLite the newest such change is kept, because the mark of a server may name it. An empty log gets a change,
+    because a mark must name a change. On PostgreSQL nothing is removed if the role has no right to do so.
 
     Args:
         engine: on a database at head.
@@ -127,7 +128,7 @@ def prune_changes(engine: Engine, portion: int = _PORTION) -> int:
     removed = 0
     while True:
         with transaction() as connection:
-            # Rows that another process prunes at the same time are left to it.
+            # If another process prunes some of these rows at the same time, they are left to that process.
             rows = connection.scalars(some.with_for_update(skip_locked=True)).all()
             connection.execute(delete(CHANGES).where(CHANGES.c.change_id.in_(rows)))
         removed += len(rows)
@@ -177,7 +178,7 @@ def _sqlite_mark(connection: Connection) -> _SqliteMark:
 
 
 def _is_kept(connection: Connection, mark: _SqliteMark) -> bool:
-    """Return whether the log still has the change of a mark, and so all later ones."""
+    """Return whether the log still has the change of a mark, and therefore all later changes."""
     changed_at = select(_CHANGED_AT).where(CHANGES.c.change_id == mark.change_id)
     return mark.changed_at is not None and connection.scalar(changed_at) == mark.changed_at
 
@@ -198,8 +199,8 @@ def _prunable(connection: Connection) -> ColumnElement[bool]:
     newest = connection.scalar(select(bound).where(aged).order_by(CHANGES.c.change_id.desc()).limit(1))
     if newest is None:
         return false()
-    # A transaction may commit long after it has written: its rows are old, and nobody has seen them. A change from an
-    # hour ago says which transactions had ended by then.
+    # A transaction may commit long after it has written its rows. Then the rows are old, but no server has seen them.
+    # So a change that is an hour old decides: it stores which transactions had ended at its time.
     below = CHANGES.c.change_id if sqlite else CHANGES.c.transaction_id
     older: ColumnElement[bool] = below < newest
     return older

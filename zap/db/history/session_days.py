@@ -1,4 +1,4 @@
-"""Sessions by the days on which they start, read through the index of the starts."""
+"""Read the sessions that start on some days, through the index of the starts."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence

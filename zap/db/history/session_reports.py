@@ -41,7 +41,7 @@ from zap.ml.features import FACTS
 _KEY = (SESSION_ID,)
 _TYPE = "charger_type"
 _TIMESTAMP = "timestamp"
-# For a session that started longer ago, the present facts about its driver and vehicle may have changed since.
+# For a session that started longer ago, the current facts about its driver and vehicle may have changed since.
 _NEAR = timedelta(days=2)
 
 
@@ -69,11 +69,11 @@ class ReportedSessions:
 def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSessions:
     """Add new sessions, and update known ones.
 
-    A missing value erases nothing, and a report that is sent twice changes nothing the second time. The present facts
+    A missing value erases nothing, and a report that is sent twice changes nothing the second time. The current facts
     about the driver and the vehicle are stored with a session of the last days, if it is new or its driver or vehicle
     has changed: training must not see later facts. They are not stored with an older session, because they may be later
-    facts already. A new session also gets the time of this report, from which a training measures how late reports
-    come.
+    facts already. A new session also gets the time of this report, from which a training measures how late sessions
+    are stored.
 
     Args:
         engine: on a database at head.
@@ -181,7 +181,7 @@ def _of_another(session: SessionReport, stored: Row) -> str:
 
 
 def _take_facts(connection: Connection, rows: list[Row], stored: list[Row | None], now: datetime) -> None:
-    """Add the present facts about driver and vehicle to the rows with which they are stored."""
+    """Add the current facts about driver and vehicle to the rows with which they are stored."""
     taking, named = [], []
     for row, before in zip(rows, stored, strict=True):
         said = {name: value for name, value in row.items() if value is not None}

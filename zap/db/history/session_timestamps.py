@@ -1,4 +1,4 @@
-"""When stored sessions became known: the column `timestamp` of ChargingSessions."""
+"""When sessions were first stored: the column `timestamp` of ChargingSessions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from zap.db.history.history_rows import SESSIONS, in_parts, raw_columns
 def read_timestamps(engine: Engine, session_ids: Sequence[int]) -> dict[int, Any]:
     """Return the raw timestamps of stored sessions, as `measure_reporting` takes them.
 
-    A training measures with a few thousand of the newest sessions, so it does not read the column of a whole history.
+    A training needs the timestamps of a few thousand of the newest sessions, so it does not read the whole column.
     """
     with engine.connect() as connection:
         asked = select(SESSIONS.c.session_id, *raw_columns(connection, SESSIONS, ("timestamp",)))
