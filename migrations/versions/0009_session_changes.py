@@ -81,7 +81,8 @@ CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_LEVEL = 'ROW' THEN
-        IF TG_OP = 'UPDATE' OR (TG_OP = 'INSERT' AND NEW.charging_start_time >= CURRENT_DATE - {days}) THEN
+        IF TG_OP = 'UPDATE'
+        OR (TG_OP = 'INSERT' AND NEW.charging_start_time >= (now() AT TIME ZONE 'UTC')::date - {days}) THEN
             INSERT INTO {log} SELECT
             NEW.session_id, NEW.user_id, to_char(NEW.charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps};
         END IF;
@@ -93,7 +94,7 @@ BEGIN
     ELSIF TG_OP = 'INSERT' THEN
         INSERT INTO {log}
         SELECT session_id, user_id, to_char(charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps}
-        FROM new_rows WHERE charging_start_time >= CURRENT_DATE - {days};
+        FROM new_rows WHERE charging_start_time >= (now() AT TIME ZONE 'UTC')::date - {days};
     ELSIF TG_OP = 'UPDATE' THEN
         INSERT INTO {log}
         SELECT session_id, user_id, to_char(charging_start_time, 'YYYY-MM-DD HH24:MI:SS'), {stamps}

@@ -67,7 +67,8 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(
         f"expected calibration error {last}: {report['calibration']['expected_calibration_error']:.3f};"
         f" hyper-parameters from: {report['hyper_parameters_from']};"
-        f" drivers ask {report['asked_before_minutes']} minutes before they plug in"
+        f" drivers ask {report['asked_before_minutes']} minutes before they plug in, and"
+        f" {report['reporting']['delay_in_words']}"
     )
     numbers = map(_number, ("precision", "recall", "F1", "sessions"))
     types = Table(_text("charger type"), *numbers, title=f"by charger type, {last}")

@@ -1,6 +1,7 @@
 """The sessions that a version was trained and tested on, found again in the present history."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -77,8 +78,8 @@ def learned_again(  # noqa: PLR0913, PLR0917
     population = population or mix_of(frame.iloc[rows[begun:trained]], types)
     matrix = past_matrix(some, types, population, places=places, asked_before=asked_before, delay=delay)
     n_train = trained - begun
-    asking = {"asked_before": asked_before, "delay": delay}
-    return Split(some, matrix, tuple(types), begun, n_train, n_test, places=places, **asking)
+    asking = Split(some, matrix, tuple(types), begun, n_train, n_test, places=places)
+    return replace(asking, asked_before=asked_before, delay=delay)
 
 
 def tested_again(

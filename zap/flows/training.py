@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
+from zap.db.history.session_changes import prune_changes
 from zap.db.history.session_timestamps import read_timestamps
 from zap.db.log.training_log import log_train_predictions
 from zap.db.runs.run_end import remove_leftovers
@@ -110,6 +111,7 @@ def run_training(
         with run_lease(engine, claim_run(engine, "train", options.as_dict())) as own:
             return run_training(engine, settings, progress, options, lease=own)
     remove_leftovers(engine)
+    prune_changes(engine)
     try:
         report, promoted = _train(engine, settings, lease, Phases(progress, lease.tell), options)
         if promoted is not None:
@@ -145,12 +147,13 @@ def _train(
         release_memory()
     with phase("evaluate"):
         scores = training.score(split, model, chosen.seen_until)
+        scores["at_plug_in"] = training.score_at_plug_in(split, model)
     if options.windows:
         pinned = reporting.leaving_out(options.hyper_parameters)
         anew = partial(_search_anew, settings=settings, options=options, pinned=pinned) if options.nested else None
         with phase("windows") as tested:
             windows = training.score_windows(split, model, chosen.seen_until, search=anew, progress=tested)
-            scores = {**with_windows(scores, windows), "at_plug_in": training.score_at_plug_in(split, model)}
+        scores = with_windows(scores, windows)
     serving = _compare(engine, split, model, phase, chosen) if options.promote == "if_better" else None
     decision = decide(options.promote, scores["verdict"], serving)
     with phase("save"):
@@ -214,7 +217,8 @@ def read_split(engine: Engine, settings: Settings, phase: Phases, options: Train
             until=options.history_to,
             test_share=options.test_share,
             bounds=TypeBounds(settings.fewest_type_sessions, settings.least_type_share, settings.most_types),
-            asked_before=reporting.lag_minutes(asked_before),
+            asked_before=asked_before,
+            delay=reporting.delay,
         )
         release_memory()
     if said := split.left_out.in_words():
@@ -247,7 +251,12 @@ def search_hyper_parameters(  # noqa: PLR0913, PLR0917
         )
     seen = [read.split.train["charging_start_time"].iloc[-1].to_pydatetime(), incumbent.seen_until]
     seen_until = max(moment for moment in seen if moment)
-    return found.best.hyper_parameters, {**found.evidence(), "seen_until": seen_until.isoformat()}
+    best = dict(found.best.hyper_parameters)
+    if read.reporting.left_out():
+        # A tuning does not keep the groups that this history's reports exclude. Each training measures its own reports.
+        best.pop("left_out", None)
+        best |= {name: value for name, value in options.hyper_parameters.items() if name == "left_out"}
+    return best, {**found.evidence(), "seen_until": seen_until.isoformat()}
 
 
 def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParameters:

@@ -138,7 +138,12 @@ class Reporting(Struct):
     delay_in_words: str
     measured_sessions: Annotated[int, Meta(description="the sessions with which the delay was measured")]
     without_end: Annotated[float, Meta(description="the share of the newest sessions without an end and a duration")]
-    lag_minutes: Annotated[int, Meta(description="the larger of the delay and ZAP_ASKED_BEFORE_MINUTES")]
+    without_end_lately: Annotated[
+        float, Meta(description="this share of the sessions of the last day that should have ended by now")
+    ]
+    lag_minutes: Annotated[
+        int, Meta(description="ZAP_ASKED_BEFORE_MINUTES plus the delay, if the delay is longer than a minute")
+    ]
     left_out: Annotated[dict[str, str], Meta(description="groups of columns that were left out, with the reasons")]
 
 
@@ -258,14 +263,15 @@ class TrainReply(Struct):
         int,
         Meta(
             description="how many minutes before a session its driver asks. The scores belong to answers that know"
-            " what all drivers did until that moment, and nothing later"
+            " what all drivers did until that moment, and nothing later. If sessions are stored late, see"
+            " lag_minutes"
         ),
     ]
     at_plug_in: Annotated[
         Scores | None,
         Meta(
             description="the scores on the test sessions if drivers asked when a session starts. No answer to a driver"
-            " who asks earlier can reach these scores. null unless the request had windows: true"
+            " who asks earlier can reach these scores. null if there is no lag"
         ),
     ]
     reporting: Reporting

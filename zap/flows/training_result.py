@@ -46,7 +46,7 @@ def training_report(
         "left_out_types": split.left_out.as_dict(),
         "synthetic_sessions": trained.history.synthetic_sessions,
         "estimator": trained.model.estimator,
-        "asked_before_minutes": split.asked_before,
+        "asked_before_minutes": trained.asked_before,
         "reporting": trained.reporting.as_dict(trained.asked_before),
         "logistic_weight": trained.model.scorer_.weight,
         "hyper_parameters": {**trained.model.get_params(), "left_out": list(trained.model.left_out)},

@@ -56,9 +56,9 @@ class Blend:
             raise DamagedModel(f"the weight of the logistic regression is {weight!r}, not from 0 to 1; train again")
         return cls(trees, logistic, weight, len(columns), columns.index(SESSIONS))
 
-    def with_trees(self, trees: Trees) -> "Blend":
+    def with_trees(self, trees: Trees) -> Self:
         """Return the blend with other trees."""
-        return Blend(trees, self._logistic, self.weight, self._row.size // 8, self._sessions)
+        return type(self)(trees, self._logistic, self.weight, self._row.size // 8, self._sessions)
 
     def data(self) -> dict[str, Any]:
         """Return the data of the trees and of the logistic regression, and its weight."""

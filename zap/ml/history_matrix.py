@@ -26,7 +26,7 @@ def mix_of(frame: pd.DataFrame, types: Sequence[str]) -> PopulationHistory:
     return population_history(frame["charging_start_time"].to_numpy(), frame["charger_type"], types)
 
 
-def past_features(  # noqa: PLR0913, PLR0917
+def past_features(
     frame: pd.DataFrame,
     types: Sequence[str],
     population: PopulationHistory,

@@ -30,7 +30,7 @@ def walk(
     return known_at(past, (session.start for session in asked), population, n_types, asked_before, delay)
 
 
-def known_at(
+def known_at(  # noqa: PLR0913, PLR0917
     sessions: Iterable[PastSession],
     moments: Iterable[int],
     population: PopulationHistory,

@@ -53,8 +53,8 @@ def past_of_new_drivers(
 ) -> np.ndarray:
     """Return the history columns of n rows as if all drivers were new: float64 of shape (n, history columns).
 
-    The columns of the present are missing. The shares of a new driver are the mix of types on the days that end at least
-    `lag` minutes before the start of the row.
+    The columns of the present are missing. The shares of a new driver are the mix of types on the days before the
+    moment that lies `lag` minutes before the start of the row.
     """
     new = UserHistory(len(classes))
     asked = wall_times(frame) - np.timedelta64(lag, "m")

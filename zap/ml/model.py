@@ -1,7 +1,6 @@
 """ChargerTypeModel: the estimator that zap trains, saves and serves, and that data scientists load."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from functools import partial
 from typing import Any, Self
 
@@ -11,7 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from zap.ml.boosting import BoostingProgress, boost
+from zap.ml.boosting import BoostingProgress
 from zap.ml.cold import draw_to_mix, is_cold, mixes
 from zap.ml.contract import Categories, check_order, check_rows, coded_types, learned_contract
 from zap.ml.contributions import EXPECTED_VALUE, Kind, class_code, contributions, importances, warn_of_weightless
@@ -261,8 +260,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         history: pd.DataFrame | None = None,
     ) -> np.ndarray:
         """Return the most probable charger type of each of n sessions; `predict_proba` explains the arguments."""
-        best = self.predict_proba(X, past, history=history).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        return np.asarray(self.classes_[self.predict_proba(X, past, history=history).argmax(axis=1)])
 
     def with_history(self, history: pd.DataFrame) -> Self:
         """Return a copy that uses a history by default. Clones, pickles and artefacts of the copy do not have it.
@@ -278,8 +276,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def feature_importances(self, kind: Kind = "gain") -> pd.Series:
         """Return the importance of each column of `columns_` for the trees alone, largest first.
 
-        Args:
-            kind: `gain` (the training loss that splits on the column have saved) or `split` (how many splits).
+        `kind` is `gain` (the training loss that splits on the column have saved) or `split` (how many splits).
         """
         check_is_fitted(self)
         return importances(self.booster_, self.columns_, kind)
@@ -322,13 +319,6 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
             codes = np.full(len(matrix), class_code(self.classes_.tolist(), charger_type))
         added = contributions(self.booster_, self._own_columns(matrix), codes, threads=self.n_jobs)
         return pd.DataFrame(added, index=X.index, columns=[*self.columns_, EXPECTED_VALUE])
-
-    def with_trees_of(self, matrix: np.ndarray, codes: np.ndarray) -> Self:
-        """Return a copy of this fitted estimator whose trees are fitted to another matrix of the training rows."""
-        other = copy(self)
-        trees, _ = boost(self.get_params(), matrix, codes, len(self.classes_))
-        other.scorer_ = self.scorer_.with_trees(trees)
-        return other
 
     def probabilities(self, matrix: np.ndarray, *, threads: int | None = None) -> np.ndarray:
         """Return probabilities of shape (n, len(classes_)) for the result of `matrix`."""
@@ -391,7 +381,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def matrix(self, frame: pd.DataFrame, past: np.ndarray | None = None) -> np.ndarray:
         """Return the matrix of `computed_columns` for n rows of FEATURES: float64 of shape (n, columns)."""
         if past is None:
-            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_, (self.asked_before or 0) + self.delay)
+            lag = (self.asked_before or 0) + self.delay
+            past = past_of_new_drivers(frame, self.classes_.tolist(), self.population_, lag)
         return np.column_stack([natural_columns(frame, self.contract_), past])
 
     def _past(self, sessions: pd.DataFrame, past: Past | None, history: pd.DataFrame | None) -> np.ndarray | None:

@@ -85,7 +85,7 @@ def started(starts: np.ndarray, ends: np.ndarray, durations: np.ndarray, codes: 
     end = ends[known].astype("datetime64[s]")
     # A duration counts only up to LONGEST_OPEN, so that the seconds fit into an integer.
     seconds = np.minimum(np.nan_to_num(durations[known] * 3600, nan=LONGEST_OPEN), LONGEST_OPEN)
-    without = np.isnat(end)
+    without = np.isnat(end) | (end.astype(np.int64) < begin)
     stop = np.where(without, begin + np.rint(seconds).astype(np.int64), end.astype(np.int64))
     return Started(begin, np.minimum(stop, latest), codes[known].astype(np.int64))
 

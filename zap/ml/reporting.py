@@ -40,6 +40,10 @@ _MIDDLE = (0.1, 0.9)
 _COLUMNS = ["session_id", "charging_start_time", "charging_end_time", "charging_duration_hours"]
 
 
+# Sessions of the last day of a history that should have ended: with fewer of them, late ends are not noticed.
+_FEWEST_ENDED = 10
+
+
 class Reporting(NamedTuple):
     """How late the newest sessions of a history were stored, and how many have no end.
 
@@ -48,11 +52,14 @@ class Reporting(NamedTuple):
             the delay is not known.
         without_end: the share of the newest sessions that have neither an end nor a duration.
         measured: the number of sessions with which the delay was measured.
+        without_end_lately: the share without an end and a duration of the sessions of the last day that should have
+            ended, because 95 % of the sessions last no longer. 0 if there are too few.
     """
 
     delay_minutes: int | None
     without_end: float
     measured: int
+    without_end_lately: float = 0.0
 
     @property
     def delay(self) -> int:
@@ -77,6 +84,11 @@ class Reporting(NamedTuple):
             return dict.fromkeys(GROUPS, self.delay_in_words())
         if self.without_end > 0.5:
             reason = f"{self.without_end:.0%} of the newest sessions have neither an end nor a duration"
+            return {OPEN_SESSIONS: reason}
+        if self.without_end_lately > 0.5:
+            reason = (
+                f"{self.without_end_lately:.0%} of the last day's sessions have no end yet, so ends are stored late"
+            )
             return {OPEN_SESSIONS: reason}
         return {}
 
@@ -113,6 +125,7 @@ class Reporting(NamedTuple):
             "delay_in_words": self.delay_in_words(),
             "measured_sessions": self.measured,
             "without_end": round(self.without_end, 4),
+            "without_end_lately": round(self.without_end_lately, 4),
             "lag_minutes": self.lag_minutes(asked_before),
             "left_out": self.left_out(),
         }
@@ -143,20 +156,40 @@ def measure_reporting(newest: pd.DataFrame, timestamps: Mapping[int, object]) ->
     """
     if not len(newest):
         return Reporting(None, without_end=0.0, measured=0)
-    no_end = newest["charging_end_time"].isna() & newest["charging_duration_hours"].isna()
+    no_end = (newest["charging_end_time"].isna() & newest["charging_duration_hours"].isna()).to_numpy()
     stored = np.array(
         [read_wall_time(timestamps.get(session_id)) for session_id in newest["session_id"].tolist()],
         dtype="datetime64[s]",
     )
     starts = newest["charging_start_time"].to_numpy(dtype="datetime64[s]")
+    ends = {"without_end": float(no_end.mean()), "without_end_lately": _without_end_lately(newest, starts, no_end)}
     # A timestamp before the start says nothing about the delay. A comparison with a missing time is false.
     usable = stored >= starts
     delays = _delays(starts[usable].astype(np.int64), stored[usable].astype(np.int64))
     # If all timestamps equal the starts, some program has copied the starts.
     if len(delays) < _FEWEST_TIMESTAMPS or not delays.any():
-        return Reporting(None, float(no_end.mean()), measured=0)
+        return Reporting(None, measured=0, **ends)
     delay = float(np.quantile(delays, _QUANTILE, method="higher"))
-    return Reporting(math.ceil(delay / 60), float(no_end.mean()), measured=len(delays))
+    return Reporting(math.ceil(delay / 60), measured=len(delays), **ends)
+
+
+def _without_end_lately(newest: pd.DataFrame, starts: np.ndarray, no_end: np.ndarray) -> float:
+    """Return the share without an end of the sessions of the last day that should have ended.
+
+    Args:
+        newest: the newest sessions in order of start.
+        starts: their starts.
+        no_end: for each session whether it has neither an end nor a duration.
+    """
+    stops = newest["charging_end_time"].to_numpy(dtype="datetime64[s]")
+    hours = np.where(
+        np.isnat(stops), newest["charging_duration_hours"].to_numpy(), (stops - starts).astype(np.float64) / 3600
+    )
+    if no_end.all():
+        return 0.0
+    longest = np.timedelta64(round(3600 * float(np.nanquantile(hours, _QUANTILE))), "s")
+    ended = (starts > starts[-1] - np.timedelta64(1, "D")) & (starts < starts[-1] - longest)
+    return float(no_end[ended].mean()) if ended.sum() >= _FEWEST_ENDED else 0.0
 
 
 def _delays(starts: np.ndarray, stored: np.ndarray) -> np.ndarray:

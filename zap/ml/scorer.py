@@ -11,6 +11,7 @@ import numpy as np
 
 from zap.errors import DamagedModel
 from zap.ml.blend import Blend
+from zap.ml.trees import Trees
 from zap.ml.trees_alone import TreesAlone
 
 
@@ -50,6 +51,9 @@ class Scorer(Protocol):
 
         The probabilities are bit-identical to the results of `score_row`. `threads` is the number of threads to use.
         """
+
+    def with_trees(self, trees: Trees) -> Self:
+        """Return the scorer with other trees."""
 
     def score_parts(self, matrix: np.ndarray, threads: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the result of `score`, and the probabilities of each part and of the blend, by name.

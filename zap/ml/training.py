@@ -1,6 +1,7 @@
 """Training: split a cleaned history by time, compute the pasts, fit a model, and score it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 
 from zap.errors import UnusableHistory
 from zap.ml.baselines import fit_exponents
-from zap.ml.boosting import BoostingProgress
+from zap.ml.boosting import BoostingProgress, boost
 from zap.ml.charger_types import TypeBounds, in_order, learned_types, places_of_types
 from zap.ml.contract import known_categories
 from zap.ml.driver_codes import witness_codes
@@ -221,7 +222,8 @@ def fit_and_predict(
     split: Split, params: Mapping[str, Any] | None = None, *, n_jobs: int, progress: BoostingProgress | None = None
 ) -> tuple[ChargerTypeModel, np.ndarray]:
     """Fit a model to the training part. Return the model, and its probabilities of shape (n_train, classes)."""
-    model = ChargerTypeModel(**{**(params or {}), "asked_before": split.asked_before, "delay": split.delay}, n_jobs=n_jobs)
+    asking = {"asked_before": split.asked_before, "delay": split.delay}
+    model = ChargerTypeModel(**{**(params or {}), **asking}, n_jobs=n_jobs)
     probabilities = model.fit_in_place(
         split.train,
         split.train["charger_type"],
@@ -264,7 +266,9 @@ def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] 
     try:
         fill_present(split.present, *known, asked_before=0, delay=0)
         codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
-        beside = model.with_trees_of(split.matrix[split.trained], codes)
+        trees, _ = boost(model.get_params(), split.matrix[split.trained], codes, len(split.types))
+        beside = copy(model)
+        beside.scorer_ = model.scorer_.with_trees(trees)
         scores: dict[str, float] = _scored(split, beside).model_scores.as_dict()
         return scores
     finally:

@@ -35,9 +35,9 @@ class TreesAlone:
         trees, beside = Trees.from_data(data, columns, classes), data.get("beside")
         return cls(trees, beside and Blend.beside(trees, beside, columns, classes))
 
-    def with_trees(self, trees: Trees) -> "TreesAlone":
+    def with_trees(self, trees: Trees) -> Self:
         """Return the scorer with other trees."""
-        return TreesAlone(trees, self._blend and self._blend.with_trees(trees))
+        return type(self)(trees, self._blend and self._blend.with_trees(trees))
 
     def data(self) -> dict[str, Any]:
         """Return the data of the trees, and of the logistic regression beside them."""

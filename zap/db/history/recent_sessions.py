@@ -71,8 +71,9 @@ class RecentSessions:
         self._engine, self._wall_now = engine, wall_now
         # One separate thread: a database that does not answer must not delay other work.
         self._thread = Pool("recent-sessions", 1)
-        # These locks are held while the sessions of the last weeks, or of the past, are read. The event loop never takes
-        # them.
+        # A read of the past may take seconds.
+        self._past_thread = Pool("past-sessions", 1)
+        # Held while the sessions of the last weeks, or of the past, are read. The event loop takes no lock.
         self._reading, self._reading_past = threading.Lock(), threading.Lock()
         self._mark: Mark | None = None
         self._days: dict[int, DaySessions] = {}
@@ -86,6 +87,7 @@ class RecentSessions:
     def close(self) -> None:
         """Stop the thread after its current work."""
         self._thread.close()
+        self._past_thread.close()
 
     async def begin(self, seconds: float) -> None:
         """Read the sessions before the first request. Return after some seconds at the latest; the read goes on."""
@@ -139,7 +141,10 @@ class RecentSessions:
         Raises:
             DatabaseUnavailable: the database, or reads before this one, take too long.
         """
-        found = await self._thread.run(self.presents, [start], [moment], predictor, until=until)
+        window = self._windows.get(predictor.types)
+        is_past = window is not None and not window.now.covers(moment)
+        thread = self._past_thread if is_past else self._thread
+        found = await thread.run(self.presents, [start], [moment], predictor, until=until)
         return found[0]
 
     def presents(self, starts: Sequence[int], moments: Sequence[int], predictor: Predictor) -> list[Present]:
