@@ -194,7 +194,7 @@ def test_groups_of_columns_are_left_out_by_their_names():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("temperature", 'must be a list of groups of columns, such as ["temperature"], not a text'),
+        ("temperature", 'must be a list of groups of columns, such as ["temperature"], not a string'),
         (None, "must be a list of groups"),
         (["weather"], "there is no group of columns 'weather'; the groups are charge_and_distance, temperature,"),
         ([["time"]], "there is no group of columns ['time']"),
@@ -389,7 +389,9 @@ def test_the_hyper_parameters_are_those_of_the_model_with_its_defaults():
 
     params = ChargerTypeModel().get_params()
     assert defaults == {
-        name: value for name, value in params.items() if name not in ("estimator", "left_out", "n_jobs")
+        name: value
+        for name, value in params.items()
+        if name not in ("estimator", "asked_before", "delay", "left_out", "n_jobs")
     }
     assert params["estimator"] == TrainingOptions().estimator
 
