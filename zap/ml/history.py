@@ -17,7 +17,6 @@ from zap.ml.cells import (
     PAST_COLUMNS,
     PAST_FEATURES,
     PAST_NUMBERS,
-    past_session,
     read_id,
     read_number,
     read_text,
@@ -49,8 +48,7 @@ _PLAIN_WALL_TIME = (
     r"\A[1-9][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
     r"[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?\z"
 )
-# A missing datetime64 as a whole number.
-_NEVER = np.iinfo(np.int64).min
+_START, _END, _DURATION = "charging_start_time", "charging_end_time", "charging_duration_hours"
 
 
 @dataclass(frozen=True)
@@ -166,18 +164,21 @@ def time_order(sessions: pd.DataFrame) -> np.ndarray:
 
 def past_sessions(frame: pd.DataFrame, types: Sequence[str]) -> list[PastSession]:
     """Return the rows of a cleaned frame as past sessions. `types` are the learned charger types."""
-    codes = {name: code for code, name in enumerate(types)}
-    numbers = [feature.name for feature in PAST_FEATURES]
-    return [
-        past_session(codes.get(name, -1), start, None if end == _NEVER else end, values)
-        for name, start, end, values in zip(
-            frame["charger_type"].tolist(),
-            _seconds(frame["charging_start_time"]),
-            _seconds(frame["charging_end_time"]),
-            zip(*(frame[name].tolist() for name in numbers), strict=True),
-            strict=True,
-        )
-    ]
+    starts, ends = (frame[name].to_numpy(dtype="datetime64[s]") for name in (_START, _END))
+    begin, stop, no_end = starts.astype(np.int64), ends.astype(np.int64), np.isnat(ends)
+    numbers = {feature.name: frame[feature.name].to_numpy(dtype=np.float64) for feature in PAST_FEATURES}
+    # The rules of `past_session`, for all rows at once.
+    hours = numbers[_DURATION]
+    no_hours = np.isnan(hours)
+    later = no_end & ~no_hours
+    stop[later] = begin[later] + np.rint(hours[later] * 3600).astype(np.int64)
+    known = ~no_end & no_hours
+    numbers[_DURATION] = np.where(known, (stop - begin) / 3600, hours)
+    known_ends = stop.astype(object)
+    known_ends[no_end & no_hours] = None
+    codes = _type_codes(frame["charger_type"], types).tolist()
+    columns = (one.tolist() for one in numbers.values())
+    return [*map(PastSession, begin.tolist(), codes, known_ends.tolist(), *columns)]
 
 
 def started_sessions(frame: pd.DataFrame, types: Sequence[str]) -> Started:
@@ -316,12 +317,6 @@ def _wall_times(values: pd.Series) -> pd.Series:
     others = np.flatnonzero(~plain.to_numpy(zero_copy_only=False) & values.notna().to_numpy())
     times[others] = np.array([read_wall_time(text) for text in values.iloc[others]], dtype="datetime64[s]")
     return pd.Series(times, index=values.index)
-
-
-def _seconds(times: pd.Series) -> list[int]:
-    """Return the seconds since 1970-01-01, _NEVER where a time is missing."""
-    seconds: list[int] = times.to_numpy(dtype="datetime64[s]").astype(np.int64).tolist()
-    return seconds
 
 
 def _numbers(values: pd.Series) -> np.ndarray:

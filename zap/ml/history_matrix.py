@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from struct import Struct
 
 import numpy as np
 import pandas as pd
@@ -85,12 +86,15 @@ def past_matrix(  # noqa: PLR0913
     # The sessions are visited driver by driver, in time order, so one state is enough.
     order = np.argsort(drivers, kind="stable")
     rows = (row for start in range(0, len(order), _CHUNK) for row in _rows_at(order[start : start + _CHUNK], places))
+    # Packing a row into the matrix takes half the time of assigning a list to it.
+    row_of_past, rows_bytes = Struct(f"{present.start}d"), matrix.reshape(-1).view(np.uint8).data
+    first, width = matrix.itemsize * len(MATRIX_COLUMNS), matrix.strides[0]
     done = 0
     for _, sessions in groupby(sessions_in_order(frame, drivers, order, types), key=lambda pair: pair[0]):
         for values in walk((session for _, session in sessions), population, len(types), asked_before or 0, delay):
             row = next(rows)
             if row >= 0:
-                past[row, : present.start] = values
+                row_of_past.pack_into(rows_bytes, row * width + first, *values)
             done += 1
             if progress and done % _CHUNK == 0:
                 progress(done, len(frame))
