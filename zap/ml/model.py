@@ -260,7 +260,8 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
         history: pd.DataFrame | None = None,
     ) -> np.ndarray:
         """Return the most probable charger type of each of n sessions; `predict_proba` explains the arguments."""
-        return np.asarray(self.classes_[self.predict_proba(X, past, history=history).argmax(axis=1)])
+        best = self.predict_proba(X, past, history=history).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def with_history(self, history: pd.DataFrame) -> Self:
         """Return a copy that uses a history by default. Clones, pickles and artefacts of the copy do not have it.
