@@ -38,10 +38,10 @@ def own(start=0, **values):
     return row(OWN, start, HOUR, **({"user_id": "own"} | values))
 
 
-def columns(rows, asked_before):
+def columns(rows, asked_before, delay=0):
     """Return the history columns of the session OWN by name."""
     frame = clean_history(raw(*rows, users=(), vehicles=())).frame
-    found = past_features(frame, TYPES, mix_of(frame, TYPES), asked_before)
+    found = past_features(frame, TYPES, mix_of(frame, TYPES), asked_before, delay)
     (place,) = np.flatnonzero(frame["session_id"] == OWN)
     return dict(zip(history_columns(TYPES), found[place].tolist(), strict=True))
 
@@ -157,6 +157,46 @@ def test_a_later_moment_of_asking_knows_more():
     assert all(np.isnan(value) for value in of_present(columns(rows, None)).values())
 
 
+# With a delay, sessions are not known that were not stored yet.
+
+DELAYS = pytest.mark.parametrize(("asked_before", "delay"), [(15, 0), (0, 20), (15, 60), (15, 2 * 1440)])
+
+
+@DELAYS
+@settings(max_examples=25, deadline=None)
+@given(rows=sessions(1), new=sessions(500), user=st.sampled_from(["own", None]))
+def test_sessions_that_start_after_the_delay_change_nothing(asked_before, delay, rows, new, user):
+    """The driver's own sessions are stored late, too."""
+
+    def is_known(one):
+        own_delay = 0 if one["user_id"] == "own" else asked_before
+        return begin_of(one) < -MINUTE * (own_delay + delay)
+
+    known, later = [one for one in rows if is_known(one)], [one for one in rows if not is_known(one)]
+    # The mix of all drivers is the mix of the training sessions, which the model keeps: it must not change.
+    expected = columns([*known, own(user_id=user)], asked_before, delay)
+    changed = [one | {"charger_type": "B", "user_id": "own", "charging_end_time": None} for one in later]
+    changed = [one for one in changed if not is_known(one)]
+
+    for some in (later, changed, [one for one in new if not is_known(one)]):
+        assert bits(columns([*known, *some, own(user_id=user)], asked_before, delay)) == bits(expected)
+
+
+@DELAYS
+def test_the_delay_ends_the_past_of_the_driver_and_the_present(asked_before, delay):
+    """A session one second before the bound is known, and a session at the bound is not."""
+    before = row(1, -30 * DAY, HOUR, user_id="own")
+    for user, bound in (("own", -delay * MINUTE), ("other", -(asked_before + delay) * MINUTE)):
+        alone, same, known = (
+            columns([before, row(5, bound - DAY, HOUR), *some, own()], asked_before, delay)
+            for some in ([], [row(2, bound, HOUR, user_id=user)], [row(2, bound - 1, HOUR, user_id=user)])
+        )
+        assert bits(same) == bits(alone) or (user == "own" and not asked_before and not delay)
+        assert (known["sessions"], alone["sessions"]) == ((2, 1) if user == "own" else (1, 1))
+        if user == "other":
+            assert (known["open[A]"], alone["open[A]"]) == (1, 0)
+
+
 def test_sessions_without_a_user_count_in_the_present():
     named, nobody = (
         columns([row(1, -HOUR, 2 * HOUR, user_id=user), row(2, -HOUR, 2 * HOUR, user_id=None), own()], 15)
@@ -193,46 +233,66 @@ def frame():
     return frame.assign(user_type="Commuter", vehicle_model="Leaf", state_of_charge_start=random.uniform(0, 99, n))
 
 
+@pytest.mark.parametrize("delay", [0, 360])
 @LAGS
-def test_each_row_has_the_present_of_a_window_of_its_own(frame, asked_before):
+def test_each_row_has_the_present_of_a_window_of_its_own(frame, asked_before, delay):
     population = mix_of(frame, TYPES)
     starts = frame["charging_start_time"].astype("datetime64[s]").astype("int64").tolist()
 
-    found = past_features(frame, TYPES, population, asked_before)[:, present_places(len(TYPES))]
+    found = past_features(frame, TYPES, population, asked_before, delay)[:, present_places(len(TYPES))]
 
-    expected = [present_before(frame, TYPES, population, start, asked_before)[1] for start in starts]
+    expected = [present_before(frame, TYPES, population, start, asked_before + delay)[1] for start in starts]
     assert found.tobytes() == np.array(expected).tobytes()
     assert len(np.unique(found[:, 0])) > 3
 
 
-def test_some_places_get_the_rows_of_all_places(frame):
+@pytest.mark.parametrize("delay", [0, 3 * 1440])
+def test_each_row_has_the_past_of_a_driver_of_its_own(frame, delay):
+    """The past is the past of the sessions that were stored, in a history without the other sessions."""
+    population, own = mix_of(frame, TYPES), past_columns(TYPES)
+    starts = frame["charging_start_time"]
+
+    found = past_features(frame, TYPES, population, 15, delay)
+
+    for place in range(0, len(frame), 20):
+        known = frame[(starts < starts.iloc[place] - pd.Timedelta(minutes=delay)) | (frame.index == frame.index[place])]
+        alone = past_features(known, TYPES, population, 15 + delay)[-1]
+        assert found[place, : len(own)].tobytes() == alone[: len(own)].tobytes()
+    sessions = found[:, own.index("sessions")]
+    assert (sessions < past_features(frame, TYPES, population, 15)[:, own.index("sessions")]).any() == bool(delay)
+
+
+@pytest.mark.parametrize("delay", [0, 360])
+def test_some_places_get_the_rows_of_all_places(frame, delay):
     population, places = mix_of(frame, TYPES), np.array([0, 7, 8, 150, 299])
 
-    some = past_matrix(frame, TYPES, population, places=places, asked_before=15)
+    some = past_matrix(frame, TYPES, population, places=places, asked_before=15, delay=delay)
 
-    assert history_part(some).tobytes() == past_features(frame, TYPES, population, 15)[places].tobytes()
+    assert history_part(some).tobytes() == past_features(frame, TYPES, population, 15, delay)[places].tobytes()
 
 
-@pytest.mark.parametrize("asked_before", [0, 15, 90, None])
+@pytest.mark.parametrize(("asked_before", "delay"), [(0, 0), (15, 0), (90, 0), (None, 0), (0, 360), (15, 360)])
 @pytest.mark.parametrize("estimator", ["blend", "lightgbm"])
-def test_a_model_with_a_history_predicts_from_the_rows_of_the_training(frame, asked_before, estimator):
+def test_a_model_with_a_history_predicts_from_the_rows_of_the_training(frame, asked_before, delay, estimator):
     learned = (frame["charger_type"] != "C").to_numpy()
-    past = past_features(frame, TYPES, mix_of(frame[learned], TYPES), asked_before)
-    model = ChargerTypeModel(estimator=estimator, asked_before=asked_before, n_estimators=8, n_jobs=1)
+    past = past_features(frame, TYPES, mix_of(frame[learned], TYPES), asked_before, delay)
+    asking = {"asked_before": asked_before, "delay": delay}
+    model = ChargerTypeModel(estimator=estimator, **asking, n_estimators=8, n_jobs=1)
     model.fit(frame[learned], frame.loc[learned, "charger_type"], past=past[learned])
-    matrix = past_matrix(frame, TYPES, model.population_, asked_before=asked_before)
+    matrix = past_matrix(frame, TYPES, model.population_, **asking)
     assert history_part(matrix).tobytes() == past.tobytes()
     matrix[:, : len(MATRIX_COLUMNS)] = model.matrix(frame, past)[:, : len(MATRIX_COLUMNS)]
 
     found = model.predict_proba(frame, history=frame)
 
-    known = Pasts(frame).known(frame, TYPES, model.population_, asked_before)
+    known = Pasts(frame).known(frame, TYPES, model.population_, **asking)
     assert known.tobytes() == history_part(matrix).tobytes()
     assert found.tobytes() == model.probabilities(matrix).tobytes()
     one_by_one = [model.predict_proba(frame.iloc[[place]], history=frame)[0] for place in range(0, 300, 30)]
     assert found[::30].tobytes() == np.array(one_by_one).tobytes()
     assert frame["user_id"].isna().sum() > 50
-    # The model remembers when its drivers ask.
+    # The model remembers when its drivers ask, and the delay.
+    assert ChargerTypeModel.from_fitted(model.fitted()).delay == model.fitted().delay == delay
     assert ChargerTypeModel.from_fitted(model.fitted()).asked_before == model.fitted().asked_before == asked_before
     without = past.copy()
     without[:, present_places(len(TYPES))] = np.nan

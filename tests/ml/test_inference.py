@@ -9,7 +9,8 @@ from histories import BEGIN, cleaned
 from present import present_before
 
 from zap.errors import DamagedModel
-from zap.ml.driver_columns import PastSession
+from zap.ml.cells import to_seconds
+from zap.ml.driver_columns import DAY, PastSession
 from zap.ml.features import FEATURES, MATRIX_COLUMNS
 from zap.ml.history import past_sessions
 from zap.ml.history_columns import driver_column, present_places, type_columns
@@ -61,6 +62,11 @@ def model(known):
 
 def request_of(row):
     return {feature.name: None if pd.isna(row[feature.name]) else row[feature.name] for feature in FEATURES}
+
+
+def restored(model):
+    """Return a copy of a model, whose parameters may be changed."""
+    return ChargerTypeModel.from_fitted(model.fitted())
 
 
 def no_past(model):
@@ -139,6 +145,36 @@ def test_the_driver_asks_before_the_start_and_not_later_than_now(model, now, mom
     found = Predictor(model.fitted(), 1).asked_at(start, None if now is None else start + now)
 
     assert found == start + moment
+
+
+@pytest.mark.parametrize(("now", "moment"), [(None, -900), (-901, -901), (-899, -900), (0, -900), (-99_999, -99_999)])
+def test_with_a_delay_the_present_and_the_past_end_earlier(model, now, moment):
+    start = 1_700_000_000
+    late = restored(model).set_params(delay=360)
+    predictor = Predictor(late.fitted(), 1)
+
+    assert predictor.asked_at(start, None if now is None else start + now) == start + moment - 6 * 3600
+    assert predictor.known_before(start) == start - 6 * 3600
+    assert Predictor(model.fitted(), 1).known_before(start) == start
+
+
+def test_a_version_with_a_delay_answers_with_the_mix_that_was_known(model, known):
+    """The mix of a new driver is the mix of the days before the driver asked, and before the delay."""
+    sessions, _ = known
+    late = restored(model).set_params(delay=3 * 1440)
+    values = request_of(sessions.iloc[-1])
+    at = to_seconds(values["charging_start_time"])
+    predictor = Predictor(late.fitted(), 1)
+
+    answer = predictor.answer(values, no_past(model))
+
+    expected = late.population_.mix(at - 900 - 3 * DAY)
+    assert expected != late.population_.mix(at - 900)
+    places = [late.columns_.index(f"share[{name}]") for name in late.classes_]
+    assert np.frombuffer(answer.features, dtype="<f8")[places].tolist() == expected
+    frame = sessions.tail(1).drop(columns="user_id")
+    assert late.matrix(frame)[0].astype("<f8").tobytes() == answer.features
+    assert list(answer.probabilities.values()) == late.predict_proba(frame)[0].tolist()
 
 
 def test_everything_may_be_missing(model):

@@ -76,6 +76,18 @@ def test_a_session_without_an_end_is_open_for_a_bounded_time() -> None:
     assert known(short, NOON + 1860)["open[AC]"] == 0
 
 
+def test_an_end_before_the_start_counts_as_missing() -> None:
+    start, nothing = np.array([NOON], dtype="datetime64[s]"), math.nan
+    before, same = (
+        started(start, start - np.timedelta64(seconds, "s"), np.array([hours]), np.array([0]))
+        for seconds, hours in ((1, nothing), (0, nothing))
+    )
+    with_duration = started(start, start - np.timedelta64(3, "D"), np.array([0.5]), np.array([0]))
+
+    assert [one.ends[0] - NOON for one in (before, same, with_duration)] == [LONGEST_OPEN, 0, 1800]
+    assert known(before, NOON + HOUR)["open[AC]"] == 1
+
+
 def test_sessions_of_other_types_are_left_out() -> None:
     start = np.array([NOON - HOUR, NOON - HOUR], dtype="datetime64[s]")
     some = started(start, start + HOUR, np.array([1.0, 1.0]), np.array([-1, 1]))

@@ -57,9 +57,11 @@ def test_the_delay_of_reports_is_measured(name):
     reporting = measured(frame, stored(seconds_of(frame)))
 
     assert low <= reporting.delay_minutes <= high
-    assert reporting.lag_minutes(15) == max(15, reporting.delay_minutes)
+    # A delay of a minute does not matter, and with a delay of weeks the present is not used.
+    assert reporting.delay == (reporting.delay_minutes if 1 < high <= 7 * 1440 else 0)
+    assert reporting.lag_minutes(15) == 15 + reporting.delay
     assert set(reporting.left_out()) == (set(GROUPS) if low > 7 * 1440 else set())
-    assert reporting.in_words(15).startswith("The columns of the present end ") == (15 < high <= 7 * 1440)
+    assert reporting.in_words(15).startswith("The columns of the present end ") == (1 < high <= 7 * 1440)
     assert reporting.in_words(15).startswith("These columns are left out: ") == (low > 7 * 1440)
 
 
@@ -176,21 +178,69 @@ def test_sessions_without_an_end_are_counted():
     assert reporting.in_words(15) == f"These columns are left out: open_sessions, because {words}."
 
 
+def lately(hours, lacks, **columns):
+    """Measure a history until some hours after its last midnight; `lacks` says by start and end which ends it lacks."""
+    frame = history(DAYS + 1, a_day=48, **columns)
+    starts = seconds_of(frame)
+    frame = frame[starts < DAYS * DAY + hours * HOUR].reset_index(drop=True)
+    starts = seconds_of(frame)
+    ends = ((frame["charging_end_time"] - BEGIN) / pd.Timedelta(seconds=1)).to_numpy()
+    frame.loc[lacks(starts, ends), ["charging_end_time", "charging_duration_hours"]] = [pd.NaT, np.nan]
+    return measured(frame, on_time(starts))
+
+
+def test_ends_that_are_stored_every_night_are_noticed():
+    """A start is stored at once, and the ends of a day at midnight."""
+    reporting = lately(20, lambda _, ends: ends > DAYS * DAY)
+
+    # A session lasts two hours. The ends of about 20 of 22 hours of starts are missing.
+    assert reporting.without_end < 0.05
+    assert reporting.without_end_lately == pytest.approx(20 / 22, abs=0.03)
+    assert set(reporting.left_out()) == {OPEN_SESSIONS}
+    words = "88% of the last day's sessions have no end yet, so ends are stored late"
+    assert reporting.in_words(15) == f"These columns are left out: open_sessions, because {words}."
+    assert reporting.as_dict(15)["without_end_lately"] == round(reporting.without_end_lately, 4)
+    assert reporting.delay_minutes == 1
+    assert reporting.leaving_out({"num_leaves": 5}) == {"num_leaves": 5, "left_out": [OPEN_SESSIONS]}
+
+
+def test_ends_that_are_stored_in_time_are_not_late():
+    """The sessions that have not ended yet have no end."""
+    reporting = lately(20, lambda _, ends: ends > DAYS * DAY + 20 * HOUR)
+
+    assert (reporting.without_end > 0, reporting.without_end_lately, reporting.left_out()) == (True, 0.0, {})
+
+
+def test_a_duration_is_an_end_and_few_sessions_say_nothing_about_the_last_day():
+    # With a duration the end is known.
+    frame = history(a_day=48).assign(charging_end_time=pd.Series(pd.NaT, index=range(DAYS * 48), dtype="datetime64[s]"))
+    assert measured(frame, on_time(seconds_of(frame))).without_end_lately == 0
+    # So few sessions that the last day has fewer than ten.
+    frame = history(a_day=9)
+    frame.loc[seconds_of(frame) > (DAYS - 1) * DAY, ["charging_end_time", "charging_duration_hours"]] = [pd.NaT, np.nan]
+    assert measured(frame, on_time(seconds_of(frame))).without_end_lately == 0
+
+
+@pytest.mark.parametrize("share", [0.5, 0.51])
+def test_ends_are_late_if_more_than_half_of_the_last_day_s_sessions_lack_them(share):
+    assert bool(Reporting(1, 0.0, 100, without_end_lately=share).left_out()) == (share > 0.5)
+
+
 def test_late_reports_and_missing_ends_are_said_together():
     reporting = Reporting(9 * 60, without_end=1.0, measured=100)
 
     assert reporting.in_words(15) == (
         "These columns are left out: open_sessions, because 100% of the newest sessions have neither an end nor a"
-        " duration. The columns of the present end 9 hours before each session, because 5 % of the newest sessions"
+        " duration. The columns of the present end 9.2 hours before each session, because 5 % of the newest sessions"
         " were stored 9 hours or more after their start."
     )
-    assert reporting.in_words(9 * 60).count(".") == 1
     assert reporting.as_dict(15) == {
         "delay_minutes": 540,
         "delay_in_words": "5 % of the newest sessions were stored 9 hours or more after their start",
         "measured_sessions": 100,
         "without_end": 1.0,
-        "lag_minutes": 540,
+        "without_end_lately": 0.0,
+        "lag_minutes": 555,
         "left_out": reporting.left_out(),
     }
     late = Reporting(7 * 1440 + 1, without_end=1.0, measured=100)

@@ -32,7 +32,9 @@ def read_wall_times(cells: Sequence[object]) -> np.ndarray:
     for place, mark in _MARKS.items():
         valid &= codes[place] == ord(mark)
     valid &= (codes[10] == ord(" ")) | (codes[10] == ord("T"))
-    valid &= (codes[_TO_SECOND:] == 0).all(axis=0) | _is_fraction(codes[_TO_SECOND:])
+    # A text of 26 characters may end with NUL characters, which look like the end of a text in `codes`.
+    lengths = np.fromiter(map(len, plain), dtype=np.int64, count=len(plain))
+    valid &= (lengths == _TO_SECOND) | _is_fraction(codes[_TO_SECOND:])
     times[~valid] = np.datetime64("NaT")
     others = [place for place in np.flatnonzero(~valid).tolist() if cells[place] is not None]
     if others:
