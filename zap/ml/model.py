@@ -266,8 +266,7 @@ class ChargerTypeModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # 
     def with_history(self, history: pd.DataFrame) -> Self:
         """Return a copy that uses a history by default. Clones, pickles and artefacts of the copy do not have it.
 
-        Args:
-            history: as in `predict_proba`; a later change of the frame has no effect.
+        `history` is as in `predict_proba`; a later change of the frame has no effect.
         """
         check_is_fitted(self)
         bound = type(self).__new__(type(self))
