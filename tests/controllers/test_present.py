@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import client_of
 from histories import add_sessions, session_row
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, delete, select, text, update
 from sqlmodel import col
 
 import zap
@@ -16,9 +16,12 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.history.recent_sessions import RecentSessions
 from zap.db.tables import ChargingSession, Prediction
 from zap.flows.file_prediction import FilePrediction
+from zap.flows.training import run_training
+from zap.formats.training_options import TrainingOptions
 from zap.ml.cells import to_seconds
 from zap.ml.features import FEATURES
-from zap.ml.history_columns import present_columns
+from zap.ml.history_columns import driver_column, present_columns
+from zap.ml.history_matrix import past_features
 from zap.ml.inference import Predictor
 from zap.ml.pasts import Pasts
 
@@ -198,3 +201,87 @@ def test_a_present_that_is_in_memory_equals_one_that_is_read(with_now):
         assert np.array(alone.values).tobytes() == np.array(read[place].values).tobytes()
     recent.close()
     engine.dispose()
+
+
+# A version whose history was stored late.
+
+
+@pytest.fixture
+def late(trained_sqlite):
+    """Return settings with a version whose sessions were stored 30 hours after their start; the newest is of today."""
+    moved_to_today(trained_sqlite)
+    engine = create_engine(trained_sqlite.database_url)
+    with write_transaction(engine) as connection:
+        stored = "strftime('%Y-%m-%d %H\\:%M\\:%S', charging_start_time, '+30 hours') || '.000000'"
+        connection.execute(text(f'UPDATE "ChargingSessions" SET timestamp = {stored}'))
+    options = TrainingOptions(hyper_parameters={"n_estimators": 20})
+    report = run_training(engine, trained_sqlite, options=options)
+    engine.dispose()
+    assert report["promotion"]["promoted"]
+    return trained_sqlite
+
+
+def test_with_a_delay_the_rows_of_the_training_are_served(late, rows, tmp_path):
+    history, model = zap.read_history(late.database_url), zap.load_model(late.database_url)
+    types = model.classes_.tolist()
+    assert (model.asked_before, model.delay) == (15, 1800)
+    trained_rows = past_features(history, types, model.population_, 15, 1800)
+    places = np.unique([*range(len(history) - 30, len(history)), *range(0, len(history), 60)])
+    asked, past = history.iloc[places][FIELDS], trained_rows[places]
+    expected, matrix = model.predict_proba(asked, past), model.matrix(asked, past)
+    # The delay changes the pasts and the presents.
+    in_time = past_features(history, types, model.population_, 15)[places]
+    sessions = driver_column("sessions", len(types))
+    assert (past[:, sessions] < in_time[:, sessions]).any()
+    assert (model.matrix(asked, in_time) != matrix).any(axis=1).sum() > 30
+    requests = requests_of(asked)
+
+    with client_of(late) as client:
+        alone = [client.post("/predict", json=request).json() for request in requests]
+        together = client.post("/predict/batch", json={"inputs": requests}).json()["predictions"]
+        for answers in (alone, together):
+            assert [one["history_sessions"] for one in answers] == past[:, sessions].tolist()
+            assert scored_rows(rows, client.app, answers) == [row.astype("<f8").tobytes() for row in matrix]
+            assert [list(one["probabilities"].values()) for one in answers] == expected.tolist()
+    assert answers_of_file(late, asked, tmp_path) == expected.tolist()
+    assert model.predict_proba(asked, history=history).tolist() == expected.tolist()
+
+
+def test_with_a_delay_a_driver_who_asks_for_tomorrow_has_the_present_of_before_the_delay(late, good_request, rows):
+    """The driver's sessions are known that will be stored before the start."""
+    now = datetime.now().replace(microsecond=0)  # noqa: DTZ005 - the drivers' wall time
+    model, start = zap.load_model(late.database_url), now + timedelta(days=1)
+    engine = create_engine(late.database_url)
+    with write_transaction(engine) as connection:
+        # None of the other sessions starts, ends or is a week old in these minutes.
+        newest = col(ChargingSession.charging_start_time) > now - timedelta(days=20)
+        connection.execute(delete(ChargingSession).where(newest))
+
+    def session(driver, used, minutes):
+        return session_row(driver, used, now + timedelta(minutes=minutes))
+
+    delay = 30 * 60
+    add_sessions(
+        engine,
+        *(session("n1", "Level 1", minutes - delay) for minutes in (-90, -20, -3)),
+        *(session("n1", "DC Fast Charger", minutes) for minutes in (3 - delay, -300, -10)),
+        # The driver's own sessions: the last one will be stored at the start.
+        *(session("own", "Level 2", 24 * 60 - delay + minutes) for minutes in (-60, -1, 0)),
+    )
+    engine.dispose()
+    request = good_request | {"user_id": "own", "charging_start_time": start.isoformat()}
+
+    with client_of(late) as client:
+        answers = [client.post("/predict", json=request).json() for _ in range(2)]
+        answers += client.post("/predict/batch", json={"inputs": [request]}).json()["predictions"]
+        stored = scored_rows(rows, client.app, answers)
+
+    found = dict(zip(model.columns_, np.frombuffer(stored[0]).tolist(), strict=True))
+    assert [found[f"open[{name}]"] for name in ("DC Fast Charger", "Level 1", "Level 2")] == [0, 3, 0]
+    assert len(set(stored)) == 1
+    assert {one["history_sessions"] for one in answers} == {2}
+    # The same as for a driver who asks a day before the start.
+    frame = pd.DataFrame([request | {"vehicle_model": None, "charging_start_time": start}])
+    history = zap.read_history(late.database_url)
+    past = Pasts(history).known(frame, model.classes_.tolist(), model.population_, 24 * 60, delay)
+    assert stored[0] == model.matrix(frame, past).astype("<f8").tobytes()

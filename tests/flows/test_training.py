@@ -34,6 +34,7 @@ from zap.ml.features import FEATURES
 from zap.ml.history import clean_history
 from zap.ml.history_columns import driver_column
 from zap.ml.model import ChargerTypeModel
+from zap.ml.population_now import PRESENT_GROUPS
 from zap.ml.training import fit, score, split_by_time
 from zap.ml.tuning import Budget
 from zap.settings import Settings
@@ -111,6 +112,11 @@ def test_the_real_database_carries_no_signal_and_the_report_says_so(adopted):
     )
     assert report["synthetic_sessions"] == 0
     assert report["label_meaning"]
+    # Its sessions were stored a year after their start.
+    assert report["reporting"]["delay_minutes"] > 365 * 1440
+    assert set(report["reporting"]["left_out"]) == set(PRESENT_GROUPS) == set(report["hyper_parameters"]["left_out"])
+    assert (report["reporting"]["lag_minutes"], report["hyper_parameters"]["delay"]) == (15, 0)
+    assert "These columns are left out: open_sessions, recent_mixes, hour_of_week, because 5 %" in report["message"]
 
 
 def test_the_rows_of_the_real_database_are_served_as_they_were_trained(adopted):
