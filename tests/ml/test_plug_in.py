@@ -29,7 +29,7 @@ def bursts():
     return as_history(frame)
 
 
-@pytest.mark.parametrize("delay", [0, 60])
+@pytest.mark.parametrize("delay", [0, 150])
 @pytest.mark.parametrize("estimator", ["blend", "lightgbm"])
 def test_the_scores_at_plug_in_know_the_last_minutes(bursts, estimator, delay):
     split = split_by_time(bursts, delay=delay)

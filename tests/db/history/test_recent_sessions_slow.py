@@ -99,6 +99,27 @@ def test_changes_that_are_unknown_once_are_read_at_once(engine, recent, slow):
     assert recent.known(*at, *at, Version()).values[1] == 2
 
 
+def test_a_change_during_the_pause_is_read_after_it(engine, recent, slow):
+    """Two unknown changes follow each other, and then the log knows all changes again."""
+    at = [to_seconds(NOW)]
+    add(engine, ("B", at_day(11)))
+    recent.presents(at, at, Version())
+    for used in ("B", "A"):
+        if engine.dialect.name == "sqlite":
+            run(engine, f"DELETE FROM {CHANGES.name}", 'DELETE FROM "ChargingSessions"')
+        else:
+            run(engine, 'TRUNCATE "ChargingSessions"')
+        add(engine, (used, at_day(12)))
+        slow.seconds += 0.5
+        recent.follow()
+
+    for _ in range(50):
+        slow.seconds += 0.5
+        recent.follow()
+
+    assert recent.known(*at, *at, Version()).values[:3] == [0, 1, 0]
+
+
 # A server begins to read before its first request.
 
 
