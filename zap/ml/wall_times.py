@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from typing import Any
+
 import numpy as np
 
 from zap.ml.cells import read_wall_time
@@ -18,8 +20,8 @@ def read_wall_times(cells: Sequence[object]) -> np.ndarray:
 
     Plain texts are read at once, in a tenth of the time. All other cells are read one by one.
     """
-    plain = ["" if cell is None else cell for cell in cells]
-    if {*map(type, plain)} != {str} or not {*map(len, plain)} <= _LENGTHS:  # type: ignore[arg-type]
+    plain: list[Any] = ["" if cell is None else cell for cell in cells]
+    if {*map(type, plain)} != {str} or not {*map(len, plain)} <= _LENGTHS:
         plain = [cell if isinstance(cell, str) and len(cell) in _LENGTHS else "" for cell in plain]
     # One row for each place in the texts, and 0 after the end of a text.
     codes = (
