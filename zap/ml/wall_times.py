@@ -1,7 +1,6 @@
 """Read the wall times of many stored cells at once, with results that equal the results of `read_wall_time`."""
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import numpy as np
