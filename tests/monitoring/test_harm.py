@@ -37,6 +37,11 @@ def _windows(drivers, score, difference, seed=0):
     return {length: _window(drivers, score, difference, seed) for length in (7, 28, 91)}
 
 
+def test_the_threshold_follows_from_the_rate():
+    # 5 % a year, with 365 looks a year.
+    assert pytest.approx(7300) == THRESHOLD
+
+
 LIMITS = {7: 0.25, 28: 0.25}
 
 

@@ -78,6 +78,18 @@ def test_the_interval_never_widens_and_challengers_share_the_rate():
     assert all(one[0] <= two[0] and two[1] <= one[1] for one, two in pairwise(ends))
 
 
+def test_more_looks_make_each_interval_wider():
+    differences, trials = _differences(0.0, 300), [Trial(looks=looks) for looks in (1, 8, 52)]
+    for trial in trials:
+        trial.look(differences)
+
+    assert trials[0].low > trials[1].low > trials[2].low
+    # The rate is divided by the looks and the challengers.
+    alike = Trial(looks=4, challengers=2)
+    alike.look(differences)
+    assert alike.low == trials[1].low
+
+
 def test_a_look_without_drivers_says_nothing():
     assert Trial().look(np.empty(0)) == "undecided"
 

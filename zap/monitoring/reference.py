@@ -200,7 +200,7 @@ def spread_of(week_counts: np.ndarray) -> float:
 
     All drivers of a week have the same weather. If that moves the shares in one direction with the variance s, then
     Pearson's statistic of a week is (B-1) + N s on average, which gives s by moments (as DerSimonian and Laird,
-    Meta-analysis in clinical trials, 1986). It is 0 if the statistic of all weeks is within three standard deviations
+    Meta-analysis in clinical trials, 1986). It is 0 if the statistic of all weeks is within two standard deviations
     of its expectation, because chance would cost power.
 
     Args:
