@@ -13,8 +13,8 @@ NO_BETTER = Service(drivers=100, no_better=True)
 
 
 def test_years_without_harm_have_no_alarm():
-    # At the promised rate, more than two alarms in 20 years have a probability of 8 %, and measured are far fewer.
-    assert sum(map(len, of_years(NO_BETTER, 10))) + sum(map(len, of_years(Service(drivers=100, exact=True), 10))) <= 2
+    # At the promised rate, more than two alarms in 10 years have a probability of 1 %.
+    assert sum(map(len, of_years(NO_BETTER, 5) + of_years(Service(drivers=100, exact=True), 5))) <= 2
 
 
 def test_the_simulation_finds_an_interval_that_is_looked_at_daily_false():
