@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | soak: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | simulate-monitoring | soak: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ SOAK ?=
 HISTORY ?=
 PEERS := .bench
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate soak lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate simulate-monitoring soak lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
 	@echo "make column-groups  measure what each group of columns is worth; HISTORY=FILE of sessions (minutes)"
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
+	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
@@ -79,6 +80,11 @@ column-groups: setup
 
 simulate: setup
 	$(BIN)/python tests/simulations/intervals.py
+
+simulate-monitoring: setup
+	$(BIN)/python tests/simulations/drift.py
+	$(BIN)/python tests/simulations/harm.py
+	$(BIN)/python tests/simulations/trials.py
 
 soak: setup
 	$(BIN)/python tests/faults/soak.py $(SOAK)

@@ -1,0 +1,34 @@
+"""The sample of the drivers of a week: bounded, fair, and the same after a restart."""
+
+import numpy as np
+
+from zap.monitoring.driver_sample import DriverSample
+
+
+def _filled(drivers, most, restart=None):
+    sample = DriverSample(3, most)
+    for place, driver in enumerate(drivers):
+        if restart and place % restart == 0:
+            sample = DriverSample.from_plain(sample.to_plain())
+        if (number := sample.wants(f"driver {driver}")) is not None:
+            sample.add(number, [driver % 7, driver * 5 // 20_000])
+    return sample
+
+
+def test_the_sample_is_bounded_and_a_driver_is_in_it_once():
+    sample = _filled([*range(20_000), *range(20_000)], 1000)
+
+    assert 400 <= len(sample.rows) <= 1000
+
+
+def test_drivers_who_come_late_are_in_the_sample_as_often_as_others():
+    rows = np.array([list(row) for row in _filled(range(20_000), 1000).rows.values()])
+
+    # In each fifth of the drivers about as many.
+    fifths = np.bincount(rows[:, 1], minlength=5)
+    assert len(fifths) == 5
+    assert ((fifths - len(rows) / 5) ** 2 / (len(rows) / 5)).sum() < 20
+
+
+def test_a_restart_changes_nothing():
+    assert _filled(range(5000), 500, restart=37).to_plain() == _filled(range(5000), 500).to_plain()

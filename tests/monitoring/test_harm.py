@@ -1,0 +1,136 @@
+"""Harm: false alarms in years without harm, and the delay after a fault."""
+
+import json
+
+import numpy as np
+import pytest
+from simulations.harm import Service, delays, naive_alarms, of_years
+
+from zap.monitoring.driver_means import brier, driver_means
+from zap.monitoring.harm import THRESHOLD, TOLERANCE, HarmState, HarmWatch, Window, promised, windows_of
+
+NO_BETTER = Service(drivers=100, no_better=True)
+
+
+def test_years_without_harm_have_no_alarm():
+    # At the promised rate, more than two alarms in 10 years have a probability of 1 %.
+    assert sum(map(len, of_years(NO_BETTER, 5) + of_years(Service(drivers=100, exact=True), 5))) <= 2
+
+
+def test_the_simulation_finds_an_interval_that_is_looked_at_daily_false():
+    assert all(of_years(NO_BETTER, 5, ask=naive_alarms))
+
+
+def test_answers_that_are_turned_round_are_found_within_days():
+    days = delays(Service(drivers=200, days=60, fault_day=40, swapped=1.0), 5)
+
+    assert (days <= 7).all()
+
+
+def _window(drivers, score, difference, seed=0):
+    random = np.random.default_rng(seed)
+    scores = np.clip(random.normal(score, 0.1, drivers), 0, 1)
+    return Window(scores, np.clip(random.normal(difference, 0.1, drivers), -1, 1))
+
+
+def _windows(drivers, score, difference, seed=0):
+    return {length: _window(drivers, score, difference, seed) for length in (7, 28, 91)}
+
+
+def test_the_threshold_follows_from_the_rate():
+    # 5 % a year, with 365 looks a year.
+    assert pytest.approx(7300) == THRESHOLD
+
+
+LIMITS = {7: 0.25, 28: 0.25}
+
+
+@pytest.mark.parametrize(
+    ("score", "difference", "check", "says"),
+    [(0.4, -0.1, "promise", "worse than its test promised for 300 drivers of the last 7 days"),
+     (0.2, 0.1, "baseline", "worse than its best baseline")],
+)  # fmt: skip
+def test_an_alarm_says_what_is_worse_and_stands_until_it_is_over(score, difference, check, says):
+    watch = HarmWatch(LIMITS, HarmState.beginning(10))
+    found = [watch.add_day(day, _windows(300, 0.2, -0.1, day)) for day in range(10, 40)]
+    assert not any(found)
+
+    alarms = [watch.add_day(day, _windows(300, score, difference, day)) for day in range(40, 50)]
+    (alarm,) = filter(None, alarms)
+    assert alarms[0] == alarm == watch.state.raised
+    assert (alarm.check, alarm.drivers) == (check, 300)
+    assert alarm.limit < alarm.lower < alarm.mean
+    assert alarm.evidence >= THRESHOLD
+    assert says in alarm.in_words()
+
+    watch.add_day(50, _windows(300, 0.2, -0.1))
+    assert watch.state.raised is None
+    assert watch.add_day(51, _windows(300, score, difference)) is not None
+
+
+def test_a_day_counts_once_and_a_window_is_whole_before_it_counts():
+    watch = HarmWatch(LIMITS, HarmState.beginning(10))
+    for day in range(10, 16):
+        assert watch.add_day(day, _windows(300, 0.9, 0.5)) is None
+    assert watch.state.sums == {}
+    assert watch.add_day(16, _windows(300, 0.2, -0.1)) is None
+    sums = dict(watch.state.sums)
+    assert set(sums) == {"promise 7", "baseline 7"}
+    watch.add_day(16, _windows(300, 0.9, 0.5))
+    assert watch.state.sums == sums
+
+
+def test_old_evidence_alone_raises_no_alarm():
+    state = HarmState(0, 99, {"promise 7": 1e9})
+    watch = HarmWatch(LIMITS, state)
+
+    assert watch.add_day(100, _windows(300, 0.2, -0.1)) is None
+
+
+def test_the_state_survives_a_restart_as_json():
+    watch = HarmWatch(LIMITS, HarmState.beginning(0))
+    for day in range(12):
+        watch.add_day(day, _windows(100, 0.2 + 0.2 * (day > 8), -0.1, day))
+    again = HarmState.from_plain(json.loads(json.dumps(watch.state.to_plain())))
+
+    assert again == watch.state
+    assert again.raised is not None
+
+
+def test_the_promise_is_made_as_production_is_measured():
+    # Driver 0 comes daily and is easy, the drivers 1 to 21 come once in three weeks and are hard. A window of seven
+    # days has the easy driver once and seven hard drivers.
+    days = np.concatenate([np.arange(21), np.arange(21)])
+    drivers = np.concatenate([np.zeros(21, int), np.arange(1, 22)])
+    scores = np.where(drivers == 0, 0.0, 0.8)
+    limits = promised(days, drivers, scores, tolerance=0.0)
+    error = limits[7] - 0.7
+
+    assert set(limits) == {7}
+    assert 0 < error < 0.4
+    assert promised(days, drivers, scores)[7] == pytest.approx(limits[7] + TOLERANCE)
+
+
+def test_a_longer_test_promises_more_windows_and_a_short_test_one():
+    days = np.arange(30)
+    assert set(promised(days, days, np.full(30, 0.1))) == {7, 28}
+    assert set(promised(days[:3], days[:3], np.full(3, 0.1))) == {7}
+    assert promised(days[:0], days[:0], np.empty(0)) == {}
+
+
+def test_windows_hold_each_driver_once():
+    days, drivers = np.array([1, 2, 8, 8, 30]), np.array([5, 5, 5, 6, 5])
+    scores, of_baseline = np.array([0.9, 0.1, 0.3, 0.5, 0.0]), np.array([0.9, 0.1, 0.2, 0.5, 0.0])
+    windows = windows_of(8, days, drivers, scores, of_baseline)
+
+    assert windows[7].scores == pytest.approx([0.2, 0.5])
+    assert windows[28].scores == pytest.approx([1.3 / 3, 0.5])
+    assert windows[7].differences == pytest.approx([0.05, 0.0])
+
+
+def test_the_score_is_half_of_the_squared_distance():
+    probabilities = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
+
+    found = brier(probabilities, np.array([0, 0, 0, -1]))
+    assert found == pytest.approx([(0.09 + 0.04 + 0.01) / 2, 0.0, 1.0, 0.75])
+    assert driver_means(np.array([3, 9, 9, 3]), found)[0] == pytest.approx([0.41, 0.5])

@@ -1,0 +1,61 @@
+"""What the drift detector remembers between two rows, as plain numbers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from zap.monitoring.driver_sample import DriverSample
+
+
+@dataclass(frozen=True)
+class Week:
+    """The counts of a whole week.
+
+    Attributes:
+        week: the number of the week.
+        drivers: the hashes of the drivers that were counted.
+        counts: for each feature the drivers in each bin, and at the end the drivers without a value.
+    """
+
+    week: int
+    drivers: list[int]
+    counts: dict[str, list[int]]
+
+
+@dataclass
+class DriftState:
+    """All that the detector remembers, as plain numbers.
+
+    Attributes:
+        first_week: the week in which the detector began. It is not counted, because it began in the middle.
+        sample: the drivers of the current week.
+        past: the whole weeks before it that are still needed.
+        sums: for each feature, the sum of the e-values since the last notice.
+        raised: the features of standing notices, and the weeks in which they were given.
+    """
+
+    first_week: int
+    sample: DriverSample
+    past: list[Week] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    raised: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def beginning(cls, week: int) -> Self:
+        """Return the state of a detector that begins in the middle of a week.
+
+        Args:
+            week: the number of the week.
+        """
+        return cls(week, DriverSample(week))
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the state as JSON values."""
+        rest = {"first_week": self.first_week, "sums": dict(self.sums), "raised": dict(self.raised)}
+        return {**rest, "past": [asdict(week) for week in self.past], "sample": self.sample.to_plain()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the state that `to_plain` described."""
+        sample, past = DriverSample.from_plain(plain["sample"]), [Week(**week) for week in plain["past"]]
+        return cls(plain["first_week"], sample, past, dict(plain["sums"]), dict(plain["raised"]))
