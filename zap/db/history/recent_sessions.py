@@ -41,6 +41,8 @@ _MOST_VALUES = 4096
 # the counted sessions of some days, and no rolling window of a training.
 _MOST_TYPES = 4
 _MOST_PAST_WINDOWS = 4
+# A window of the past is read again after FRESH_SECONDS, or after this many times the time that its read took.
+_PAST_PAUSE = 10
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class _Window:
         now: the counts.
         values: the values of presents, by version, minute of asking and hour of the start. Only the event loop changes
             them.
-        read_at: when the sessions of a window of the past were read, on the monotonic clock.
+        until: until when a window of the past is used, on the monotonic clock.
     """
 
     now: PopulationNow
     values: dict[tuple[int, int, int], list[float]] = field(default_factory=dict)
-    read_at: float = 0.0
+    until: float = 0.0
 
 
 class RecentSessions:
@@ -224,16 +226,20 @@ class RecentSessions:
         return window
 
     def _past_window(self, first: int, last: int, types: Types) -> PopulationNow:
-        """Return the counts of a window of the past, read from the database if they are older than FRESH_SECONDS."""
+        """Return the counts of a window of the past, read from the database if they are too old.
+
+        A file of old requests would otherwise read the whole history again and again.
+        """
         # Another lock: a read of the past may take long, and what is known of these weeks must stay fresh.
         with self._reading_past:
             key, begin, recent = (first, last, types), time.monotonic(), self._days
             known = self._past_windows.pop(key, None)
-            if known is None or begin - known.read_at > FRESH_SECONDS:
+            if known is None or begin > known.until:
                 with self._engine.connect() as connection:
                     read = read_days(connection, [day for day in range(first, last) if day not in recent])
                 days = {day: read[day] if day in read else recent[day] for day in range(first, last)}
-                known = _Window(_counted(days, types), read_at=begin)
+                counted = _counted(days, types)
+                known = _Window(counted, until=begin + max(FRESH_SECONDS, _PAST_PAUSE * (time.monotonic() - begin)))
             self._past_windows[key] = known
             if len(self._past_windows) > _MOST_PAST_WINDOWS:
                 self._past_windows.popitem(last=False)
