@@ -63,8 +63,9 @@ def load_model(database_url: str | None = None, *, version: int | None = None) -
 def evaluate(database_url: str | None = None, *, version: int | None = None) -> dict[str, Any]:
     """Return the evaluation of a version, computed again on its test sessions.
 
-    If the history is unchanged, the result equals `evaluation` of GET /models/{version}, without `windows`: it covers
-    only the last part, and its verdict ignores the windows. If the scores differ, a warning says why.
+    If the history is unchanged, the result equals `evaluation` of GET /models/{version}, without `windows` and
+    `at_plug_in`: it covers only the last part, its verdict ignores the windows, and no other model is fitted. If the
+    scores differ, a warning says why.
 
     Args:
         database_url: as in `read_history`.
