@@ -58,9 +58,12 @@ def losses_without(split, groups, params, *, n_jobs):
     return known, np.concatenate(drivers)
 
 
-def effects(split, params, *, n_jobs):
-    """Return for each group, and for ALL, the log loss without it, the difference, and its interval over drivers."""
-    losses, drivers = losses_without(split, list(group_places(len(split.types))), params, n_jobs=n_jobs)
+def effects(split, params, groups=None, *, n_jobs):
+    """Return for each of some groups (default: all), and for ALL, the log loss without it, the difference, its interval.
+
+    The interval is over drivers.
+    """
+    losses, drivers = losses_without(split, groups or list(group_places(len(split.types))), params, n_jobs=n_jobs)
     without = [name for name in losses if name != ALL]
     differences = np.column_stack([losses[name] - losses[ALL] for name in without])
     intervals = mean_intervals(differences, drivers)

@@ -44,7 +44,7 @@ def after_start(hours):
 def test_a_training_learns_from_what_was_stored(trained_sqlite):
     change_sessions(trained_sqlite, f"timestamp = {after_start(6)}")
 
-    report, model = train(trained_sqlite, hyper_parameters=QUICK)
+    report, model = train(trained_sqlite, hyper_parameters=QUICK, windows=True)
 
     assert (model.asked_before, model.delay, report["hyper_parameters"]["delay"]) == (15, 360, 360)
     found = report["reporting"]
@@ -68,7 +68,7 @@ def test_a_training_on_sessions_that_are_stored_in_time_has_no_delay(trained_sql
 
     at_start = trained_sqlite.model_copy(update={"asked_before_minutes": 0})
 
-    report, model = train(at_start, hyper_parameters=QUICK)
+    report, model = train(at_start, hyper_parameters=QUICK, windows=True)
 
     assert (model.asked_before, model.delay) == (0, 0)
     assert report["at_plug_in"] is None

@@ -271,13 +271,14 @@ def test_on_reshuffled_labels_nothing_beats_the_baseline(dundee_on_sqlite):
 
 
 def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dundee, monkeypatch):
-    # The last 500: each is asked about, then reported when it starts and again when it ends. The model that
+    # The last 150: each is asked about, then reported when it starts and again when it ends. The model that
     # answers was restored from the database; so was the file, which gives the same to the bit. Years pass in seconds
     # here, so the present must be newer than two seconds.
     monkeypatch.setattr(recent_sessions, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(recent_sessions, "_PAST_PAUSE", 0)
     _, model, split = train(dundee)
-    expected = model.predict_proba(split.test, split.test_past)[-500:]
-    last = split.test.tail(500)
+    expected = model.predict_proba(split.test, split.test_past)[-150:]
+    last = split.test.tail(150)
     engine = create_engine(dundee.database_url)
     with write_transaction(engine) as connection:
         stored = {
@@ -305,8 +306,8 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
 
     assert np.array(answers).tobytes() == expected.tobytes()
     restored = joblib.load(dundee.model_file)
-    assert restored.predict_proba(last, split.test_past[-500:]).tobytes() == expected.tobytes()
-    assert known == split.test_past[-500:, driver_column("sessions", len(split.types))].tolist()
+    assert restored.predict_proba(last, split.test_past[-150:]).tobytes() == expected.tobytes()
+    assert known == split.test_past[-150:, driver_column("sessions", len(split.types))].tolist()
 
 
 def test_the_rows_of_the_sample_are_served_as_they_were_trained(trained):

@@ -147,13 +147,12 @@ def _train(
         release_memory()
     with phase("evaluate"):
         scores = training.score(split, model, chosen.seen_until)
-        scores["at_plug_in"] = training.score_at_plug_in(split, model)
     if options.windows:
         pinned = reporting.leaving_out(options.hyper_parameters)
         anew = partial(_search_anew, settings=settings, options=options, pinned=pinned) if options.nested else None
         with phase("windows") as tested:
             windows = training.score_windows(split, model, chosen.seen_until, search=anew, progress=tested)
-        scores = with_windows(scores, windows)
+            scores = {**with_windows(scores, windows), "at_plug_in": training.score_at_plug_in(split, model)}
     serving = _compare(engine, split, model, phase, chosen) if options.promote == "if_better" else None
     decision = decide(options.promote, scores["verdict"], serving)
     with phase("save"):

@@ -271,7 +271,7 @@ class TrainReply(Struct):
         Scores | None,
         Meta(
             description="the scores on the test sessions if drivers asked when a session starts. No answer to a driver"
-            " who asks earlier can reach these scores. null if there is no lag"
+            " who asks earlier can reach these scores. null without windows: true, or without a lag"
         ),
     ]
     reporting: Reporting

@@ -39,6 +39,7 @@ def training_report(
         "model_version": trained.model_version,
         "training_run": trained.run_id,
         "promotion": decision.as_dict(),
+        "at_plug_in": None,
         **scores,
         "label_meaning": LABEL_MEANING,
         "dropped": trained.history.dropped.as_dict(),
