@@ -59,7 +59,7 @@ def losses_without(split, groups, params, *, n_jobs):
 
 
 def effects(split, params, groups=None, *, n_jobs):
-    """Return for each of some groups (default: all), and for ALL, the log loss without it, the difference, its interval.
+    """Return for each group (default: all), and for ALL, the log loss without it, the difference and its interval.
 
     The interval is over drivers.
     """
