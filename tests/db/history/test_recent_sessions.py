@@ -252,6 +252,10 @@ def test_the_past_is_read_once_for_several_requests(engine, recent, monkeypatch,
     assert asked == []
     add(engine, *[("A", str(NOW - timedelta(days=201)))] * 2)
     monkeypatch.setattr(recent_sessions, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(recent_sessions, "_PAST_PAUSE", 10_000)
+    recent.presents([old], [old], Version())
+    assert asked == [], "a window whose read took long was read again at once"
+    monkeypatch.setattr(recent_sessions, "_PAST_PAUSE", 0)
     found = recent.presents([old], [old], Version())
     assert same(found, trained(engine, [old], [old], Version()))
 

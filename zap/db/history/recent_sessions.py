@@ -53,12 +53,14 @@ class _Window:
         now: the counts.
         values: the values of presents, by version, minute of asking and hour of the start. Only the event loop changes
             them.
-        until: until when a window of the past is used, on the monotonic clock.
+        read_at: when the sessions of a window of the past were read, on the monotonic clock.
+        seconds: how long this read took.
     """
 
     now: PopulationNow
     values: dict[tuple[int, int, int], list[float]] = field(default_factory=dict)
-    until: float = 0.0
+    read_at: float = 0.0
+    seconds: float = 0.0
 
 
 class RecentSessions:
@@ -234,12 +236,12 @@ class RecentSessions:
         with self._reading_past:
             key, begin, recent = (first, last, types), time.monotonic(), self._days
             known = self._past_windows.pop(key, None)
-            if known is None or begin > known.until:
+            if known is None or begin - known.read_at > max(FRESH_SECONDS, _PAST_PAUSE * known.seconds):
                 with self._engine.connect() as connection:
                     read = read_days(connection, [day for day in range(first, last) if day not in recent])
                 days = {day: read[day] if day in read else recent[day] for day in range(first, last)}
                 counted = _counted(days, types)
-                known = _Window(counted, until=begin + max(FRESH_SECONDS, _PAST_PAUSE * (time.monotonic() - begin)))
+                known = _Window(counted, read_at=begin, seconds=time.monotonic() - begin)
             self._past_windows[key] = known
             if len(self._past_windows) > _MOST_PAST_WINDOWS:
                 self._past_windows.popitem(last=False)
