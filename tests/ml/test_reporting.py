@@ -1,4 +1,4 @@
-"""How late sessions become known: real delays are measured, and loads of old data are no delays."""
+"""Test how late sessions become known: real delays are measured, and loads of old data are no delays."""
 
 import numpy as np
 import pandas as pd

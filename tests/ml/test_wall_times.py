@@ -1,4 +1,4 @@
-"""Wall times that are read at once are those that are read one by one."""
+"""Wall times that are read at once equal wall times that are read one by one."""
 
 from datetime import datetime
 
