@@ -1,4 +1,4 @@
-"""What all drivers do before a session: counted in a window of its own as a reference, or read as a server reads it."""
+"""Compute the present of a session in a window of its own, as a reference, or read it as a server does."""
 
 from types import SimpleNamespace
 

@@ -23,7 +23,7 @@ POPULATION = PopulationHistory({TODAY - 200: [3, 1, 2], TODAY - 30: [1, 5, 0], T
 
 @dataclass(frozen=True)
 class Version:
-    """What RecentSessions asks of a Predictor."""
+    """Stand in for a Predictor: RecentSessions reads these four attributes."""
 
     types: tuple[str, ...] = TYPES
     model_version: int = 1

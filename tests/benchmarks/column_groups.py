@@ -1,4 +1,4 @@
-"""What each group of columns is worth: the log loss over the rolling windows without it.
+"""Measure the worth of each group of columns: the log loss over the rolling windows without the group.
 
 `python tests/benchmarks/column_groups.py HISTORY` imports a file of sessions into a database of its own, fits a model
 for each window and each group that the trees leave out, and prints the table that the manual shows (minutes).

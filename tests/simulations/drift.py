@@ -1,4 +1,4 @@
-"""How often drift is noticed where there is none, and how soon a change is noticed.
+"""Measure how often drift is noticed without drift, and how soon a change is noticed.
 
 `python tests/simulations/drift.py` simulates services (minutes) and prints the tables that the manual shows; small
 runs are part of the tests. Drivers come back with values like their earlier values, some drivers come often and differ
@@ -28,7 +28,7 @@ CUTS = np.array([-1.2, -0.5, 0.0, 0.6, 1.3, 1.9, 2.3])
 
 @dataclass(frozen=True)
 class Service:
-    """What is simulated.
+    """Hold the settings of a simulation.
 
     Attributes:
         drivers: drivers of the service at any time; a week has about `active` of them.

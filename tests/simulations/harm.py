@@ -1,4 +1,4 @@
-"""How often harm is reported where there is none, and how many days after a fault it is reported.
+"""Measure how often harm is reported without harm, and how many days after a fault harm is reported.
 
 `python tests/simulations/harm.py` simulates services (minutes) and prints the tables that the manual shows; small runs
 are part of the tests. Drivers differ in how well they can be predicted and in how often they come (drivers who come
@@ -18,7 +18,7 @@ TEST_DAYS = 35
 
 @dataclass(frozen=True)
 class Service:
-    """What is simulated.
+    """Hold the settings of a simulation.
 
     Attributes:
         drivers: the drivers, who have `sessions` sessions a day on average.

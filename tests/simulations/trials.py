@@ -20,7 +20,7 @@ LOSS = 0.03
 
 @dataclass(frozen=True)
 class Service:
-    """What is simulated.
+    """Hold the settings of a simulation.
 
     Attributes:
         drivers: the drivers, who have `sessions` sessions a day on average.

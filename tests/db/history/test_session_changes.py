@@ -30,7 +30,7 @@ def at(day, hour=10):
 
 
 class Follower:
-    """What changed since it last looked."""
+    """Keep the mark between calls: `look` returns the days that have changed since its previous call."""
 
     def __init__(self, engine):
         self.engine = engine

@@ -128,9 +128,8 @@ class RecentSessions:
             if len(window.values) >= _MOST_VALUES:
                 window.values.clear()
             at, asked = np.array([moment], dtype=np.int64), np.array([start], dtype=np.int64)
-            # `mix` looks at one day, and `mixes` would look at all days of the population.
-            mixes = np.array([predictor.population.mix(moment)])
-            values = window.values[key] = window.now.columns(at, asked, mixes)[0].tolist()
+            columns = window.now.columns(at, asked, predictor.population.mixes(at))
+            values = window.values[key] = columns[0].tolist()
         return Present(moment, values)
 
     async def present(self, start: int, moment: int, predictor: Predictor, until: float) -> Present:
