@@ -17,7 +17,7 @@ NOT_OURS = "the schema of the database is not the schema that this zap makes"
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
 ADDED = {
     "both": [
-        "CREATE TABLE outcomes (outcome_id INTEGER PRIMARY KEY, prediction_id BIGINT REFERENCES predictions)",
+        "CREATE TABLE ratings (rating_id INTEGER PRIMARY KEY, prediction_id BIGINT REFERENCES predictions)",
         "ALTER TABLE predictions ADD COLUMN trial INTEGER",
         "ALTER TABLE predictions ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'usual' CHECK (kind IN ('usual', 'trial'))",
         'ALTER TABLE "Users" ADD COLUMN tariff VARCHAR',

@@ -166,7 +166,8 @@ def test_what_would_be_lost_is_refused_before_anything_is_changed(tmp_path, stat
 
 
 @pytest.mark.parametrize(
-    "name", ["tunings", "promotions", "training_events", "session_facts", "session_text_ids", "session_changes"]
+    "name",
+    ["tunings", "promotions", "training_events", "session_facts", "session_text_ids", "session_changes", "alarms"],
 )
 @pytest.mark.parametrize("kind", ["TABLE {} (x INTEGER)", "VIEW {} AS SELECT 1 AS x"])
 def test_a_name_that_is_taken_is_refused_before_the_first_revision_changes_anything(at, name, kind):

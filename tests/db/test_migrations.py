@@ -575,7 +575,8 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
 
 
 @pytest.mark.parametrize(
-    ("before", "name"), [("0004", "session_facts"), ("0006", "session_text_ids"), ("0008", "session_changes")]
+    ("before", "name"),
+    [("0004", "session_facts"), ("0006", "session_text_ids"), ("0008", "session_changes"), ("0009", "outcomes")],
 )
 def test_a_table_of_that_name_that_is_somebody_elses_is_named(empty_database_url, before, name):
     command.upgrade(config_for(empty_database_url), before)

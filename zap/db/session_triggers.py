@@ -22,8 +22,8 @@ TRIGGERS = {
     ),
 }
 _TABLE = "table"
-# The revision of the migration that makes the triggers.
-_REVISION = "0009"
+# The revisions that make the triggers, and what each has to be asked for, in this order.
+_STEPS = (("0009", "make_triggers"), ("0010", "log_all_inserts"))
 # The kind of ChargingSessions, and its triggers. On PostgreSQL a trigger may be enabled for usual programs (O), for
 # replication (R) or always (A); with another setting than the migration's it counts as missing.
 _THERE = {
@@ -86,6 +86,8 @@ def make_triggers(connection: Connection) -> None:
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     # Another upgrade may have made them meanwhile.
     if lost_triggers(connection):
-        ScriptDirectory.from_config(config).get_revision(_REVISION).module.make_triggers(connection)
+        revisions = ScriptDirectory.from_config(config)
+        for revision, step in _STEPS:
+            getattr(revisions.get_revision(revision).module, step)(connection)
     if connection.dialect.name == "postgresql":
         connection.commit()

@@ -29,8 +29,8 @@ from zap.threads import Pool
 
 # The sessions in memory answer a request only if they were compared with the database within this time.
 FRESH_SECONDS = 2.0
-# Requests for a session that started in the last days need no query either. More days are not possible: the log lacks
-# sessions that are added more than 60 days after their start, and the wall time may be a day behind UTC.
+# Requests for a session that started in the last days need no query either. More days would
+# take more memory.
 _PAST_DAYS = 2
 # If the log of changes is missing, all sessions of the window are read again. The pause after such a read is this many
 # times as long as the read.
