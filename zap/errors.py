@@ -103,6 +103,13 @@ class NotConfirmed(CommandError):
     exit_code = 30
 
 
+class FollowerRunning(CommandError):
+    """Another process follows the log. It does all that this command would do."""
+
+    title = "Another process follows already"
+    exit_code = 31
+
+
 class CannotServe(CommandError):
     """The server cannot listen on its address and port."""
 

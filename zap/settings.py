@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -172,6 +172,10 @@ class Settings(BaseSettings):
     most_types: Annotated[int, Field(ge=2, le=1000)] = 20
     # How many of the newest versions that never served keep their artefact. Versions that served always keep it.
     keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
+    # Whether the servers follow the log and the history; otherwise only `zap follow` does.
+    follow: bool = True
+    # How many hours after the moment asked about a session may start to be the outcome of an answer.
+    outcome_hours: Annotated[int, Field(ge=1, le=168)] = 24
     # The most rows and bytes of a batch in JSON or CSV; 16 MiB hold 10,000 rows of 1,600 bytes.
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     batch_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 16 * 2**20
@@ -232,6 +236,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """Return the origins of `cors_origins`, in small letters as browsers send them."""
         return frozenset(one.lower() for one in _listed(self.cors_origins))
+
+    @property
+    def horizon(self) -> timedelta:
+        """Return how long after the moment asked about a session may start to be the outcome of an answer."""
+        return timedelta(hours=self.outcome_hours)
 
     def wall_time(self, moment: datetime) -> datetime:
         """Return `moment` as naive wall time in the drivers' time zone. A naive moment is already wall time.
@@ -295,6 +304,8 @@ def _accepted(field: FieldInfo) -> str:
     """Return in words which values a setting without its own check may have."""
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
+    if field.annotation is bool:
+        return "true or false"
     kind = "a whole number" if field.annotation is int else "a number" if field.annotation is float else "a text"
     lowest, highest = (
         next((getattr(one, bound) for one in field.metadata if hasattr(one, bound)), None) for bound in ("ge", "le")

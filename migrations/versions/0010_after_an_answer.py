@@ -183,7 +183,7 @@ def _make_outcomes() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("session_id", ID),
         sa.Column("actual_class", sa.String()),
-        sa.Column("lag_seconds", sa.Integer()),
+        sa.Column("lag_seconds", ID),
         sa.Column("matched_by", sa.String()),
         sa.Column("superseded_by", ID),
         sa.CheckConstraint("kind IN ('live', 'backtest')", name=op.f("ck_outcomes_kind")),
@@ -192,7 +192,7 @@ def _make_outcomes() -> None:
         ),
         sa.PrimaryKeyConstraint("prediction_id", name="pk_outcomes"),
     )
-    op.create_index("ix_outcomes_user_id_asked_at", "outcomes", ["user_id", "asked_at"])
+    op.create_index("ix_outcomes_user_id_asked_at_prediction_id", "outcomes", ["user_id", "asked_at", "prediction_id"])
     op.create_index("ix_outcomes_model_version_asked_at", "outcomes", ["model_version", "asked_at"])
     op.create_index(
         "ix_outcomes_session_id", "outcomes", ["session_id"], sqlite_where=MATCHED, postgresql_where=MATCHED

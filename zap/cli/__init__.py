@@ -4,6 +4,7 @@ import click
 
 from zap import __version__
 from zap.cli.database import db
+from zap.cli.following import follow
 from zap.cli.history import import_history_command
 from zap.cli.models import models, predictions
 from zap.cli.predicting import explain_prediction, predict
@@ -27,6 +28,7 @@ from zap.cli.training import train, tune
         import_history_command,
         sample_history_command,
         sessions,
+        follow,
         db,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -41,20 +41,20 @@ class Outcome(SQLModel, table=True):
     Attributes:
         asked_at: the moment that was asked about, as the drivers' wall time.
         kind: `live`, or `backtest` if the moment lies before the request by more than the horizon.
-        status: `matched`; `superseded` if a later answer has the session; `waiting` if no session is known, or not yet;
+        status: `matched`; `superseded` if another answer has the session; `waiting` if no session is known, or not yet;
             `no_driver` if the request named no driver and no report named the answer.
         session_id: the session of a matched or superseded answer.
         actual_class: the type of this session.
         lag_seconds: from the moment that was asked about to the start of the session; negative if it began earlier.
         matched_by: `report` if the report of the session named the answer, `time` otherwise.
-        superseded_by: the later answer.
+        superseded_by: the next answer with this session; for the last one, the answer that the report named.
     """
 
     __tablename__ = "outcomes"
     __table_args__ = (
         CheckConstraint("kind IN ('live', 'backtest')", name="kind"),
         CheckConstraint("status IN ('matched', 'superseded', 'waiting', 'no_driver')", name="status"),
-        Index(None, "user_id", "asked_at"),
+        Index(None, "user_id", "asked_at", "prediction_id"),
         Index(None, "model_version", "asked_at"),
         Index(None, "session_id", sqlite_where=_MATCHED, postgresql_where=_MATCHED),
     )
@@ -67,7 +67,7 @@ class Outcome(SQLModel, table=True):
     status: str
     session_id: int | None = Field(default=None, sa_type=Id)
     actual_class: str | None = None
-    lag_seconds: int | None = None
+    lag_seconds: int | None = Field(default=None, sa_type=Id)
     matched_by: str | None = None
     superseded_by: int | None = Field(default=None, sa_type=Id)
 

@@ -21,6 +21,7 @@ from zap.db.versions.production import Production
 from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
 from zap.server.database_checks import DatabaseChecks
+from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
 from zap.server.run_news import RunNews
 from zap.server.stopping import told_to_stop
@@ -65,6 +66,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         engine, production, app.state.driver_histories, recent, app.state.prediction_log, settings.wall_time
     )
     app.state.training_processes = TrainingProcesses(engine, settings, production)
+    app.state.follower = follower = Follower(engine, settings) if settings.follow else None
     app.state.stopping = asyncio.Event()
     app.state.run_news = RunNews(engine, threads, app.state.stopping)
     production.refresh()
@@ -91,11 +93,16 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
             asyncio.create_task(_end_trainings(app.state)),
         ]
+        if follower is not None:
+            closing.callback(follower.close)
+            tasks.append(asyncio.create_task(watch(follower.look, FOLLOW_SECONDS)))
         try:
             with told_to_stop(app.state.stopping):
                 yield
         finally:
             app.state.stopping.set()
+            if follower is not None:
+                follower.stop()
             await app.state.training_processes.end()
             await app.state.run_news.close()
             for task in tasks:

@@ -1,8 +1,10 @@
 """The changes of ChargingSessions since a moment, by any program, read from the log that triggers write."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -75,6 +77,35 @@ class _PostgresqlMark:
 Mark = _SqliteMark | _PostgresqlMark
 
 
+class ChangedSession(NamedTuple):
+    """One change of a session: its driver and its start before or after the change, as they are stored.
+
+    Without a `session_id` any session may have changed.
+    """
+
+    change_id: int
+    session_id: int | None
+    user_id: str | None
+    start: str | None
+
+
+def mark_as_json(mark: Mark | None) -> dict[str, Any] | None:
+    """Return a mark in a form for JSON."""
+    if mark is None:
+        return None
+    return asdict(mark) | ({"at": mark.at.isoformat()} if isinstance(mark, _PostgresqlMark) else {})
+
+
+def read_mark(stored: Mapping[str, Any] | None) -> Mark | None:
+    """Return the mark in the result of `mark_as_json`."""
+    if stored is None:
+        return None
+    if "place" not in stored:
+        return _SqliteMark(**stored)
+    at, running = datetime.fromisoformat(stored["at"]), tuple(stored["running"])
+    return _PostgresqlMark(**{**stored, "at": at, "running": running})
+
+
 def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] | None, Mark]:
     """Return the days of the old and of the new starts of changed sessions, and the mark for the next call.
 
@@ -90,6 +121,19 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
         after a TRUNCATE, if the mark is older than the log, and if triggers are missing. A start that is no time has
         no day.
     """
+    found, known = new_mark(connection, mark)
+    if mark is None or not known:
+        return None, found
+    if found == mark:
+        return set(), found
+    return _days(connection, mark), found
+
+
+def new_mark(connection: Connection, mark: Mark | None) -> tuple[Mark, bool]:
+    """Return a mark of the present, and whether the log has all changes since another mark.
+
+    It has not if there is no other mark, if the other mark is older than the log, and if triggers are missing.
+    """
     found: Mark
     if connection.dialect.name == "sqlite":
         found = _sqlite_mark(connection)
@@ -97,11 +141,29 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
     else:
         found = _postgresql_mark(connection)
         known = isinstance(mark, _PostgresqlMark) and mark.place == found.place and found.at - mark.at < _TRUSTED
-    if mark is None or not known or not are_logged(connection):
-        return None, found
-    if found == mark:
-        return set(), found
-    return _days(connection, mark), found
+    return found, known and are_logged(connection)
+
+
+def changed_sessions(connection: Connection, mark: Mark, after: int, most: int) -> Sequence[ChangedSession]:
+    """Return changes that were not committed when a mark was taken, in the order of their numbers.
+
+    Take the mark for the next call with `new_mark` before this call. A change that commits later may be found by both.
+
+    Args:
+        connection: on a database at head.
+        mark: a mark for which the log has all changes.
+        after: the number of the last change that was read; 0 at first.
+        most: the most changes to return.
+    """
+    columns = (CHANGES.c.change_id, CHANGES.c.session_id, CHANGES.c.user_id, CHANGES.c.charging_start_time)
+    found: list[ChangedSession] = []
+    for since in _after(mark):
+        # OFFSET keeps PostgreSQL from reading the whole log in the order of its numbers.
+        all_of_them = select(*columns).where(since)
+        some = (all_of_them if connection.dialect.name == "sqlite" else all_of_them.offset(0)).subquery()
+        asked = select(some).where(some.c.change_id > after).order_by(some.c.change_id).limit(most)
+        found += (ChangedSession(*row) for row in connection.execute(asked))
+    return heapq.nsmallest(most, found)
 
 
 def prune_changes(engine: Engine, portion: int = _PORTION) -> int:

@@ -1,0 +1,103 @@
+"""The command `follow`, which keeps outcomes up to date in a process of its own."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from zap.cli.bars import shown_progress
+from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
+from zap.errors import FollowerRunning
+from zap.standard_error import tell
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from zap.flows.following import Following
+    from zap.progress import Progress
+
+# The pause between two looks.
+_PAUSE_SECONDS = 1.0
+# Predictions get the processor before the follower.
+_NICENESS = 10
+_OTHER = "another process follows"
+
+
+@click.command(cls=Command)
+@click.option("--once", is_flag=True, help="End when everything is followed. Default: go on until SIGTERM or Ctrl-C.")
+@click.option("--from-start", is_flag=True, help="Remove all outcomes and sums first, and make them again.")
+@DATABASE
+@JSON
+def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool) -> None:
+    """Find what happened after the answers: match them with later sessions.
+
+    Servers do this by themselves, unless ZAP_FOLLOW is false. One process follows at a time, and the others stand by.
+    """
+    settings = read_settings(database_url=database_url)
+    with engine_at_head(settings, upgraded=False) as engine, _told() as told, shown_progress() as progress:
+        from zap.flows.following import Following
+
+        os.nice(_NICENESS)
+        following = Following(engine, settings.wall_time, settings.horizon)
+        if from_start:
+            _begin_anew(engine)
+        try:
+            _follow(following, told, progress, once=once, from_start=from_start)
+        finally:
+            following.close()
+    if as_json:
+        print_json({"rows": following.rows, "changed": following.changed})
+    else:
+        click.echo(f"read {following.rows:,} rows of the log; {following.changed:,} outcomes changed")
+
+
+def _follow(
+    following: "Following", told: threading.Event, progress: "Progress", *, once: bool, from_start: bool
+) -> None:
+    """Look again and again until this process is told to stop.
+
+    Raises:
+        FollowerRunning: another process follows, and `once` is set.
+    """
+    stands_by = False
+
+    def stop() -> bool:
+        progress("following", following.rows, following.rows)
+        return told.is_set()
+
+    while not told.is_set():
+        follows = following.look(stop)
+        if once and not follows and not from_start:
+            raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
+        if not follows and not stands_by:
+            tell(f"{_OTHER}; " + ("it begins anew" if once else "this one stands by"))
+        stands_by = not follows
+        if once:
+            return
+        told.wait(_PAUSE_SECONDS)
+
+
+def _begin_anew(engine: "Engine") -> None:
+    """Let the process that follows begin with the first answer."""
+    from zap.db.engine import write_transaction
+    from zap.db.monitoring.follower_marks import begin_anew
+
+    with write_transaction(engine) as connection:
+        begin_anew(connection)
+
+
+@contextmanager
+def _told() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and Ctrl-C set. A signal that this process was started to ignore is still ignored."""
+    told = threading.Event()
+    heard = [sign for sign in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(sign) is not signal.SIG_IGN]
+    before = {sign: signal.signal(sign, lambda *_: told.set()) for sign in heard}
+    try:
+        yield told
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

@@ -1,0 +1,191 @@
+"""Following: keep up to date what follows from the log and the history, one look after another.
+
+A look reads the changes of sessions and the new answers, and writes outcomes in short transactions. Each transaction
+also writes how far the follower has come. So a follower that is killed leaves nothing half done, and the next one goes
+on where it has ended.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from zap.db.history.session_changes import ChangedSession, changed_sessions, new_mark
+from zap.db.monitoring.changed_answers import answers_of
+from zap.db.monitoring.derived_rows import remove_outcomes, remove_sums
+from zap.db.monitoring.follower_lease import FollowerLease
+from zap.db.monitoring.follower_marks import BEGIN_ANEW, LeaseLost
+from zap.db.monitoring.log_portion import MOST_ANSWERS, MOST_ROWS, LoggedAnswer, WallTime, next_portion
+from zap.db.monitoring.matches import rematch
+from zap.db.monitoring.outcome_changes import first_changes, later_changes
+from zap.db.monitoring.outcome_rows import Outcome, insert_outcomes, outcomes_after, outcomes_of
+from zap.monitoring.matching import NO_DRIVER, WAITING, Answer, Match, kind_of
+from zap.monitoring.outcome_change import OutcomeChange
+
+# How often the changes of sessions are read while there are many answers to follow.
+_SESSIONS_SECONDS = 1.0
+# How many changes of sessions are read at once.
+_MOST_CHANGES = 500
+
+# What is kept up to date in the transactions of the outcomes: sums of their changes, and counts of new requests.
+KeepSums = Callable[[Connection, Sequence[OutcomeChange]], None]
+KeepCounts = Callable[[Connection, Sequence[LoggedAnswer]], None]
+
+
+class Following:
+    """Follow the log and the history as long as no other process does. Only one thread may use it.
+
+    Args:
+        engine: on a database at head.
+        wall_time: converts a moment to the drivers' wall time.
+        horizon: how long after the moment asked about a session may start.
+        sums: called in each transaction with the changes of outcomes.
+        counts: called in each transaction with the answers that are followed for the first time.
+
+    Attributes:
+        rows: how many rows of the log this process has read.
+        changed: how often the outcome of an answer has changed after its first transaction.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        wall_time: WallTime,
+        horizon: timedelta,
+        sums: Sequence[KeepSums] = (),
+        counts: Sequence[KeepCounts] = (),
+    ) -> None:
+        self._engine = engine
+        self._wall_time = wall_time
+        self._horizon = horizon
+        self._sums = sums
+        self._counts = counts
+        self._lease = FollowerLease(engine)
+        self._sessions_at = -math.inf
+        self._most_rows = MOST_ANSWERS
+        self._stop: Callable[[], bool] = lambda: False
+        self.rows = self.changed = 0
+
+    def look(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Follow all that there is to follow. Return whether this process follows; if not, another process does.
+
+        Args:
+            stop: whether to end early; the next look goes on.
+        """
+        self._stop, self._sessions_at = stop, -math.inf
+        try:
+            if not self._lease.take():
+                return False
+            while self._step() and not stop():
+                pass
+            self._lease.beat()
+        except LeaseLost:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let another process follow at once."""
+        self._lease.give_up()
+
+    def _step(self) -> bool:
+        """Read each source once, and write what follows. Return whether there may be more."""
+        if self._lease.marks.prediction_id == BEGIN_ANEW:
+            return self._remove_derived()
+        if time.monotonic() - self._sessions_at >= _SESSIONS_SECONDS:
+            self._sessions_at = time.monotonic()
+            self._follow_sessions()
+        more = self._follow_log()
+        return self._rematch_all() or more
+
+    def _remove_derived(self) -> bool:
+        """Remove some derived rows. After the last ones, begin with the first answer."""
+        with self._lease.writing() as connection:
+            remove_sums(connection)
+            removed = remove_outcomes(connection, MOST_ANSWERS)
+        if not removed:
+            with self._lease.writing(prediction_id=0):
+                pass
+        return True
+
+    def _follow_sessions(self) -> None:
+        """Match again the answers of changed sessions; all answers if any session may have changed."""
+        before, last = self._lease.marks.session_mark, 0
+        with self._engine.connect() as connection:
+            mark, known = new_mark(connection, before)
+        while before is not None and known and mark != before:
+            with self._engine.connect() as connection:
+                changes = changed_sessions(connection, before, last, _MOST_CHANGES)
+            if self._stop():
+                return
+            if not changes:
+                break
+            known, last = all(one.session_id is not None for one in changes), changes[-1].change_id
+            self._rematch_of(changes)
+        self._lease.note(mark)
+        if before is None or not known:
+            with self._lease.writing(rematched_until=0):
+                pass
+
+    def _rematch_of(self, changes: Sequence[ChangedSession]) -> None:
+        """Match again the answers that changes of sessions may concern."""
+        last = 0
+        while not self._stop():
+            with self._engine.connect() as connection:
+                ids = answers_of(connection, changes, self._horizon, last, MOST_ANSWERS)
+            if not ids:
+                return
+            last = ids[-1]
+            with self._lease.writing() as connection:
+                self._rematch(connection, ids)
+
+    def _follow_log(self) -> bool:
+        """Follow the next answers of the log. Return whether there were any rows."""
+        marks = self._lease.marks
+        with self._engine.connect() as connection:
+            answers, after, rows = next_portion(connection, marks, self._wall_time, self._most_rows)
+        self._most_rows = MOST_ANSWERS if answers else MOST_ROWS
+        if after == marks:
+            return False
+        new = [self._outcome(one) for one in answers]
+        with self._lease.writing(prediction_id=after.prediction_id, missing=after.missing) as connection:
+            insert_outcomes(connection, new)
+            numbers = {one.prediction_id for one in answers}
+            moved = rematch(connection, new, self._horizon, numbers)
+            final = {one.after.answer.prediction_id: one.after for one in moved}
+            outcomes = [final.get(one.answer.prediction_id, one) for one in new]
+            earlier = [one for one in moved if one.after.answer.prediction_id not in numbers]
+            self._keep(connection, [*first_changes(answers, outcomes), *later_changes(connection, earlier)])
+            for keep in self._counts:
+                keep(connection, answers)
+        self.rows += rows
+        self.changed += len(earlier)
+        return rows > 0
+
+    def _rematch_all(self) -> bool:
+        """Match the next answers again if all of them have to be. Return whether there were any."""
+        until = self._lease.marks.rematched_until
+        if until is None:
+            return False
+        with self._engine.connect() as connection:
+            ids = [one.answer.prediction_id for one in outcomes_after(connection, until, MOST_ANSWERS)]
+        with self._lease.writing(rematched_until=ids[-1] if ids else None) as connection:
+            self._rematch(connection, ids)
+        return bool(ids)
+
+    def _rematch(self, connection: Connection, ids: Sequence[int]) -> None:
+        moved = rematch(connection, outcomes_of(connection, ids), self._horizon)
+        self._keep(connection, list(later_changes(connection, moved)))
+        self.changed += len(moved)
+
+    def _keep(self, connection: Connection, changes: Sequence[OutcomeChange]) -> None:
+        """Pass changes of outcomes on to what is kept up to date in the same transaction."""
+        for keep in self._sums if changes else ():
+            keep(connection, changes)
+
+    def _outcome(self, logged: LoggedAnswer) -> Outcome:
+        """Return the outcome of an answer before its sessions are known."""
+        kind = kind_of(logged.asked_at, logged.requested_at, self._horizon)
+        answer = Answer(logged.prediction_id, logged.user_id, logged.asked_at, kind)
+        return Outcome(answer, logged.model_version, Match(NO_DRIVER if logged.user_id is None else WAITING))

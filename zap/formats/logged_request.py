@@ -1,0 +1,48 @@
+"""The driver and the moment of a logged request, read as /predict has read them."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zap.formats.json_body import read_session_time
+from zap.ml.cells import is_nothing
+
+
+class LoggedRequest(NamedTuple):
+    """What a request asked about.
+
+    Attributes:
+        user_id: the driver as the request names it; None if it names none.
+        asked_at: the start of the session, as the drivers' wall time to the second.
+    """
+
+    user_id: str | None
+    asked_at: datetime
+
+
+class _Body(msgspec.Struct):
+    user_id: Any = None
+    charging_start_time: Any = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def read_logged(text: str, received: datetime, wall_time: Callable[[datetime], datetime]) -> LoggedRequest:
+    """Read a logged request. Rows older than zap may hold other texts: these name no driver and no moment.
+
+    Args:
+        text: the JSON as the client sent it.
+        received: the drivers' wall time when the request was received, which replaces a missing start.
+        wall_time: converts a time with an offset to the drivers' wall time.
+    """
+    try:
+        body = _decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        body = _Body()
+    user_id, start = body.user_id, body.charging_start_time
+    time = read_session_time(start, wall_time) if isinstance(start, str) else None
+    driver = user_id if isinstance(user_id, str) and not is_nothing(user_id) else None
+    return LoggedRequest(driver, received.replace(microsecond=0) if time is None else time[1])

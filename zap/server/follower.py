@@ -1,0 +1,67 @@
+"""The follower in a serving process: looks of `Following` on a thread of low priority."""
+
+import os
+import sys
+import threading
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.monitoring.follower_lease import may_follow
+from zap.errors import ZapError
+from zap.flows.following import Following
+from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# The pause between two looks.
+FOLLOW_SECONDS = 1.0
+# Predictions get the processor before the follower.
+NICENESS = 10
+
+
+class Follower:
+    """Follow in one server process of several, as long as no other process follows. A watch calls `look`.
+
+    Args:
+        engine: on a database at head.
+        settings: the time zone of the drivers, and the horizon of outcomes.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._following = Following(engine, settings.wall_time, settings.horizon)
+        self._stopping = threading.Event()
+        self._may: bool | None = None
+
+    def look(self) -> None:
+        """Follow all that there is to follow, if this process may."""
+        if self._may is None:
+            self._begin()
+        if self._may and not self._stopping.is_set():
+            self._following.look(self._stopping.is_set)
+
+    def stop(self) -> None:
+        """End a running look after its next transaction, and begin none."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Let another process follow at once. Call this after the last look."""
+        try:
+            self._following.close()
+        except (SQLAlchemyError, ZapError) as error:
+            # The lease ends by itself when its heartbeat stops.
+            log.warning("the follower could not return its lease", error=type(error).__name__)
+
+    def _begin(self) -> None:
+        """Find out whether this process may follow, and lower the priority of this thread."""
+        self._may = may_follow(self._engine)
+        if not self._may:
+            log.warning(
+                "this server does not follow what happens after its answers: its role on PostgreSQL may not write"
+                " outcomes; run `zap follow` with a role that may, or set ZAP_FOLLOW to false"
+            )
+        if sys.platform == "linux":
+            # On Linux each thread has a priority of its own.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
