@@ -1,0 +1,1 @@
+"""What happened after an answer, as rows: alarms and their messages."""
