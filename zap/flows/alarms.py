@@ -6,7 +6,7 @@ One process looks, the process that follows. Harm and drift are not looked for h
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 # The pause between two looks.
 LOOK_SECONDS = 30.0
+# How long after an answer a session may begin to be its outcome.
+_HORIZON = timedelta(hours=24)
 # So far behind the newest answer is an alarm, and the alarm ends only when it is less than half of it.
 _BEHIND_SECONDS = 60.0
 _SLOW_SECONDS = 1.0
@@ -194,7 +196,7 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
     folders = {"the models": look.settings.models_dir}
     if file_of(look.engine) is not None:
         folders = {"the database": Path(str(look.engine.url.database)).parent, **folders}
-    disks = {}
+    disks: dict[int, tuple[str, Path]] = {}
     for name, folder in folders.items():
         if folder.exists():
             disks.setdefault(folder.stat().st_dev, (name, folder))
@@ -210,7 +212,7 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
 
 
 def _no_outcomes(look: _Look) -> list[Finding]:
-    matured_before = look.settings.wall_time(look.now) - timedelta(hours=24)
+    matured_before = look.settings.wall_time(look.now) - _HORIZON
     days = outcome_days(look.engine, matured_before)
     if unusual := missing(days):
         message = (
@@ -231,13 +233,13 @@ def _refused_requests(look: _Look) -> list[Finding]:
     days = refused_days(look.engine, look.now)
     if unusual := risen(days):
         message = (
-            f"On {unusual.since.isoformat()} (UTC) {unusual.count:,} of {unusual.chances:,} requests were refused;"
+            f"On {unusual.since.isoformat()} (UTC) {unusual.times:,} of {unusual.chances:,} requests were refused;"
             f" usually {unusual.usual_share:.1%} are."
         )
         evidence = {
             "day": unusual.since.isoformat(),
             "requests": unusual.chances,
-            "refused": unusual.count,
+            "refused": unusual.times,
             "usual_share": round(unusual.usual_share, 4),
         }
         return [Finding("", message, evidence)]

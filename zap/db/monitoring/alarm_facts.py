@@ -58,9 +58,8 @@ def commit_seconds(engine: Engine) -> float:
 
 def newest_training(engine: Engine) -> EndedTraining | None:
     """Return the newest training that finished or failed; None if there is none. A cancelled one says nothing."""
-    ended = select(
-        col(TrainingRun.run_id), col(TrainingRun.status), col(TrainingRun.finished_at), col(TrainingRun.report)
-    )
+    columns = (getattr(TrainingRun, name) for name in ("run_id", "status", "finished_at", "report"))
+    ended = select(*map(col, columns))
     ended = ended.where((col(TrainingRun.kind) == "train") & col(TrainingRun.status).in_(["finished", "failed"]))
     with engine.connect() as connection:
         row = connection.execute(ended.order_by(col(TrainingRun.run_id).desc()).limit(1)).one_or_none()
@@ -88,7 +87,7 @@ def outcome_days(engine: Engine, matured_before: datetime) -> list[DayCount]:
             for status in sums:
                 sums[status] += int(found.get(status, 0))
     days = [DayCount(day, sum(sums.values()), sums[_MATCHED]) for day, sums in sorted(answers.items())]
-    return [one for one in days if one.count or datetime.combine(one.day, datetime.max.time()) < matured_before]
+    return [one for one in days if one.times or datetime.combine(one.day, datetime.max.time()) < matured_before]
 
 
 def refused_days(engine: Engine, now: datetime) -> list[DayCount]:

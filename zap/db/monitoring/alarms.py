@@ -1,4 +1,4 @@
-"""Alarms, raised and resolved by state: at most one alarm of a kind and subject stands, and each change is told once."""
+"""Alarms, raised and resolved by state: one of a kind and subject stands at a time, and each change is told once."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -109,7 +109,7 @@ def resolve_alarm(
     if row is None:
         return None
     if posts:
-        add_message(connection, "alarm.resolved", row)
+        add_message(connection, "alarm.resolved", dict(row))
     return AlarmChange(row["alarm_id"], kind, subject, row["message"], raised=False)
 
 
