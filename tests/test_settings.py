@@ -132,6 +132,8 @@ WRONG = {
     "trusted_proxies": ("proxy", "holds 'proxy'"),
     "allowed_hosts": ("a b", "holds 'a b'"),
     "cors_origins": ("*", "holds '*'"),
+    "alarm_secret": ("whsec_short", "is not whsec_ and 24 to 64 bytes in base64"),
+    "alarm_url": ("http://alarms.example.com", "begins with http://"),
 }
 ANY = {"models_dir", "host"}
 
@@ -218,3 +220,69 @@ def test_an_empty_key_in_the_file_is_refused_too(tmp_path):
 def test_hosts_are_names(hosts):
     with pytest.raises(InvalidSettings, match="ZAP_ALLOWED_HOSTS holds"):
         read_settings(allowed_hosts=hosts)
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://alarms.example.com/zap?team=1", "http://127.0.0.1:9/x", "http://[::1]:9", "http://localhost:9/x"]
+)
+def test_alarms_are_posted_over_https_or_to_this_machine(monkeypatch, url):
+    monkeypatch.setenv("ZAP_ALARM_URL", url)
+    monkeypatch.setenv("ZAP_ALARM_SECRET", SECRET)
+
+    assert read_settings().alarm_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://example.com", "write https://"),
+        ("http://127.0.0.1.example.com/x", "write https://"),
+        ("http://10.0.0.1/x", "write https://"),
+        ("https://ann:pass@example.com", "the name of a user"),
+        ("https://example.com/#a", "a fragment"),
+        ("https://example.com/a b", "a space"),
+        ("https://example.com/a\nHost: x", "is not a URL"),
+        ("https:///zap", "is not a URL"),
+        ("https://example.com:99999", "is not a URL"),
+        ("ftp://example.com", "is not a URL of https"),
+        ("file:///etc/passwd", "is not a URL of https"),
+        ("alarms.internal", "is not a URL of https"),
+    ],
+)
+def test_an_address_that_is_not_safe_is_refused_and_not_shown(monkeypatch, url, said):
+    monkeypatch.setenv("ZAP_ALARM_URL", url)
+    monkeypatch.setenv("ZAP_ALARM_SECRET", SECRET)
+
+    with pytest.raises(InvalidSettings, match=f"ZAP_ALARM_URL .*{said}") as caught:
+        read_settings()
+
+    # Its path may be a password.
+    assert url not in caught.value.message
+
+
+def test_alarms_are_signed(monkeypatch):
+    monkeypatch.setenv("ZAP_ALARM_URL", "https://example.com/zap")
+    with pytest.raises(InvalidSettings, match="ZAP_ALARM_URL needs ZAP_ALARM_SECRET"):
+        read_settings()
+
+    monkeypatch.setenv("ZAP_ALARM_SECRET", "whsec_!!!")
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert caught.value.message.startswith("ZAP_ALARM_SECRET is not whsec_")
+    assert "ZAP_ALARM_URL" not in caught.value.message
+
+
+def test_servers_get_the_secret_and_trainings_do_not(monkeypatch):
+    settings = Settings(alarm_url="https://example.com/zap", alarm_secret=SECRET)
+
+    assert SECRET not in repr(settings)
+    assert settings.environment()["ZAP_ALARM_SECRET"] == SECRET
+    training = settings.training_environment({"ZAP_ALARM_URL": "https://example.com/zap", "PATH": "/bin"})
+    assert [name for name in training if "ALARM" in name] == []
+    assert training["PATH"] == "/bin"
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert read_settings() == settings

@@ -3,6 +3,7 @@
 from litestar import Litestar
 from litestar.datastructures import State
 
+from zap.controllers.alarms import AlarmController
 from zap.controllers.batches import BatchController
 from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.deadline import in_time
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             TrainingController,
             TrainingRunController,
             ModelController,
+            AlarmController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),

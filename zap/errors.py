@@ -100,6 +100,13 @@ class NotConfirmed(CommandError):
     """The command asks before it changes data, and nobody has said yes. Nothing was changed."""
 
     title = "This needs a confirmation"
+    exit_code = 31
+
+
+class AlarmStands(CommandError):
+    """An alarm stands: something is wrong, and nobody has put it right yet. It is no failure of the command."""
+
+    title = "An alarm stands"
     exit_code = 30
 
 
@@ -107,7 +114,14 @@ class FollowerRunning(CommandError):
     """Another process follows the log. It does all that this command would do."""
 
     title = "Another process follows already"
-    exit_code = 31
+    exit_code = 33
+
+
+class AlarmNotDelivered(CommandError):
+    """The receiver of ZAP_ALARM_URL cannot be reached, or has not accepted a test message."""
+
+    title = "The message was not delivered"
+    exit_code = 32
 
 
 class CannotServe(CommandError):

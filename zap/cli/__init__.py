@@ -3,6 +3,7 @@
 import click
 
 from zap import __version__
+from zap.cli.alarms import alarms
 from zap.cli.database import db
 from zap.cli.following import follow
 from zap.cli.history import import_history_command
@@ -25,6 +26,7 @@ from zap.cli.training import train, tune
         explain_prediction,
         models,
         predictions,
+        alarms,
         import_history_command,
         sample_history_command,
         sessions,

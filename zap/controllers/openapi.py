@@ -20,6 +20,7 @@ from zap.controllers.prediction import OPERATION, REFUSALS
 from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import MEDIA_TYPE
 from zap.controllers.request_examples import (
+    ACKNOWLEDGEMENTS,
     REASONS,
     TRAININGS,
     Known,
@@ -28,6 +29,7 @@ from zap.controllers.request_examples import (
     predictions,
     reports,
 )
+from zap.formats.acknowledgement import Acknowledgement
 from zap.formats.body_model import BodyModel, body_schemas
 from zap.formats.promotion_reason import Reason
 from zap.formats.request import request_schema
@@ -49,6 +51,7 @@ _GROUPS = {
     ),
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
     "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
+    "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
 # The paths in the order in which their groups show them; other paths come after them.
@@ -56,6 +59,7 @@ _ORDER = (
     *("/predict", "/predict/batch", "/predictions/{prediction_id}", "/charging-sessions"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
+    *("/alarms", "/alarms/{alarm_id}/acknowledge"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
 _HEADERS = {
@@ -156,7 +160,7 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         "items": _schema("PredictRequest"),
         "description": "the requests; their predictions have the same order",
     }
-    models: tuple[type[BodyModel], ...] = (ChargingSession, Reason, TrainingOptions)
+    models: tuple[type[BodyModel], ...] = (Acknowledgement, ChargingSession, Reason, TrainingOptions)
     # pydantic also describes the tuple that a time is read into.
     described = {name: one for name, one in body_schemas(*models).items() if not name.startswith("_")}
     schemas |= {name: _with_defaults_in_words(one) for name, one in described.items()} | {
@@ -181,6 +185,7 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         ("/train-model", False, TrainingOptions.__name__, TRAININGS),
         ("/models/{model_version}/promote", False, Reason.__name__, REASONS),
         ("/models/rollback", False, Reason.__name__, REASONS),
+        ("/alarms/{alarm_id}/acknowledge", True, Acknowledgement.__name__, ACKNOWLEDGEMENTS),
     ):
         body = {"required": required, "content": {JSON: _content(_schema(name), examples)}}
         paths[path]["post"]["requestBody"] = body

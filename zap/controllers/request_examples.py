@@ -24,6 +24,7 @@ REASONS: dict[str, dict[str, Any]] = {
     "without a reason": {},
     "with a reason": {"who": "ann", "why": "the new version requires too many fields"},
 }
+ACKNOWLEDGEMENTS: dict[str, dict[str, Any]] = {"seen": {"who": "ann"}}
 
 
 class Known(NamedTuple):
@@ -98,4 +99,5 @@ def path_values(known: Known) -> dict[str, int | str]:
         "prediction_id": known.rows.prediction_id or 1,
         "run_id": known.rows.run_id or 1,
         "model_version": known.model_version or 1,
+        "alarm_id": known.rows.alarm_id or 1,
     }

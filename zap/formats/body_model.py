@@ -38,7 +38,7 @@ class BodyModel(BaseModel):
 
     @classmethod
     def parse(cls, body: bytes, context: Any = None) -> Self:
-        """Read the bytes of a body. An empty body gives the defaults.
+        """Read the bytes of a body. An empty body is an object without fields, which gives the defaults.
 
         Args:
             body: an empty body, or one JSON object.
@@ -48,7 +48,7 @@ class BodyModel(BaseModel):
             MalformedJson: the body is not JSON.
             InvalidRequest: the body has errors; the exception lists all of them.
         """
-        return cls.read(load_json(body, cls.WANTED), context) if body.strip() else cls()
+        return cls.read(load_json(body, cls.WANTED) if body.strip() else {}, context)
 
     @classmethod
     def read(cls, fields: Any, context: Any = None) -> Self:

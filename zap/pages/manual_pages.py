@@ -17,6 +17,7 @@ PAGES = (
     "files",
     "python",
     "operating",
+    "alarms",
     "moving",
     "reference",
     "performance",

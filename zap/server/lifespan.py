@@ -20,6 +20,7 @@ from zap.db.schema import check_at_head, check_rights
 from zap.db.versions.production import Production
 from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
+from zap.server.alarm_delivery import deliver_alarms
 from zap.server.database_checks import DatabaseChecks
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
@@ -91,6 +92,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             asyncio.create_task(watch(recent.follow, WATCH_SECONDS)),
             asyncio.create_task(watch(partial(prune_changes, engine), PRUNE_SECONDS)),
             asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
+            asyncio.create_task(deliver_alarms(engine, settings, app.state.stopping)),
             asyncio.create_task(_end_trainings(app.state)),
         ]
         if follower is not None:

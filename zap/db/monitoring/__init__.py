@@ -1,1 +1,1 @@
-"""What happened after an answer: the follower's lease and marks, the answers that it follows, and their outcomes."""
+"""What happened after an answer: the follower's place, outcomes, sums of quality, monitors, alarms and trials."""

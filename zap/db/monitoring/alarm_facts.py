@@ -1,0 +1,117 @@
+"""What the looks for alarms read from the database: how far the follower is, counts of days, the newest training."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, select
+from sqlmodel import col
+
+from zap.db.engine import database_now
+from zap.db.log.prediction_log import check_writable
+from zap.db.monitoring_tables import DataQualityDay, Follower, QualityDay
+from zap.db.tables import Prediction, TrainingRun
+from zap.monitoring.usual_counts import DayCount
+
+# The days that are read: the usual days, and the days of a fault.
+_DAYS = timedelta(days=90)
+# What is found in every request: the request itself.
+ALL = "all"
+# The statuses of answers that have a session, or may still get one.
+_MATCHED, _WAITING = "matched", "waiting"
+
+
+class EndedTraining(NamedTuple):
+    """The newest training that finished or failed."""
+
+    run_id: int
+    status: str
+    ended_at: datetime | None
+    reason: str
+
+
+def seconds_behind(engine: Engine) -> float | None:
+    """Return for how long the first answer after the follower's place has been waiting; None if nothing waits.
+
+    Without a follower's place there is nothing to compare with, so the result is None too.
+    """
+    place = select(col(Follower.prediction_id)).limit(1).scalar_subquery()
+    first = select(col(Prediction.prediction_timestamp)).where(col(Prediction.prediction_id) > place)
+    with engine.connect() as connection:
+        logged_at = connection.scalar(first.order_by(col(Prediction.prediction_id)).limit(1))
+        if logged_at is None:
+            return None
+        return (database_now(connection) - _in_utc(logged_at)).total_seconds()
+
+
+def commit_seconds(engine: Engine) -> float:
+    """Return how long a commit of the log takes, by a request that leaves no rows.
+
+    Raises:
+        SQLAlchemyError, DatabaseReplaced: the log cannot be written to.
+    """
+    begun = time.perf_counter()
+    check_writable(engine)
+    return time.perf_counter() - begun
+
+
+def newest_training(engine: Engine) -> EndedTraining | None:
+    """Return the newest training that finished or failed; None if there is none. A cancelled one says nothing."""
+    columns = (getattr(TrainingRun, name) for name in ("run_id", "status", "finished_at", "report"))
+    ended = select(*map(col, columns))
+    ended = ended.where((col(TrainingRun.kind) == "train") & col(TrainingRun.status).in_(["finished", "failed"]))
+    with engine.connect() as connection:
+        row = connection.execute(ended.order_by(col(TrainingRun.run_id).desc()).limit(1)).one_or_none()
+    if row is None:
+        return None
+    report: Mapping[str, Any] = row.report or {}
+    ended_at = row.finished_at and _in_utc(row.finished_at)
+    return EndedTraining(row.run_id, row.status, ended_at, str(report.get("detail", "")))
+
+
+def outcome_days(engine: Engine, matured_before: datetime) -> list[DayCount]:
+    """Return for each day the live answers with a driver, and how many of them have a session.
+
+    A day after `matured_before` may still get sessions, so it counts only if it has some.
+
+    Args:
+        engine: on the database.
+        matured_before: the first moment (wall time) about which the outcomes of an answer may still come.
+    """
+    recent = (col(QualityDay.kind) == "live") & (col(QualityDay.day) >= matured_before - _DAYS)
+    answers: dict[date, dict[str, int]] = {}
+    with engine.connect() as connection:
+        for day, found in connection.execute(select(col(QualityDay.day), col(QualityDay.answers)).where(recent)):
+            sums = answers.setdefault(day.date(), {_MATCHED: 0, _WAITING: 0})
+            for status in sums:
+                sums[status] += int(found.get(status, 0))
+    days = [DayCount(day, sum(sums.values()), sums[_MATCHED]) for day, sums in sorted(answers.items())]
+    return [one for one in days if one.times or datetime.combine(one.day, datetime.max.time()) < matured_before]
+
+
+def refused_days(engine: Engine, now: datetime) -> list[DayCount]:
+    """Return for each day (UTC) the requests, and how many of them were refused. The last day is not over.
+
+    Args:
+        engine: on the database.
+        now: the present moment (UTC).
+    """
+    days, today = col(DataQualityDay.day), now.astimezone(UTC).replace(tzinfo=None)
+    subject, whole = col(DataQualityDay.subject), col(DataQualityDay.field) == ""
+    counted = select(days, subject, col(DataQualityDay.count)).where(
+        whole & (col(DataQualityDay.found) == ALL) & subject.in_(["requests", "refused"])
+    )
+    found: dict[date, dict[str, int]] = {}
+    with engine.connect() as connection:
+        for day, what, count in connection.execute(counted.where((days >= today - _DAYS) & (days <= today))):
+            found.setdefault(day.date(), {})[what] = int(count)
+    return [
+        DayCount(day, some.get("requests", 0) + some.get("refused", 0), some.get("refused", 0))
+        for day, some in sorted(found.items())
+    ]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return a moment with its zone. A stamp that is older than zap has none."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
