@@ -159,6 +159,8 @@ class Settings(BaseSettings):
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
     # How many minutes before plug-in drivers ask. A training uses what all drivers did at that moment, the present.
     asked_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 15
+    # How long after the moment that a request asked about a session may start to be its outcome.
+    outcome_hours: Annotated[int, Field(ge=1, le=720)] = 24
     # Threads of one training; a training is repeatable only with the same number of threads.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
     # The limits of a training that a server starts, in bytes and in seconds. They suffice for a million sessions of

@@ -165,8 +165,8 @@ class Totals:
         self.fixed, self.groups = nothing.fixed.astype(np.float64), nothing.groups.astype(np.float64)
         self.unseen: dict[str, np.ndarray] = {}
 
-    def add(self, sums: QualitySums) -> None:
-        """Add the sums of a day.
+    def add(self, sums: "QualitySums | Totals") -> None:
+        """Add the sums of a day, or of other days.
 
         Raises:
             DamagedModel: the sums are about other types or baselines.

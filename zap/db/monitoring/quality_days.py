@@ -1,7 +1,7 @@
 """The rows of `quality_days`: the follower adds changes of outcomes, and the report of live quality reads the sums."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ def apply(connection: Connection, changes: Sequence[OutcomeChange]) -> None:
 
 def read_days(
     engine: Engine, kind: str, first: datetime, last: datetime, model_version: int | None = None
-) -> Iterator[StoredDay]:
+) -> Generator[StoredDay]:
     """Yield the days of one version or of all versions, by version (the newest first) and day.
 
     Args:
