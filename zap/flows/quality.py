@@ -6,7 +6,7 @@ Everything is computed from the sums of days, never from outcomes.
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
@@ -94,7 +94,7 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
     unknown = (now - horizon).date()
     # The outcomes of the days before the first one only correct the expected accuracy of provisional days.
     begin = min(first, unknown - timedelta(days=_DAYS)) if last >= unknown else first
-    days = read_days(engine, question.kind, _midnight(begin), _midnight(last), question.model_version)
+    days = read_days(engine, question.kind, begin, last, question.model_version)
     versions: list[dict[str, Any]] = []
     with closing(days):
         for number, of_version in groupby(days, key=attrgetter("model_version")):
@@ -128,7 +128,7 @@ class _Some:
     answers: dict[str, int] = field(default_factory=dict)
 
     def add(self, day: StoredDay) -> None:
-        self.last = day.key.day.date()
+        self.last = day.key.day
         for name, number in day.counted.answers.items():
             self.answers[name] = self.answers.get(name, 0) + number
         if (sums := day.counted.sums) is not None:
@@ -174,7 +174,7 @@ class _Counted:
 
     def add(self, stored: StoredDay) -> None:
         """Add a day, which is later than all days before it."""
-        day, sums = stored.key.day.date(), stored.counted.sums
+        day, sums = stored.key.day, stored.counted.sums
         final = day < self._unknown
         if day < self._first:
             if sums is not None and final:
@@ -273,7 +273,3 @@ def _promise(known: dict[str, Any]) -> dict[str, Any] | None:
         **{name: evaluation[name] for name in _PROMISED},
         "expected_calibration_error": evaluation["calibration"]["expected_calibration_error"],
     }
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time())

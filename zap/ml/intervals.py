@@ -98,7 +98,9 @@ def separate_intervals(sums: np.ndarray, sessions: np.ndarray) -> list[list[floa
     enough = [at for at in range(len(found)) if effective_number(sessions[:, at]) >= FEWEST_EFFECTIVE_DRIVERS]
     for start in range(0, len(enough), _COLUMNS_AT_A_TIME):
         some = enough[start : start + _COLUMNS_AT_A_TIME]
-        pairs = [(sums[:, some], sessions[:, some]), _capped(sums[:, some], sessions[:, some])]
+        pairs = [(sums[:, some], sessions[:, some])]
+        if (sessions[:, some] > _MOST_OF_ONE_DRIVER * sessions[:, some].sum(axis=0)).any():
+            pairs.append(_capped(*pairs[0]))
         (ends,) = _union(pairs, _tails(1)[:1])
         for at, interval in zip(some, _as_lists(*ends), strict=True):
             found[at] = interval

@@ -6,7 +6,7 @@ The same answer and type always give equal whole numbers, whatever answers are s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -26,15 +26,15 @@ _SLICED_BY = {"by_earlier_sessions": "sessions", "by_types_used": "types_used"}
 
 
 class DayKey(NamedTuple):
-    """The day (its midnight) and the kind of outcomes."""
+    """The day and the kind of outcomes."""
 
-    day: datetime
+    day: date
     kind: str
 
 
 def key_of(state: OutcomeState) -> DayKey:
     """Return the day of an outcome: the day of the moment that was asked about."""
-    return DayKey(state.asked_at.replace(hour=0, minute=0, second=0, microsecond=0), state.kind)
+    return DayKey(state.asked_at.date(), state.kind)
 
 
 @dataclass
@@ -50,13 +50,11 @@ class Day:
     answers: dict[str, int] = field(default_factory=dict)
     sums: QualitySums | None = None
 
-    def count(self, name: str, sign: int) -> None:
-        """Add 1 or -1 to a number of answers."""
-        number = self.answers.get(name, 0) + sign
+    def count(self, name: str, more: int) -> None:
+        """Add to a number of answers, or take away from it."""
+        number = self.answers.pop(name, 0) + more
         if number:
             self.answers[name] = number
-        else:
-            self.answers.pop(name, None)
 
     def is_nothing(self) -> bool:
         """Return whether nothing is counted any more."""
@@ -248,19 +246,22 @@ def count_only(changes: Sequence[OutcomeChange], days: Mapping[DayKey, Day]) -> 
 def _counted(changes: Sequence[OutcomeChange], days: Mapping[DayKey, Day]) -> tuple[list[_Entry], list[_Entry]]:
     """Count the answers of each day by status. Return the answers that are new or gone, and the matched outcomes."""
     answered, used = [], []
+    counts: dict[tuple[DayKey, str], int] = {}
     for row, change in enumerate(changes):
-        states = [(sign, state) for sign, state in ((-1, change.before), (1, change.after)) if state is not None]
-        stays = len(states) == 2 and key_of(states[0][1]) == key_of(states[1][1])
-        for sign, state in states:
-            key = key_of(state)
-            day = days[key]
-            day.count(state.status, sign)
-            if not stays:
+        before, after = change.before, change.after
+        keys = before and key_of(before), after and key_of(after)
+        for sign, state, key in ((-1, before, keys[0]), (1, after, keys[1])):
+            if state is None or key is None:
+                continue
+            counts[key, state.status] = counts.get((key, state.status), 0) + sign
+            if keys[0] != keys[1]:
                 answered.append(_Entry(row, sign, key))
                 if change.user_id is not None:
-                    day.count("with_driver", sign)
+                    counts[key, "with_driver"] = counts.get((key, "with_driver"), 0) + sign
             if state.status == "matched":
                 used.append(_Entry(row, sign, key, state.actual_class))
+    for (key, name), more in counts.items():
+        days[key].count(name, more)
     return answered, used
 
 

@@ -13,6 +13,9 @@ import json
 import struct
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -46,32 +49,33 @@ class Layout(NamedTuple):
     classes: tuple[str, ...]
     predictors: tuple[str, ...]
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each array of QualitySums, except of the groups."""
-        k, p, parts = len(self.classes), len(self.predictors), len(PARTS)
-        return {
-            "support": (parts, k),
-            "hits": (parts, p, k),
-            "predictions": (parts, p, k),
-            "log_loss": (parts, p),
-            "confusion": (k, k),
-            "bins": (BINS, len(BIN_COLUMNS)),
-        }
-
-    def view(self, fixed: np.ndarray, name: str) -> np.ndarray:
-        """Return the array with this name out of the arrays that stand one after the other."""
-        start = 0
-        for one, shape in self.shapes().items():
-            size = int(np.prod(shape))
-            if one == name:
-                return fixed[start : start + size].reshape(shape)
-            start += size
-        raise KeyError(name)
+    def places(self) -> dict[str, tuple[slice, tuple[int, ...]]]:
+        """Return where the arrays of QualitySums stand in `fixed`, and their shapes."""
+        return _places(self)
 
     @property
     def group_columns(self) -> int:
         """Return the number of columns of a group: sessions, log losses, and support, hits and predictions by type."""
         return 1 + len(self.predictors) + 3 * len(self.classes)
+
+
+@lru_cache(maxsize=32)
+def _places(layout: Layout) -> dict[str, tuple[slice, tuple[int, ...]]]:
+    k, p, parts = len(layout.classes), len(layout.predictors), len(PARTS)
+    shapes: dict[str, tuple[int, ...]] = {
+        # Each with a row for each of PARTS.
+        "support": (parts, k),
+        "hits": (parts, p, k),
+        "predictions": (parts, p, k),
+        "log_loss": (parts, p),
+        # Of all sessions, for the model only.
+        "confusion": (k, k),
+        "bins": (BINS, len(BIN_COLUMNS)),
+    }
+    ends = list(accumulate(map(prod, shapes.values())))
+    return {
+        name: (slice(end - prod(shape), end), shape) for (name, shape), end in zip(shapes.items(), ends, strict=True)
+    }
 
 
 @dataclass
@@ -80,7 +84,7 @@ class QualitySums:
 
     Attributes:
         layout: what the sums are about.
-        fixed: the arrays of `Layout.shapes`, one after the other.
+        fixed: the arrays of `Layout.places`, one after the other.
         groups: of shape (GROUPS, layout.group_columns): the sums of each group of drivers.
         unseen: for each type that the version does not know, the sessions in each of PARTS, and then how often the
             version predicted each of its own types for these sessions. They have no log loss here, because it depends
@@ -95,12 +99,13 @@ class QualitySums:
     @classmethod
     def empty(cls, layout: Layout) -> "QualitySums":
         """Return sums of nothing."""
-        size = sum(int(np.prod(shape)) for shape in layout.shapes().values())
+        size = max(place.stop for place, _ in layout.places().values())
         return cls(layout, np.zeros(size, np.int64), np.zeros((GROUPS, layout.group_columns), np.int64))
 
     def array(self, name: str) -> np.ndarray:
-        """Return an array of `Layout.shapes`, which is a view of `fixed`."""
-        return self.layout.view(self.fixed, name)
+        """Return an array of `Layout.places`, which is a view of `fixed`."""
+        place, shape = self.layout.places()[name]
+        return self.fixed[place].reshape(shape)
 
     @property
     def sessions(self) -> int:
@@ -179,5 +184,6 @@ class Totals:
             self.unseen[name] = self.unseen.get(name, 0.0) + one
 
     def array(self, name: str) -> np.ndarray:
-        """Return an array of `Layout.shapes`."""
-        return self.layout.view(self.fixed, name)
+        """Return an array of `Layout.places`."""
+        place, shape = self.layout.places()[name]
+        return self.fixed[place].reshape(shape)

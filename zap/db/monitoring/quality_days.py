@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any, NamedTuple
 
 import structlog
@@ -62,23 +62,23 @@ def apply(connection: Connection, changes: Sequence[OutcomeChange]) -> None:
 
 
 def read_days(
-    engine: Engine, kind: str, first: datetime, last: datetime, model_version: int | None = None
+    engine: Engine, kind: str, first: date, last: date, model_version: int | None = None
 ) -> Generator[StoredDay]:
     """Yield the days of one version or of all versions, by version (the newest first) and day.
 
     Args:
         engine: on the database.
         kind: `live` or `backtest`.
-        first: the midnight of the first day.
-        last: the midnight of the last day.
+        first: the first day.
+        last: the last day.
         model_version: the version; None for all versions.
     """
-    asked = select(_ROWS).where(_ROWS.c.kind == kind, _ROWS.c.day.between(first, last))
+    asked = select(_ROWS).where(_ROWS.c.kind == kind, _ROWS.c.day.between(_midnight(first), _midnight(last)))
     if model_version is not None:
         asked = asked.where(_ROWS.c.model_version == model_version)
     with engine.connect().execution_options(yield_per=_DAYS_AT_A_TIME) as connection:
         for row in connection.execute(asked.order_by(_ROWS.c.model_version.desc(), _ROWS.c.day)):
-            yield StoredDay(row.model_version, DayKey(row.day, row.kind), _day_of(row))
+            yield StoredDay(row.model_version, DayKey(row.day.date(), row.kind), _day_of(row))
 
 
 def _stored(connection: Connection, version: int, keys: set[DayKey]) -> dict[DayKey, Day]:
@@ -86,10 +86,14 @@ def _stored(connection: Connection, version: int, keys: set[DayKey]) -> dict[Day
     asked = select(_ROWS).where(_of_day(version))
     found = {}
     for key in keys:
-        row = connection.execute(asked, {"of_day": key.day, "of_kind": key.kind}).one_or_none()
+        row = connection.execute(asked, {"of_day": _midnight(key.day), "of_kind": key.kind}).one_or_none()
         if row is not None:
             found[key] = _day_of(row)
     return found
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time())
 
 
 def _of_day(version: int) -> ColumnElement[bool]:
@@ -107,14 +111,14 @@ def _write(connection: Connection, version: int, days: dict[DayKey, Day], stored
     """Insert, update or remove the rows of days."""
     new, changed, gone = [], [], []
     for key, day in days.items():
-        where = {"of_day": key.day, "of_kind": key.kind}
+        where = {"of_day": _midnight(key.day), "of_kind": key.kind}
         values = {"answers": day.answers, "sums": day.sums and day.sums.to_bytes()}
         if day.is_nothing():
             gone += [where] if key in stored else []
         elif key in stored:
             changed.append({**where, "new_answers": values["answers"], "new_sums": values["sums"]})
         else:
-            new.append({"model_version": version, "day": key.day, "kind": key.kind, **values})
+            new.append({"model_version": version, "day": _midnight(key.day), "kind": key.kind, **values})
     if new:
         connection.execute(insert(QualityDay), new)
     if changed:
