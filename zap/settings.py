@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -159,8 +159,6 @@ class Settings(BaseSettings):
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
     # How many minutes before plug-in drivers ask. A training uses what all drivers did at that moment, the present.
     asked_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 15
-    # How long after the moment that a request asked about a session may start to be its outcome.
-    outcome_hours: Annotated[int, Field(ge=1, le=720)] = 24
     # Threads of one training; a training is repeatable only with the same number of threads.
     training_threads: Annotated[int, Field(ge=1, le=256)] = 2
     # The limits of a training that a server starts, in bytes and in seconds. They suffice for a million sessions of
@@ -174,6 +172,8 @@ class Settings(BaseSettings):
     most_types: Annotated[int, Field(ge=2, le=1000)] = 20
     # How many of the newest versions that never served keep their artefact. Versions that served always keep it.
     keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
+    # How many hours after the moment asked about a session may start to be the outcome of an answer.
+    outcome_hours: Annotated[int, Field(ge=1, le=168)] = 24
     # The most rows and bytes of a batch in JSON or CSV; 16 MiB hold 10,000 rows of 1,600 bytes.
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     batch_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 16 * 2**20
@@ -234,6 +234,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """Return the origins of `cors_origins`, in small letters as browsers send them."""
         return frozenset(one.lower() for one in _listed(self.cors_origins))
+
+    @property
+    def horizon(self) -> timedelta:
+        """Return how long after the moment asked about a session may start to be the outcome of an answer."""
+        return timedelta(hours=self.outcome_hours)
 
     def wall_time(self, moment: datetime) -> datetime:
         """Return `moment` as naive wall time in the drivers' time zone. A naive moment is already wall time.

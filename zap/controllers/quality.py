@@ -1,6 +1,6 @@
 """GET /quality: what versions scored on the sessions that followed their answers."""
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -51,8 +51,8 @@ class QualityController(Controller):
         """
         settings: Settings = state.settings
         question = Question(_day("from", first), _day("to", last), version or None, by, kind)
-        horizon = timedelta(hours=settings.outcome_hours)
-        report = await state.threads.run(read_quality, state.engine, question, settings.wall_now(), horizon)
+        now = settings.wall_now()
+        report = await state.threads.run(read_quality, state.engine, question, now, settings.horizon)
         return msgspec.convert(report, QualityReply)
 
 
