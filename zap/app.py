@@ -15,6 +15,7 @@ from zap.controllers.models import ModelController
 from zap.controllers.prediction import PredictionController
 from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
+from zap.controllers.quality import QualityController
 from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             TrainingRunController,
             ModelController,
             AlarmController,
+            QualityController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),

@@ -10,6 +10,7 @@ from zap.cli.history import import_history_command
 from zap.cli.models import models, predictions
 from zap.cli.predicting import explain_prediction, predict
 from zap.cli.program import Program
+from zap.cli.quality import quality
 from zap.cli.sample import sample_history_command
 from zap.cli.serving import serve
 from zap.cli.sessions import sessions
@@ -27,6 +28,7 @@ from zap.cli.training import train, tune
         models,
         predictions,
         alarms,
+        quality,
         import_history_command,
         sample_history_command,
         sessions,

@@ -29,7 +29,8 @@ IN_WORDS = {
 }
 _OF_THE_DAYS_BEFORE = "the mix of types on the days before"
 
-_POOLED_COLUMNS = ("share", "share_time_of_day", "share_day_kind", "share_recent")
+# The columns of the pooled shares.
+SHARE_COLUMNS = ("share", "share_time_of_day", "share_day_kind", "share_recent")
 # The newest sessions are the most similar to future sessions, and four exponents need no more rows.
 _MOST_ROWS = 50_000
 
@@ -58,7 +59,7 @@ def fit_exponents(past: np.ndarray, codes: np.ndarray, n_types: int) -> np.ndarr
     from scipy.optimize import minimize  # noqa: PLC0415 - a server needs only the names of the baselines
 
     known = np.flatnonzero(past[:, driver_column("sessions", n_types)] > 0)[-_MOST_ROWS:]
-    even = np.full(len(_POOLED_COLUMNS), 1 / len(_POOLED_COLUMNS))
+    even = np.full(len(SHARE_COLUMNS), 1 / len(SHARE_COLUMNS))
     if not len(known):
         return even
     shares, used = _log_shares(past[known], n_types), codes[known]
@@ -85,17 +86,41 @@ def baseline_probabilities(past: np.ndarray, mix: Sequence[float], exponents: np
         exponents: the result of `fit_exponents` for the training sessions.
     """
     k = len(mix)
-    said = {name: past[:, type_columns(column, k)] for name, column in SHARES.items()}
-    said["prior"] = np.tile(np.asarray(mix, dtype=np.float64), (len(past), 1))
-    # The four shares of a driver without a past all equal the mix; pooling would only sharpen or flatten it.
-    new = past[:, [driver_column("sessions", k)]] == 0
-    said[POOLED] = np.where(new, said["driver_share"], _softmax(_log_shares(past, k) @ exponents))
-    return {name: said[name] for name in BASELINES}
+    shares = {column: past[:, type_columns(column, k)] for column in SHARE_COLUMNS}
+    return baselines_of_shares(shares, past[:, driver_column("sessions", k)] == 0, mix, exponents)
+
+
+def baselines_of_shares(
+    shares: Mapping[str, np.ndarray],
+    new: np.ndarray,
+    mix: Sequence[float],
+    exponents: Sequence[float] | np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Return the probabilities of each baseline that can be computed, each of shape (n, types).
+
+    A session has the same bits in the result whatever sessions are beside it.
+
+    Args:
+        shares: for columns of SHARE_COLUMNS the shares of the types, of shape (n, types).
+        new: for each of n sessions whether its driver has no past.
+        mix: the share of each type in the training sessions.
+        exponents: the result of `fit_exponents`; None if it is not known.
+    """
+    said = {name: shares[column] for name, column in SHARES.items() if column in shares}
+    said["prior"] = np.tile(np.asarray(mix, dtype=np.float64), (len(new), 1))
+    if exponents is not None and all(column in shares for column in SHARE_COLUMNS):
+        # A product of matrices would round a session differently with other sessions beside it.
+        scores = sum(
+            np.log(shares[column]) * exponent for column, exponent in zip(SHARE_COLUMNS, exponents, strict=True)
+        )
+        # The four shares of a driver without a past all equal the mix; pooling would only sharpen or flatten it.
+        said[POOLED] = np.where(new[:, None], shares["share"], _softmax(np.asarray(scores)))
+    return {name: said[name] for name in BASELINES if name in said}
 
 
 def _log_shares(past: np.ndarray, n_types: int) -> np.ndarray:
     """Return the logarithms of the four shares, of shape (n, types, 4)."""
-    logs: np.ndarray = np.log(np.stack([past[:, type_columns(column, n_types)] for column in _POOLED_COLUMNS], axis=2))
+    logs: np.ndarray = np.log(np.stack([past[:, type_columns(column, n_types)] for column in SHARE_COLUMNS], axis=2))
     return logs
 
 

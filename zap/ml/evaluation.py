@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 
 from zap.ml.baselines import baseline_probabilities
+from zap.ml.calibration import BINS, bin_places, calibration_of
 from zap.ml.history_columns import driver_column
 from zap.ml.intervals import effective_drivers, statistic_interval
 from zap.ml.scores import Scores, compare, weighted_f1
+from zap.ml.slices import SLICES, slice_places
 from zap.ml.unseen import align
 from zap.ml.verdict import verdict_of
 
-# The groups of the slices: by the number of the driver's earlier sessions, and by the number of types used in them.
-_EARLIER = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20+": (20, np.inf)}
-_TYPES_USED = {"none": (0, 0), "one": (1, 1), "several": (2, np.inf)}
-_BINS = 10
 _BY_SESSION = ("unseen", "starts", "drivers", "earlier", "types_used")
 # The sessions that decide a verdict, in words.
 LAST_PART = "the last part"
@@ -209,28 +207,12 @@ def f1_interval(rows: ScoredRows) -> list[float] | None:
 
 
 def calibration(rows: ScoredRows) -> dict[str, Any]:
-    """Return how well the confidence matches the accuracy.
-
-    The sessions are put into ten equally wide bins of confidence. The expected calibration error (Naeini et al., 2015)
-    is the mean of |accuracy - mean confidence| over the bins, weighted by their sessions. Bins without sessions are
-    left out.
-    """
+    """Return how well the confidence matches the accuracy, as `calibration_of` defines it."""
     confidence = rows.probabilities.max(axis=1)
     right = rows.model_scores.predicted == rows.labels
-    places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    bins = [
-        {
-            "from": place / _BINS,
-            "to": (place + 1) / _BINS,
-            "sessions": int(inside.sum()),
-            "mean_confidence": float(confidence[inside].mean()),
-            "accuracy": float(right[inside].mean()),
-        }
-        for place in range(_BINS)
-        if (inside := places == place).any()
-    ]
-    gaps = [one["sessions"] * abs(one["accuracy"] - one["mean_confidence"]) for one in bins]
-    return {"expected_calibration_error": float(sum(gaps) / len(rows)), "bins": bins}
+    places = bin_places(confidence)
+    sums = (np.bincount(places, weights, minlength=BINS) for weights in (None, confidence, right))
+    return calibration_of(*sums)
 
 
 def _verdict(judged: dict[str, Any]) -> dict[str, Any]:
@@ -298,12 +280,13 @@ def _parts(rows: ScoredRows) -> dict[str, dict[str, float]]:
 
 def _slices(rows: ScoredRows) -> dict[str, Any]:
     """Return the scores by the amount of history that each driver had at the start of the session."""
+    places = {
+        "by_earlier_sessions": slice_places("by_earlier_sessions", rows.earlier),
+        "by_types_used": slice_places("by_types_used", rows.types_used),
+    }
     return {
-        group: {name: _slice(rows, (known >= fewest) & (known <= most)) for name, (fewest, most) in bounds.items()}
-        for group, known, bounds in (
-            ("by_earlier_sessions", rows.earlier, _EARLIER),
-            ("by_types_used", rows.types_used, _TYPES_USED),
-        )
+        group: {name: _slice(rows, places[group] == place) for place, name in enumerate(slices)}
+        for group, slices in SLICES.items()
     }
 
 

@@ -20,6 +20,8 @@ FEWEST_EFFECTIVE_DRIVERS = 30
 # In the second interval a driver has at most this share of the total weight.
 _MOST_OF_ONE_DRIVER = 0.01
 _TAILS = (0.025, 0.975)
+# How many separate means are resampled at a time: a bound of the memory.
+_COLUMNS_AT_A_TIME = 100
 
 
 def effective_drivers(drivers: np.ndarray) -> float:
@@ -31,8 +33,13 @@ def effective_drivers(drivers: np.ndarray) -> float:
     Args:
         drivers: the code of the driver of each session.
     """
-    sessions = np.unique(drivers, return_counts=True)[1].astype(np.float64)
-    return float(sessions.sum() ** 2 / (sessions**2).sum()) if len(sessions) else 0.0
+    return effective_number(np.unique(drivers, return_counts=True)[1])
+
+
+def effective_number(sessions: np.ndarray) -> float:
+    """Return the result of `effective_drivers`, from the number of sessions of each driver."""
+    counts = sessions.astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if counts.any() else 0.0
 
 
 class Intervals(NamedTuple):
@@ -62,18 +69,63 @@ def mean_intervals(values: np.ndarray, drivers: np.ndarray) -> Intervals | None:
     Returns:
         An interval for each column; None if `effective_drivers` is below FEWEST_EFFECTIVE_DRIVERS.
     """
-    if effective_drivers(drivers) < FEWEST_EFFECTIVE_DRIVERS:
-        return None
     sessions, sums = per_driver(values.T, drivers)
-    weights = np.minimum(sessions, _MOST_OF_ONE_DRIVER * sessions.sum())
-    capped = sums * (weights / sessions)[:, None]
-    ends = [bootstrap_t(*grouped(one, n), _tails(values.shape[1])) for one, n in ((sums, sessions), (capped, weights))]
-    found = []
-    for which in (0, 1):
-        lower = np.minimum(*(both[which][0] for both in ends))
-        upper = np.maximum(*(both[which][1] for both in ends))
-        found.append([[float(low), float(high)] for low, high in zip(lower, upper, strict=True)])
-    return Intervals(*found)
+    return mean_intervals_of(sums, sessions)
+
+
+def mean_intervals_of(sums: np.ndarray, sessions: np.ndarray) -> Intervals | None:
+    """Return the result of `mean_intervals`, from sums of each driver, or of each group of drivers.
+
+    Args:
+        sums: float64 of shape (drivers, columns).
+        sessions: the number of sessions of each driver, one or more.
+    """
+    if effective_number(sessions) < FEWEST_EFFECTIVE_DRIVERS:
+        return None
+    capped, weights = _capped(sums, sessions[:, None])
+    pairs = [grouped(sums, sessions), grouped(capped, weights[:, 0])]
+    return Intervals(*(_as_lists(*ends) for ends in _union(pairs, _tails(sums.shape[1]))))
+
+
+def separate_intervals(sums: np.ndarray, sessions: np.ndarray) -> list[list[float] | None]:
+    """Return the interval of the mean of each column, as `mean_intervals` does for one mean, in one pass.
+
+    Args:
+        sums: float64 of shape (groups, columns): the sums of at most some thousands of groups of drivers.
+        sessions: of the same shape: the number of sessions of each group in each column; 0 is a group without any.
+    """
+    found: list[list[float] | None] = [None] * sums.shape[1]
+    enough = [at for at in range(len(found)) if effective_number(sessions[:, at]) >= FEWEST_EFFECTIVE_DRIVERS]
+    for start in range(0, len(enough), _COLUMNS_AT_A_TIME):
+        some = enough[start : start + _COLUMNS_AT_A_TIME]
+        pairs = [(sums[:, some], sessions[:, some])]
+        if (sessions[:, some] > _MOST_OF_ONE_DRIVER * sessions[:, some].sum(axis=0)).any():
+            pairs.append(_capped(*pairs[0]))
+        (ends,) = _union(pairs, _tails(1)[:1])
+        for at, interval in zip(some, _as_lists(*ends), strict=True):
+            found[at] = interval
+    return found
+
+
+def _capped(sums: np.ndarray, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums and the sessions with each driver weighted down to at most _MOST_OF_ONE_DRIVER."""
+    weights = np.minimum(sessions, _MOST_OF_ONE_DRIVER * sessions.sum(axis=0))
+    return sums * np.divide(weights, sessions, out=np.zeros(sessions.shape), where=sessions > 0), weights
+
+
+def _union(
+    pairs: list[tuple[np.ndarray, np.ndarray]], tails: list[tuple[float, float]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each pair of tails the lowest lower and the highest upper ends over several sums and sessions."""
+    ends = [bootstrap_t(sums, sessions, tails) for sums, sessions in pairs]
+    return [
+        (np.minimum.reduce([lower for lower, _ in alike]), np.maximum.reduce([upper for _, upper in alike]))
+        for alike in zip(*ends, strict=True)
+    ]
+
+
+def _as_lists(lower: np.ndarray, upper: np.ndarray) -> list[list[float]]:
+    return [[float(low), float(high)] for low, high in zip(lower, upper, strict=True)]
 
 
 def statistic_interval(
@@ -91,7 +143,23 @@ def statistic_interval(
     """
     if effective_drivers(drivers) < FEWEST_EFFECTIVE_DRIVERS:
         return None
-    sums, _ = grouped(*reversed(per_driver(counts, drivers)))
+    sessions, sums = per_driver(counts, drivers)
+    return statistic_interval_of(sums, sessions, statistic)
+
+
+def statistic_interval_of(
+    sums: np.ndarray, sessions: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
+) -> list[float] | None:
+    """Return the result of `statistic_interval`, from sums of each driver, or of each group of drivers.
+
+    Args:
+        sums: counts of shape (drivers, columns).
+        sessions: the number of sessions of each driver.
+        statistic: as in `statistic_interval`.
+    """
+    if effective_number(sessions) < FEWEST_EFFECTIVE_DRIVERS:
+        return None
+    sums, _ = grouped(sums, sessions)
     total = sums.sum(axis=0)
     found = float(statistic(total[None])[0])
     resampled = statistic(drawn_sums(sums))

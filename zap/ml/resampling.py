@@ -32,9 +32,16 @@ def grouped(sums: np.ndarray, sessions: np.ndarray) -> tuple[np.ndarray, np.ndar
 def bootstrap_t(
     sums: np.ndarray, sessions: np.ndarray, tails: list[tuple[float, float]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each pair of tails the lower and the upper ends of sums / sessions, for each column of sums."""
+    """Return for each pair of tails the lower and the upper ends of sums / sessions, for each column of sums.
+
+    Args:
+        sums: of shape (drivers, columns).
+        sessions: of shape (drivers,), or of the shape of `sums` if the columns are sums over different sessions.
+        tails: the pairs of quantiles.
+    """
     drivers, columns = sums.shape
-    squares = np.column_stack([sums**2, sums * sessions[:, None], sessions**2, sums, sessions])
+    sessions = sessions.reshape(drivers, -1)
+    squares = np.column_stack([sums**2, sums * sessions, sessions**2, sums, sessions])
     drawn = drawn_sums(squares)
     mean, error = _ratio(squares.sum(axis=0, keepdims=True), columns, drivers)
     means, errors = _ratio(drawn, columns, drivers)
@@ -50,12 +57,14 @@ def _ratio(squares: np.ndarray, columns: int, drivers: int) -> tuple[np.ndarray,
     """Return sums / sessions and its linearised standard error, both of shape (draws, columns).
 
     Args:
-        squares: for each draw the sums over drivers of s^2, s n, n^2, s and n, where s has `columns` columns.
+        squares: for each draw the sums over drivers of s^2, s n, n^2, s and n, where s has `columns` columns, and n
+            has one column or as many.
         columns: the number of columns of s.
         drivers: the number of drivers in a draw.
     """
-    ss, sn = squares[:, :columns], squares[:, columns : 2 * columns]
-    nn, s, n = squares[:, [2 * columns]], squares[:, 2 * columns + 1 : -1], squares[:, [-1]]
+    of_sessions = (squares.shape[1] - 3 * columns) // 2
+    ends = np.cumsum([columns, columns, of_sessions, columns])
+    ss, sn, nn, s, n = np.split(squares, ends, axis=1)
     means = s / n
     variance = np.maximum(ss - 2 * means * sn + means**2 * nn, 0) * drivers / (drivers - 1)
     return means, np.sqrt(variance) / n

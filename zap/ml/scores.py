@@ -1,4 +1,4 @@
-"""Scores of probabilities, computed from one confusion matrix and the log loss of each session; and comparisons."""
+"""Scores of probabilities, computed from the counts of a confusion matrix and the log losses; and comparisons."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,28 +11,19 @@ from zap.ml.intervals import mean_intervals
 _FLOOR = 1e-15
 
 
-class Scores:
-    """The scores of a model or of a baseline on n sessions of k types.
+class SummedScores:
+    """The scores of a model or of a baseline, from the sums over sessions.
 
     Args:
-        labels: n codes of the types that the drivers used.
-        probabilities: float64 of shape (n, k).
-
-    Attributes:
-        predicted: n codes of the types with the highest probability.
-        confusion: the numbers of sessions, of shape (k, k): a row for each used type, a column for each predicted type.
-        log_losses: the log loss of each session in nats.
+        hits: for each type the number of sessions in which it was used and predicted.
+        support: the number of sessions that used the type.
+        predictions: the number of sessions for which the type was predicted.
+        log_loss: the sum of the log losses of all sessions in nats.
     """
 
-    def __init__(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
-        k = probabilities.shape[1]
-        self.predicted: np.ndarray = probabilities.argmax(axis=1)
-        self.confusion = np.bincount(labels * k + self.predicted, minlength=k * k).reshape(k, k)
-        chosen = probabilities[np.arange(len(labels)), labels]
-        self.log_losses: np.ndarray = -np.log(np.maximum(chosen, _FLOOR))
-        self._hits: np.ndarray = np.diagonal(self.confusion)
-        self._support, self._predictions = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        self._f1 = _ratio(2 * self._hits, self._support + self._predictions)
+    def __init__(self, hits: np.ndarray, support: np.ndarray, predictions: np.ndarray, log_loss: float) -> None:
+        self._hits, self._support, self._predictions, self._log_loss = hits, support, predictions, log_loss
+        self._f1 = _ratio(2 * hits, support + predictions)
 
     @property
     def accuracy(self) -> float:
@@ -49,7 +40,7 @@ class Scores:
 
     @property
     def log_loss(self) -> float:
-        return float(self.log_losses.mean())
+        return float(self._log_loss / self._support.sum())
 
     def as_dict(self) -> dict[str, float]:
         return {"weighted_f1": self.weighted_f1, "macro_f1": self.macro_f1, "log_loss": self.log_loss}
@@ -61,6 +52,34 @@ class Scores:
             name: {"precision": float(p), "recall": float(r), "f1": float(f1), "support": int(n)}
             for name, p, r, f1, n in zip(classes, precision, recall, self._f1, self._support, strict=True)
         }
+
+
+class Scores(SummedScores):
+    """The scores of a model or of a baseline on n sessions of k types.
+
+    Args:
+        labels: n codes of the types that the drivers used.
+        probabilities: float64 of shape (n, k).
+
+    Attributes:
+        predicted: n codes of the types with the highest probability.
+        confusion: the numbers of sessions, of shape (k, k): a row for each used type, a column for each predicted type.
+        log_losses: the log loss of each session in nats.
+    """
+
+    def __init__(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
+        k = probabilities.shape[1]
+        self.predicted: np.ndarray = probabilities.argmax(axis=1)
+        self.confusion = np.bincount(labels * k + self.predicted, minlength=k * k).reshape(k, k)
+        self.log_losses = log_losses(probabilities[np.arange(len(labels)), labels])
+        of_types = np.diagonal(self.confusion), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        super().__init__(*of_types, self.log_losses.sum())
+
+
+def log_losses(chosen: np.ndarray) -> np.ndarray:
+    """Return the log losses in nats, from the probabilities of the types that the drivers used."""
+    losses: np.ndarray = -np.log(np.maximum(chosen, _FLOOR))
+    return losses
 
 
 class Difference(NamedTuple):

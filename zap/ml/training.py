@@ -237,13 +237,16 @@ def fit_and_predict(
 def score(split: Split, model: ChargerTypeModel, seen_until: datetime | None = None) -> dict[str, Any]:
     """Return the scores of the model and of the baselines on the test part.
 
+    `pooled_exponents` are the exponents of the pooled shares, which live quality needs for this baseline.
+
     Args:
         split: the history that the model was trained on.
         model: the model.
         seen_until: the start of the newest session that the search for its hyper-parameters has seen; None without a
             search.
     """
-    return evaluate(_scored(split, model), seen_until)
+    exponents = _exponents(split)
+    return {**evaluate(_scored(split, model, exponents), seen_until), "pooled_exponents": exponents.tolist()}
 
 
 def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] | None:
@@ -265,11 +268,10 @@ def score_at_plug_in(split: Split, model: ChargerTypeModel) -> dict[str, float] 
     known = split.frame, split.types, mix_of(split.train, split.types), split.places
     try:
         fill_present(split.present, *known, asked_before=0, delay=0)
-        codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
-        trees, _ = boost(model.get_params(), split.matrix[split.trained], codes, len(split.types))
+        trees, _ = boost(model.get_params(), split.matrix[split.trained], _train_codes(split), len(split.types))
         beside = copy(model)
         beside.scorer_ = model.scorer_.with_trees(trees)
-        scores: dict[str, float] = _scored(split, beside).model_scores.as_dict()
+        scores: dict[str, float] = _scored(split, beside, _exponents(split)).model_scores.as_dict()
         return scores
     finally:
         fill_present(split.present, *known, split.asked_before, split.delay)
@@ -302,16 +304,25 @@ def score_windows(
         if window is not split:
             chosen = {**search(window), "estimator": model.estimator} if search else params
             fitted = fit(window, chosen, n_jobs=model.n_jobs)
-        tried.append((window.n_train, _scored(window, fitted)))
+        tried.append((window.n_train, _scored(window, fitted, _exponents(window))))
         if progress:
             progress(len(tried), len(_window_starts(split)))
     return over_windows(tried, seen_until, nested=search is not None)
 
 
-def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
+def _train_codes(split: Split) -> np.ndarray:
+    """Return the code of the charger type of each training session."""
+    codes: np.ndarray = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
+    return codes
+
+
+def _exponents(split: Split) -> np.ndarray:
+    """Return the exponents of the pooled shares, fitted on the training part."""
+    return fit_exponents(split.train_past, _train_codes(split), len(split.types))
+
+
+def _scored(split: Split, model: ChargerTypeModel, exponents: np.ndarray) -> ScoredRows:
     """Return the test part with the probabilities of the model, and of baselines from the training part."""
-    k = len(split.types)
-    codes = pd.Index(split.types).get_indexer(pd.Index(split.train["charger_type"]))
     probabilities, parts = model.score_parts(split.test, split.test_past)
     return rows_to_score(
         list(split.types),
@@ -319,8 +330,8 @@ def _scored(split: Split, model: ChargerTypeModel) -> ScoredRows:
         starts=split.test["charging_start_time"].to_numpy(),
         drivers=witness_codes(split.frame)[split.in_frame(split.tested)],
         past=split.test_past,
-        mix=np.bincount(codes, minlength=k) / split.n_train,
-        exponents=fit_exponents(split.train_past, codes, k),
+        mix=np.bincount(_train_codes(split), minlength=len(split.types)) / split.n_train,
+        exponents=exponents,
         trained_on=split.n_train,
         probabilities=probabilities,
         parts=parts,

@@ -1,0 +1,68 @@
+"""GET /quality: what versions scored on the sessions that followed their answers."""
+
+from datetime import date
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, get
+from litestar.datastructures import State
+from litestar.params import QueryParameter
+
+from zap.controllers.problems import problem_specs
+from zap.controllers.quality_replies import QualityReply
+from zap.errors import InvalidRequest
+from zap.flows.quality import By, Kind, Question, read_quality
+from zap.formats.values import LARGEST_ID
+from zap.settings import Settings
+
+_DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
+
+
+class QualityController(Controller):
+    tags = ("models",)
+
+    @get(
+        "/quality",
+        operation_id="getQuality",
+        summary="What versions scored on the sessions that followed their answers",
+        responses=problem_specs(400, 404, 422, 503),
+    )
+    async def read(  # noqa: PLR0913, PLR0917 - the parameters of the route
+        self,
+        state: State,
+        # A parameter that may be null would also accept the text "null".
+        version: Annotated[
+            int, QueryParameter(ge=0, le=LARGEST_ID, description="the model version; 0: all versions")
+        ] = 0,
+        first: Annotated[
+            str,
+            QueryParameter(name="from", pattern=_DAY, description="the first day; default: 90 days before the last"),
+        ] = "",
+        last: Annotated[str, QueryParameter(name="to", pattern=_DAY, description="the last day; default: today")] = "",
+        by: Annotated[By, QueryParameter(description="the periods that are shown one by one; total: none")] = "total",
+        kind: Annotated[
+            Kind,
+            QueryParameter(description="live, or backtest for requests about a moment that was long past"),
+        ] = "live",
+    ) -> QualityReply:
+        """Read the scores of versions on matched outcomes, each beside the baselines and the promise of the test.
+
+        The days are those that requests asked about, as the drivers' wall time.
+        """
+        settings: Settings = state.settings
+        question = Question(_day("from", first), _day("to", last), version or None, by, kind)
+        now = settings.wall_now()
+        report = await state.threads.run(read_quality, state.engine, question, now, settings.horizon)
+        return msgspec.convert(report, QualityReply)
+
+
+def _day(name: str, text: str) -> date | None:
+    """Return the day in a parameter; None if it is empty.
+
+    Raises:
+        InvalidRequest: there is no such day.
+    """
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise InvalidRequest([{"pointer": f"#/{name}", "detail": f"there is no day {text}"}]) from None
