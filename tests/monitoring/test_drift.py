@@ -33,7 +33,7 @@ def _detector(reference, **options):
 
 
 def _send(detector, week, drivers, of_driver):
-    found = [detector.observe(f"driver {number}", week, of_driver(number)) for number in range(drivers)]
+    found = [detector.observe(f"driver {number}", week, 0, of_driver(number)) for number in range(drivers)]
     return [notice for notice in found if notice]
 
 
@@ -125,7 +125,7 @@ def test_a_driver_counts_once_a_week():
     for week in range(1, 4):
         _send(detector, week, 60, quiet)
         for _ in range(400):
-            detector.observe("driver 7", week, {"distance_driven_km": 1.0})
+            detector.observe("driver 7", week, 0, {"distance_driven_km": 1.0})
 
     assert detector.end_week(9) is None
     assert sum(detector.state.past[-1].counts["distance_driven_km"]) == 60
@@ -133,8 +133,8 @@ def test_a_driver_counts_once_a_week():
 
 def test_a_row_that_comes_too_late_is_not_counted():
     detector = _detector(_reference())
-    detector.observe("a", 5, {})
-    detector.observe("b", 4, {})
+    detector.observe("a", 5, 0, {})
+    detector.observe("b", 4, 0, {})
 
     assert detector.state.sample.week == 5
     assert len(detector.state.sample.rows) == 1
@@ -203,7 +203,7 @@ def test_the_state_and_the_reference_survive_a_restart_as_json():
             other = DriftDetector(Reference.from_plain(plain[0]), DriftState.from_plain(plain[1]))
             assert other.reference == reference
         for detector, found in zip((one, other), notices, strict=True):
-            found.append(detector.observe(str(number), week, values))
+            found.append(detector.observe(str(number), week, 0, values))
 
     assert notices[0] == notices[1]
     assert [notice.week for notice in notices[0] if notice] == [3]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zap.monitoring.driver_sample import DriverSample
+from zap.monitoring.driver_sample import DriverSample, random_order
 
 
 def _filled(drivers, most, restart=None):
@@ -10,8 +10,9 @@ def _filled(drivers, most, restart=None):
     for place, driver in enumerate(drivers):
         if restart and place % restart == 0:
             sample = DriverSample.from_plain(sample.to_plain())
-        if (number := sample.wants(f"driver {driver}")) is not None:
-            sample.add(number, [driver % 7, driver * 5 // 20_000])
+        order = int(random_order(np.array([place]))[0])
+        if (number := sample.wants(f"driver {driver}", order)) is not None:
+            sample.add(number, order, [driver % 7, driver * 5 // 20_000])
     return sample
 
 
@@ -32,3 +33,18 @@ def test_drivers_who_come_late_are_in_the_sample_as_often_as_others():
 
 def test_a_restart_changes_nothing():
     assert _filled(range(5000), 500, restart=37).to_plain() == _filled(range(5000), 500).to_plain()
+
+
+def test_each_row_of_a_driver_has_the_same_chance():
+    kept = np.zeros(10)
+    for driver in range(2000):
+        sample = DriverSample(3)
+        orders = random_order(np.arange(driver * 10, driver * 10 + 10)).tolist()
+        for place, order in enumerate(orders):
+            if (number := sample.wants("a driver", order)) is not None:
+                sample.add(number, order, [place])
+        (row,) = sample.rows.values()
+        kept[row[0]] += 1
+
+    # A statistic with nine degrees of freedom.
+    assert ((kept - 200) ** 2 / 200).sum() < 30

@@ -14,6 +14,7 @@ from zap.db.history.history_store import read_history
 from zap.db.history.session_changes import prune_changes
 from zap.db.history.session_timestamps import read_timestamps
 from zap.db.log.training_log import log_train_predictions
+from zap.db.monitoring.monitor_states import store_references
 from zap.db.runs.run_end import remove_leftovers
 from zap.db.runs.run_events import prune_events
 from zap.db.runs.training_lease import Lease, run_lease
@@ -30,6 +31,7 @@ from zap.db.versions.model_registry import (
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, TrainingCancelled, UnusableHistory
+from zap.flows.monitor_references import references_of
 from zap.flows.trained import Trained
 from zap.flows.training_result import training_report
 from zap.formats.promotion_reason import Reason
@@ -158,9 +160,11 @@ def _train(
     with phase("save"):
         known = _known(split, model, chosen, scores, options)
         artefact = model.to_bytes()
+        references = references_of(split, model, scores["best_baseline"])
         with write_transaction(engine) as connection:
             lease.check(connection)
             version = add_candidate(connection, lease.run_id, artefact, known)
+            store_references(connection, version.model_version, references)
     with phase("log") as logged:
         classes = [str(name) for name in model.classes_]
         rows = log_train_predictions(

@@ -54,20 +54,21 @@ class DriftDetector:
         self.state = state
         self.threshold = threshold
 
-    def observe(self, driver: str, week: int, values: Mapping[str, float | str | None]) -> Notice | None:
-        """Count a row, if it is the driver's first row of the week; return the notice of a week that ended before it.
+    def observe(self, driver: str, week: int, order: int, values: Mapping[str, float | str | None]) -> Notice | None:
+        """Take in a row, and return the notice of a week that ended before it. A driver counts once in a week.
 
         A row of an earlier week than the current week is too late and is not counted.
 
         Args:
             driver: the id of the driver.
             week: the number of the week, on the calendar of the reference.
+            order: the random number of the row, `random_order`: it decides which row of the driver counts.
             values: a value of each feature; a feature that is left out is missing.
         """
         notice = self.end_week(week) if week > self.state.sample.week else None
         sample = self.state.sample
-        if week == sample.week and week > self.state.first_week and (number := sample.wants(driver)) is not None:
-            sample.add(number, [feature.place(values.get(feature.name)) for feature in self.reference.features])
+        if week == sample.week and week > self.state.first_week and (number := sample.wants(driver, order)) is not None:
+            sample.add(number, order, [feature.place(values.get(feature.name)) for feature in self.reference.features])
         return notice
 
     def end_week(self, next_week: int) -> Notice | None:

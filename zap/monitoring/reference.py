@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from zap.ml.intervals import effective_drivers
+from zap.monitoring.driver_sample import random_order
 
 # The quantile bins of a number.
 BINS = 5
@@ -96,39 +97,41 @@ def reference_of(
 ) -> Reference | None:
     """Return the reference of training rows; None if they have too few drivers or not one week.
 
-    A driver counts once a week, with the first row of the week, because the detector counts production so. A random row
-    of each driver would be compared with other drivers (drivers who come often are in more weeks) on other days (the
-    first row of a week comes early in the week), and there would be drift without a change.
+    A driver counts once a week, with a random row of the week, because the detector counts production so. A random row
+    of each driver in all weeks would be compared with other drivers, because drivers who come often are in more weeks,
+    and there would be drift without a change.
 
     Args:
         columns: for each feature n values, None or NaN where missing. A column with texts is a category.
         drivers: n codes of drivers.
         weeks: n numbers of weeks, on the same calendar as the detector. The rows are in the order of time.
     """
-    first = _first_rows(drivers, weeks)
-    counted = drivers[first]
+    rows = _counted_rows(drivers, weeks)
+    counted = drivers[rows]
     if (effective := effective_drivers(counted)) < FEWEST_DRIVERS:
         return None
-    codes = np.unique(weeks[first], return_inverse=True)[1]
+    codes = np.unique(weeks[rows], return_inverse=True)[1]
     return Reference(
         tuple(
-            _feature(name, [values[row] for row in first] if isinstance(values, list) else np.asarray(values)[first],
+            _feature(name, [values[row] for row in rows] if isinstance(values, list) else np.asarray(values)[rows],
                      codes, effective)
             for name, values in columns.items()
         )
     )  # fmt: skip
 
 
-def _first_rows(drivers: np.ndarray, weeks: np.ndarray) -> np.ndarray:
-    """Return the positions of each driver's first row in each whole week."""
+def _counted_rows(drivers: np.ndarray, weeks: np.ndarray) -> np.ndarray:
+    """Return the positions of a random row of each driver in each whole week."""
     if not len(weeks):
         return np.empty(0, np.int64)
     _, driver = np.unique(drivers, return_inverse=True)
-    _, first = np.unique(weeks.astype(np.int64) * (driver.max() + 1) + driver, return_index=True)
-    first.sort()
+    shuffled = np.argsort(random_order(np.arange(len(weeks))))
+    _, place = np.unique((weeks.astype(np.int64) * (driver.max() + 1) + driver)[shuffled], return_index=True)
+    rows = shuffled[place]
+    rows.sort()
     # The rows begin and end in the middle of a week.
-    inner = (weeks[first] > weeks.min()) & (weeks[first] < weeks.max())
-    return first[inner] if inner.any() else first
+    inner = (weeks[rows] > weeks.min()) & (weeks[rows] < weeks.max())
+    return rows[inner] if inner.any() else rows
 
 
 def _feature(name: str, values: Sequence[Any] | np.ndarray, codes: np.ndarray, effective: float) -> FeatureReference:

@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.log.training_log import remove_train_predictions
+from zap.db.monitoring_tables import MonitorState
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import TrainingCancelled, TrainingFailed, ZapError
 
@@ -85,4 +86,5 @@ def remove_rows(engine: Engine, run_id: int) -> None:
         remove_train_predictions(engine, [version])
         # The version is removed last: if this process is interrupted, `remove_leftovers` finds the rest by it.
         with write_transaction(engine) as connection:
+            connection.execute(delete(MonitorState).where(col(MonitorState.model_version) == version))
             connection.execute(delete(ModelVersion).where(never_served & (col(ModelVersion.model_version) == version)))

@@ -1,0 +1,17 @@
+"""What the monitors of each version remember."""
+
+from zap.db.engine import write_transaction
+from zap.db.monitoring.monitor_states import Remembered, read_monitor, store_monitor, store_references
+
+
+def test_a_version_has_references_before_the_first_look_and_states_after_it(engine):
+    with write_transaction(engine) as connection:
+        store_references(connection, 3, {"drift": {"features": None}, "harm": {"limits": {"7": 0.25}}})
+        assert read_monitor(connection, 3, "harm") == Remembered({"limits": {"7": 0.25}})
+    after = Remembered({"limits": {"7": 0.25}}, {"sums": {"promise 7": 1e-300}}, 2**40)
+    with write_transaction(engine) as connection:
+        store_monitor(connection, 3, "harm", after)
+    with engine.connect() as connection:
+        assert read_monitor(connection, 3, "harm") == after
+        assert read_monitor(connection, 3, "drift") == Remembered({"features": None})
+        assert read_monitor(connection, 4, "drift") is None

@@ -1,0 +1,58 @@
+"""What the monitors of drift and harm remember of each version."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlmodel import col
+
+from zap.db.monitoring_tables import MonitorState
+from zap.db.tables import utc_now
+
+Kind = Literal["drift", "harm"]
+KINDS: tuple[Kind, ...] = ("drift", "harm")
+
+
+class Remembered(NamedTuple):
+    """What a monitor of one version compares with, and what it remembers.
+
+    Attributes:
+        reference: computed once for a version.
+        state: None before the first look.
+        prediction_id: the last answer that the state has counted; None if it counts days.
+    """
+
+    reference: dict[str, Any]
+    state: dict[str, Any] | None = None
+    prediction_id: int | None = None
+
+
+def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered | None:
+    """Return what a monitor remembers; None if the version has no reference yet."""
+    columns = col(MonitorState.reference), col(MonitorState.state), col(MonitorState.prediction_id)
+    row = connection.execute(select(*columns).where(_this(version, kind))).one_or_none()
+    return None if row is None or row[0] is None else Remembered(*row)
+
+
+def store_monitor(connection: Connection, version: int, kind: Kind, remembered: Remembered) -> None:
+    """Store what a monitor remembers, in place of what it remembered before.
+
+    Args:
+        connection: a transaction that writes.
+        version: the model version.
+        kind: the monitor.
+        remembered: its reference and its state.
+    """
+    connection.execute(delete(MonitorState).where(_this(version, kind)))
+    row = {"model_version": version, "kind": kind, "updated_at": utc_now(), **remembered._asdict()}
+    connection.execute(insert(MonitorState), row)
+
+
+def store_references(connection: Connection, version: int, references: Mapping[Kind, dict[str, Any]]) -> None:
+    """Store the references of a version, which no monitor has looked at yet."""
+    for kind, reference in references.items():
+        store_monitor(connection, version, kind, Remembered(reference))
+
+
+def _this(version: int, kind: Kind) -> Any:
+    return (col(MonitorState.model_version) == version) & (col(MonitorState.kind) == kind)
