@@ -3,10 +3,12 @@
 import click
 
 from zap import __version__
+from zap.cli.data_quality import data_quality_command
 from zap.cli.database import db
 from zap.cli.history import import_history_command
-from zap.cli.models import models, predictions
+from zap.cli.models import models
 from zap.cli.predicting import explain_prediction, predict
+from zap.cli.predictions import predictions
 from zap.cli.program import Program
 from zap.cli.sample import sample_history_command
 from zap.cli.serving import serve
@@ -24,6 +26,7 @@ from zap.cli.training import train, tune
         explain_prediction,
         models,
         predictions,
+        data_quality_command,
         import_history_command,
         sample_history_command,
         sessions,
