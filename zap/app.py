@@ -6,6 +6,7 @@ from litestar.datastructures import State
 from zap.controllers.alarms import AlarmController
 from zap.controllers.batches import BatchController
 from zap.controllers.charging_sessions import ChargingSessionController
+from zap.controllers.data_quality import DataQualityController
 from zap.controllers.deadline import in_time
 from zap.controllers.docs import Documents, docs_handlers, openapi_config
 from zap.controllers.exchange import exchanged
@@ -13,6 +14,7 @@ from zap.controllers.guard import Guard
 from zap.controllers.health import HealthController
 from zap.controllers.models import ModelController
 from zap.controllers.prediction import PredictionController
+from zap.controllers.prediction_list import PredictionListController
 from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
 from zap.controllers.quality import QualityController
@@ -44,7 +46,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app = Litestar(
         route_handlers=[
             PredictionController,
+            PredictionListController,
             StoredPredictionController,
+            DataQualityController,
             BatchController,
             ChargingSessionController,
             TrainingController,

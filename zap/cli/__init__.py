@@ -4,11 +4,13 @@ import click
 
 from zap import __version__
 from zap.cli.alarms import alarms
+from zap.cli.data_quality import data_quality_command
 from zap.cli.database import db
 from zap.cli.following import follow
 from zap.cli.history import import_history_command
-from zap.cli.models import models, predictions
+from zap.cli.models import models
 from zap.cli.predicting import explain_prediction, predict
+from zap.cli.predictions import predictions
 from zap.cli.program import Program
 from zap.cli.quality import quality
 from zap.cli.sample import sample_history_command
@@ -29,6 +31,7 @@ from zap.cli.training import train, tune
         predictions,
         alarms,
         quality,
+        data_quality_command,
         import_history_command,
         sample_history_command,
         sessions,

@@ -1,4 +1,4 @@
-"""The commands `models` and `predictions`: versions, promotions, rollbacks, and removing old predictions."""
+"""The commands `models`: versions, promotions and rollbacks."""
 
 from typing import Any
 
@@ -116,46 +116,6 @@ def reproduce(version: int, database_url: str | None, as_json: bool) -> None:
         print_reproduction(found)
     if not found["reproduced"]:
         fail(NotReproduced(_why_not(found)), as_json=False)
-
-
-@click.group(cls=Group)
-def predictions() -> None:
-    """Manage the logged predictions."""
-
-
-@predictions.command()
-@click.option(
-    "--source", type=click.Choice(["train"]), required=True, help="Only predictions of trainings can be removed."
-)
-@click.option(
-    "--keep-versions",
-    type=WholeNumber(0, 2**63 - 1),
-    required=True,
-    metavar="N",
-    help="Keep the predictions of the N newest versions.",
-)
-@DATABASE
-@JSON
-def prune(source: str, keep_versions: int, database_url: str | None, as_json: bool) -> None:
-    """Remove the predictions that trainings of older versions logged.
-
-    zap keeps the predictions of the version in production, and all predictions that answered requests.
-    """
-    with (
-        engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
-        shown_progress() as progress,
-    ):
-        from zap.db.log.training_log import remove_train_predictions, versions_to_prune
-
-        versions, removed = versions_to_prune(engine, keep_versions), 0
-        for number, version in enumerate(versions, start=1):
-            removed += remove_train_predictions(engine, [version])
-            progress("prune", number, len(versions))
-    pruned = {"source": source, "versions": versions, "removed": removed}
-    if as_json:
-        print_json(pruned)
-    else:
-        click.echo(f"removed {removed:,} predictions of {len(versions)} version{'s' * (len(versions) != 1)}")
 
 
 def _change(database_url: str | None, who: str | None, why: str | None, version: int | None, *, as_json: bool) -> None:

@@ -23,11 +23,14 @@ from zap.controllers.line_stream import NDJSON, LineStream
 from zap.controllers.open_batches import batch_of, few_at_once
 from zap.controllers.parameters import media_type, read_body
 from zap.controllers.prediction_reply import PredictReply
-from zap.controllers.problems import FieldError, problem_specs
+from zap.controllers.problems import FieldError, counts_refusals, problem_specs
 from zap.db.log.prediction_log import Logged
+from zap.db.monitoring.data_quality_days import REFUSED
 from zap.db.tables import utc_now
 from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBusy
 from zap.flows.prediction import Answered, BatchPrediction
+from zap.formats.refusal_reasons import row_counts
+from zap.formats.request import FIELDS
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, Rows, invalid_batch, placed, read_json, refusals
 from zap.settings import Settings
@@ -79,7 +82,7 @@ class BatchController(Controller):
         "/predict/batch",
         status_code=200,
         operation_id="predictBatch",
-        opt=TAKES_ITS_TIME,
+        opt=TAKES_ITS_TIME | counts_refusals(REFUSED, FIELDS),
         summary="Predict for many sessions at once",
         # JSON and CSV bodies, which are read whole, have their own limit (ZAP_BATCH_BYTES). NDJSON has no limit.
         request_max_body_size=None,
@@ -164,20 +167,22 @@ async def _answer_rows(
         rows = read()
         completed = batches.complete(rows.texts, predictor, received_at)
         if not skip and (refused := refusals(completed)):
+            _count(state, [refusal for _, refusal in refused])
             raise invalid_batch(refused, rows.lines)
         return rows, batches.answer(completed, predictor, received_at)
 
     rows, answered = await _apart(state, work)
     logged = await state.prediction_log.record_all(answered.to_log)
     _note_refused_rows(state, answered)
-    return await _apart(state, lambda: _reply(rows, answered, logged))
+    return await _apart(state, lambda: _reply(rows, answered, logged, state))
 
 
-def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged]) -> bytes:
+def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged], state: State) -> bytes:
     def refused(place: int, refusal: Refusal) -> RefusedRow:
         line = rows.lines[place] if rows.lines else None
         return _refused_row(placed(place, refusal), line)
 
+    _count_refused(state, answered)
     predictions = _predictions(answered, logged, refused)
     skipped = len(predictions) - len(logged)
     return _encoder.encode(BatchReply("success", len(logged), skipped, predictions))
@@ -195,7 +200,11 @@ async def _answer_lines(batches: BatchPrediction, lines: Sequence[Line], state: 
     def refused(place: int, refusal: Refusal) -> RefusedRow:
         return _refused_row(refusal.errors, lines[place][0])
 
-    return await _apart(state, lambda: _encoder.encode_lines(_predictions(answered, logged, refused)))
+    def reply() -> bytes:
+        _count_refused(state, answered)
+        return _encoder.encode_lines(_predictions(answered, logged, refused))
+
+    return await _apart(state, reply)
 
 
 async def _apart(state: State, work: Callable[[], _Done]) -> _Done:
@@ -218,6 +227,16 @@ def _note_refused_rows(state: State, answered: Answered) -> None:
     if n:
         state.refused_requests += n
         log.info("refused rows", rows=n, of=len(answered.rows), refused_requests=state.refused_requests)
+
+
+def _count_refused(state: State, answered: Answered) -> None:
+    if len(answered.rows) > len(answered.to_log):
+        _count(state, [row for row in answered.rows if isinstance(row, Refusal)])
+
+
+def _count(state: State, refused: Sequence[Refusal]) -> None:
+    """Count refused rows by field and reason."""
+    state.refusals.note(REFUSED, row_counts([refusal.errors for refusal in refused], FIELDS))
 
 
 def _predictions(

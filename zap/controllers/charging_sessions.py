@@ -10,13 +10,14 @@ from litestar.params import PathParameter
 from msgspec import Meta, Struct, field
 
 from zap.controllers.parameters import media_type, read_body
-from zap.controllers.problems import problem_specs
+from zap.controllers.problems import counts_refusals, problem_specs
 from zap.db.history.session_removal import remove_sessions
 from zap.db.history.session_reports import ReportedSessions, report_sessions
+from zap.db.monitoring.data_quality_days import REFUSED_REPORTS
 from zap.db.tables import utc_now
 from zap.errors import DatabaseUnavailable
 from zap.formats.session_ids import read_session_id
-from zap.formats.session_report import Report, parse_report
+from zap.formats.session_report import FIELDS, Report, parse_report
 from zap.threads import PATIENCE_SECONDS, Turns
 
 # A thousand whole sessions take half a megabyte.
@@ -65,6 +66,7 @@ class ChargingSessionController(Controller):
         "/charging-sessions",
         status_code=200,
         operation_id="reportChargingSessions",
+        opt=counts_refusals(REFUSED_REPORTS, FIELDS),
         summary="Report charging sessions when they start and again when they end",
         responses=problem_specs(400, 409, 413, 415, 422, 503),
     )

@@ -52,11 +52,12 @@ _GROUPS = {
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
     "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
+    "quality": ("See what happened after the answers, and what the requests were like.", "data-quality"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
 # The paths in the order in which their groups show them; other paths come after them.
 _ORDER = (
-    *("/predict", "/predict/batch", "/predictions/{prediction_id}", "/charging-sessions"),
+    *("/predict", "/predict/batch", "/predictions", "/predictions/{prediction_id}", "/charging-sessions"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/alarms", "/alarms/{alarm_id}/acknowledge"),
@@ -250,6 +251,8 @@ def _describe_parameter(one: dict[str, Any], values: Mapping[str, int | str]) ->
         one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
     elif one["name"] == "limit":
         one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
+    elif one["name"] in {"version", "input_id"}:
+        one["schema"] |= {"minimum": 0, "maximum": LARGEST_ID}
     elif one["in"] == "path":
         if one["name"] in values:
             one["example"] = values[one["name"]]

@@ -13,7 +13,10 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.parameters import media_type, read_body
 from zap.controllers.prediction_reply import PredictReply
+from zap.controllers.problems import counts_refusals
+from zap.db.monitoring.data_quality_days import REFUSED
 from zap.flows.prediction import OnePrediction
+from zap.formats.request import FIELDS
 from zap.formats.request_rows import LARGEST_ROW
 
 _LARGEST_BODY = LARGEST_ROW
@@ -50,7 +53,7 @@ class _PlainRoute(ASGIRouteHandler):
 class PredictionController(Controller):
     tags = ("predictions",)
 
-    @_PlainRoute("/predict", opt=TAKES_ITS_TIME, copy_scope=False)
+    @_PlainRoute("/predict", opt=TAKES_ITS_TIME | counts_refusals(REFUSED, FIELDS), copy_scope=False)
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request without Litestar's request and response objects, which take half of the time.
 

@@ -1,8 +1,9 @@
 """Errors over HTTP: every error is sent as problem details (RFC 9457)."""
 
 import errno
+from collections.abc import Collection
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import structlog
 from litestar import Request, Response
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, NoRight, UnsupportedEncoding, ZapError
 from zap.flows.training_report import Dropped, LeftOutTypes
 from zap.formats.json_body import pointer
+from zap.formats.refusal_reasons import refusal_counts, too_large
 from zap.public import public_path
 
 log = structlog.get_logger(__name__)
@@ -25,8 +27,21 @@ TRAINING_RUN = "training_run"
 _LONGEST_DETAIL = 200
 # PostgreSQL's error code for a missing right.
 _INSUFFICIENT_PRIVILEGE = "42501"
+_COUNTED = "counted_refusals"
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = DatabaseUnavailable("").problem()["type"]
+
+
+class CountedRefusals(NamedTuple):
+    """The `opt` of a route whose refusals are counted: what they are, and the names that count as fields."""
+
+    subject: str
+    fields: frozenset[str]
+
+
+def counts_refusals(subject: str, fields: Collection[str]) -> dict[str, Any]:
+    """Return the `opt` of a route, so that its refused requests are counted by field and reason."""
+    return {_COUNTED: CountedRefusals(subject, frozenset(fields))}
 
 
 class FieldError(Struct, omit_defaults=True):
@@ -77,7 +92,15 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> dict[str, A
     return _unexpected(request, error).content
 
 
+def _counted(request: Request[Any, Any, Any]) -> CountedRefusals | None:
+    handler: Any = request.scope.get("route_handler")
+    counted: CountedRefusals | None = handler and handler.opt.get(_COUNTED)
+    return counted
+
+
 def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dict[str, Any]]:
+    if counted := _counted(request):
+        request.app.state.refusals.note(counted.subject, refusal_counts(error, counted.fields))
     problem = {"status": error.status_code, **error.problem()}
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", problem=problem["type"], reason=error.message, exc_info=error.__cause__)
@@ -96,6 +119,8 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
     status = HTTPStatus(error.status_code)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(request, error)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and (counted := _counted(request)):
+        request.app.state.refusals.note(counted.subject, too_large())
     details: dict[str, Any] = {
         "type": "about:blank",
         "title": status.phrase,

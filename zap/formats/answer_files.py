@@ -53,7 +53,7 @@ def write_file(
             with _ParquetOutput(path, columns, added, schema) as output:
                 yield output
             return
-        with _opened(path, "wt") as file:
+        with opened_text(path, "wt") as file:
             yield _NdjsonOutput(file) if kind == "ndjson" else _CsvOutput(file, columns, added)
     except OSError as error:
         raise UnusableFile(f"{path.name} cannot be written: {error.strerror or error}") from None
@@ -69,14 +69,14 @@ def answers_in(path: Path, kind: str) -> int | None:
     try:
         if kind == "parquet":
             return _parquet_answers(path)
-        with _opened(path, "rt") as file:
+        with opened_text(path, "rt") as file:
             lines = _up_to_the_end(file)
             return _csv_answers(lines) if kind == "csv" else _ndjson_answers(lines)
     except (ValueError, OSError, csv.Error):
         return None
 
 
-def _opened(path: Path, mode: str) -> IO[str]:
+def opened_text(path: Path, mode: str) -> IO[str]:
     """Open a text, which is compressed with gzip if the name says so."""
     zipped = is_zipped(Path(path.name.removesuffix(PART)))
     opened: Any = gzip.open if zipped else open

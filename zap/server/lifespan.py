@@ -24,6 +24,7 @@ from zap.server.alarm_delivery import deliver_alarms
 from zap.server.database_checks import DatabaseChecks
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
+from zap.server.refusals import Refusals
 from zap.server.run_news import RunNews
 from zap.server.stopping import told_to_stop
 from zap.server.training_jobs import TrainingProcesses
@@ -37,6 +38,8 @@ WATCH_SECONDS = 0.5
 FIRST_READ_SECONDS = 10.0
 # The pause between two looks for trainings that died.
 DEAD_RUNS_SECONDS = 2.0
+# The pause between two writes of the counts of refused requests.
+REFUSALS_SECONDS = 5.0
 # The pause between two looks for changes of sessions that all servers have seen.
 PRUNE_SECONDS = 60.0
 
@@ -68,6 +71,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     )
     app.state.training_processes = TrainingProcesses(engine, settings, production)
     app.state.follower = follower = Follower(engine, settings) if settings.follow else None
+    app.state.refusals = Refusals(engine)
     app.state.stopping = asyncio.Event()
     app.state.run_news = RunNews(engine, threads, app.state.stopping)
     production.refresh()
@@ -75,6 +79,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
         closing.callback(engine.dispose)
+        closing.callback(app.state.refusals.close)
         closing.callback(app.state.prediction_log.close)
         closing.callback(app.state.driver_histories.close)
         closing.callback(recent.close)
@@ -90,6 +95,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             asyncio.create_task(watch(app.state.database_watch.look, WATCH_SECONDS)),
             asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
             asyncio.create_task(watch(recent.follow, WATCH_SECONDS)),
+            asyncio.create_task(watch(app.state.refusals.write, REFUSALS_SECONDS)),
             asyncio.create_task(watch(partial(prune_changes, engine), PRUNE_SECONDS)),
             asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
             asyncio.create_task(deliver_alarms(engine, settings, app.state.stopping)),

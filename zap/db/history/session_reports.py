@@ -21,6 +21,9 @@ from zap.db.history.history_rows import (
 )
 from zap.db.history.session_ids import is_another, number_texts, numbers_of, whose_session
 from zap.db.history.spellings import stored_spellings
+from zap.db.monitoring.data_quality_days import SESSIONS as REPORTED
+from zap.db.monitoring.data_quality_days import apply, day_of
+from zap.db.tables import utc_now
 from zap.errors import InvalidRequest, SessionTaken
 from zap.formats.json_body import error_at, pointer
 from zap.formats.session_report import (
@@ -37,6 +40,7 @@ from zap.formats.session_report import (
 )
 from zap.formats.values import LONGEST_SESSION
 from zap.ml.features import FACTS
+from zap.monitoring.data_quality import session_counts
 
 _KEY = (SESSION_ID,)
 _TYPE = "charger_type"
@@ -110,6 +114,8 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
         unknown_vehicles = vehicles_not_stored(connection, [row[VEHICLE_ID] for row in rows])
+        found = session_counts(zip(before, map(_after, rows, before), strict=True), unknown_vehicles)
+        apply(connection, REPORTED, {day_of(utc_now()): found})
     changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
     return replace(_outcome(report, rows, before, changed), unknown_vehicles=unknown_vehicles)
 
@@ -185,7 +191,7 @@ def _take_facts(connection: Connection, rows: list[Row], stored: list[Row | None
     taking, named = [], []
     for row, before in zip(rows, stored, strict=True):
         said = {name: value for name, value in row.items() if value is not None}
-        whole = {**(before or {}), **said}
+        whole = _after(row, before)
         start = _wall_time(whole.get(START))
         of_others = before is None or any(
             name in said and said[name] != before[name] for name in ("user_id", "vehicle_id")
@@ -195,6 +201,11 @@ def _take_facts(connection: Connection, rows: list[Row], stored: list[Row | None
             named.append(whole)
     for row, facts in zip(taking, facts_now(connection, named), strict=True):
         row.update(facts)
+
+
+def _after(row: Row, before: Row | None) -> Row:
+    """Return the values of a session after its report."""
+    return {**(before or {}), **{name: value for name, value in row.items() if value is not None}}
 
 
 def _outcome(report: Report, rows: list[Row], before: list[Row | None], changed: set[int]) -> ReportedSessions:

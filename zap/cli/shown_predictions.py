@@ -1,0 +1,43 @@
+"""Tables of stored predictions that the command line prints."""
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from zap.cli.tables import console, number, text
+
+
+def print_predictions(rows: list[dict[str, Any]]) -> None:
+    """Print a table of answers with their outcomes; --json prints all of their values."""
+    table = Table(
+        number("answer"),
+        text("asked"),
+        text("driver"),
+        number("version"),
+        text("predicted"),
+        number("probability"),
+        text("used"),
+        text("outcome"),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+    )
+    for row in rows:
+        table.add_row(
+            str(row["prediction_id"]),
+            (row["request_timestamp"] or "")[:16].replace("T", " "),
+            row["user_id"] or "",
+            str(row["model_version"] or ""),
+            row["predicted_class"],
+            "" if row["probability"] is None else f"{row['probability']:.3f}",
+            row["actual_class"] or "",
+            _outcome(row),
+        )
+    console().print(table)
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    """Return the outcome in words, and whether the request asked about the past."""
+    words = {"no_driver": "no driver", None: "not read yet"}
+    said = words.get(row["outcome"], row["outcome"])
+    return f"{said}, backtest" if row["kind"] == "backtest" else str(said)

@@ -1,0 +1,38 @@
+"""The first and the last moment, or day, of what a client wants to see."""
+
+from datetime import UTC, date, datetime
+
+from zap.formats.json_body import DAY_PATTERN
+from zap.formats.values import read_iso
+
+_DATE = len("2026-03-02")
+# Patterns for JSON Schema, of a day and of a moment in a query string. There a `+` that is not encoded arrives as a
+# space. An empty text stands for no limit.
+QUERY_DAY_PATTERN = r"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01]))?$"
+QUERY_MOMENT_PATTERN = rf"^({DAY_PATTERN[1:-1].replace('[+-]', '[+ -]')})?$"
+
+
+def read_day(text: str) -> date | None:
+    """Return the day of a text such as 2026-03-02; None for another text."""
+    try:
+        return date.fromisoformat(text) if len(text) == _DATE else None
+    except ValueError:
+        return None
+
+
+def read_moment(text: str) -> datetime | None:
+    """Return the moment (UTC) of a day or of a date and time in ISO 8601; None for another text.
+
+    A day is its midnight. A time without an offset is in UTC.
+    """
+    day = read_day(text)
+    if day is not None:
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+    if text[-6:-5] == " " and ":" in text[:-6]:
+        # The offset of a query string whose `+` was not encoded.
+        text = f"{text[:-6]}+{text[-5:]}"
+    moment = read_iso(text)
+    try:
+        return moment and (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    except OverflowError:
+        return None

@@ -1,0 +1,75 @@
+"""Refusals: the counts of refused requests and reports of one process, until they are written."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.engine import write_transaction
+from zap.db.monitoring.data_quality_days import apply, day_of
+from zap.db.tables import utc_now
+from zap.errors import ZapError
+from zap.monitoring.data_quality import Found
+
+log = structlog.get_logger(__name__)
+
+
+class Refusals:
+    """Count the refusals of this process in memory, and add them to the database now and then.
+
+    An answered request costs nothing here. The counts have a bound: there are a few dozen fields and a dozen reasons
+    for each day. A process that is killed loses the counts of the last seconds.
+
+    Args:
+        engine: on the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, date], Counter[Found]] = {}
+
+    def note(self, subject: str, counts: Mapping[Found, int]) -> None:
+        """Count refusals of today (UTC). Any thread may call this.
+
+        Args:
+            subject: what was refused.
+            counts: how often which field was refused for which reason.
+        """
+        if not counts:
+            return
+        key = subject, day_of(utc_now())
+        with self._lock:
+            self._counts.setdefault(key, Counter()).update(counts)
+
+    def write(self) -> None:
+        """Add the counts to the database. Counts that cannot be written are kept for the next attempt.
+
+        Raises:
+            SQLAlchemyError, ZapError: the counts could not be written. If the connection broke during the commit, they
+                may have been written, and are written a second time then.
+        """
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        try:
+            with write_transaction(self._engine) as connection:
+                for (subject, day), found in sorted(counts.items()):
+                    apply(connection, subject, {day: found})
+        except BaseException:
+            with self._lock:
+                for key, found in counts.items():
+                    self._counts.setdefault(key, Counter()).update(found)
+            raise
+
+    def close(self) -> None:
+        """Write the rest. A database that does not take it must not keep the server from ending."""
+        try:
+            self.write()
+        except (SQLAlchemyError, ZapError) as error:
+            log.warning("the counts of the last refused requests are lost", error=type(error).__name__)
