@@ -247,6 +247,14 @@ class NotPromotable(ZapError):
     exit_code = 24
 
 
+class TrialRefused(ZapError):
+    """A trial of a version cannot begin. Nothing was changed."""
+
+    title = "The trial cannot begin"
+    status_code = 409
+    exit_code = 33
+
+
 class TrainingFailed(ZapError):
     """The training ended without a report, because its process was stopped or crashed."""
 

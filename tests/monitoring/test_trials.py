@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from simulations.trials import Service, naive_verdicts, of_trials, share
 
-from zap.monitoring.driver_means import brier
-from zap.monitoring.trials import Trial, widest_difference
+from zap.monitoring.trials import Trial
 
 SMALL = Service(drivers=100)
 
@@ -100,21 +99,6 @@ def test_a_trial_survives_a_restart_as_json():
     trial.look(_differences(0.01))
 
     assert Trial.from_plain(json.loads(json.dumps(trial.to_plain()))) == trial
-
-
-def test_the_answers_alone_limit_the_difference():
-    random = np.random.default_rng(1)
-    champion, challenger = random.dirichlet([1, 1, 1], (2, 40))
-    drivers = np.arange(40)
-    widest = widest_difference(champion, challenger, drivers)
-    used = [np.full(40, type_) for type_ in (-1, 0, 1, 2)]
-    possible = [np.abs(brier(champion, one) - brier(challenger, one)).max() for one in used]
-
-    assert widest == pytest.approx(max(possible))
-    assert widest_difference(champion, champion, drivers) < 1e-6
-    # The mean of a driver's sessions is limited more than a session.
-    assert widest_difference(champion, challenger, drivers // 10) < widest
-    assert widest_difference(champion[:0], challenger[:0], drivers[:0]) == 1.0
 
 
 def test_versions_that_answer_alike_are_compared_with_fewer_drivers():

@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import Engine
@@ -126,22 +128,26 @@ class BatchPrediction:
             predictor: the predictor of the version that will answer.
             received_at: when the rows were received, which is the start of a session without one.
         """
-        now = self._wall_time(received_at)
-        rows = self._with_drivers(read_rows(texts, predictor.contract, self._wall_time, now))
+        return self._complete(texts, predictor, [self._wall_time(received_at)] * len(texts))
+
+    def _complete(self, texts: Sequence[bytes | Refusal], predictor: Predictor, nows: Sequence[datetime]) -> list[Row]:
+        """Return the rows as `complete` does; `nows` has for each row the wall time when it was received."""
+        read: list[Row] = []
+        for now, alike in groupby(zip(texts, nows, strict=True), itemgetter(1)):
+            read += read_rows([text for text, _ in alike], predictor.contract, self._wall_time, now)
+        rows = self._with_drivers(read)
         waiting = [row.request.values if row.request else {} for row in rows]
         asking = [place for place, values in enumerate(waiting) if has_gaps(values)]
         found = facts_of_many(self._engine, [waiting[place] for place in asking]) if asking else []
         facts = dict(zip(asking, found, strict=True))
-        return [completed(row, facts.get(place, {}), predictor.contract, now) for place, row in enumerate(rows)]
+        return [
+            completed(row, facts.get(place, {}), predictor.contract, now)
+            for place, (row, now) in enumerate(zip(rows, nows, strict=True))
+        ]
 
     def answer(self, rows: Sequence[Row], predictor: Predictor, received_at: datetime) -> Answered:
         """Return an answer for each row that `complete` could complete, and the refusals of the other rows."""
-        good = [row for row in rows if row.values is not None]
-        values = [row.values for row in good if row.values]
-        now, starts = to_seconds(self._wall_time(received_at)), [to_seconds(one[START]) for one in values]
-        presents = self._recent.presents(starts, [predictor.asked_at(start, now) for start in starts], predictor)
-        answers = iter(predictor.answers(values, self._pasts(good, predictor), presents, _THREADS))
-        outcomes: list[Answer | Refusal] = [row.refusal or next(answers) for row in rows]
+        outcomes = self._answers(rows, predictor, [self._wall_time(received_at)] * len(rows))
         to_log = [
             Entry(row.text, received_at, outcome)
             for row, outcome in zip(rows, outcomes, strict=True)
@@ -152,6 +158,29 @@ class BatchPrediction:
     def predict(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> Answered:
         """Return the answers to rows: `complete`, then `answer`."""
         return self.answer(self.complete(texts, predictor, received_at), predictor, received_at)
+
+    def answers_to_each(
+        self, texts: Sequence[bytes], predictor: Predictor, received_at: Sequence[datetime]
+    ) -> list[Answer | Refusal]:
+        """Return the answers to requests, as if each had been sent alone at its moment.
+
+        Args:
+            texts: the JSON of each request.
+            predictor: the predictor of the version that answers.
+            received_at: when each request was received.
+        """
+        nows = list(map(self._wall_time, received_at))
+        return self._answers(self._complete(texts, predictor, nows), predictor, nows)
+
+    def _answers(self, rows: Sequence[Row], predictor: Predictor, nows: Sequence[datetime]) -> list[Answer | Refusal]:
+        good = [row for row in rows if row.values is not None]
+        values = [row.values for row in good if row.values]
+        asked = [now for row, now in zip(rows, nows, strict=True) if row.values is not None]
+        starts = [to_seconds(one[START]) for one in values]
+        moments = [predictor.asked_at(start, to_seconds(now)) for start, now in zip(starts, asked, strict=True)]
+        presents = self._recent.presents(starts, moments, predictor)
+        answers = iter(predictor.answers(values, self._pasts(good, predictor), presents, _THREADS))
+        return [row.refusal or next(answers) for row in rows]
 
     def _with_drivers(self, rows: list[Row]) -> list[Row]:
         """Return the rows with the ids of the drivers that their texts mean."""

@@ -113,6 +113,13 @@ def wrong_number(feature: Feature, value: Any) -> str | None:
     return None if feature.inside(value) else f"is {value}; must be {feature.range}"
 
 
+def wrong_whole(feature: Feature, value: Any) -> str | None:
+    """Return why a value is not accepted as this whole number, or None."""
+    if type(value) is float:
+        return f"must be a whole number, {feature.range}, not {value}"
+    return wrong_number(feature, value)
+
+
 def wrong_id(value: Any, largest: int = LARGEST_ID) -> str | None:
     """Return why a value is not accepted as an id from 0 to `largest`, or None."""
     if type(value) is not int:

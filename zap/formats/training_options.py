@@ -7,13 +7,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
 from zap.formats.body_model import BodyModel, NotNull, Text, explained, limits
-from zap.formats.json_body import DAY_PATTERN, kind_of, read_time, unknown_field, wrong_number, wrong_text
+from zap.formats.json_body import DAY_PATTERN, kind_of, read_time, unknown_field, wrong_text, wrong_whole
 from zap.formats.values import LONGEST_TEXT
 from zap.ml.column_groups import GROUPS, wrong_group
 from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator
 from zap.ml.features import Feature
 
-Promote = Literal["always", "if_better", "never"]
+Promote = Literal["always", "if_better", "trial", "never"]
 
 # The parameters of ChargerTypeModel that may be set, with their ranges.
 HYPER_PARAMETERS = (
@@ -38,13 +38,6 @@ _TEST_SHARE = Feature(
     "test_share", "number", "share of the sessions to test on: the last sessions in time", 0.1, "", 0.01, 0.5
 )
 _TUNE_SEED = Feature("tune_seed", "number", "seed of the search; by default a random seed", 1, "", 0, 2**31 - 1)
-
-
-def _wrong_whole(parameter: Feature, value: Any) -> str | None:
-    """Return why a value is not accepted as this whole number, or None."""
-    if type(value) is float:
-        return f"must be a whole number, {parameter.range}, not {value}"
-    return wrong_number(parameter, value)
 
 
 def _wrong_groups(value: Any) -> str:
@@ -78,7 +71,7 @@ else:
     HyperParameters = TypedDict(
         "HyperParameters",
         {
-            one.name: Annotated[int, *limits(one, _wrong_whole)]
+            one.name: Annotated[int, *limits(one, wrong_whole)]
             if isinstance(one.example, int)
             else Annotated[float, *limits(one)]
             for one in HYPER_PARAMETERS
@@ -137,12 +130,12 @@ class TrainingOptions(BodyModel):
             " count for the verdict"
         ),
     ] = False
-    tune_seed: Annotated[int | None, NotNull, *limits(_TUNE_SEED, _wrong_whole)] = None
+    tune_seed: Annotated[int | None, NotNull, *limits(_TUNE_SEED, wrong_whole)] = None
     promote: Annotated[
         _Policy,
         Field(
             description="when the new version replaces the version in production; if_better compares both versions"
-            " on sessions that neither has learned from"
+            " on sessions that neither has learned from; trial compares their answers to the requests of the next weeks"
         ),
     ] = "always"
     note: Annotated[Text | None, NotNull, Field(description="a text that is stored with the version")] = None

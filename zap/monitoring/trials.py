@@ -21,7 +21,6 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from zap.monitoring.betting import lower_bound, upper_bound
-from zap.monitoring.driver_means import driver_means
 
 TrialVerdict = Literal["better", "not_worse", "worse", "undecided"]
 # The probability that all challengers of a trial together are called better by chance; and the same for worse.
@@ -30,6 +29,8 @@ RATE = 0.05
 EPSILON = 0.005
 # The longest trial, in weeks; and the looks.
 LONGEST_WEEKS = 8
+# What is to be known wherever a result of a trial is read.
+CAVEAT = "The drivers saw the answers of the version that serves, and what they then did favours it."
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Trial:
         Args:
             differences: for each driver the mean over all its sessions since the trial began of the champion's halved
                 Brier score minus the challenger's.
-            widest: no difference of a driver can be larger than this, up or down; see `widest_difference`.
+            widest: no difference of a driver can be larger than this, up or down; see `DriverDifferences.widest`.
         """
         if self.ended:
             return self.verdict
@@ -103,8 +104,7 @@ class Trial:
         }[self.verdict]
         return (
             f"{said}: after look {self.done} of {self.looks}, its Brier score (0 to 1, halved) for {self.drivers:,}"
-            f" drivers is lower by {self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}). The drivers saw the answers"
-            " of the version that serves, and what they then did favours it."
+            f" drivers is lower by {self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}). {CAVEAT}"
         )
 
     def to_plain(self) -> dict[str, Any]:
@@ -115,24 +115,3 @@ class Trial:
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Return the trial that `to_plain` described."""
         return cls(**plain)
-
-
-def widest_difference(champion: np.ndarray, challenger: np.ndarray, drivers: np.ndarray) -> float:
-    """Return the largest difference, up or down, that the answers allow for the mean of any driver.
-
-    If the driver used type y, the difference of the halved Brier scores is (|p|^2 - |q|^2) / 2 - (p_y - q_y). So the
-    answers alone, without the outcomes, say how large it can be. Versions that answer alike differ little, and bets on
-    a narrow range grow faster.
-
-    Args:
-        champion: the probabilities of the version that serves, of shape (sessions, types).
-        challenger: the probabilities of the challenger, for the same types; 0 for a type that it does not know.
-        drivers: the code of the driver of each session.
-    """
-    if not len(drivers):
-        return 1.0
-    level = ((champion**2).sum(axis=1) - (challenger**2).sum(axis=1)) / 2
-    # The last column is a type that neither version knows.
-    of_type = level[:, None] - np.column_stack([champion - challenger, np.zeros(len(drivers))])
-    (largest,) = driver_means(drivers, np.abs(of_type).max(axis=1))
-    return float(np.clip(largest.max(), 1e-9, 1.0))

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
+from zap.db.monitoring_tables import Trial
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import DamagedModel, NotFound
 from zap.ml.artefact import check_artefact
@@ -183,11 +184,16 @@ def artefact_of(engine: Engine, version: Version) -> bytes:
 
 
 def prune_candidates(connection: Connection, keep: int) -> list[int]:
-    """Remove the artefacts of all candidates but the newest `keep`. The rows are kept. Return the pruned versions."""
+    """Remove the artefacts of all candidates but the newest `keep` and those on trial. Return the pruned versions.
+
+    The rows are kept.
+    """
     candidates = col(ModelVersion.status) == "candidate"
+    on_trial = select(col(Trial.model_version)).where(col(Trial.status) == "running")
     newest = select(col(ModelVersion.model_version)).where(candidates)
     newest = newest.order_by(col(ModelVersion.model_version).desc()).limit(keep)
     old = candidates & col(ModelVersion.artefact).is_not(None) & col(ModelVersion.model_version).not_in(newest)
+    old &= col(ModelVersion.model_version).not_in(on_trial)
     pruned = update(ModelVersion).where(old).values(artefact=None).returning(col(ModelVersion.model_version))
     return sorted(connection.scalars(pruned))
 

@@ -59,7 +59,7 @@ def promote_version(engine: Engine, number: int, reason: Reason) -> Change:
         NotFound: there is no such version.
         NotPromotable: its artefact was pruned or cannot be used. The version in production is unchanged.
     """
-    _check_usable(engine, number)
+    check_usable(engine, number)
     with write_transaction(engine) as connection:
         return promote(connection, number, reason)
 
@@ -73,7 +73,7 @@ def roll_back(engine: Engine, reason: Reason) -> Change:
     with engine.connect() as connection:
         target = _earlier(connection)
     # Before the transaction, because loading takes longer than other writers should wait.
-    _check_usable(engine, target)
+    check_usable(engine, target)
     with write_transaction(engine) as connection:
         serving_version(connection)
         if _earlier(connection) != target:
@@ -115,15 +115,13 @@ def earlier_version(changes: Iterable[tuple[str, int]]) -> int | None:
     return steps[-2] if len(steps) > 1 else None
 
 
-def _earlier(connection: Connection) -> int:
-    rows = select(col(Promotion.action), col(Promotion.to_version)).order_by(col(Promotion.promotion_id))
-    target = earlier_version((row[0], row[1]) for row in connection.execute(rows))
-    if target is None:
-        raise NotPromotable("no version served before the present one; promote another version by its number")
-    return target
+def check_usable(engine: Engine, number: int) -> None:
+    """Check that this code can serve a version.
 
-
-def _check_usable(engine: Engine, number: int) -> None:
+    Raises:
+        NotFound: there is no such version.
+        NotPromotable: its training has not finished, its artefact was pruned, or it cannot be used.
+    """
     run = select(col(TrainingRun.status)).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
     with engine.connect() as connection:
         status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
@@ -133,3 +131,11 @@ def _check_usable(engine: Engine, number: int) -> None:
         load_version(engine, version(engine, number))
     except DamagedModel as error:
         raise NotPromotable(f"version {number} cannot serve: {error.message}") from error
+
+
+def _earlier(connection: Connection) -> int:
+    rows = select(col(Promotion.action), col(Promotion.to_version)).order_by(col(Promotion.promotion_id))
+    target = earlier_version((row[0], row[1]) for row in connection.execute(rows))
+    if target is None:
+        raise NotPromotable("no version served before the present one; promote another version by its number")
+    return target

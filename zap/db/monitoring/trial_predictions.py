@@ -1,0 +1,150 @@
+"""What challengers would have answered: the requests they have not answered yet, their answers, and both beside."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, insert, select
+from sqlmodel import col
+
+from zap.db.monitoring.trials import RunningTrial
+from zap.db.monitoring_tables import Follower, Outcome, TrialPrediction
+from zap.db.tables import InferenceInput, Prediction
+from zap.ml.inference import Answer
+
+# How many sessions are compared in one read.
+_PORTION = 2000
+
+
+class Asked(NamedTuple):
+    """A request that the champion has answered.
+
+    Attributes:
+        prediction_id: the champion's answer.
+        text: the request as JSON.
+        received_at: when it was received.
+        user_id: its driver; None if it named no driver.
+    """
+
+    prediction_id: int
+    text: str
+    received_at: datetime
+    user_id: str | None
+
+
+class Compared(NamedTuple):
+    """One session, and what both versions said: the driver, the used type, and the probabilities."""
+
+    user_id: str
+    used: str
+    champion: dict[str, float]
+    challenger: dict[str, float]
+
+
+def followed_until(connection: Connection) -> int:
+    """Return the prediction up to which every prediction is followed; 0 if none is.
+
+    A missing prediction may be in a transaction that still runs, so nothing after it counts.
+    """
+    row = connection.execute(select(col(Follower.prediction_id), col(Follower.missing))).one_or_none()
+    return 0 if row is None else min([row.prediction_id, *(one - 1 for one in row.missing or ())])
+
+
+def is_followed(connection: Connection, until: datetime) -> bool:
+    """Return whether the outcomes know every answer, and every session, until a moment.
+
+    Args:
+        connection: on the database.
+        until: the moment, in UTC.
+    """
+    if connection.scalar(select(col(Follower.rematched_until)).where(col(Follower.rematched_until).is_not(None))):
+        return False
+    next_one = select(col(Prediction.prediction_timestamp)).order_by(col(Prediction.prediction_id)).limit(1)
+    newer = connection.scalar(next_one.where(col(Prediction.prediction_id) > followed_until(connection)))
+    # A row that is older than zap has a time without a zone, and is followed before all others.
+    return newer is None or (newer.tzinfo is not None and newer > until)
+
+
+def unanswered(connection: Connection, trial: RunningTrial, after: int, until: int, limit: int) -> list[Asked]:
+    """Return the next requests that the challenger has to answer: the live ones that the champion answered.
+
+    Args:
+        connection: on the database.
+        trial: the trial.
+        after: the challenger has answered the requests up to this prediction.
+        until: the last prediction that is followed.
+        limit: the most requests.
+    """
+    next_ones = (
+        select(
+            col(Outcome.prediction_id),
+            col(InferenceInput.input_data_json),
+            col(InferenceInput.request_timestamp),
+            col(Outcome.user_id),
+        )
+        .join(Prediction, col(Prediction.prediction_id) == col(Outcome.prediction_id))
+        .join(InferenceInput, col(InferenceInput.input_id) == col(Prediction.input_id))
+        .where(col(Outcome.prediction_id) > after, col(Outcome.prediction_id) <= until)
+        .where(col(Outcome.kind) == "live", col(Outcome.model_version) == trial.champion_version)
+        .where(col(InferenceInput.request_timestamp) < trial.longest_until)
+        .order_by(col(Outcome.prediction_id))
+        .limit(limit)
+    )
+    return [Asked(*row) for row in connection.execute(next_ones)]
+
+
+def store_answers(connection: Connection, trial_id: int, answers: Sequence[tuple[int, Answer]]) -> None:
+    """Store what a challenger would have answered.
+
+    Args:
+        connection: a transaction that writes.
+        trial_id: the trial.
+        answers: each with the number of the champion's answer to the same request.
+    """
+    rows = [
+        {
+            "trial_id": trial_id,
+            "prediction_id": prediction_id,
+            "predicted_class": answer.predicted_class,
+            "probabilities": answer.probabilities,
+            "features": answer.features,
+        }
+        for prediction_id, answer in answers
+    ]
+    if rows:
+        connection.execute(insert(TrialPrediction), rows)
+
+
+def compared_sessions(engine: Engine, trial: RunningTrial, until: datetime) -> Iterator[list[Compared]]:
+    """Yield, in portions, the sessions after which both versions can be compared. Only known drivers are compared.
+
+    Each portion is a read of its own, so that a long trial does not hold a snapshot of the database.
+
+    Args:
+        engine: on the database.
+        trial: the trial.
+        until: only answers about moments before this wall time.
+    """
+    compared = (
+        select(
+            col(Outcome.prediction_id),
+            col(Outcome.user_id),
+            col(Outcome.actual_class),
+            col(Prediction.probabilities),
+            col(TrialPrediction.probabilities),
+        )
+        .join(Outcome, col(Outcome.prediction_id) == col(TrialPrediction.prediction_id))
+        .join(Prediction, col(Prediction.prediction_id) == col(TrialPrediction.prediction_id))
+        .where(col(TrialPrediction.trial_id) == trial.trial_id)
+        .where(col(Outcome.status) == "matched", col(Outcome.user_id).is_not(None), col(Outcome.asked_at) < until)
+        .order_by(col(TrialPrediction.prediction_id))
+        .limit(_PORTION)
+    )
+    after = 0
+    while True:
+        with engine.connect() as connection:
+            rows: Sequence[Any] = connection.execute(compared.where(col(TrialPrediction.prediction_id) > after)).all()
+        if not rows:
+            return
+        after = rows[-1][0]
+        yield [Compared(*row[1:]) for row in rows]

@@ -1,0 +1,234 @@
+"""The trials: begin one, read them, and store what a trial remembers and what it has found."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, text, update
+from sqlmodel import col
+
+from zap.db.monitoring_tables import Trial
+from zap.db.tables import ModelVersion, Prediction, utc_now
+from zap.db.versions.promotions import serving_version
+from zap.errors import NotFound, TrialRefused
+from zap.formats.promotion_reason import Reason
+from zap.formats.trial_options import TrialOptions
+from zap.monitoring.trials import CAVEAT
+from zap.monitoring.trials import Trial as Comparison
+
+# The most trials that run at once. Each gets an equal share of the rate of false promotions from its start, also if it
+# runs alone: so a trial that begins later takes nothing from the trials that run already.
+MOST_RUNNING = 4
+# This text, and no bound value, because PostgreSQL's generic plans would then not use the partial index.
+_RUNNING = text("trials.status = 'running'")
+_TABLE = Trial.__table__  # type: ignore[attr-defined]
+
+
+class Progress(NamedTuple):
+    """What a running trial remembers.
+
+    Attributes:
+        comparison: the looks so far.
+        prediction_id: the challenger has answered the requests up to this answer of the champion.
+        answered: the requests that it has answered.
+        refused: the requests that it would have refused, although the champion answered them.
+    """
+
+    comparison: Comparison
+    prediction_id: int
+    answered: int = 0
+    refused: int = 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the progress as JSON."""
+        return self._asdict() | {"comparison": self.comparison.to_plain()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the progress that `to_plain` described."""
+        return cls(**{**plain, "comparison": Comparison.from_plain(plain["comparison"])})
+
+
+class RunningTrial(NamedTuple):
+    """A trial that runs."""
+
+    trial_id: int
+    model_version: int
+    champion_version: int
+    on_better: str
+    started_at: datetime
+    longest_until: datetime
+    progress: Progress
+
+
+def begin_trial(connection: Connection, number: int, options: TrialOptions) -> int:
+    """Begin a trial of a version beside the version in production. Return the number of the trial.
+
+    Args:
+        connection: a transaction that writes.
+        number: the version: the challenger.
+        options: the options of the trial.
+
+    Raises:
+        NotFound: there is no such version.
+        TrialRefused: the version cannot be on trial now.
+    """
+    # This waits for other changes of the version in production, and for other trials that begin.
+    champion = serving_version(connection)
+    this = col(ModelVersion.model_version) == number
+    stored = connection.execute(select(col(ModelVersion.artefact).is_not(None)).where(this)).one_or_none()
+    if stored is None:
+        raise NotFound(f"there is no model version {number}")
+    if champion is None:
+        raise TrialRefused(f"no version serves, so version {number} cannot be compared; promote it instead")
+    if champion == number:
+        raise TrialRefused(f"version {number} serves already; a trial compares another version with it")
+    if not stored[0]:
+        raise TrialRefused(f"the artefact of version {number} was pruned, so it cannot answer; train again")
+    on_trial = connection.execute(_running(_TABLE.c.model_version, _TABLE.c.trial_id))
+    running = {row.model_version: row.trial_id for row in on_trial}
+    if number in running:
+        raise TrialRefused(f"version {number} is on trial already, in trial {running[number]}")
+    if len(running) >= MOST_RUNNING:
+        versions = ", ".join(map(str, sorted(running)))
+        raise TrialRefused(
+            f"{len(running)} trials run already, of versions {versions}; more cannot share the rate of false"
+            " promotions. End one of them first: zap models end-trial VERSION"
+        )
+    return _insert(connection, number, champion, options)
+
+
+def _insert(connection: Connection, number: int, champion: int, options: TrialOptions) -> int:
+    last = connection.scalar(select(func.max(col(Prediction.prediction_id)))) or 0
+    now = utc_now()
+    comparison = Comparison(epsilon=options.epsilon, looks=options.weeks, challengers=MOST_RUNNING)
+    message = (
+        f"Version {number} answers the requests to version {champion} too, and nobody sees its answers. The first look"
+        f" is about the first week, as soon as the outcomes of the week are known. {CAVEAT}"
+    )
+    row = {
+        "model_version": number,
+        "champion_version": champion,
+        "status": "running",
+        "epsilon": options.epsilon,
+        "on_better": options.on_better,
+        "started_at": now,
+        "longest_until": now + timedelta(weeks=options.weeks),
+        "after_prediction_id": last,
+        "state": Progress(comparison, last).to_plain(),
+        "evidence": {"message": message},
+        "who": options.who,
+        "why": options.why,
+    }
+    trial_id: int = connection.execute(insert(Trial).returning(col(Trial.trial_id)), row).scalar_one()
+    return trial_id
+
+
+def running_trials(engine: Engine) -> list[RunningTrial]:
+    """Return the trials that run, oldest first. This is one query on an index that has only such trials."""
+    names = [name for name in RunningTrial._fields if name != "progress"]
+    with engine.connect() as connection:
+        rows = connection.execute(_running(*(_TABLE.c[name] for name in names), _TABLE.c.state)).mappings().all()
+    trials = [
+        RunningTrial(**{name: row[name] for name in names}, progress=Progress.from_plain(row["state"])) for row in rows
+    ]
+    return sorted(trials)
+
+
+def list_trials(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest trials, newest first, each as `read_trial` does.
+
+    Args:
+        engine: on the database.
+        limit: the most trials to return.
+        before: return trials with a smaller number.
+    """
+    trials = select(_TABLE).order_by(col(Trial.trial_id).desc()).limit(limit)
+    if before is not None:
+        trials = trials.where(col(Trial.trial_id) < before)
+    with engine.connect() as connection:
+        return [_described(row) for row in connection.execute(trials).mappings()]
+
+
+def read_trial(engine: Engine, trial_id: int) -> dict[str, Any]:
+    """Return a trial: its columns, without its state; its longest time in `weeks`, and how many requests it answered.
+
+    Raises:
+        NotFound: there is no such trial.
+    """
+    with engine.connect() as connection:
+        row = connection.execute(select(_TABLE).where(col(Trial.trial_id) == trial_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no trial {trial_id}")
+    return _described(row)
+
+
+def end_trial(connection: Connection, number: int, reason: Reason) -> int:
+    """End the running trial of a version, because a person asks for it. Return the number of the trial.
+
+    Args:
+        connection: a transaction that writes.
+        number: the version that is on trial.
+        reason: who ends the trial, and why.
+
+    Raises:
+        NotFound: the version is not on trial.
+    """
+    of_version = _running(_TABLE.c.trial_id, _TABLE.c.evidence).where(col(Trial.model_version) == number)
+    row = connection.execute(of_version).one_or_none()
+    said = "".join([f" by {reason.who}" if reason.who else "", f": {reason.why}" if reason.why else ""])
+    if row is None or not conclude(connection, row.trial_id, "ended", row.evidence, f"The trial was ended{said}."):
+        raise NotFound(f"version {number} is not on trial")
+    trial_id: int = row.trial_id
+    return trial_id
+
+
+def conclude(connection: Connection, trial_id: int, status: str, evidence: Mapping[str, Any], message: str) -> bool:
+    """End a running trial. Return False if it has ended already, and then change nothing.
+
+    Args:
+        connection: a transaction that writes.
+        trial_id: the trial.
+        status: a verdict, or `ended`.
+        evidence: the figures of the newest look.
+        message: why the trial ended; it is put before the message of the evidence.
+    """
+    whole = {**evidence, "message": f"{message} {evidence['message']}".strip()}
+    return _store(connection, trial_id, status=status, ended_at=utc_now(), evidence=whole)
+
+
+def store_progress(connection: Connection, trial_id: int, progress: Progress, **more: Any) -> bool:
+    """Store what a running trial remembers. Return False if it has ended, and then change nothing.
+
+    Args:
+        connection: a transaction that writes.
+        trial_id: the trial.
+        progress: what it remembers.
+        more: other columns to store.
+    """
+    return _store(connection, trial_id, state=progress.to_plain(), **more)
+
+
+def read_evidence(connection: Connection, trial_id: int) -> dict[str, Any]:
+    """Return the figures of the newest look of a trial, with their message."""
+    evidence = connection.scalar(select(_TABLE.c.evidence).where(col(Trial.trial_id) == trial_id))
+    return {"message": "", **(evidence or {})}
+
+
+def _store(connection: Connection, trial_id: int, **values: Any) -> bool:
+    this = update(Trial).where(col(Trial.trial_id) == trial_id, _RUNNING).values(**values)
+    return connection.execute(this).rowcount == 1
+
+
+def _running(*columns: Any) -> Any:
+    return select(*columns).where(_RUNNING)
+
+
+def _described(row: RowMapping) -> dict[str, Any]:
+    hidden = {"state", "after_prediction_id"}
+    progress = Progress.from_plain(row["state"])
+    return {name: value for name, value in row.items() if name not in hidden} | {
+        "weeks": progress.comparison.looks,
+        "answered": progress.answered,
+        "refused": progress.refused,
+    }

@@ -1,0 +1,35 @@
+"""The options of a trial, from HTTP and from the command line."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from zap.formats.body_model import explained, limits
+from zap.formats.json_body import wrong_whole
+from zap.formats.promotion_reason import Reason
+from zap.ml.features import Feature
+from zap.monitoring.trials import EPSILON, LONGEST_WEEKS
+
+OnBetter = Literal["promote", "tell"]
+_EPSILON = Feature(
+    "epsilon",
+    "number",
+    "how much higher the Brier score (halved, 0 to 1) of a version may be that counts as not worse",
+    EPSILON,
+    "",
+    0,
+    0.5,
+)
+_WEEKS = Feature("weeks", "number", "the longest time of the trial", LONGEST_WEEKS, "weeks", 1, 52)
+
+
+class TrialOptions(Reason):
+    """The options of a trial, who begins it, and why."""
+
+    epsilon: Annotated[float, *limits(_EPSILON)] = EPSILON
+    weeks: Annotated[int, *limits(_WEEKS, wrong_whole)] = LONGEST_WEEKS
+    on_better: Annotated[
+        OnBetter,
+        explained(lambda _: f"must be one of {', '.join(get_args(OnBetter))}"),
+        Field(description="what follows if the version is better: promote puts it into production, tell only says so"),
+    ] = "tell"
