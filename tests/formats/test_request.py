@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from zap.errors import InvalidRequest, MalformedJson
-from zap.formats.request import FIELDS, complete_request, example_request, parse_request, request_schema
+from zap.formats.request import NAMES, complete_request, example_request, parse_request, request_schema
 from zap.ml.features import FEATURES
 from zap.settings import Settings
 
@@ -253,7 +253,7 @@ def test_json_that_is_not_an_object_is_refused(body):
 def test_the_schema_follows_the_contract():
     schema = request_schema(contract(temperature_c="nullable", user_type="nullable", state_of_charge_start="ignored"))
 
-    assert set(schema["properties"]) == set(FIELDS)
+    assert set(schema["properties"]) == set(NAMES)
     # The database may know the facts about the driver and the vehicle, so they are not required of every client.
     assert set(schema["required"]) == {"distance_driven_km", "temperature_c"}
     for name in ("battery_capacity_kwh", "vehicle_age_years", "user_type"):
