@@ -145,17 +145,20 @@ class Row:
         if at_time:
             # The share is (count + overall share) / (sessions + 1), see `driver_columns.Shares`.
             sessions = self.values["sessions_time_of_day"]
-            share, overall = self.values[f"share_time_of_day[{type_}]"], self.values[f"share[{type_}]"]
-            return round(share * (sessions + 1) - overall), int(sessions)
-        used = self.values.get(f"sessions_of_type[{type_}]")
-        return None if used is None else (int(used), int(self.values["sessions"]))
+            share = self.values.get(f"share_time_of_day[{type_}]", math.nan)
+            used = share * (sessions + 1) - self.values[f"share[{type_}]"]
+        else:
+            # The versions of an older zap do not have this column.
+            sessions, used = self.values["sessions"], self.values.get(f"sessions_of_type[{type_}]", math.nan)
+        return None if math.isnan(used) else (round(used), int(sessions))
 
     def _last_types(self) -> Words:
         code = self.values["last_type"]
         if math.isnan(code):
             return Words("the driver has no last session", "no session", None)
-        type_ = self.types[int(code)] if code >= 0 else "another type"
-        usual = of_all(self.usual.mix[type_]) if code >= 0 else None
+        learned = 0 <= code < len(self.types)
+        type_ = self.types[int(code)] if learned else "another type"
+        usual = of_all(self.usual.mix[type_]) if learned else None
         in_a_row = int(self.values.get("same_type_in_a_row", 1))
         if in_a_row > 1:
             return Words(f"the driver's last {in_a_row} sessions used {type_}", f"{in_a_row} in a row", usual)
@@ -167,10 +170,11 @@ class Row:
         return _is(said.format(type_), shown, self._median(column, unit))
 
     def _category(self, name: str) -> Words:
-        said, code = f"the {name.replace('_', ' ')}", self.values[name]
-        if math.isnan(code):
+        said, code, known = f"the {name.replace('_', ' ')}", self.values[name], self.categories[name]
+        # A stored row that somebody has changed may have any code.
+        if not 0 <= code < len(known):
             return _is(said, None, None)
-        value = self.categories[name][int(code)]
+        value = known[int(code)]
         return Words(f"{said} is {value}", value, self._share(name, value))
 
     def _hour(self) -> Words:
