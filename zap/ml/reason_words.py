@@ -159,9 +159,8 @@ class Row:
         learned = 0 <= code < len(self.types)
         type_ = self.types[int(code)] if learned else "another type"
         usual = of_all(self.usual.mix[type_]) if learned else None
-        in_a_row = int(self.values.get("same_type_in_a_row", 1))
-        if in_a_row > 1:
-            return Words(f"the driver's last {in_a_row} sessions used {type_}", f"{in_a_row} in a row", usual)
+        if (in_a_row := self.values.get("same_type_in_a_row", 1)) > 1:
+            return Words(f"the driver's last {in_a_row:.0f} sessions used {type_}", f"{in_a_row:.0f} in a row", usual)
         return Words(f"the driver's last session used {type_}", type_, usual)
 
     def _number(self, column: str, said: str, unit: str, type_: str) -> Words:
