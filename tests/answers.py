@@ -93,6 +93,7 @@ def successes(asked):
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
+    asked.ask("explainPrediction", 200, "the answer to a request", number=answer["prediction_id"])
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getTrainingRun", 200, "finished")
@@ -141,7 +142,7 @@ def refusals(asked):
     for operation in ("listModels", "listPromotions", "listTrainingRuns"):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
-    for operation in ("getPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
+    for operation in ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
         asked.ask(operation, 404, number=10**9)
     for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession"):
         asked.ask(operation, 404, number=10**9)

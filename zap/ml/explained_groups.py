@@ -1,6 +1,7 @@
 """The groups of columns in explanations and importances, which a person knows. Each has groups of `column_groups`."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -50,8 +51,11 @@ def sums_by_group(columns: Sequence[str], values: np.ndarray) -> dict[str, np.nd
     Returns:
         For each of EXPLAINED_GROUPS an array of shape (...).
     """
+    return {name: values[..., places].sum(axis=-1) for name, places in _places(tuple(columns)).items()}
+
+
+# A server explains with few versions, and each explanation needs the places several times.
+@lru_cache(maxsize=16)
+def _places(columns: tuple[str, ...]) -> dict[str, list[int]]:
     groups = [*map(explained_group, columns), USUAL_MIX]
-    return {
-        name: values[..., [place for place, group in enumerate(groups) if group == name]].sum(axis=-1)
-        for name in EXPLAINED_GROUPS
-    }
+    return {name: [place for place, one in enumerate(groups) if one == name] for name in EXPLAINED_GROUPS}
