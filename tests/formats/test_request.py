@@ -52,6 +52,23 @@ def test_it_works():
     assert values == GOOD | {"vehicle_model": None, "charging_start_time": NOW}
 
 
+@pytest.mark.parametrize(("fields", "explain"), [({}, False), ({"explain": False}, False), ({"explain": True}, True)])
+def test_a_wish_for_an_explanation_is_no_value(fields, explain):
+    request = parse(GOOD | fields)
+
+    assert request.explain is explain
+    assert request.values == parse(GOOD).values
+    assert json.loads(request.text) == GOOD | fields
+
+
+@pytest.mark.parametrize("value", ["yes", None, 1, [True]])
+def test_a_wish_for_an_explanation_is_true_or_false(value):
+    (error,) = errors(GOOD | {"explain": value}).items()
+
+    assert error[0] == "#/explain"
+    assert error[1].startswith("must be true or false, not ")
+
+
 def test_the_text_is_kept_as_it_was_sent():
     body = b'{ "user_type":\t"Commuter" , "temperature_c":1e1}\n'
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from zap.cli.shown_explanation import explanation_table, importances_table, reasons_table
+from zap.cli.shown_explanation import explanation_table, importances_table, reason_lines
 from zap.cli.shown_search import in_words
 from zap.cli.tables import console as _console
 from zap.cli.tables import number as _number
@@ -177,7 +177,8 @@ def print_explained(explained: dict[str, Any]) -> None:
     console.print(answer)
     console.print("The probabilities are equal, bit for bit." if explained["equal"] else "The probabilities differ.")
     explanation = explained["explanation"]
-    console.print(reasons_table(explanation))
+    for line in reason_lines(explanation):
+        console.print(line)
     console.print(explanation["weights_in_words"])
     console.print(explanation_table(explanation))
 

@@ -1,5 +1,6 @@
-"""Tables about explanations and importances that the command line prints."""
+"""Tables and texts about explanations and importances that the command line prints."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
@@ -12,13 +13,11 @@ _PARTS = {"trees": "trees", "logistic": "logistic regression", "usual_mix": "usu
 _MOST_COLUMNS = 10
 
 
-def reasons_table(explanation: dict[str, Any]) -> Table:
-    """Return a table of the reasons of a prediction."""
-    compared = f"{explanation['predicted_class']}, and not {explanation['runner_up']}"
-    table = Table(text("reason"), number("adds"), title=f"why the model chose {compared}")
+def reason_lines(explanation: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each reason of a prediction, after a line that says what is explained."""
+    yield f"Why the model chose {explanation['predicted_class']}, and not {explanation['runner_up']}:"
     for reason in explanation["reasons"]:
-        table.add_row(reason["text"], f"{reason['contribution']:+.2f}")
-    return table
+        yield f"{reason['contribution']:+.2f}  {reason['text']}"
 
 
 def explanation_table(explanation: dict[str, Any]) -> Table:
