@@ -85,6 +85,8 @@ class Answers:
 def successes(asked):
     for name, body in asked.body("predict").items():
         answer = asked.ask("predict", 200, name, json=body)
+    sample = next(iter(asked.body("predict").values()))
+    explained = asked.ask("predict", 200, "with an explanation", json=sample | {"explain": True})
     for kind in ("application/json", "application/x-ndjson"):
         ((name, body),) = asked.body("predictBatch", kind).items()
         content = json.dumps(body) if kind == "application/json" else body
@@ -93,6 +95,8 @@ def successes(asked):
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
+    asked.ask("explainPrediction", 200, "a driver of the sample history", number=explained["prediction_id"])
+    asked.ask("explainPrediction", 200, "a driver whom zap does not know", number=answer["prediction_id"])
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getTrainingRun", 200, "finished")
@@ -141,7 +145,7 @@ def refusals(asked):
     for operation in ("listModels", "listPromotions", "listTrainingRuns"):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
-    for operation in ("getPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
+    for operation in ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
         asked.ask(operation, 404, number=10**9)
     for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession"):
         asked.ask(operation, 404, number=10**9)

@@ -42,7 +42,9 @@ def asked_about(client, sessions):
             **logged[number],
             user_id=session["user_id"],
             before=None,
-            after=OutcomeState(session["charging_start_time"].to_pydatetime(), "live", "matched", session["charger_type"]),
+            after=OutcomeState(
+                session["charging_start_time"].to_pydatetime(), "live", "matched", session["charger_type"]
+            ),
         )
         for number, session in zip(ids, sessions.to_dict("records"), strict=True)
     ]

@@ -17,7 +17,7 @@ LINES = dict(re.findall(r"^\| (bash|zsh|fish)[^|]* \| `((?:[^`])+)` \|", REFEREN
 # What is typed, and some of the words that bash offers for its last word.
 TYPED = {
     ("zap", "mo"): {"models"},
-    ("zap", "models", ""): {"list", "show", "promote", "rollback", "history", "reproduce"},
+    ("zap", "models", ""): {"list", "show", "promote", "rollback", "history", "reproduce", "compare"},
     ("zap", "train", "--pro"): {"--promote"},
     ("zap", "train", "--promote", ""): {"always", "if_better", "never"},
     ("zap", "train", "--set", "num"): {"num_leaves=40"},

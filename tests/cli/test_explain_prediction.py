@@ -93,3 +93,42 @@ def test_a_stored_row_of_another_length_is_refused(zap_command, trained_sqlite, 
 
     assert done.returncode == 13
     assert "1 numbers" in done.stderr
+
+
+def test_it_says_why_the_model_chose_the_predicted_type(zap_command, trained, good_request):
+    body = good_request | {"user_id": "sample-1-00003", "explain": True}
+    reply = predict(zap_command, trained, body)
+
+    done = zap_command("explain-prediction", reply["prediction_id"], "--json", settings=trained)
+
+    explained = json.loads(done.stdout)
+    assert explained["explanation"] == reply["explanation"]
+    assert explained["explanation"]["predicted_class"] == reply["predicted_class"]
+    assert explained["request"] == body
+    assert explained["equal"] is True
+
+
+def test_a_person_sees_the_reasons_and_what_adds_up(zap_command, trained_sqlite, good_request, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    reply = predict(zap_command, trained_sqlite, good_request | {"user_id": "sample-1-00003", "explain": True})
+
+    shown = zap_command("explain-prediction", reply["prediction_id"], settings=trained_sqlite).stdout
+
+    explanation = reply["explanation"]
+    assert f"Why the model chose {explanation['predicted_class']}, and not {explanation['runner_up']}" in shown
+    for reason in explanation["reasons"]:
+        assert f"{reason['contribution']:+.2f}  {reason['text']}" in shown
+    assert explanation["weights_in_words"] in shown
+    assert f"ln(p1/p2) = {explanation['log_ratio']:.3f}" in shown
+    for words in ("the driver's habit", "averaging of the parts", "logistic regression", "sum"):
+        assert words in shown
+
+
+def test_a_version_that_cannot_be_read_is_named(zap_command, trained_sqlite, good_request, change):
+    reply = predict(zap_command, trained_sqlite, good_request)
+    change("UPDATE model_versions SET artefact = NULL")
+
+    done = zap_command("explain-prediction", reply["prediction_id"], settings=trained_sqlite)
+
+    assert done.returncode == 20
+    assert "version 1, which predicted, cannot be read (the artefact of version 1 was pruned" in done.stderr

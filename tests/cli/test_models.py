@@ -232,3 +232,83 @@ def test_a_database_that_is_not_there_is_told_and_not_made(zap_command, tmp_path
     assert f"there is no file {tmp_path / 'zap.sqlite'}; check ZAP_DATABASE_URL" in done.stderr
     assert "zap db upgrade" in done.stderr
     assert not (tmp_path / "zap.sqlite").exists()
+
+
+def test_two_versions_side_by_side(zap_command, trained_sqlite, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = zap_command(
+        "train", "--set", "n_estimators=5", "--promote", "never", "--test-share", "0.2", settings=trained_sqlite
+    )
+    assert done.returncode == 0, done.stderr
+    one, other = (
+        printed(zap_command("models", "show", number, "--json", settings=trained_sqlite)) for number in (1, 2)
+    )
+
+    found = printed(zap_command("models", "compare", 1, 2, "--json", settings=trained_sqlite))
+
+    assert found["versions"] == [1, 2]
+    assert found["comparable"] is False
+    assert "the versions were tested on different sessions, so their scores are not comparable" in found["why_not"]
+    assert f"version 1 on {one['test_samples']} sessions from {one['tested']['from']}" in found["why_not"]
+    assert found["scores"]["log_loss"] == [version["evaluation"]["log_loss"] for version in (one, other)]
+    assert found["hyper_parameters"]["n_estimators"] == [200, 5]
+    assert found["features"]["temperature_c"] == ["nullable", "nullable"]
+    assert found["groups"]["habit"] == [
+        version["importances"]["groups"]["habit"]["contribution"] for version in (one, other)
+    ]
+    shown = zap_command("models", "compare", 1, 2, settings=trained_sqlite).stdout
+    assert f"{found['why_not'][0].upper()}{found['why_not'][1:]}." in " ".join(shown.split())
+    for text_ in ("* n_estimators", "learning_rate", "the driver's habit", "log loss of the baseline prior"):
+        assert text_ in shown
+    assert "* learning_rate" not in shown
+
+
+def test_versions_with_equal_test_sessions_are_comparable(zap_command, trained_sqlite):
+    add_candidates(trained_sqlite, "the same")
+
+    found = printed(zap_command("models", "compare", 1, 2, "--json", settings=trained_sqlite))
+
+    assert (found["comparable"], found["why_not"]) == (True, None)
+    assert "not comparable" not in zap_command("models", "compare", 1, 2, settings=trained_sqlite).stdout
+
+
+def test_a_version_of_an_older_zap_is_compared_as_far_as_it_is_known(zap_command, trained_sqlite):
+    add_candidates(trained_sqlite, "older")
+    older = "json_remove(evaluation, '$.importances', '$.usual_values', '$.tested')"
+    run(
+        trained_sqlite,
+        f"UPDATE model_versions SET evaluation = {older},"
+        " (trained_until, test_samples) = (SELECT trained_until, test_samples FROM model_versions"
+        " WHERE model_version = 1) WHERE model_version = 2",
+    )
+
+    found = printed(zap_command("models", "compare", 1, 2, "--json", settings=trained_sqlite))
+
+    assert found["comparable"] is None
+    assert "it is not known whether the versions were tested on the same sessions" in found["why_not"]
+    assert found["groups"]["habit"][1] is None
+    shown = zap_command("models", "show", 2, settings=trained_sqlite).stdout
+    assert "The importances of the columns are not known: an older zap trained this version." in shown
+    assert "not known" in zap_command("models", "compare", 1, 2, settings=trained_sqlite).stdout
+    run(trained_sqlite, "UPDATE model_versions SET test_samples = 7 WHERE model_version = 2")
+    assert printed(zap_command("models", "compare", 1, 2, "--json", settings=trained_sqlite))["comparable"] is False
+    run(trained_sqlite, "UPDATE model_versions SET evaluation = NULL WHERE model_version = 2")
+    found = printed(zap_command("models", "compare", 2, 1, "--json", settings=trained_sqlite))
+    assert found["scores"]["log_loss"][0] is None
+
+
+def test_the_importances_are_shown(zap_command, trained_sqlite, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    known = printed(zap_command("models", "show", 1, "--json", settings=trained_sqlite))["importances"]
+
+    shown = zap_command("models", "show", 1, settings=trained_sqlite).stdout
+
+    assert f"importances, measured on {known['sessions']} test sessions" in shown
+    first = next(iter(known["columns"]))
+    assert any(
+        first in line and f"{known['columns'][first]['contribution']:.3f}" in line for line in shown.splitlines()
+    )
+
+
+def test_a_version_that_is_not_there_is_not_compared(zap_command, trained_sqlite):
+    assert problem(zap_command("models", "compare", 1, 9, "--json", settings=trained_sqlite), 20) == "not-found"

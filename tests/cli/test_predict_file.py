@@ -391,3 +391,41 @@ def test_an_error_in_a_row_says_nothing_about_columns(zap_command, trained_sqlit
 
     assert "line 2 #/temperature_c is 99; must be -60 to 60 °C" in done.stderr
     assert "title" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson", "parquet"])
+@pytest.mark.parametrize("source", ["csv", "ndjson", "parquet"])
+def test_rows_that_ask_for_an_explanation_get_their_reasons(  # noqa: PLR0917
+    sqlite_files, requests, write, tmp_path, source, kind
+):
+    asked = [request | {"explain": n == 1, "user_id": DRIVER} for n, request in enumerate(requests[1:4])]
+    plain = tmp_path / f"plain.{kind}"
+    sqlite_files.predict(write(f"plain.{source}", [{**one, "explain": False} for one in asked]), plain, skip=False)
+
+    out = tmp_path / f"out.{kind}"
+    sqlite_files.predict(write(f"asked.{source}", asked), out, skip=False)
+
+    (found, answers), (_, same) = read(out), read(plain)
+    assert answers == same
+    if kind == "ndjson":
+        assert ["explanation" in row for row in found] == [False, True, False]
+        assert found[1]["explanation"]["predicted_class"] == found[1]["predicted_class"]
+    else:
+        assert [bool(row["reasons"]) and isinstance(row["reasons"], str) for row in found] == [False, True, False]
+        assert found[1]["reasons"].startswith("For ")
+
+
+def test_explain_must_be_true_or_false_in_a_file(sqlite_files, good_request, write, out):
+    for value, said in (("maybe", "not a string"), (3, "not a string")):
+        with pytest.raises(InvalidRequest) as caught:
+            sqlite_files.predict(write("wrong.csv", [good_request | {"explain": value}]), out("csv"), skip=False)
+        (error,) = caught.value.details["errors"]
+        assert (error["pointer"], error["detail"]) == ("#/explain", f"must be true or false, {said}")
+
+
+def test_an_empty_wish_is_none(sqlite_files, good_request, write, tmp_path):
+    rows = [good_request | {"explain": True}, good_request | {"explain": None}]
+    for kind in ("csv", "parquet"):
+        out = tmp_path / f"out-{kind}.ndjson"
+        sqlite_files.predict(write(f"wishes.{kind}", rows), out, skip=False)
+        assert ["explanation" in row for row in read(out)[0]] == [True, False]

@@ -10,13 +10,14 @@ import pytest
 from rich.cells import cell_len
 
 from zap.cli import shown as tables
+from zap.cli import shown_comparison
 
 NOTE = "a note that says at some length why this version was trained on the sessions of spring, and by whom"
 WIDTHS = (80, 120)
 # Runs commands, and prints each table twice: in a terminal of 80 and of 120 columns.
 RUN = f"""
 import fcntl, json, struct, sys, termios
-from zap.cli import main, shown
+from zap.cli import main, shown, shown_comparison
 
 def at_each_width(show):
     def show_twice(what):
@@ -26,8 +27,9 @@ def at_each_width(show):
             show(what)
     return show_twice
 
-for name in [name for name in vars(shown) if name.startswith("print_")]:
-    setattr(shown, name, at_each_width(getattr(shown, name)))
+for module in (shown, shown_comparison):
+    for name in [name for name in vars(module) if name.startswith("print_")]:
+        setattr(module, name, at_each_width(getattr(module, name)))
 for arguments in json.loads(sys.argv[1]):
     try:
         main(arguments)
@@ -85,19 +87,24 @@ def test_every_table_fits_and_its_numbers_stand_at_the_right(environment):
             ["models", "history"],
             ["models", "reproduce", "2"],
             ["models", "show", "2"],
+            ["models", "compare", "1", "2"],
             ["models", "list"],
         ],
         environment,
     )
 
-    functions = {name for name in vars(tables) if name.startswith("print_")}
+    functions = {name for name in {*vars(tables), *vars(shown_comparison)} if name.startswith("print_")}
     assert set(shown) == {(name, width) for name in functions for width in WIDTHS}
     for (name, width), lines in shown.items():
         assert [line for line in lines if cell_len(line) > width] == [], name
         assert [line for line in lines if "…" in line] == [], name
-        # In the table of one version most values are texts.
+        # In the tables of one version, and of two, most values are texts.
         cells = [cell for line in lines if line.startswith("│") for cell in line.strip("│").split("│")]
-        numbers = [cell for cell in cells if _NUMBER.fullmatch(cell.strip()) and name != "print_version"]
+        numbers = [
+            cell
+            for cell in cells
+            if _NUMBER.fullmatch(cell.strip()) and name not in {"print_version", "print_compared"}
+        ]
         assert [cell for cell in numbers if not re.search(r"\S $", cell)] == [], name
     for width in WIDTHS:
         explained = shown["print_explained", width]

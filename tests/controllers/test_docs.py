@@ -133,7 +133,9 @@ def test_the_examples_follow_the_database(sqlite_client, monkeypatch):
     assert len(body(sqlite_client, "/predict")["examples"]) == 1
 
 
-def test_the_ids_of_paths_are_answered(sqlite_client):
+def test_the_ids_of_paths_are_answered(sqlite_client, good_request):
+    # The example of an explanation names the answer to the first request.
+    assert sqlite_client.post("/predict", json=good_request).status_code == 200
     # The example of a removal names the session of the example reports.
     report = next(iter(body(sqlite_client, "/charging-sessions")["examples"].values()))["value"]
     assert sqlite_client.post("/charging-sessions", json=report).status_code == 200

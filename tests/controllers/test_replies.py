@@ -89,6 +89,11 @@ def predictions(held, good_request):
     answer = held.request("post", "/predict", json=good_request)
     held.request("get", "/predictions/{prediction_id}", number=answer["prediction_id"])
     held.request("get", "/predictions/{prediction_id}", number=1)
+    explained = held.request("post", "/predict", json=good_request | {"explain": True, "user_id": "sample-1-00003"})
+    for one in (answer, explained):
+        held.request("get", "/predictions/{prediction_id}/explanation", number=one["prediction_id"])
+    held.request("get", "/predictions/{prediction_id}/explanation", 404, number=1)
+    held.request("post", "/predict/batch", json={"inputs": [good_request, good_request | {"explain": True}]})
     held.request("get", "/predictions/{prediction_id}", 404, number=10**9)
     held.request("post", "/predict", 422, json=good_request | {"temperature_c": 900, "humidity": 1})
     rows = {"inputs": [good_request, {"temperature_c": 900}]}

@@ -209,7 +209,9 @@ def test_removed_sessions_of_a_truncated_table_have_no_outcomes(engine):
     add_sessions(engine, session(7, 1), session(8, 1, user_id="v"))
     following = follower(engine)
     following.look()
-    truncated = 'TRUNCATE "ChargingSessions"' if engine.dialect.name == "postgresql" else 'DELETE FROM "ChargingSessions"'
+    truncated = (
+        'TRUNCATE "ChargingSessions"' if engine.dialect.name == "postgresql" else 'DELETE FROM "ChargingSessions"'
+    )
     change(engine, text(truncated))
     following.look()
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from zap.errors import InvalidRequest, MalformedJson
-from zap.formats.request import FIELDS, complete_request, example_request, parse_request, request_schema
+from zap.formats.request import NAMES, complete_request, example_request, parse_request, request_schema
 from zap.ml.features import FEATURES
 from zap.settings import Settings
 
@@ -50,6 +50,23 @@ def test_it_works():
     values = complete(GOOD)
 
     assert values == GOOD | {"vehicle_model": None, "charging_start_time": NOW}
+
+
+@pytest.mark.parametrize(("fields", "explain"), [({}, False), ({"explain": False}, False), ({"explain": True}, True)])
+def test_a_wish_for_an_explanation_is_no_value(fields, explain):
+    request = parse(GOOD | fields)
+
+    assert request.explain is explain
+    assert request.values == parse(GOOD).values
+    assert json.loads(request.text) == GOOD | fields
+
+
+@pytest.mark.parametrize("value", ["yes", None, 1, [True]])
+def test_a_wish_for_an_explanation_is_true_or_false(value):
+    (error,) = errors(GOOD | {"explain": value}).items()
+
+    assert error[0] == "#/explain"
+    assert error[1].startswith("must be true or false, not ")
 
 
 def test_the_text_is_kept_as_it_was_sent():
@@ -253,7 +270,7 @@ def test_json_that_is_not_an_object_is_refused(body):
 def test_the_schema_follows_the_contract():
     schema = request_schema(contract(temperature_c="nullable", user_type="nullable", state_of_charge_start="ignored"))
 
-    assert set(schema["properties"]) == set(FIELDS)
+    assert set(schema["properties"]) == set(NAMES)
     # The database may know the facts about the driver and the vehicle, so they are not required of every client.
     assert set(schema["required"]) == {"distance_driven_km", "temperature_c"}
     for name in ("battery_capacity_kwh", "vehicle_age_years", "user_type"):

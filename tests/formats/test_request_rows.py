@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zap.errors import BatchTooLarge, InvalidRequest, MalformedJson
 from zap.formats import request_rows as batch
-from zap.formats.request import FIELDS, complete_request, parse_request
+from zap.formats.request import NAMES, complete_request, parse_request
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, completed, invalid_batch, read_json, read_rows
 from zap.ml.features import FEATURES
@@ -32,6 +32,7 @@ USUAL = {
     "vehicle_model": st.sampled_from(["Leaf", "a:b,c", "Citroën", ""]),
     "charging_start_time": st.sampled_from(["2026-03-02T18:30:00", "2026-03-02T18:30:00+02:00"]),
     "user_type": st.sampled_from(KNOWN["user_type"]),
+    "explain": st.booleans(),
 }
 
 
@@ -39,7 +40,7 @@ USUAL = {
 def rows(draw):
     """Build the text of a row: most fields are valid, some are odd, missing, unknown or repeated."""
     fields = []
-    for name in FIELDS:
+    for name in NAMES:
         how = draw(st.integers(0, 40))
         if how:
             fields.append((name, draw(ODD if how == 1 else USUAL.get(name, st.none()))))
@@ -47,7 +48,7 @@ def rows(draw):
     if how == 0:
         return draw(st.sampled_from([b"", b"7", b"[]", b"{", b"\xff", b'{"a": 1} {}', b'{"a": NaN}', b"[" * 2_000]))
     if how == 1:
-        fields.append(draw(st.tuples(st.sampled_from(["colour", "predicted_class", *FIELDS]), ODD)))
+        fields.append(draw(st.tuples(st.sampled_from(["colour", "predicted_class", *NAMES]), ODD)))
     pairs = (f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=how == 2)}" for name, value in fields)
     text = "{" + ", ".join(pairs) + "}"
     return (text.replace("user", "\\u0075ser") if how == 3 else text).encode(errors="surrogatepass")
@@ -61,7 +62,8 @@ def contracts(draw):
 
 def alone(text, contract):
     try:
-        return repr(complete_request(parse_request(text, wall_time), {}, contract, NOW))
+        request = parse_request(text, wall_time)
+        return repr((complete_request(request, {}, contract, NOW), request.explain))
     except (InvalidRequest, MalformedJson) as error:
         return Refusal.of(error)
 
@@ -71,7 +73,10 @@ def alone(text, contract):
 def test_a_row_is_read_as_a_request_alone(texts, contract):
     found = [completed(row, {}, contract, NOW) for row in read_rows(texts, contract, wall_time, NOW)]
 
-    in_order = [row.refusal or repr({feature.name: row.values[feature.name] for feature in FEATURES}) for row in found]
+    in_order = [
+        row.refusal or repr(({feature.name: row.values[feature.name] for feature in FEATURES}, row.explain))
+        for row in found
+    ]
     assert in_order == [alone(text, contract) for text in texts]
     assert all(row.text == text.decode() for row, text in zip(found, texts, strict=True) if row.refusal is None)
 

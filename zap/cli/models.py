@@ -55,6 +55,28 @@ def show(version: int, database_url: str | None, as_json: bool) -> None:
 
 
 @models.command()
+@click.argument("one", metavar="A", type=WholeNumber(0, 2**63 - 1))
+@click.argument("other", metavar="B", type=WholeNumber(0, 2**63 - 1))
+@DATABASE
+@JSON
+def compare(one: int, other: int, database_url: str | None, as_json: bool) -> None:
+    """Show two versions side by side, from what their trainings have stored.
+
+    zap shows the scores, the sessions that they were measured on, the hyper-parameters, the features, and the
+    importances. It says if the versions were tested on different sessions: the scores are then not comparable.
+    """
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.cli.shown_comparison import print_compared
+        from zap.db.versions.version_comparison import compared
+
+        found = compared(engine, one, other)
+        if as_json:
+            print_json(found)
+        else:
+            print_compared(found)
+
+
+@models.command()
 @click.argument("version", type=WholeNumber(0, 2**63 - 1))
 @_WHO
 @_WHY

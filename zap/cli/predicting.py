@@ -142,6 +142,7 @@ def _predict_one(settings: "Settings", file: Path) -> None:
         from zap.db.history.driver_histories import DriverHistories
         from zap.db.history.recent_sessions import RecentSessions
         from zap.db.log.prediction_log import PredictionLog
+        from zap.flows.explanations import Explanations
         from zap.flows.prediction import OnePrediction
 
         production = _production(engine, settings)
@@ -149,11 +150,12 @@ def _predict_one(settings: "Settings", file: Path) -> None:
             log = opened.enter_context(closing(PredictionLog(engine)))
             histories = opened.enter_context(closing(DriverHistories(engine)))
             recent = opened.enter_context(closing(RecentSessions(engine, settings.wall_now)))
-            one = OnePrediction(engine, production, histories, recent, log, settings.wall_time)
-            answer, logged = asyncio.run(one.predict(row.request))
+            explanations = opened.enter_context(closing(Explanations(engine, production)))
+            one = OnePrediction(engine, production, histories, recent, log, settings.wall_time, explanations)
+            predicted = asyncio.run(one.predict(row.request))
     for line in told_columns(row.headers):
         tell(f"{_shown_name(file)}: {line}")
-    print_json(msgspec.to_builtins(PredictReply.of(answer, logged)))
+    print_json(msgspec.to_builtins(PredictReply.of(*predicted)))
 
 
 def _one_request(file: Path) -> bytes:
@@ -190,18 +192,17 @@ def _shown_name(file: Path) -> str:
 @DATABASE
 @JSON
 def explain_prediction(prediction_id: int, database_url: str | None, as_json: bool) -> None:
-    """Show a logged prediction, and compute it again.
+    """Show why the model chose the predicted type, and compute the prediction again.
 
-    zap shows the request and the features of the prediction, and computes it with the model version that made it.
+    zap shows the request and the features of a logged prediction, at most four reasons, and what each group of features
+    adds. It explains and computes the prediction with the model version that made it.
     """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.log.stored_predictions import logged_json, read_features, read_prediction
-        from zap.db.versions.model_registry import load_version, version
-        from zap.ml.inference import Predictor
+        from zap.db.log.stored_predictions import logged_json, read_prediction
+        from zap.flows.explanations import VersionExplainers
 
-        scored = read_features(engine, prediction_id)
+        scored, explainer = VersionExplainers(engine).stored(prediction_id)
         stored = read_prediction(engine, prediction_id)
-        predictor = Predictor(load_version(engine, version(engine, scored.model_version)), scored.model_version)
         explained = {
             "prediction_id": prediction_id,
             "predicted_class": stored["predicted_class"],
@@ -209,7 +210,8 @@ def explain_prediction(prediction_id: int, database_url: str | None, as_json: bo
             "input_id": stored["input_id"],
             "request_timestamp": stored["request_timestamp"],
             "request": logged_json(stored["input_data_json"]),
-            **predictor.explain(scored.features, scored.probabilities),
+            **explainer.predictor.explain(scored.features, scored.probabilities),
+            "explanation": explainer.explain(scored.features, scored.probabilities),
         }
     if as_json:
         print_json(explained)

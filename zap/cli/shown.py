@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from zap.cli.shown_explanation import explanation_table, importances_table, reason_lines
 from zap.cli.shown_search import in_words
 from zap.cli.tables import console as _console
 from zap.cli.tables import number as _number
@@ -156,7 +157,7 @@ def _add_scores(table: Table, name: str, scores: dict[str, Any], *more: str) -> 
 
 
 def print_explained(explained: dict[str, Any]) -> None:
-    """Print a prediction: its request, its row, and its probabilities as stored and as computed again."""
+    """Print a prediction: its request, its row, its probabilities, and why the model chose the predicted type."""
     console = _console()
     predicted = explained["predicted_class"]
     at = f" of {_minute(explained['request_timestamp'])}" if explained["request_timestamp"] else ""
@@ -175,6 +176,11 @@ def print_explained(explained: dict[str, Any]) -> None:
         answer.add_row(name, f"{probability:.6f}", again, "predicted" if name == predicted else "")
     console.print(answer)
     console.print("The probabilities are equal, bit for bit." if explained["equal"] else "The probabilities differ.")
+    explanation = explained["explanation"]
+    for line in reason_lines(explanation):
+        console.print(line)
+    console.print(explanation["weights_in_words"])
+    console.print(explanation_table(explanation))
 
 
 def print_versions(versions: list[dict[str, Any]]) -> None:
@@ -281,6 +287,10 @@ def print_version(version: dict[str, Any]) -> None:
     for name, value in rows.items():
         known.add_row(name, value)
     console.print(known)
+    if version["importances"]:
+        console.print(importances_table(version["importances"]))
+    else:
+        console.print("The importances of the columns are not known: an older zap trained this version.")
 
 
 def _synthetic(sessions: int | None) -> str:

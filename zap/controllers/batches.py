@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -28,22 +28,34 @@ from zap.db.log.prediction_log import Logged
 from zap.db.monitoring.data_quality_days import REFUSED
 from zap.db.tables import utc_now
 from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBusy
+from zap.flows.explanations import Told
 from zap.flows.prediction import Answered, BatchPrediction
 from zap.formats.refusal_reasons import row_counts
 from zap.formats.request import FIELDS
 from zap.formats.request_csv import read_csv
-from zap.formats.request_rows import Refusal, Rows, invalid_batch, placed, read_json, refusals
+from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, read_json, refusals
+from zap.ml.inference import Predictor
 from zap.settings import Settings
 from zap.threads import Pool, Turns
 
 JSON, CSV = "application/json", "text/csv"
 # How long (seconds) a batch waits for the batches before it.
 _PATIENCE_SECONDS = 30
+# The most rows of a JSON or CSV body that are explained. An explanation takes about ten milliseconds.
+MOST_EXPLAINED = 1_000
 
 _Done = TypeVar("_Done")
 
 _encoder = msgspec.json.Encoder()
 log = structlog.get_logger(__name__)
+
+
+class _Committed(NamedTuple):
+    """Rows that are answered and committed, with the predictor that answered them."""
+
+    predictor: Predictor
+    answered: Answered
+    logged: list[Logged]
 
 
 class RefusedRow(Struct, omit_defaults=True):
@@ -108,6 +120,7 @@ class BatchController(Controller):
         NDJSON is answered in NDJSON, one line for each line, while the body is still being sent. It is committed in
         groups of 1,000 lines, and each group is answered after its commit. If the stream cannot go on, the last line is
         a problem, whose `line` is the first line that is not answered.
+        A row with `"explain": true` gets an explanation. JSON and CSV may have at most 1,000 such rows.
         """
         received_at = utc_now()
         kind = media_type(request, JSON, CSV, NDJSON)
@@ -117,14 +130,14 @@ class BatchController(Controller):
         if kind == NDJSON:
 
             async def answer(lines: Sequence[Line]) -> bytes:
-                async with batch.answered(group=True), self._turn():
-                    return await _answer_lines(batches, lines, state)
+                async with batch.answered(group=True):
+                    return await self._answer_lines(batches, lines, state)
 
             return LineStream(request, answer, state.stopping, settings.stream_seconds)
         body = await _read_body(request, settings.batch_bytes)
         read = partial(read_json if kind == JSON else read_csv, body, settings.batch_rows)
-        async with batch.answered(group=False), self._turn():
-            content = await _answer_rows(batches, read, received_at, state, skip=on_error == "skip")
+        async with batch.answered(group=False):
+            content = await self._answer_rows(batches, read, received_at, state, skip=on_error == "skip")
         return Response(content, media_type=JSON)  # type: ignore[arg-type] # encoded already, off the event loop
 
     @asynccontextmanager
@@ -147,6 +160,52 @@ class BatchController(Controller):
                 self._failed_at = time.monotonic()
                 raise
 
+    async def _answer_rows(
+        self, batches: BatchPrediction, read: Callable[[], Rows], received_at: datetime, state: State, *, skip: bool
+    ) -> bytes:
+        """Return the reply to a whole batch, encoded, after all of its predictions are committed."""
+
+        def work() -> tuple[Rows, Answered]:
+            rows = read()
+            completed = batches.complete(rows.texts, predictor, received_at)
+            if not skip and (refused := refusals(completed)):
+                _count(state, [refusal for _, refusal in refused])
+                raise invalid_batch(refused, rows.lines)
+            _check_explained(completed)
+            return rows, batches.answer(completed, predictor, received_at)
+
+        async with self._turn():
+            # The predictor is read when the batch has its turn, because the version in production may have changed.
+            predictor = state.production.predictor
+            rows, answered = await _apart(state, work)
+            committed = await _commit(state, predictor, answered)
+            if not answered.explain:
+                return await _apart(state, lambda: _reply(rows, committed, {}, state))
+        # Explanations take long, so the next batch has its turn meanwhile.
+        explained = await _explained(state, committed)
+        return await _apart(state, lambda: _reply(rows, committed, explained, state))
+
+    async def _answer_lines(self, batches: BatchPrediction, lines: Sequence[Line], state: State) -> bytes:
+        """Return one NDJSON line for each line, after all of their predictions are committed."""
+
+        def refused(place: int, refusal: Refusal) -> RefusedRow:
+            return _refused_row(refusal.errors, lines[place][0])
+
+        def encoded(explained: Mapping[int, Told | str]) -> bytes:
+            _count_refused(state, answered)
+            return _encoder.encode_lines(_predictions(committed, explained, refused))
+
+        async with self._turn():
+            received_at = utc_now()
+            # The predictor is read for each group, because the version in production may have changed.
+            predictor = state.production.predictor
+            answered = await _apart(state, lambda: batches.predict([text for _, text in lines], predictor, received_at))
+            committed = await _commit(state, predictor, answered)
+            if not answered.explain:
+                return await _apart(state, lambda: encoded({}))
+        explained = await _explained(state, committed)
+        return await _apart(state, lambda: encoded(explained))
+
 
 async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes:
     try:
@@ -156,55 +215,37 @@ async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> byte
         raise BatchTooLarge(said) from None
 
 
-async def _answer_rows(
-    batches: BatchPrediction, read: Callable[[], Rows], received_at: datetime, state: State, *, skip: bool
-) -> bytes:
-    """Return the reply to a whole batch, encoded, after all of its predictions are committed."""
-    # The predictor is read when the batch has its turn, because the version in production may have changed meanwhile.
-    predictor = state.production.predictor
+def _check_explained(rows: Sequence[Row]) -> None:
+    """Raise BatchTooLarge if too many rows want an explanation."""
+    if sum(row.explain for row in rows) > MOST_EXPLAINED:
+        raise BatchTooLarge(
+            f"at most {MOST_EXPLAINED:,} rows of a batch may have explain: true; send NDJSON, or get the other"
+            " explanations from /predictions/{prediction_id}/explanation"
+        )
 
-    def work() -> tuple[Rows, Answered]:
-        rows = read()
-        completed = batches.complete(rows.texts, predictor, received_at)
-        if not skip and (refused := refusals(completed)):
-            _count(state, [refusal for _, refusal in refused])
-            raise invalid_batch(refused, rows.lines)
-        return rows, batches.answer(completed, predictor, received_at)
 
-    rows, answered = await _apart(state, work)
+async def _commit(state: State, predictor: Predictor, answered: Answered) -> _Committed:
     logged = await state.prediction_log.record_all(answered.to_log)
     _note_refused_rows(state, answered)
-    return await _apart(state, lambda: _reply(rows, answered, logged, state))
+    return _Committed(predictor, answered, logged)
 
 
-def _reply(rows: Rows, answered: Answered, logged: Sequence[Logged], state: State) -> bytes:
+async def _explained(state: State, committed: _Committed) -> dict[int, Told | str]:
+    """Return the explanations that were asked for, by the place of their answers in the log."""
+    places = committed.answered.explain
+    answers = [committed.answered.to_log[place].answer for place in places]
+    return dict(zip(places, await state.explanations.of_answers(committed.predictor, answers), strict=True))
+
+
+def _reply(rows: Rows, committed: _Committed, explained: Mapping[int, Told | str], state: State) -> bytes:
     def refused(place: int, refusal: Refusal) -> RefusedRow:
         line = rows.lines[place] if rows.lines else None
         return _refused_row(placed(place, refusal), line)
 
-    _count_refused(state, answered)
-    predictions = _predictions(answered, logged, refused)
-    skipped = len(predictions) - len(logged)
-    return _encoder.encode(BatchReply("success", len(logged), skipped, predictions))
-
-
-async def _answer_lines(batches: BatchPrediction, lines: Sequence[Line], state: State) -> bytes:
-    """Return one NDJSON line for each line, after all of their predictions are committed."""
-    received_at = utc_now()
-    # The predictor is read for each group, because the version in production may have changed since the last group.
-    predictor = state.production.predictor
-    answered = await _apart(state, lambda: batches.predict([text for _, text in lines], predictor, received_at))
-    logged = await state.prediction_log.record_all(answered.to_log)
-    _note_refused_rows(state, answered)
-
-    def refused(place: int, refusal: Refusal) -> RefusedRow:
-        return _refused_row(refusal.errors, lines[place][0])
-
-    def reply() -> bytes:
-        _count_refused(state, answered)
-        return _encoder.encode_lines(_predictions(answered, logged, refused))
-
-    return await _apart(state, reply)
+    _count_refused(state, committed.answered)
+    predictions = _predictions(committed, explained, refused)
+    answered = len(committed.logged)
+    return _encoder.encode(BatchReply("success", answered, len(predictions) - answered, predictions))
 
 
 async def _apart(state: State, work: Callable[[], _Done]) -> _Done:
@@ -240,13 +281,19 @@ def _count(state: State, refused: Sequence[Refusal]) -> None:
 
 
 def _predictions(
-    answered: Answered, logged: Sequence[Logged], refused: Callable[[int, Refusal], RefusedRow]
+    committed: _Committed,
+    explained: Mapping[int, Told | str],
+    refused: Callable[[int, Refusal], RefusedRow],
 ) -> list[PredictReply | RefusedRow]:
-    places = iter(logged)
-    return [
-        refused(place, row) if isinstance(row, Refusal) else PredictReply.of(row, next(places))
-        for place, row in enumerate(answered.rows)
-    ]
+    answers = iter(enumerate(committed.logged))
+    predictions: list[PredictReply | RefusedRow] = []
+    for place, row in enumerate(committed.answered.rows):
+        if isinstance(row, Refusal):
+            predictions.append(refused(place, row))
+        else:
+            number, logged = next(answers)
+            predictions.append(PredictReply.of(row, logged, explained.get(number)))
+    return predictions
 
 
 def _refused_row(errors: Sequence[dict[str, str]], line: int | None) -> RefusedRow:

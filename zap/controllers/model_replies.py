@@ -61,12 +61,61 @@ class Models(Struct):
     models: Annotated[list[ModelSummary], Meta(description="newest first")]
 
 
+class Importance(Struct):
+    """How much a column, or a group of columns, matters in the predictions of a version."""
+
+    gain: Annotated[float, Meta(description="its share of the gain of all splits of the trees, 0 to 1")]
+    contribution: Annotated[
+        float,
+        Meta(
+            description="the mean absolute value of what it adds to ln(p1/p2), the log-ratio of the predicted type and"
+            " the runner-up"
+        ),
+    ]
+
+
+class Importances(Struct):
+    """The importances of groups and columns, the largest contribution first."""
+
+    sessions: Annotated[int, Meta(description="the test sessions on which the contributions were measured")]
+    groups: Annotated[dict[str, Importance], Meta(description="by group; its columns are added first")]
+    columns: Annotated[dict[str, Importance], Meta(description="by column of the booster's matrix")]
+
+
+class UsualValues(Struct):
+    """The usual values of a version's training sessions, which the reasons of explanations name."""
+
+    sessions: Annotated[int, Meta(description="how many of the newest training sessions have these values")]
+    medians: Annotated[dict[str, float], Meta(description="the median of each column with numbers")]
+    shares: Annotated[
+        dict[str, dict[str, float]],
+        Meta(
+            description="the share of each value of a category, of the quarter of the day (0 is 0:00 to 6:00) and of"
+            " the weekday (0 is Monday)"
+        ),
+    ]
+
+
+class Tested(Struct, rename={"from_": "from"}):
+    """The test sessions of a version. Two versions with equal test sessions have an equal `sha256`."""
+
+    sessions: int
+    from_: Annotated[str, Meta(description="start of the first session, wall time")]
+    until: Annotated[str, Meta(description="start of the last session, wall time")]
+    sha256: str
+
+
 class ModelDetail(ModelSummary, kw_only=True):
     """Everything that is stored about a model version. Versions from an older zap lack many of these fields."""
 
     evaluation: Annotated[
         dict[str, Any] | None, Meta(description="the scores of its training, and the baselines' scores")
     ]
+    importances: Annotated[
+        Importances | None, Meta(description="null for versions of an older zap: their importances are not known")
+    ]
+    usual_values: Annotated[UsualValues | None, Meta(description="null for versions of an older zap")]
+    tested: Annotated[Tested | None, Meta(description="its test sessions; null for versions of an older zap")]
     sha256: Annotated[str, Meta(description="the SHA-256 of its artefact")]
     file_sha256: Annotated[str | None, Meta(description="the SHA-256 of the model file that is made from its artefact")]
     hyper_parameters: dict[str, Any]

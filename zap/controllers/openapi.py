@@ -21,6 +21,7 @@ from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import MEDIA_TYPE
 from zap.controllers.request_examples import (
     ACKNOWLEDGEMENTS,
+    EXPLAINED,
     REASONS,
     TRAININGS,
     Known,
@@ -57,7 +58,8 @@ _GROUPS = {
 }
 # The paths in the order in which their groups show them; other paths come after them.
 _ORDER = (
-    *("/predict", "/predict/batch", "/predictions", "/predictions/{prediction_id}", "/charging-sessions"),
+    *("/predict", "/predict/batch", "/predictions", "/predictions/{prediction_id}"),
+    *("/predictions/{prediction_id}/explanation", "/charging-sessions"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/alarms", "/alarms/{alarm_id}/acknowledge"),
@@ -74,7 +76,10 @@ _HEADERS = {
 # Where the numbers in a reply lead. For an operation and a status: the name of the link, the operation that it names,
 # that operation's parameter, and the field of the reply.
 _LINKS = {
-    ("predict", "200"): [("look at it again", "getPrediction", "prediction_id", "prediction_id")],
+    ("predict", "200"): [
+        ("look at it again", "getPrediction", "prediction_id", "prediction_id"),
+        ("why it was predicted", "explainPrediction", "prediction_id", "prediction_id"),
+    ],
     ("trainModel", "200"): [
         ("the version", "getModel", "model_version", "model_version"),
         ("the training run", "getTrainingRun", "run_id", "training_run"),
@@ -86,7 +91,11 @@ _LINKS = {
     ],
     ("promoteModel", "200"): [("the version", "getModel", "model_version", "to_version")],
     ("rollBack", "200"): [("the version", "getModel", "model_version", "to_version")],
-    ("getPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
+    ("getPrediction", "200"): [
+        ("the version", "getModel", "model_version", "model_version"),
+        ("why it was predicted", "explainPrediction", "prediction_id", "prediction_id"),
+    ],
+    ("explainPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
 }
 _BATCH_REPLIES = "PredictReply", "RefusedRow"
 _RUN_REPORTS = "TrainReply", "Problem"
@@ -235,8 +244,10 @@ def _add_parameters(document: dict[str, Any], values: Mapping[str, int | str]) -
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             parameters = operation.setdefault("parameters", [])
+            # Only predictions for requests can be explained.
+            own = {**values, "prediction_id": values[EXPLAINED]} if path.endswith("/explanation") else values
             for one in parameters:
-                _describe_parameter(one, values)
+                _describe_parameter(one, own)
             if header := _HEADERS.get((method, path)):
                 name, description, limits = header
                 schema = {"type": "string", **limits}

@@ -13,6 +13,7 @@ from zap.formats.session_report import SESSION_ID, example_reports
 from zap.ml.features import FACTS
 
 SAMPLE, STRANGER = "a driver of the sample history", "a driver whom zap does not know"
+EXPLAINED = "explained prediction"
 # Just after the sample history, as in the example of README.
 _SAMPLE_START = "2025-01-06T18:30:00"
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -91,12 +92,13 @@ def reports(known: Known) -> dict[str, dict[str, Any]]:
 def path_values(known: Known) -> dict[str, int | str]:
     """Return a value for each parameter of a path. The routes answer it if the database has a row for it.
 
-    The session is the session of the example reports.
+    The session is the session of the example reports. EXPLAINED is the prediction for a route that explains one.
     """
     report = next(iter(reports(known).values()))
     return {
         "session_id": str(report[SESSION_ID]),
         "prediction_id": known.rows.prediction_id or 1,
+        EXPLAINED: known.rows.answer_id or 1,
         "run_id": known.rows.run_id or 1,
         "model_version": known.model_version or 1,
         "alarm_id": known.rows.alarm_id or 1,

@@ -1,13 +1,15 @@
-"""GET /predictions/{prediction_id}: a stored prediction, with the request that it answered."""
+"""GET /predictions/{prediction_id} and its explanation: a stored prediction, with the request that it answered."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from litestar import Controller, Request, get
 from litestar.datastructures import State
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from zap.controllers.explanation_reply import Explanation
 from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
 from zap.db.log.stored_predictions import logged_json, read_prediction
@@ -34,6 +36,15 @@ class PredictionRecord(Struct):
     request: Annotated[Any, Meta(description="the JSON as the client sent it")]
 
 
+class StoredExplanation(Struct):
+    """A stored prediction, and why the model chose it."""
+
+    prediction_id: int
+    model_version: Annotated[int, Meta(description="the version that predicted, and that explains")]
+    probabilities: dict[str, float]
+    explanation: Explanation
+
+
 class StoredPredictionController(Controller):
     tags = ("predictions",)
 
@@ -56,6 +67,26 @@ class StoredPredictionController(Controller):
                 "request_timestamp": _iso(row["request_timestamp"]),
                 "request": logged_json(text),
             }
+        )
+
+    @get(
+        "/predictions/{prediction_id:int}/explanation",
+        operation_id="explainPrediction",
+        summary="Why the model chose the predicted type",
+        responses=problem_specs(404, 503),
+    )
+    async def explain(
+        self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
+    ) -> StoredExplanation:
+        """Explain a stored prediction with the version that predicted, from the row that was scored.
+
+        The explanation contrasts the predicted type with the type with the second highest probability. Predictions of
+        trainings have no stored row and no explanation.
+        """
+        check_number(request, prediction_id, "prediction", ending="/explanation")
+        scored, explained = await state.explanations.of_stored(prediction_id)
+        return StoredExplanation(
+            prediction_id, scored.model_version, scored.probabilities, msgspec.convert(explained, Explanation)
         )
 
 

@@ -13,14 +13,17 @@ from zap.db.history.recent_sessions import RecentSessions
 from zap.db.log.prediction_log import Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.errors import InvalidRequest, UnusableFile, ZapError
+from zap.flows.explanations import Told, VersionExplainers
 from zap.flows.prediction import BatchPrediction
 from zap.formats.answer_files import answers_in, part_of, write_file
-from zap.formats.request import FIELDS
-from zap.formats.request_columns import told_columns
+from zap.formats.request import EXPLAIN, NAMES
+from zap.formats.request_columns import field_of, told_columns
 from zap.formats.request_files import Record, file_format, read_file
 from zap.formats.request_rows import GROUP_LINES, Refusal, WallTime, refusals
 from zap.ml.inference import Answer, Predictor
 from zap.progress import Progress, no_progress
+
+REASONS = "reasons"
 
 
 @dataclass
@@ -79,6 +82,7 @@ class FilePrediction:
         recent = RecentSessions(engine, lambda: wall_time(utc_now()))
         self._batches = BatchPrediction(engine, DriverHistories(engine), recent, wall_time)
         self._log = PredictionLog(engine)
+        self._explainers = VersionExplainers(engine)
 
     def predict(
         self, source: Path, out: Path, *, skip: bool, force: bool = False, progress: Progress = no_progress
@@ -108,6 +112,7 @@ class FilePrediction:
             check_part(part, kind)
         scan = self._scan(source, check=not skip, progress=progress)
         report = FileReport(self._predictor.model_version, scan.told)
+        added = self._added(kind, scan.columns, skip=skip)
         # How many answers the `.part` file has; None until it is opened.
         written: int | None = None
         # The number of rows that are answered now. It is not known yet whether they are logged.
@@ -115,7 +120,7 @@ class FilePrediction:
         try:
             with (
                 read_file(source) as opened,
-                write_file(part, kind, scan.columns, self._added(kind, skip=skip), opened.schema) as output,
+                write_file(part, kind, scan.columns, added, opened.schema) as output,
             ):
                 written = 0
                 progress("predicting", 0, scan.rows)
@@ -152,7 +157,7 @@ class FilePrediction:
                 rows += len(group)
                 if not has_headers:
                     for record in group:
-                        columns |= dict.fromkeys(name for name in record.request() if name in FIELDS)
+                        columns |= dict.fromkeys(name for name in record.request() if name in NAMES)
                         columns |= dict.fromkeys(record.left_out)
                 if check:
                     found = [*self._errors(group)]
@@ -172,15 +177,27 @@ class FilePrediction:
         """Predict for a group and log it. Return the cells to write for each row, and the ids of the logged rows."""
         answered = self._batches.predict([record.text for record in group], self._predictor, utc_now())
         logged = self._log.write_all(answered.to_log)
-        places = iter(logged)
-        answers = [
-            _errors_of(record, row, kind) if isinstance(row, Refusal) else _columns_of(row, next(places), kind)
-            for record, row in zip(group, answered.rows, strict=True)
-        ]
+        places, explain = iter(enumerate(logged)), {*answered.explain}
+        answers = []
+        for record, row in zip(group, answered.rows, strict=True):
+            if isinstance(row, Refusal):
+                answers.append(_errors_of(record, row, kind))
+                continue
+            place, ids = next(places)
+            explained = self._explained(row, kind) if place in explain else {}
+            answers.append(_columns_of(row, ids, kind) | explained)
         return answers, logged
 
-    def _added(self, kind: str, *, skip: bool) -> Mapping[str, type]:
-        """Return the columns of the predictions, with the types of their values; NDJSON has no columns."""
+    def _explained(self, answer: Answer, kind: str) -> dict[str, Any]:
+        """Return the explanation of an answer in NDJSON, and only its reasons as one text in other formats."""
+        told: Told = self._explainers.of(self._predictor).explain(answer.features, answer.probabilities)
+        return {"explanation": told} if kind == "ndjson" else {REASONS: "; ".join(one["text"] for one in told[REASONS])}
+
+    def _added(self, kind: str, columns: Sequence[str], *, skip: bool) -> Mapping[str, type]:
+        """Return the columns of the predictions, with the types of their values; NDJSON has no columns.
+
+        If no row can ask for an explanation, there are no reasons.
+        """
         if kind == "ndjson":
             return {}
         return {
@@ -189,6 +206,7 @@ class FilePrediction:
             "input_id": int,
             "prediction_id": int,
             **{f"probability[{name}]": float for name in self._predictor.types},
+            **({REASONS: str} if EXPLAIN in map(field_of, columns) else {}),
             **({"errors": str} if skip else {}),
         }
 

@@ -16,6 +16,7 @@ from zap.db.history.recent_sessions import RecentSessions
 from zap.db.log.prediction_log import Entry, Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.db.versions.production import Production
+from zap.flows.explanations import Explanations, Told
 from zap.formats.request import START, USER_ID, complete_request, parse_request
 from zap.formats.request_rows import Refusal, Row, WallTime, completed, of_driver, read_rows
 from zap.ml.cells import plain_id, to_seconds
@@ -25,6 +26,20 @@ from zap.threads import PATIENCE_SECONDS
 
 # Threads that score a batch: as many as a training uses by default.
 _THREADS = 2
+
+
+class Predicted(NamedTuple):
+    """An answer that is committed.
+
+    Attributes:
+        answer: the answer.
+        logged: the ids of its rows in the log.
+        explained: the explanation, or why there is none; None if the client does not want one.
+    """
+
+    answer: Answer
+    logged: Logged
+    explained: Told | str | None
 
 
 class OnePrediction:
@@ -37,6 +52,7 @@ class OnePrediction:
         recent: the sessions of all drivers in the last weeks.
         log: commits requests and predictions.
         wall_time: converts a moment to the drivers' wall time.
+        explanations: explain answers.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -47,6 +63,7 @@ class OnePrediction:
         recent: RecentSessions,
         log: PredictionLog,
         wall_time: WallTime,
+        explanations: Explanations,
     ) -> None:
         self._engine = engine
         self._production = production
@@ -54,9 +71,10 @@ class OnePrediction:
         self._recent = recent
         self._log = log
         self._wall_time = wall_time
+        self._explanations = explanations
 
-    async def predict(self, body: bytes) -> tuple[Answer, Logged]:
-        """Return the answer to a request, and the ids of its committed log rows.
+    async def predict(self, body: bytes) -> Predicted:
+        """Return the answer to a request, which is committed. Explain it afterwards if the client wants that.
 
         Raises:
             ZapError: the request cannot be answered, or it is not known whether it was logged.
@@ -87,7 +105,10 @@ class OnePrediction:
         if present is None:
             present = await self._recent.present(start, moment, predictor, until)
         answer = partial(predictor.answer, values, past, present)
-        return await self._log.record(request.text, received_at, answer, until=until)
+        answered, logged = await self._log.record(request.text, received_at, answer, until=until)
+        if not request.explain:
+            return Predicted(answered, logged, None)
+        return Predicted(answered, logged, await self._explanations.of_answer(predictor, answered, until))
 
 
 class Answered(NamedTuple):
@@ -96,10 +117,12 @@ class Answered(NamedTuple):
     Attributes:
         rows: an answer or a refusal for each row, in order.
         to_log: the entries for PredictionLog, one for each row with an answer.
+        explain: the places in `to_log` of the answers whose client wants an explanation.
     """
 
     rows: list[Answer | Refusal]
     to_log: list[Entry]
+    explain: list[int]
 
 
 class BatchPrediction:
@@ -153,7 +176,8 @@ class BatchPrediction:
             for row, outcome in zip(rows, outcomes, strict=True)
             if isinstance(outcome, Answer)
         ]
-        return Answered(outcomes, to_log)
+        answered = [row for row in rows if row.values is not None]
+        return Answered(outcomes, to_log, [place for place, row in enumerate(answered) if row.explain])
 
     def predict(self, texts: Sequence[bytes | Refusal], predictor: Predictor, received_at: datetime) -> Answered:
         """Return the answers to rows: `complete`, then `answer`."""

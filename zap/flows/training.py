@@ -31,6 +31,7 @@ from zap.db.versions.model_registry import (
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
 from zap.errors import DamagedModel, TrainingCancelled, UnusableHistory
+from zap.flows.measured import measured
 from zap.flows.monitor_references import references_of
 from zap.flows.trained import Trained
 from zap.flows.training_result import training_report
@@ -149,6 +150,7 @@ def _train(
         release_memory()
     with phase("evaluate"):
         scores = training.score(split, model, chosen.seen_until)
+        found = measured(model, split)
     if options.windows:
         pinned = reporting.leaving_out(options.hyper_parameters)
         anew = partial(_search_anew, settings=settings, options=options, pinned=pinned) if options.nested else None
@@ -158,7 +160,7 @@ def _train(
     serving = _compare(engine, split, model, phase, chosen) if options.promote == "if_better" else None
     decision = decide(options.promote, scores["verdict"], serving)
     with phase("save"):
-        known = _known(split, model, chosen, scores, options)
+        known = _known(split, model, chosen, {**scores, **found}, options)
         artefact = model.to_bytes()
         references = references_of(split, model, scores["best_baseline"])
         with write_transaction(engine) as connection:

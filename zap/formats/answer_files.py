@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from zap.errors import UnusableFile
-from zap.formats.request import FIELDS
+from zap.formats.request import NAMES
 from zap.formats.request_columns import field_of
 from zap.formats.request_files import Record, encoder, is_zipped
 
@@ -140,8 +140,8 @@ class _NdjsonOutput:
 def _beside(record: Record) -> dict[str, Any]:
     """Return the fields of a row. Unknown names of a refused row are in `other_fields`, so that no name is repeated."""
     sent = record.request()
-    fields = {name: value for name, value in sent.items() if name in FIELDS}
-    others = {name: value for name, value in sent.items() if name not in FIELDS}
+    fields = {name: value for name, value in sent.items() if name in NAMES}
+    others = {name: value for name, value in sent.items() if name not in NAMES}
     return {**fields, **record.left_out, **({"other_fields": others} if others else {})}
 
 
@@ -179,10 +179,10 @@ class _ParquetOutput:
         import pyarrow as pa  # noqa: PLC0415 - only Parquet files need it
         from pyarrow import parquet  # noqa: PLC0415
 
-        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
         own = {field.name: _written_type(pa, field.type) for field in schema} if schema is not None else {}
         self._typed = schema is not None
-        fields = [(name, own.get(name) or kinds[FIELDS.get(field_of(name) or "", str)]) for name in columns]
+        fields = [(name, own.get(name) or kinds[NAMES.get(field_of(name) or "", str)]) for name in columns]
         self._schema = pa.schema([*fields, *((name, kinds[kind]) for name, kind in added.items())])
         self._columns, self._added, self._pa = columns, added, pa
         self._writer = parquet.ParquetWriter(path, self._schema)
@@ -212,7 +212,7 @@ def _written_type(pa: Any, kind: Any) -> Any:
 
 def _typed(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a request that fit the types of their columns. In a refused row some may not fit."""
-    kinds = {name: FIELDS.get(name, str) for name in request}
+    kinds = {name: NAMES.get(name, str) for name in request}
     # Arrow does not write a very large whole number into a column of floats.
     return {name: kinds[name](value) for name, value in request.items() if _fits(kinds[name], value)}
 
@@ -226,8 +226,8 @@ def _as_texts(left_out: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _fits(kind: type, value: Any) -> bool:
-    if kind is str:
-        return isinstance(value, str)
+    if kind in {bool, str}:
+        return isinstance(value, kind)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max if kind is float else isinstance(value, int) and abs(value) < 2**63

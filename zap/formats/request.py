@@ -53,12 +53,16 @@ _BY_NAME = {feature.name: feature for feature in FEATURES}
 START = "charging_start_time"
 USER_ID = "user_id"
 VEHICLE_ID = "vehicle_id"
+# Whether the reply has an explanation. It is a wish of the client, no fact about the session.
+EXPLAIN = "explain"
 # The type of each field's value in a file.
 FIELDS: dict[str, type] = {
     **{name: float if feature.kind == "number" else str for name, feature in _BY_NAME.items()},
     USER_ID: str,
     VEHICLE_ID: int,
 }
+# All names that a request may have.
+NAMES: dict[str, type] = {**FIELDS, EXPLAIN: bool}
 
 # When a request may leave out a fact, by the table that has it. Reports of sessions add no rows to these tables.
 _UNLESS_STORED = {
@@ -84,6 +88,7 @@ _Body = msgspec.defstruct(
         *((feature.name, _wire_type(feature) | None | UnsetType, UNSET) for feature in FEATURES),
         (USER_ID, _TEXT | None | UnsetType, UNSET),
         (VEHICLE_ID, Annotated[int, Meta(ge=0, le=LARGEST_ID)] | None | UnsetType, UNSET),
+        (EXPLAIN, bool | UnsetType, UNSET),
     ],
     forbid_unknown_fields=True,
 )
@@ -99,11 +104,13 @@ class Request:
         text: the JSON as the client sent it.
         values: the usable fields; None where the client sent null.
         errors: the errors of the other fields, each with a JSON pointer and a detail that says what to do.
+        explain: whether the client wants an explanation.
     """
 
     text: str
     values: dict[str, Any]
     errors: list[dict[str, str]]
+    explain: bool = False
 
 
 def parse_request(body: bytes, wall_time: Callable[[datetime], datetime], *, hints: bool = True) -> Request:
@@ -127,10 +134,11 @@ def parse_request(body: bytes, wall_time: Callable[[datetime], datetime], *, hin
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(body, error, _WANTED) from None
     else:
-        values = {name: value for name in FIELDS if (value := getattr(fields, name)) is not UNSET}
+        values = {name: value for name in NAMES if (value := getattr(fields, name)) is not UNSET}
         values, errors = (values, []) if is_each_once(body, fields) else _collect(text, hints=hints)
     read_start(values, errors, wall_time)
-    return Request(text, values, errors)
+    explain: bool = values.pop(EXPLAIN, False)
+    return Request(text, values, errors, explain)
 
 
 def is_each_once(text: bytes, decoded: msgspec.Struct) -> bool:
@@ -215,7 +223,7 @@ def complete_decoder(contract: Mapping[str, Any]) -> msgspec.json.Decoder[Any]:
             wire = Literal[known] if known else None
         fields.append((feature.name, wire | None if need == "nullable" else wire))
     absent = None | UnsetType
-    fields += [(USER_ID, absent, UNSET), (VEHICLE_ID, absent, UNSET)]
+    fields += [(USER_ID, absent, UNSET), (VEHICLE_ID, absent, UNSET), (EXPLAIN, bool | UnsetType, UNSET)]
     body = msgspec.defstruct("_CompleteBody", fields, kw_only=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(body, strict=True)
 
@@ -251,6 +259,12 @@ def request_schema(contract: Mapping[str, Any] | None) -> dict[str, Any]:
         "description": "the vehicle; zap takes fields that are left out from the tables Vehicles and Users, if Vehicles"
         " has the vehicle",
         "examples": [1],
+    }
+    properties[EXPLAIN] = {
+        "type": "boolean",
+        "description": "whether the reply has an explanation. It changes neither the prediction nor what is stored with"
+        " it; default: false",
+        "examples": [False],
     }
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -314,12 +328,12 @@ def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, 
     values: dict[str, Any] = {}
     errors: list[dict[str, str]] = []
     for name, value in fields.items():
-        if name not in FIELDS and len(errors) >= InvalidRequest.SHOWN:
+        if name not in NAMES and len(errors) >= InvalidRequest.SHOWN:
             # A reply shows only the first errors; this error is only counted.
             errors.append(errors[-1])
         elif value is REPEATED:
             errors.append(error_at((name,), APPEARS_TWICE))
-        elif name not in FIELDS:
+        elif name not in NAMES:
             said = suggested(name, len(errors), unknown_request_field) if hints else "is not a field"
             errors.append(error_at((name,), said))
         elif wrong := _wrong_value(name, value):
@@ -331,6 +345,8 @@ def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, 
 
 def _wrong_value(name: str, value: Any) -> str | None:
     """Return why the value of a field is not accepted, or None."""
+    if name == EXPLAIN:
+        return None if isinstance(value, bool) else f"must be true or false, not {kind_of(value)}"
     if value is None:
         return None
     feature = _BY_NAME.get(name)
@@ -342,13 +358,13 @@ def _wrong_value(name: str, value: Any) -> str | None:
 def unknown_request_field(name: str) -> str:
     """Return the error for a name that is not a field of a request, with a suggestion if there is one."""
     if len(name) > LONGEST_NAME:
-        return unknown_field(name, FIELDS)
+        return unknown_field(name, NAMES)
     plain = plain_name(name)
     if plain in KNOWN_ONLY_AFTER or plain in NOT_YET_CHOSEN:
         return "is not a field: it is not known yet when the driver asks"
     if plain.startswith(_OLD_USER_TYPE):
         return 'is not a field; it is called user_type now and holds the type itself, e.g. "Commuter"'
-    return unknown_field(name, FIELDS)
+    return unknown_field(name, NAMES)
 
 
 def _wrong_category(value: str, known: Sequence[str], need: str) -> str | None:

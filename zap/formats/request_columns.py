@@ -13,7 +13,7 @@ import msgspec
 from zap.errors import InvalidRequest
 from zap.formats.history_headers import meaning
 from zap.formats.json_body import error_at, names_are_unique, plain_name, shown_name, without_bom
-from zap.formats.request import FIELDS
+from zap.formats.request import NAMES
 
 # What `field_of` returns for a column that is left out.
 LEFT_OUT = ""
@@ -45,14 +45,14 @@ def field_of(header: str) -> str | None:
         The name of the field; LEFT_OUT for a column of a history that no request may have, for an index and for an
         empty header; None for a column that zap does not know.
     """
-    if header in FIELDS:
+    if header in NAMES:
         return header
     if not header or _INDEX.fullmatch(header):
         return LEFT_OUT
     if (known := meaning(header)) is not None:
-        return known if known in FIELDS else LEFT_OUT
+        return known if known in NAMES else LEFT_OUT
     plain = plain_name(header)
-    return plain if plain in FIELDS else None
+    return plain if plain in NAMES else None
 
 
 def is_known(header: str) -> bool:
@@ -105,7 +105,7 @@ def split_row(text: bytes) -> SplitRow:
     try:
         plain = without_bom(text)
         row = _decode_row(plain)
-        if row.keys() <= FIELDS.keys():
+        if row.keys() <= NAMES.keys():
             return unchanged
         fields = {name: field_of(name) for name in row}
         named = [field or name for name, field in fields.items() if field != LEFT_OUT]

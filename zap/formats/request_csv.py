@@ -11,12 +11,13 @@ import msgspec
 
 from zap.errors import InvalidRequest, MalformedCsv
 from zap.formats.json_body import error_at
-from zap.formats.request import FIELDS, VEHICLE_ID, unknown_request_field
+from zap.formats.request import EXPLAIN, NAMES, VEHICLE_ID, unknown_request_field
 from zap.formats.request_rows import Refusal, Rows, too_many_rows, unreadable
 from zap.ml.cells import is_nothing, whole_number
 
 _DELIMITERS = (",", ";", "\t")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_TRUTHS = {"true": True, "false": False}
 # The most columns for which unknown names are reported one by one.
 _MOST_COLUMNS = 100
 
@@ -49,7 +50,7 @@ def read_csv(body: bytes, most_rows: int) -> Rows:
 
 def is_field(name: str) -> bool:
     """Return whether a request has this field."""
-    return name in FIELDS
+    return name in NAMES
 
 
 def csv_records(
@@ -85,7 +86,7 @@ def check_columns(columns: Sequence[str], is_known: Callable[[str], bool] = is_f
     """Raise InvalidRequest with each column that is not known, or has a name and appears more than once."""
     if len(columns) > _MOST_COLUMNS:
         raise InvalidRequest(
-            [error_at((), f"there are {len(columns):,} columns, but a request has only {len(FIELDS)} fields")]
+            [error_at((), f"there are {len(columns):,} columns, but a request has only {len(NAMES)} fields")]
         )
     errors = [
         error_at((name,), "appears more than once" if is_known(name) else unknown_request_field(name))
@@ -97,13 +98,17 @@ def check_columns(columns: Sequence[str], is_known: Callable[[str], bool] = is_f
 
 
 def cells_as_json(columns: Sequence[str], cells: Sequence[str]) -> bytes:
-    """Return a record of a CSV as a JSON object."""
+    """Return a record of a CSV as a JSON object. An empty cell of EXPLAIN leaves this field out."""
     return msgspec.json.encode(
-        {
-            name: None if not cell else _number(name, cell) if FIELDS[name] is not str else cell
-            for name, cell in zip(columns, cells, strict=True)
-        }
+        {name: _value(name, cell) for name, cell in zip(columns, cells, strict=True) if cell or name != EXPLAIN}
     )
+
+
+def _value(name: str, cell: str) -> Any:
+    if not cell or NAMES[name] is str:
+        return cell or None
+    # Spreadsheets and pandas write TRUE and True.
+    return _TRUTHS.get(cell.strip().lower(), cell) if name == EXPLAIN else _number(name, cell)
 
 
 def _known_names(names: Sequence[str], is_known: Callable[[str], bool]) -> int:

@@ -19,7 +19,7 @@ import msgspec
 from zap.errors import MalformedCsv, UnusableFile
 from zap.formats.json_body import error_at
 from zap.formats.parquet_cells import Unreadable, readable
-from zap.formats.request import FIELDS, START, VEHICLE_ID
+from zap.formats.request import EXPLAIN, NAMES, START, VEHICLE_ID
 from zap.formats.request_columns import FileColumns, file_columns, is_known, split_row
 from zap.formats.request_csv import cells_as_json, check_columns, csv_records
 from zap.formats.request_rows import GROUP_LINES, Lines, Refusal
@@ -223,6 +223,9 @@ def _parquet_record(row: int, values: dict[str, Any], headers: list[str], column
     if errors:
         return Record(row, Refusal(errors), values, left_out)
     request = {field: _plain(field, values[headers[place]]) for place, field in columns.fields}
+    if request.get(EXPLAIN, EXPLAIN) is None:
+        # A missing value is no wish, as in CSV.
+        del request[EXPLAIN]
     return Record(row, encoder.encode(request), values, left_out)
 
 
@@ -240,7 +243,7 @@ def _plain(name: str, value: Any) -> Any:
         # Tools that cannot store missing integers write whole numbers as floats.
         if name == VEHICLE_ID and value == int(value):
             return int(value)
-    if isinstance(value, bool | int | float | Decimal) and FIELDS[name] is str and name != START:
+    if isinstance(value, bool | int | float | Decimal) and NAMES[name] is str and name != START:
         return cell_text(value)
     return value
 

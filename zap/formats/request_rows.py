@@ -24,7 +24,8 @@ from zap.formats.json_body import (
     without_bom,
 )
 from zap.formats.request import (
-    FIELDS,
+    EXPLAIN,
+    NAMES,
     START,
     USER_ID,
     Request,
@@ -82,6 +83,7 @@ class Row:
         request: the request of a row that is not completed yet: facts from the database may complete it.
         refusal: why the row is not answered.
         user_id: the driver, if the row names one.
+        explain: whether the client wants an explanation.
     """
 
     text: str
@@ -89,6 +91,7 @@ class Row:
     request: Request | None = None
     refusal: Refusal | None = None
     user_id: str | None = None
+    explain: bool = False
 
 
 class _Batch(BodyModel):
@@ -104,7 +107,7 @@ class _Batch(BodyModel):
 
     @classmethod
     def unknown(cls, *names: str) -> str:
-        if names[-1] in FIELDS:
+        if names[-1] in NAMES:
             return f"is a field of a request: put each request into the list {INPUTS}"
         return f"is not a field; send {cls.WANTED}"
 
@@ -148,10 +151,10 @@ def _check_size(body: bytes, most_rows: int) -> None:
         BatchTooLarge: the body has too many values.
     """
     # A comma follows each value except the last value of the body, either directly or after the end of the row.
-    most = most_rows * len(FIELDS)
+    most = most_rows * len(NAMES)
     if body.count(b",") > most and sum(part.count(b",") for part in _between_texts(body)) > most:
         raise BatchTooLarge(
-            f"a batch has at most {most_rows:,} rows (ZAP_BATCH_ROWS) of {len(FIELDS)} fields; the body has more"
+            f"a batch has at most {most_rows:,} rows (ZAP_BATCH_ROWS) of {len(NAMES)} fields; the body has more"
         )
 
 
@@ -244,7 +247,8 @@ def completed(row: Row, facts: Mapping[str, Any], contract: Mapping[str, Any], n
     if row.request is None:
         return row
     try:
-        return replace(row, values=complete_request(row.request, facts, contract, now), request=None)
+        values = complete_request(row.request, facts, contract, now)
+        return replace(row, values=values, request=None, explain=row.request.explain)
     except InvalidRequest as error:
         return replace(row, request=None, refusal=Refusal.of(error))
 
@@ -290,7 +294,11 @@ def _complete_decoder(contract: Mapping[str, Any]) -> tuple[msgspec.json.Decoder
     latest = _latest
     if latest is None or latest[0] is not contract:
         decoder = complete_decoder(contract)
-        optional = tuple(field.name for field in msgspec.structs.fields(decoder.type) if field.default is UNSET)
+        optional = tuple(
+            field.name
+            for field in msgspec.structs.fields(decoder.type)
+            if field.default is UNSET and field.name != EXPLAIN
+        )
         latest = _latest = contract, decoder, optional
     return latest[1:]
 
@@ -312,6 +320,7 @@ def _complete_row(
     if not is_each_once(text, decoded):
         return None
     values = msgspec.structs.asdict(decoded)
+    explain = values.pop(EXPLAIN) is True
     for name in optional:
         if values[name] is UNSET:
             values[name] = None
@@ -320,7 +329,7 @@ def _complete_row(
     if errors:
         return None
     values[START] = values[START] or now
-    return Row(text.decode(), values)
+    return Row(text.decode(), values, explain=explain)
 
 
 def _read_row(text: bytes | Refusal, wall_time: WallTime, *, hints: bool) -> Row:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from zap.ml.pasts import warn
+from zap.ml.shap_values import shap_values
 
 Kind = Literal["gain", "split"]
 
@@ -78,11 +79,11 @@ def contributions(booster: lightgbm.Booster, matrix: np.ndarray, type_codes: np.
     parts = []
     # LightGBM computes the values of all classes together; one class is kept.
     for at in range(0, n, _ROWS_AT_A_TIME):
-        some = np.asarray(booster.predict(matrix[at : at + _ROWS_AT_A_TIME], pred_contrib=True, num_threads=threads))
+        some = shap_values(booster, matrix[at : at + _ROWS_AT_A_TIME], threads)
         codes = type_codes[at : at + _ROWS_AT_A_TIME]
-        if some.shape[1] == columns + 1:
-            # A booster of two classes has only the score of the second; the first class has the opposite sign.
-            parts.append(np.where(codes[:, None] == 1, some, -some))
+        if booster.num_model_per_iteration() == 1:
+            # Both classes have the log-odds as their score: the first class has the opposite sign.
+            parts.append(np.where(codes[:, None] == 1, some[:, 1], -some[:, 1]))
         else:
-            parts.append(some.reshape(len(codes), -1, columns + 1)[np.arange(len(codes)), codes])
+            parts.append(some[np.arange(len(codes)), codes])
     return np.concatenate(parts)

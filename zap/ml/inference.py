@@ -49,13 +49,13 @@ class Predictor:
         self.columns = model.columns
         self.population = model.population
         self.asked_before, self._delay = model.asked_before, 60 * model.delay
-        self._cold_weight = model.cold_weight
+        self.cold_weight = model.cold_weight
         codes = category_codes(model.contract)
         self._codes = [(feature.name, codes[feature.name]) for feature in CATEGORIES]
         self._places = column_places(model.columns, model.classes)
         self._sessions = model.columns.index("sessions")
         self._shares = [model.columns.index(name) for name in share_columns(model.classes)]
-        self._scorer = read_scorer(model.scorer, model.columns, model.classes)
+        self.scorer = read_scorer(model.scorer, model.columns, model.classes)
         # A scorer reads numbers in the machine's byte order, which is little-endian on all machines of LightGBM.
         self._row = struct.Struct(f"<{len(model.columns)}d")
 
@@ -90,9 +90,9 @@ class Predictor:
         present = present or unknown_present(self.asked_at(at), len(self.types))
         mix = self.population.mix(present.moment)
         features = self._features(values, history, at, mix, present.values)
-        probabilities = self._scorer.score_row(features)
+        probabilities = self.scorer.score_row(features)
         if not history.sessions:
-            weight = self._cold_weight
+            weight = self.cold_weight
             probabilities = [
                 weighted_mean(found, share, weight) for found, share in zip(probabilities, mix, strict=True)
             ]
@@ -122,6 +122,20 @@ class Predictor:
         probabilities = self._score(b"".join(features), threads).tolist()
         return list(map(self._answer, features, histories, probabilities))
 
+    def row(self, features: bytes) -> dict[str, float]:
+        """Return the numbers of a scored row by column name, NaN where missing.
+
+        Args:
+            features: the stored `Answer.features`.
+
+        Raises:
+            DamagedModel: the number of values in the row differs from the number of the model's columns.
+        """
+        if len(features) != self._row.size:
+            n = len(features) // 8
+            raise DamagedModel(f"the stored row has {n} numbers, and the model has {len(self.columns)} columns")
+        return dict(zip(self.columns, self._row.unpack(features), strict=True))
+
     def explain(self, features: bytes, probabilities: Mapping[str, float]) -> dict[str, Any]:
         """Return a scored row by column name, and its probabilities computed again.
 
@@ -136,15 +150,12 @@ class Predictor:
         Raises:
             DamagedModel: the number of values in the row differs from the number of the model's columns.
         """
-        if len(features) != self._row.size:
-            n = len(features) // 8
-            raise DamagedModel(f"the stored row has {n} numbers, and the model has {len(self.columns)} columns")
+        row = self.row(features)
         again = dict(zip(self.types, self._score(features, threads=1)[0].tolist(), strict=True))
         words = {**self.contract["categories"], **dict.fromkeys(TYPE_CODES, self.types)}
         return {
             "features": {
-                name: None if math.isnan(value) else _in_words(words.get(name), value)
-                for name, value in zip(self.columns, self._row.unpack(features), strict=True)
+                name: None if math.isnan(value) else _in_words(words.get(name), value) for name, value in row.items()
             },
             "probabilities": dict(probabilities),
             "computed_again": again,
@@ -171,7 +182,7 @@ class Predictor:
         """Return probabilities of shape (n, types) for the concatenated bytes of n rows."""
         matrix = np.frombuffer(rows, dtype="<f8").astype(np.float64).reshape(-1, len(self.columns))
         cold, shares = matrix[:, self._sessions] == 0, matrix[:, self._shares]
-        return draw_to_mix(self._scorer.score(matrix, threads), cold, shares, self._cold_weight)
+        return draw_to_mix(self.scorer.score(matrix, threads), cold, shares, self.cold_weight)
 
     def _answer(self, features: bytes, history: UserHistory, probabilities: Sequence[float]) -> Answer:
         return Answer(

@@ -9,6 +9,7 @@ from zap.pages.markdown import Heading, Rendered
 PAGES = (
     "start",
     "predicting",
+    "explanations",
     "batches",
     "reporting",
     "training",

@@ -18,6 +18,7 @@ from zap.db.log.prediction_log import PredictionLog
 from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.schema import check_at_head, check_rights
 from zap.db.versions.production import Production
+from zap.flows.explanations import Explanations
 from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
 from zap.server.alarm_delivery import deliver_alarms
@@ -66,8 +67,10 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     app.state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
     app.state.prediction_log = PredictionLog(engine)
     app.state.production = production = Production(engine, settings.model_file)
+    app.state.explanations = explanations = Explanations(engine, production)
+    histories, prediction_log = app.state.driver_histories, app.state.prediction_log
     app.state.prediction = OnePrediction(
-        engine, production, app.state.driver_histories, recent, app.state.prediction_log, settings.wall_time
+        engine, production, histories, recent, prediction_log, settings.wall_time, explanations
     )
     app.state.training_processes = TrainingProcesses(engine, settings, production)
     app.state.follower = follower = Follower(engine, settings) if settings.follow else None
@@ -84,6 +87,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(app.state.driver_histories.close)
         closing.callback(recent.close)
         closing.callback(app.state.training_processes.close)
+        closing.callback(explanations.close)
         closing.callback(batch_threads.close)
         closing.callback(threads.close)
         closing.enter_context(collecting_seldom())

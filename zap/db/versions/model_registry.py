@@ -16,6 +16,8 @@ from zap.ml.fitted import FittedModel, sha256
 _COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
 # The columns for a list of versions (only the scores of the evaluation), and the columns that describe an artefact.
 _LISTED = ("model_version", "status", "created_at", "run_id", "trained_samples", "test_samples", "note", "evaluation")
+# The parts of a stored evaluation that are no scores.
+MEASURED = ("importances", "usual_values", "tested")
 _DESCRIBED = ("features", "columns", "classes", "golden")
 
 
@@ -86,6 +88,7 @@ def version(engine: Engine, number: int) -> Version:
 def read_version(engine: Engine, number: int) -> dict[str, Any]:
     """Return all columns of a version, its main scores as `scores`, and the `synthetic_sessions` of its training.
 
+    The parts MEASURED of the stored evaluation have names of their own. They are None for the versions of an older zap.
     Instead of the artefact there is its size, `artefact_bytes`, which is None if the artefact was pruned.
 
     Raises:
@@ -95,7 +98,9 @@ def read_version(engine: Engine, number: int) -> dict[str, Any]:
     rows = _read(engine, names, [col(ModelVersion.model_version) == number], limit=1)
     if not rows:
         raise NotFound(f"there is no model version {number}")
-    return {"scores": _scores(rows[0]["evaluation"]), **rows[0]}
+    (row,) = rows
+    measured = {name: (row["evaluation"] or {}).pop(name, None) for name in MEASURED}
+    return {"scores": _scores(row["evaluation"]), **row, **measured}
 
 
 def list_versions(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -118,6 +123,15 @@ def verdict_of_version(engine: Engine, number: int) -> dict[str, Any] | None:
         evaluation = connection.scalar(select(col(ModelVersion.evaluation)).where(this))
     judged: dict[str, Any] | None = (evaluation or {}).get("judged")
     return judged
+
+
+def stored_usual_values(engine: Engine, number: int) -> dict[str, Any] | None:
+    """Return the usual values of a version's training sessions; None for an older version."""
+    this = col(ModelVersion.model_version) == number
+    with engine.connect() as connection:
+        evaluation = connection.scalar(select(col(ModelVersion.evaluation)).where(this))
+    found: dict[str, Any] | None = (evaluation or {}).get("usual_values")
+    return found
 
 
 def synthetic_sessions(engine: Engine, number: int) -> int | None:

@@ -80,6 +80,11 @@ class Production:
             raise NoModel(f"{reason}; train a model with POST /train-model or `zap train`")
         return self._predictor
 
+    def serving(self, version: Version) -> Predictor | None:
+        """Return the predictor that serves if it is the predictor of this version."""
+        served, predictor = self._serving, self._predictor
+        return predictor if served == version and predictor and predictor.model_version == version[0] else None
+
     def refresh(self) -> None:
         """Serve the version in production, and keep the model file up to date.
 
