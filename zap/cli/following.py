@@ -17,7 +17,7 @@ from zap.standard_error import tell
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from zap.flows.following import Following
+    from zap.flows.looking_back import LookingBack
     from zap.progress import Progress
 
 # The pause between two looks.
@@ -39,16 +39,17 @@ def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine, _told() as told, shown_progress() as progress:
-        from zap.flows.following import Following
+        from zap.flows.looking_back import LookingBack
 
         os.nice(_NICENESS)
-        following = Following(engine, settings.wall_time, settings.horizon)
+        looking_back = LookingBack(engine, settings)
+        following = looking_back.following
         if from_start:
             _begin_anew(engine)
         try:
-            _follow(following, told, progress, once=once, from_start=from_start)
+            _follow(looking_back, told, progress, once=once, from_start=from_start)
         finally:
-            following.close()
+            looking_back.close()
     if as_json:
         print_json({"rows": following.rows, "changed": following.changed})
     else:
@@ -56,21 +57,21 @@ def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool
 
 
 def _follow(
-    following: "Following", told: threading.Event, progress: "Progress", *, once: bool, from_start: bool
+    looking_back: "LookingBack", told: threading.Event, progress: "Progress", *, once: bool, from_start: bool
 ) -> None:
     """Look again and again until this process is told to stop.
 
     Raises:
         FollowerRunning: another process follows, and `once` is set.
     """
-    stands_by = False
+    following, stands_by = looking_back.following, False
 
     def stop() -> bool:
         progress("following", following.rows, following.rows)
         return told.is_set()
 
     while not told.is_set():
-        follows = following.look(stop)
+        follows = looking_back.look(stop)
         if once and not follows and not from_start:
             raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
         if not follows and not stands_by:

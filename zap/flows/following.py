@@ -85,6 +85,14 @@ class Following:
             return False
         return True
 
+    def check(self, connection: Connection) -> None:
+        """Check in a transaction of another part of the follower that this process follows.
+
+        Raises:
+            LeaseLost: this process may write nothing.
+        """
+        self._lease.check(connection)
+
     def close(self) -> None:
         """Let another process follow at once."""
         self._lease.give_up()

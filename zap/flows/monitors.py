@@ -83,14 +83,14 @@ class Monitors:
             return
         number = version.model_version
         self._resolve_others(check, number)
-        if self._without_reference == number or not self._has_references(check, number):
+        if self._without_reference == number or not self._has_references(number):
             return
         if self._serving is None or self._serving.number != number:
             self._serving = _Serving(number, load_version(self._engine, version))
         self._look_at_drift(check, self._serving)
         self._look_at_harm(check, self._serving, self._settings.wall_time(now))
 
-    def _has_references(self, check: Check, number: int) -> bool:
+    def _has_references(self, number: int) -> bool:
         """Return whether the version has its references. Those of an older version are computed once."""
         with self._engine.connect() as connection:
             if all(read_monitor(connection, number, kind) for kind in KINDS):
@@ -101,8 +101,8 @@ class Monitors:
             self._without_reference = number
             log.warning("drift and harm of a version cannot be watched", model_version=number, reason=error.message)
             return False
+        # Without a check: to compute them may take longer than another process waits, and each process finds the same.
         with write_transaction(self._engine) as connection:
-            check(connection)
             store_references(connection, number, references)
         return True
 

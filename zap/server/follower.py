@@ -1,4 +1,4 @@
-"""The follower in a serving process: looks of `Following` on a thread of low priority."""
+"""The follower in a serving process: looks of `LookingBack` on a thread of low priority."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.monitoring.follower_lease import may_follow
 from zap.errors import ZapError
-from zap.flows.following import Following
+from zap.flows.looking_back import LookingBack
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Follower:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
-        self._following = Following(engine, settings.wall_time, settings.horizon)
+        self._looking_back = LookingBack(engine, settings)
         self._stopping = threading.Event()
         self._may: bool | None = None
 
@@ -40,7 +40,7 @@ class Follower:
         if self._may is None:
             self._begin()
         if self._may and not self._stopping.is_set():
-            self._following.look(self._stopping.is_set)
+            self._looking_back.look(self._stopping.is_set)
 
     def stop(self) -> None:
         """End a running look after its next transaction, and begin none."""
@@ -49,7 +49,7 @@ class Follower:
     def close(self) -> None:
         """Let another process follow at once. Call this after the last look."""
         try:
-            self._following.close()
+            self._looking_back.close()
         except (SQLAlchemyError, ZapError) as error:
             # The lease ends by itself when its heartbeat stops.
             log.warning("the follower could not return its lease", error=type(error).__name__)

@@ -1,13 +1,14 @@
 """The lifespan of a serving process: opening its parts before the first request, closing them after the last one."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import State
+from sqlalchemy import Engine
 
 from zap.db.database_watch import DatabaseWatch
 from zap.db.engine import bounds_of, create_engine
@@ -95,19 +96,9 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Called first, so that work which still waits for the database soon gives up.
         closing.callback(bounds_of(engine).hurry)
         await recent.begin(FIRST_READ_SECONDS)
-        tasks = [
-            asyncio.create_task(watch(app.state.database_watch.look, WATCH_SECONDS)),
-            asyncio.create_task(watch(production.refresh, WATCH_SECONDS)),
-            asyncio.create_task(watch(recent.follow, WATCH_SECONDS)),
-            asyncio.create_task(watch(app.state.refusals.write, REFUSALS_SECONDS)),
-            asyncio.create_task(watch(partial(prune_changes, engine), PRUNE_SECONDS)),
-            asyncio.create_task(watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)),
-            asyncio.create_task(deliver_alarms(engine, settings, app.state.stopping)),
-            asyncio.create_task(_end_trainings(app.state)),
-        ]
         if follower is not None:
             closing.callback(follower.close)
-            tasks.append(asyncio.create_task(watch(follower.look, FOLLOW_SECONDS)))
+        tasks = [asyncio.create_task(one) for one in _background(app.state)]
         try:
             with told_to_stop(app.state.stopping):
                 yield
@@ -120,6 +111,21 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
+    """Yield what a serving process does beside requests."""
+    engine: Engine = state.engine
+    yield watch(state.database_watch.look, WATCH_SECONDS)
+    yield watch(state.production.refresh, WATCH_SECONDS)
+    yield watch(state.recent_sessions.follow, WATCH_SECONDS)
+    yield watch(state.refusals.write, REFUSALS_SECONDS)
+    yield watch(partial(prune_changes, engine), PRUNE_SECONDS)
+    yield watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)
+    yield deliver_alarms(engine, state.settings, state.stopping)
+    yield _end_trainings(state)
+    if state.follower is not None:
+        yield watch(state.follower.look, FOLLOW_SECONDS)
 
 
 async def _end_trainings(state: State) -> None:

@@ -32,8 +32,10 @@ def answers_of(
     named, named_ids = among(connection, "n.session_id", ids)
     queries = [
         f"SELECT o.prediction_id FROM outcomes AS o WHERE {have}",  # noqa: S608
-        "SELECT o.prediction_id FROM session_predictions AS n JOIN outcomes AS o"  # noqa: S608
-         f" ON o.prediction_id = n.prediction_id WHERE {named}",
+        (
+            "SELECT o.prediction_id FROM session_predictions AS n JOIN outcomes AS o"  # noqa: S608
+            f" ON o.prediction_id = n.prediction_id WHERE {named}"
+        ),
     ]
     parameters = [*have_ids, *named_ids]
     if windows := sorted(set(_windows(changes, horizon))):

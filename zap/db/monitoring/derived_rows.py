@@ -3,15 +3,16 @@
 from sqlalchemy import Connection, delete, select
 from sqlmodel import SQLModel
 
+from zap.db.monitoring.data_quality_days import REQUESTS, remove_days
+
 _OUTCOMES = SQLModel.metadata.tables["outcomes"]
 _QUALITY = SQLModel.metadata.tables["quality_days"]
-_COUNTS = SQLModel.metadata.tables["data_quality_days"]
 
 
 def remove_sums(connection: Connection) -> None:
-    """Remove all sums and counts, except the counts of refused requests, which only the servers have seen."""
+    """Remove all sums, and the counts of answered requests. Servers count refused requests and reports themselves."""
     connection.execute(delete(_QUALITY))
-    connection.execute(delete(_COUNTS).where(_COUNTS.c.subject != "refused"))
+    remove_days(connection, REQUESTS)
 
 
 def remove_outcomes(connection: Connection, most: int) -> int:

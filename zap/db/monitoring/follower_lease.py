@@ -90,6 +90,15 @@ class FollowerLease:
         self._stored = self._marks = after
         self._beat_at = time.monotonic()
 
+    def check(self, connection: Connection) -> None:
+        """Check in a transaction that this process holds the lease; no other process can take it meanwhile.
+
+        Raises:
+            LeaseLost: this process may write nothing.
+        """
+        stored = self._stored or self.marks
+        move_marks(connection, self._holder, stored, stored)
+
     def note(self, mark: Mark) -> None:
         """Remember the mark of the sessions. The next transaction writes it."""
         self._marks = self.marks._replace(session_mark=mark)

@@ -1,7 +1,7 @@
 """A portion of the log: the next answers to requests, in the order of their numbers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -37,6 +37,7 @@ class LoggedAnswer(NamedTuple):
         text: the request, as the client sent it.
         user_id: the id of the driver; None if the request names none.
         asked_at: the moment that was asked about, as the drivers' wall time.
+        day: the day (UTC) on which the request was received.
     """
 
     prediction_id: int
@@ -48,6 +49,7 @@ class LoggedAnswer(NamedTuple):
     text: str
     user_id: str | None
     asked_at: datetime
+    day: date
 
 
 class Portion(NamedTuple):
@@ -124,7 +126,8 @@ def _answers(connection: Connection, ids: Sequence[int], wall_time: WallTime) ->
 
 def _read(rows: Any, wall_time: WallTime) -> Iterator[LoggedAnswer]:
     for number, version, answer, probabilities, features, answered, requested, text in rows:
-        received = _wall_time(requested, wall_time) or _wall_time(answered, wall_time)
+        stamp = requested if _wall_time(requested, wall_time) is not None else answered
+        received = _wall_time(stamp, wall_time)
         if received is not None:
             request = read_logged(text or "", received, wall_time)
             yield LoggedAnswer(
@@ -137,7 +140,14 @@ def _read(rows: Any, wall_time: WallTime) -> Iterator[LoggedAnswer]:
                 text or "",
                 request.user_id,
                 request.asked_at,
+                _day(stamp),
             )
+
+
+def _day(stamp: str | datetime) -> date:
+    """Return the day of a stamp that is a time. A stored text is in UTC; an old stamp without offset stays."""
+    moment = datetime.fromisoformat(stamp) if isinstance(stamp, str) else stamp
+    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
 
 
 def _wall_time(stamp: str | datetime | None, wall_time: WallTime) -> datetime | None:

@@ -1,0 +1,96 @@
+"""Looking back: everything that one process does about earlier answers, one look after another.
+
+First the follower matches answers with sessions and keeps sums and counts up to date. Then challengers answer the
+newest requests, drift and harm are looked at, and alarms are raised and resolved. A part that fails is tried again.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from zap.db.monitoring.answered_requests import count_requests
+from zap.db.monitoring.follower_marks import LeaseLost
+from zap.db.monitoring.quality_days import apply as add_to_quality
+from zap.db.tables import utc_now
+from zap.errors import ZapError
+from zap.flows.alarms import look_for_alarms
+from zap.flows.following import Following
+from zap.flows.monitors import Monitors
+from zap.flows.trials import Trials
+from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# The pauses between two looks at drift and harm, and between two looks for other alarms.
+_MONITORS_SECONDS = 60.0
+_ALARMS_SECONDS = 30.0
+
+
+class LookingBack:
+    """Look back as long as no other process does. Only one thread may use it.
+
+    Args:
+        engine: on a database at head.
+        settings: the time zone of the drivers, the horizon of outcomes, and where alarms are posted.
+
+    Attributes:
+        following: the follower.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine, self._settings = engine, settings
+        self.following = Following(
+            engine, settings.wall_time, settings.horizon, sums=[add_to_quality], counts=[count_requests]
+        )
+        self._trials = Trials(engine, settings, settings.horizon)
+        self._monitors = Monitors(engine, settings)
+        self._monitors_at = self._alarms_at = -math.inf
+
+    def look(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Do everything once. Return whether this process looks back; if not, another process does.
+
+        Args:
+            stop: whether to end early; the next look goes on.
+
+        Raises:
+            SQLAlchemyError, ZapError: the follower itself cannot go on now.
+        """
+        if not self.following.look(stop):
+            return False
+        try:
+            self._part("trials", lambda: self._answer_for_trials(stop), stop)
+            if time.monotonic() - self._monitors_at >= _MONITORS_SECONDS:
+                self._monitors_at = time.monotonic()
+                self._part("drift and harm", lambda: self._monitors.look(self.following.check, utc_now()), stop)
+            if time.monotonic() - self._alarms_at >= _ALARMS_SECONDS:
+                self._alarms_at = time.monotonic()
+                self._part("alarms", lambda: look_for_alarms(self._engine, self._settings, utc_now()), stop)
+        except LeaseLost:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let another process look back at once."""
+        self._trials.close()
+        self.following.close()
+
+    def _answer_for_trials(self, stop: Callable[[], bool]) -> None:
+        while self._trials.look(self.following.check, utc_now()) and not stop():
+            # While challengers catch up, the follower must not fall behind.
+            self.following.look(stop)
+
+    @staticmethod
+    def _part(name: str, work: Callable[[], object], stop: Callable[[], bool]) -> None:
+        """Do one part, unless the process is told to stop. An error is logged, and the next look tries again."""
+        if stop():
+            return
+        try:
+            work()
+        except ZapError as error:
+            log.warning("a part of looking back was not possible", part=name, reason=error.message)
+        except SQLAlchemyError as error:
+            log.warning("a part of looking back was not possible", part=name, error=type(error).__name__)
