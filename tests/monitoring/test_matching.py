@@ -82,9 +82,7 @@ def test_a_backtest_never_supersedes_a_live_answer():
     assert [one.status for one in happened.values()] == ["matched", "matched"]
 
 
-@pytest.mark.parametrize(
-    ("requested_after", "kind"), [(-50, "live"), (0, "live"), (24, "live"), (24.001, "backtest")]
-)
+@pytest.mark.parametrize(("requested_after", "kind"), [(-50, "live"), (0, "live"), (24, "live"), (24.001, "backtest")])
 def test_a_backtest_asks_about_a_moment_before_the_request_by_more_than_the_horizon(requested_after, kind):
     assert kind_of(NOON, NOON + requested_after * HOUR, HORIZON) == kind
 

@@ -11,6 +11,7 @@ PAGES = (
     "predicting",
     "batches",
     "reporting",
+    "outcomes",
     "training",
     "tuning",
     "versions",
