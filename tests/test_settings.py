@@ -125,6 +125,7 @@ WRONG = {
     "log_level": ("verbose", "is 'verbose'; zap accepts one of DEBUG, INFO, WARNING, ERROR"),
     "log_format": ("xml", "is 'xml'; zap accepts one of auto, console, json"),
     "sqlite_synchronous": ("OFF", "is 'OFF'; zap accepts one of FULL, NORMAL, EXTRA"),
+    "follow": ("many", "is 'many'; zap accepts true or false"),
     "unread_bytes": ("1", "is '1'; zap accepts a whole number of at least 1048576"),
     "least_type_share": ("much", "is 'much'; zap accepts a number from 0 to 0.5"),
     "timezone": ("Mars/Olympus", "'Mars/Olympus' is not a time zone"),

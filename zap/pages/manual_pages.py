@@ -12,6 +12,7 @@ PAGES = (
     "explanations",
     "batches",
     "reporting",
+    "outcomes",
     "training",
     "tuning",
     "versions",

@@ -1,0 +1,82 @@
+"""The follower in a server: outcomes come by themselves, from one of its processes, and never from one that may not."""
+
+import os
+import threading
+
+import httpx
+from databases import LEAST_RIGHTS, role_in
+from followed import statuses
+from servers import until
+from structlog.testing import capture_logs
+
+from zap.db.engine import create_engine
+from zap.db.schema import upgrade
+from zap.server.follower import NICENESS, Follower
+from zap.settings import Settings
+
+START = "2030-01-07T18:30:00"
+
+
+def ask_and_charge(client, good_request):
+    """Ask twice and report the session that begins then. Return the numbers of the answers."""
+    asked = [client.post("/predict", json=good_request | {"user_id": "driver"}).json() for _ in range(2)]
+    report = {"session_id": 5, "user_id": "driver", "charger_type": "Level 2", "charging_start_time": START}
+    assert client.post("/charging-sessions", json=report).json()["added"] == 1
+    return [one["prediction_id"] for one in asked]
+
+
+def test_a_server_finds_outcomes_within_seconds(serve, trained, good_request):
+    server = serve(trained.model_copy(update={"workers": 2})).wait()
+    engine = create_engine(trained.database_url)
+    with httpx.Client(base_url=server.url) as client:
+        first, second = ask_and_charge(client, good_request)
+
+    until(lambda: statuses(engine) == {first: ("superseded", 5), second: ("matched", 5)}, 15)
+    server.stop()
+    engine.dispose()
+    assert '"level": "error"' not in server.log()
+
+
+def test_a_server_that_must_not_follow_does_not(serve, trained_sqlite, good_request):
+    server = serve(trained_sqlite.model_copy(update={"follow": False})).wait()
+    engine = create_engine(trained_sqlite.database_url)
+    with httpx.Client(base_url=server.url) as client:
+        ask_and_charge(client, good_request)
+    server.stop()
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM follower").scalar() == 0
+    engine.dispose()
+
+
+def test_a_role_that_only_predicts_does_not_follow(empty_postgresql_url):
+    upgrade(empty_postgresql_url)
+    with role_in(empty_postgresql_url, *LEAST_RIGHTS) as url, capture_logs() as logs:
+        engine = create_engine(url)
+        follower = Follower(engine, Settings(database_url=url))
+        follower.look()
+        follower.look()
+        follower.close()
+        engine.dispose()
+
+    assert [one["event"].partition(":")[0] for one in logs] == [
+        "this server does not follow what happens after its answers"
+    ]
+
+
+def test_its_thread_has_a_low_priority(engine):
+    found = []
+
+    def look():
+        follower = Follower(engine, Settings(database_url="sqlite:///none"))
+        follower.look()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        follower.close()
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+
+    assert found == [NICENESS]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
