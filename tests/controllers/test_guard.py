@@ -24,7 +24,7 @@ PUBLIC = {
     "/manual",
     "/manual/start",
 }
-WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1", "session_id": "1"}
+WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1", "session_id": "1", "alarm_id": "1"}
 
 
 @pytest.fixture(scope="module")

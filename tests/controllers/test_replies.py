@@ -8,6 +8,7 @@ from described import Document
 from sqlalchemy import update
 
 from zap.db.engine import write_transaction
+from zap.db.monitoring.alarms import raise_alarm
 from zap.db.runs.run_events import add_events
 from zap.db.runs.training_runs import claim_run
 from zap.db.tables import ModelVersion
@@ -24,6 +25,7 @@ OPEN = {
     "RunSummary.options": "the options of a request or of a command",
     "RunDetail.options": "the options of a request or of a command",
     "RunDetail.report": "a TrainReply, a Problem or the result of a search",
+    "AlarmRecord.evidence": "the figures of each kind of alarm",
     "PredictionRecord.request": "the JSON as the client sent it",
 }
 
@@ -127,6 +129,15 @@ def sessions(held):
     held.request("post", "/charging-sessions", 422, json=[{"session_id": -1}])
 
 
+def alarms(held):
+    held.request("get", "/alarms")
+    with write_transaction(held._client.app.state.engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "it is worse", {"drivers": 41}, posts=False)
+    held.request("post", "/alarms/{alarm_id}/acknowledge", number=1, json={"who": "ann"})
+    held.request("post", "/alarms/{alarm_id}/acknowledge", 422, number=1, json={})
+    held.request("get", "/alarms", params={"all": True})
+
+
 def health(held):
     held.request("get", "/health/live")
     held.request("get", "/health/ready")
@@ -145,6 +156,7 @@ def test_every_reply_is_described(trained_sqlite, good_request):
         predictions(held, good_request)
         versions(held)
         sessions(held)
+        alarms(held)
         health(held)
 
     described = {

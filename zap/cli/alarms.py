@@ -19,9 +19,9 @@ class _Alarms(Group):
 
 @click.group(cls=_Alarms)
 def alarms() -> None:
-    """Show what is wrong; without a command, list the standing alarms.
+    """Show what is wrong, and say who has seen it.
 
-    The exit code is 30 if an alarm stands, and 0 if none does.
+    Without a command, list the standing alarms. The exit code is 30 if an alarm stands, and 0 if none stands.
     """
 
 

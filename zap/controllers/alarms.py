@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, QueryParameter
 
 from zap.controllers.alarm_replies import AlarmRecord, Alarms, alarm_record
-from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number, read_body
+from zap.controllers.parameters import Before, Limit, check_number, media_type, read_body
 from zap.controllers.problems import problem_specs
 from zap.db.monitoring.alarms import acknowledge_alarm, list_alarms
 from zap.formats.acknowledgement import Acknowledgement
@@ -44,6 +44,6 @@ class AlarmController(Controller):
         """
         check_number(request, alarm_id, "alarm", ending="/acknowledge")
         body = await read_body(request.scope, request.receive, _LARGEST_BODY)
-        check_json_or_nothing(request, body)
+        media_type(request, "application/json")
         seen = Acknowledgement.parse(body)
         return alarm_record(await state.threads.to_its_end(acknowledge_alarm, state.engine, alarm_id, seen.who))

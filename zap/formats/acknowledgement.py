@@ -24,7 +24,7 @@ class Acknowledgement(BodyModel):
             min_length=1,
             max_length=LONGEST_TEXT,
             pattern=TEXT_PATTERN,
-            description="who has seen the alarm; stored with it",
+            description="who has seen the alarm",
         ),
         explained(_wrong_name),
     ]
