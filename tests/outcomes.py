@@ -1,4 +1,4 @@
-"""Outcomes of the sessions that a version was tested on: they are asked about over HTTP, and the used types are known."""
+"""Outcomes of the sessions that a version was tested on, which are asked about over HTTP."""
 
 import pandas as pd
 from sqlalchemy import select
@@ -42,7 +42,9 @@ def asked_about(client, sessions):
             **logged[number],
             user_id=session["user_id"],
             before=None,
-            after=OutcomeState(session["charging_start_time"].to_pydatetime(), "live", "matched", session["charger_type"]),
+            after=OutcomeState(
+                session["charging_start_time"].to_pydatetime(), "live", "matched", session["charger_type"]
+            ),
         )
         for number, session in zip(ids, sessions.to_dict("records"), strict=True)
     ]
