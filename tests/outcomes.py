@@ -1,4 +1,4 @@
-"""Outcomes of the sessions that a version was tested on: they are asked about over HTTP; their types are known."""
+"""Outcomes of the sessions that a version was tested on, which are asked about over HTTP."""
 
 import pandas as pd
 from sqlalchemy import select

@@ -1,14 +1,19 @@
 """Live quality: its parity with the evaluation of a training, and what the report says on which days."""
 
+import shutil
 from datetime import datetime, timedelta
 
 import pytest
+from conftest import client_of
 from outcomes import applied, asked_about, last_sessions
 
+from zap.db.engine import create_engine
 from zap.db.versions.model_registry import read_version
+from zap.errors import InvalidRequest, NotFound
 from zap.flows.quality import Question, read_quality
+from zap.settings import Settings
 
-LONG_AFTER = datetime.fromisoformat("2026-01-01T12:00:00")
+LONG_AFTER = datetime.fromisoformat("2027-01-01T12:00:00")
 DAY = timedelta(days=1)
 PARITY = 1e-9
 COMPARED = (
@@ -37,18 +42,10 @@ def report(engine, first, last, now=LONG_AFTER, **asked):
     return read_quality(engine, Question(first.date(), last.date(), **asked), now, DAY)
 
 
-@pytest.fixture
-def version(client):
-    return read_version(client.app.state.engine, 1)
-
-
-@pytest.fixture
-def changes(client, trained, version):
-    return asked_about(client, last_sessions(trained, version["test_samples"]))
-
-
-def test_the_live_quality_of_the_test_sessions_is_the_evaluation_of_the_training(client, version, changes):
+def test_the_live_quality_of_the_test_sessions_is_the_evaluation_of_the_training(client, trained):
     engine = client.app.state.engine
+    version = read_version(engine, 1)
+    changes = asked_about(client, last_sessions(trained, version["test_samples"]))
     applied(engine, changes, portion=50)
 
     (found,) = report(engine, changes[0].after.asked_at, changes[-1].after.asked_at)["versions"]
@@ -65,3 +62,169 @@ def test_the_live_quality_of_the_test_sessions_is_the_evaluation_of_the_training
         assert one["interval"] == pytest.approx(expected["interval"], abs=0.05)
     assert found["promise"]["weighted_f1"] == evaluation["test_f1_score"]
     assert found["provisional"] is found["expected"] is None
+
+
+@pytest.fixture(scope="module")
+def answers(_trained_sqlite, tmp_path_factory):
+    """Answers to the last sessions of the history, one for each of the 40 drivers and more, as the log has them."""
+    file = shutil.copy(_trained_sqlite / "zap.sqlite", tmp_path_factory.mktemp("asked") / "zap.sqlite")
+    settings = Settings(database_url=f"sqlite:///{file}", models_dir=file.parent / "models")
+    with client_of(settings) as client:
+        return asked_about(client, last_sessions(settings, 150))
+
+
+@pytest.fixture
+def engine(trained_sqlite):
+    engine = create_engine(trained_sqlite.database_url)
+    yield engine
+    engine.dispose()
+
+
+def moved(answers, first, days, status="matched", kind="live"):
+    """Let the answers be about the days from `first` on, with an outcome of this status."""
+    begin = datetime.fromisoformat(first) + timedelta(hours=8)
+    return [
+        one._replace(
+            prediction_id=number,
+            after=one.after._replace(
+                asked_at=begin + (number % days) * DAY,
+                status=status,
+                kind=kind,
+                actual_class=one.after.actual_class if status in {"matched", "superseded"} else None,
+            ),
+        )
+        for number, one in enumerate(answers)
+    ]
+
+
+@pytest.fixture
+def july(engine, answers):
+    """All days of July 2026 have matched outcomes; it is noon of 31 July, and those of 30 and 31 July may change."""
+    applied(engine, moved(answers, "2026-07-01", 31))
+    applied(engine, moved(answers[:5], "2026-07-02", 1, "superseded"))
+    applied(engine, moved(answers[:7], "2026-07-02", 1, "waiting"))
+    applied(engine, [one._replace(user_id=None) for one in moved(answers[:9], "2026-07-03", 1, "no_driver")])
+    applied(engine, moved(answers[:3], "2026-01-03", 1, kind="backtest"))
+    return engine
+
+
+NOW = datetime.fromisoformat("2026-07-31T12:00:00")
+FIRST, LAST = datetime.fromisoformat("2026-07-01"), datetime.fromisoformat("2026-07-31")
+
+
+def test_final_and_provisional_days_are_apart(july):
+    found = report(july, FIRST, LAST, now=NOW)
+    (version,) = found["versions"]
+
+    assert found["final_until"] == "2026-07-29"
+    assert version["final"]["scores"]["sessions"] + version["provisional"]["scores"]["sessions"] == 150
+    assert version["provisional"]["answers"]["answers"] == 8
+    counted = version["final"]["answers"]
+    assert counted == {
+        "answers": 163, "matched": 142, "superseded": 5, "waiting": 7, "no_driver": 9, "with_driver": 154,
+        "unscored": 0, "label_coverage": 147 / 163,
+    }  # fmt: skip
+    assert version["periods"] == []
+    assert version["final"]["scores"]["interval_note"] is None
+    assert version["provisional"]["scores"]["log_loss_difference_interval"] is None
+    assert version["provisional"]["scores"]["interval_note"].startswith("too few drivers")
+    assert report(july, FIRST, LAST, now=LONG_AFTER)["versions"][0]["provisional"] is None
+    early = report(july, FIRST, LAST, now=FIRST + DAY)
+    assert early["final_until"] is None
+    assert early["versions"][0]["final"] is None
+
+
+def test_what_is_expected_before_the_outcomes_come(july):
+    (version,) = report(july, FIRST, LAST, now=NOW)["versions"]
+    expected = version["expected"]
+
+    assert expected["answers"] == 8
+    assert expected["corrected_by_sessions"] == 142
+    assert 0.5 < expected["expected_accuracy"] < expected["mean_confidence"] + 0.3
+    # Earlier days than the first correct it, too.
+    assert report(july, LAST, LAST, now=NOW)["versions"][0]["expected"]["corrected_by_sessions"] == 142
+    assert "concept drift" in report(july, FIRST, LAST, now=NOW)["blind_spot"]
+
+
+def test_overconfident_answers_are_expected_to_be_right_as_often_as_earlier_ones(engine, answers):
+    """The earlier answers were right in half of the cases, whatever they said."""
+    wrong = {
+        one.predicted_class: other.predicted_class
+        for one in answers
+        for other in answers
+        if one.predicted_class != other.predicted_class
+    }
+    changes = [
+        one._replace(
+            after=one.after._replace(actual_class=one.predicted_class if number % 2 else wrong[one.predicted_class])
+        )
+        for number, one in enumerate(moved(answers, "2026-07-01", 20))
+    ]
+    applied(engine, changes)
+    applied(engine, moved(answers[:40], "2026-07-30", 1, "waiting"))
+
+    (version,) = report(engine, FIRST, LAST, now=NOW)["versions"]
+
+    assert version["expected"]["mean_confidence"] > 0.7
+    assert version["expected"]["expected_accuracy"] == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("by", "begins"),
+    [
+        ("day", [f"2026-07-{day:02}" for day in range(1, 32)]),
+        # 29 July is the last final day, a Wednesday.
+        ("week", ["2026-07-01", "2026-07-06", "2026-07-13", "2026-07-20", "2026-07-27", "2026-07-30"]),
+        ("month", ["2026-07-01", "2026-07-30"]),
+    ],
+)
+def test_periods_add_up_to_the_days(july, by, begins):
+    (version,) = report(july, FIRST, LAST, now=NOW, by=by)["versions"]
+    periods = version["periods"]
+
+    assert [one["from"] for one in periods] == begins
+    assert [one["final"] for one in periods] == [one["to"] <= "2026-07-29" for one in periods]
+    assert sum(one["scores"]["sessions"] for one in periods) == 150
+    assert sum(one["answers"]["answers"] for one in periods if one["final"]) == 163
+    mean = sum(one["scores"]["log_loss"] * one["scores"]["sessions"] for one in periods if one["final"]) / 142
+    assert mean == pytest.approx(version["final"]["scores"]["log_loss"])
+    if by == "month":
+        month, whole = periods[0]["scores"], version["final"]["scores"]
+        # The interval is drawn from all groups at once, and that of the whole from the groups with drivers.
+        assert month.pop("log_loss_difference_interval") == pytest.approx(
+            whole["log_loss_difference_interval"], abs=0.05
+        )
+        assert month == {name: whole[name] for name in month}
+
+
+def test_backtests_are_shown_on_their_own(july):
+    (version,) = report(july, FIRST - 200 * DAY, LAST, now=NOW, kind="backtest")["versions"]
+
+    assert version["final"]["answers"]["answers"] == version["final"]["scores"]["sessions"] == 3
+    assert report(july, FIRST, LAST, now=NOW, kind="backtest")["versions"] == []
+
+
+def test_a_day_without_a_scored_outcome_has_no_scores(engine, answers):
+    applied(engine, moved(answers[:4], "2026-07-02", 1, "waiting"))
+
+    (version,) = report(engine, FIRST, LAST, now=LONG_AFTER, by="day")["versions"]
+
+    assert version["final"]["scores"] is None
+    assert version["periods"][0]["scores"] is None
+    assert version["final"]["answers"]["label_coverage"] == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [("2026-07-02", "2026-07-01", "is after"), ("2020-01-01", "2026-07-01", "more than 1,100 days")],
+)
+def test_days_that_cannot_be_reported_are_refused(engine, first, last, said):
+    with pytest.raises(InvalidRequest) as caught:
+        report(engine, datetime.fromisoformat(first), datetime.fromisoformat(last))
+
+    assert said in caught.value.details["errors"][0]["detail"]
+
+
+def test_an_unknown_version_is_not_found(engine):
+    with pytest.raises(NotFound):
+        report(engine, FIRST, LAST, model_version=9)

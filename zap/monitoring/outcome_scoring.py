@@ -144,7 +144,7 @@ class OutcomeScorer:
             features: n stored rows.
             probabilities: the model's probabilities, of shape (n, types).
         """
-        matrix = np.frombuffer(b"".join(features), "<f8").astype(np.float64).reshape(len(features), -1)
+        matrix = np.frombuffer(b"".join(features), "<f8").astype(np.float64).reshape(-1, self._row_bytes // 8)
         said = np.stack([probabilities, *self._baselines(matrix).values()], axis=1)
         places = [np.zeros(len(matrix), np.int64)]
         places += [FIRST_PLACES[group] + slice_places(group, matrix[:, at]) for group, at in self._sliced_by.items()]
