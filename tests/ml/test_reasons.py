@@ -188,6 +188,24 @@ def test_for_other_drivers_the_words_say_how_much_each_part_weighs():
     assert in_words(blend._replace(parts=PARTS[:1])) == "The trees alone answered."
 
 
+def test_a_new_driver_has_no_habit_to_compare():
+    for column in ("sessions", "share_near[L2]", "share_day_kind[L1]", "sessions_of_type[L2]"):
+        assert row(sessions=0.0).words(column, "L2", "L1") == (
+            "the driver has no earlier sessions", "no sessions", None
+        )  # fmt: skip
+
+
+def test_a_column_of_a_third_type_is_the_last_choice():
+    def said(**columns):
+        own = {name.replace("_of_", "[") + "]": added for name, added in columns.items()}
+        groups = NEW.groups | {"other_drivers": 1.0}
+        (found,) = reasons(NEW._replace(groups=groups, columns=own), row(**dict.fromkeys(own, 0.5)))
+        return found.text
+
+    assert "the share of L1 in the sessions" in said(mix_day_of_DC=0.9, mix_day_of_L1=0.1)
+    assert "the share of DC in the sessions" in said(mix_day_of_DC=1.1, mix_day_of_L1=-0.1)
+
+
 def test_small_groups_are_no_reasons():
     groups = NEW.groups | {"usual_mix": 0.8, "weather": -0.04, "time": 0.06}
     found = reasons(NEW._replace(groups=groups, columns={"temperature_c": -0.04, "hour": 0.06}), row(hour=3.0))

@@ -170,7 +170,7 @@ class Explainer:
         weights, scores = self._parts(matrix, threads)
         rows = np.arange(n)
         logs = [
-            np.log(np.maximum(weights[name], _LEAST))[:, None] + _log_softmax(one.sum(axis=2))
+            np.log(np.maximum(weights[name], _LEAST))[:, None] + _log_probabilities(name, one.sum(axis=2))
             for name, one in scores.items()
         ]
         answer = np.logaddexp.reduce(np.stack(logs), axis=0)
@@ -220,6 +220,10 @@ class Explainer:
         return {name: float(one) for name, one in sums_by_group(self.columns, values).items()}
 
 
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
+def _log_probabilities(name: str, scores: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the probabilities of a part from its scores, both of shape (n, types)."""
+    if name == USUAL_MIX:
+        # Its scores are logarithms of shares already.
+        return scores
     away = scores - scores.max(axis=1, keepdims=True)
     return np.asarray(away - np.log(np.exp(away).sum(axis=1, keepdims=True)))

@@ -122,6 +122,8 @@ class Row:
 
     def _used(self, name: str, type_: str, *, at_time: bool) -> Words:
         """Return how often the driver used a type."""
+        if not self.values["sessions"]:
+            return Words("the driver has no earlier sessions", "no sessions", None)
         usual = of_all(self.usual.mix[type_])
         if name == "share_day_kind":
             days = "weekends" if self.values[WEEKDAY] >= _WEEKEND else "weekdays"
@@ -133,8 +135,6 @@ class Row:
             return Words(f"about {share} of the driver's sessions used {type_}", share, usual)
         used, sessions = count
         when = f" between {_QUARTERS[quarter_of(self.values['hour'])]}" if at_time else ""
-        if not sessions:
-            return Words("the driver has no earlier sessions", "0 sessions", usual)
         one = "only earlier session" if sessions == 1 else "earlier sessions"
         of = f"the driver's {one}{when}" if sessions == 1 else f"{used} of the driver's {sessions} {one}{when}"
         verb = "used" if sessions > 1 or used else "did not use"

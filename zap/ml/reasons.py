@@ -44,11 +44,20 @@ def _reason(group: str, added: float, explanation: Explanation, row: Row) -> Rea
     if group == USUAL_MIX:
         words = _usual_mix(favoured, other, row.usual.mix)
     else:
-        columns = [name for name in explanation.columns if explained_group(name) == group]
-        largest = max(columns, key=lambda name: explanation.columns[name] * added)
-        words = row.words(largest, favoured, other)
+        words = row.words(_largest(group, added, explanation), favoured, other)
     usual = f" (usual: {words.usual})" if words.usual else ""
     return Reason(group, favoured, added, f"For {favoured}: {words.said}{usual}", words.value, words.usual)
+
+
+def _largest(group: str, added: float, explanation: Explanation) -> str:
+    """Return the column that adds the most to a group, in the direction of the group.
+
+    A column of a third charger type is taken only if no other column speaks in this direction.
+    """
+    compared = {"", f"{explanation.predicted}]", f"{explanation.runner_up}]"}
+    adds = {name: one * added for name, one in explanation.columns.items() if explained_group(name) == group}
+    near = {name: one for name, one in adds.items() if one > 0 and name.partition("[")[2] in compared}
+    return max(near or adds, key=adds.__getitem__)
 
 
 def _usual_mix(favoured: str, other: str, mix: Mapping[str, float]) -> Words:
