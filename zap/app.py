@@ -17,6 +17,7 @@ from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
 from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
+from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.pages.manual import manual_handlers
 from zap.server.lifespan import lifespan
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             TrainingController,
             TrainingRunController,
             ModelController,
+            TrialController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),

@@ -22,6 +22,7 @@ from zap.controllers.problems import MEDIA_TYPE
 from zap.controllers.request_examples import (
     REASONS,
     TRAININGS,
+    TRIALS,
     Known,
     batches,
     path_values,
@@ -34,6 +35,7 @@ from zap.formats.request import request_schema
 from zap.formats.request_rows import INPUTS
 from zap.formats.session_report import ChargingSession, report_schema
 from zap.formats.training_options import TrainingOptions
+from zap.formats.trial_options import TrialOptions
 from zap.formats.values import LARGEST_ID
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -56,6 +58,7 @@ _ORDER = (
     *("/predict", "/predict/batch", "/predictions/{prediction_id}", "/charging-sessions"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
+    *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
 _HEADERS = {
@@ -80,6 +83,10 @@ _LINKS = {
         ("cancel it", "cancelTrainingRun", "run_id", "run_id"),
     ],
     ("promoteModel", "200"): [("the version", "getModel", "model_version", "to_version")],
+    ("tryModel", "200"): [
+        ("the trial", "getTrial", "trial_id", "trial_id"),
+        ("the version", "getModel", "model_version", "model_version"),
+    ],
     ("rollBack", "200"): [("the version", "getModel", "model_version", "to_version")],
     ("getPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
 }
@@ -156,7 +163,7 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         "items": _schema("PredictRequest"),
         "description": "the requests; their predictions have the same order",
     }
-    models: tuple[type[BodyModel], ...] = (ChargingSession, Reason, TrainingOptions)
+    models: tuple[type[BodyModel], ...] = (ChargingSession, Reason, TrainingOptions, TrialOptions)
     # pydantic also describes the tuple that a time is read into.
     described = {name: one for name, one in body_schemas(*models).items() if not name.startswith("_")}
     schemas |= {name: _with_defaults_in_words(one) for name, one in described.items()} | {
@@ -181,6 +188,8 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         ("/train-model", False, TrainingOptions.__name__, TRAININGS),
         ("/models/{model_version}/promote", False, Reason.__name__, REASONS),
         ("/models/rollback", False, Reason.__name__, REASONS),
+        ("/models/{model_version}/trial", False, TrialOptions.__name__, TRIALS),
+        ("/models/{model_version}/trial/end", False, Reason.__name__, REASONS),
     ):
         body = {"required": required, "content": {JSON: _content(_schema(name), examples)}}
         paths[path]["post"]["requestBody"] = body

@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from zap.db.history.drivers import facts_now
 from zap.db.history.history_rows import USERS
+from zap.db.monitoring_tables import Trial
 from zap.db.tables import Prediction, TrainingRun
 from zap.formats.request import USER_ID
 from zap.ml.features import MANUAL_USER, SAMPLE_USER_PREFIX, is_sample_user
@@ -24,12 +25,14 @@ class ExampleRows(NamedTuple):
         facts: the facts of the database about this driver and the driver's vehicle.
         prediction_id: the first prediction; None if there is none.
         run_id: the first training run; None if there is none.
+        trial_id: the first trial; None if there is none.
     """
 
     driver: str | None = None
     facts: Mapping[str, Any] = {}
     prediction_id: int | None = None
     run_id: int | None = None
+    trial_id: int | None = None
 
 
 def example_rows(engine: Engine) -> ExampleRows:
@@ -43,7 +46,8 @@ def example_rows(engine: Engine) -> ExampleRows:
         facts = facts_now(connection, [{USER_ID: driver}])[0] if driver else {}
         prediction_id = connection.scalar(select(func.min(col(Prediction.prediction_id))))
         run_id = connection.scalar(select(func.min(col(TrainingRun.run_id))))
-    return ExampleRows(driver, facts, prediction_id, run_id)
+        trial_id = connection.scalar(select(func.min(col(Trial.trial_id))))
+    return ExampleRows(driver, facts, prediction_id, run_id, trial_id)
 
 
 def _sample_driver(connection: Connection) -> str | None:
