@@ -134,19 +134,27 @@ def trainings(asked):
     asked.ask("listModels", 200, "two versions")
     asked.ask("listPromotions", 200, "with a rollback")
     asked.ask("getModel", 200, "a version", number=1)
+    # Version 2 serves.
+    for name, body in asked.body("tryModel").items():
+        begun = asked.ask("tryModel", 200, name, number=1, json=body)
+        asked.ask(
+            "endTrial", 200, "ended by a person", number=1, json={"who": "ann", "why": "a newer version is ready"}
+        )
+    asked.ask("getTrial", 200, "a trial that has ended", number=begun["trial_id"])
+    asked.ask("listTrials", 200, "the newest trials")
 
 
 def refusals(asked):
     """Send what no client should send."""
     much, texts = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
     posts = ("predict", "predictBatch", "reportChargingSessions", "trainModel", "promoteModel", "rollBack")
-    posts += ("acknowledgeAlarm",)
-    for operation in posts:
+    trials = ("tryModel", "endTrial")
+    for operation in (*posts, "acknowledgeAlarm", *trials):
         asked.ask(operation, 400, content="{", headers=much)
         asked.ask(operation, 415, content="hello", headers=texts)
     asked.ask("predictBatch", 400, content='a,"b', headers={"Content-Type": "text/csv"})
     limits = {"predict": 2**16, "reportChargingSessions": 2**21, "trainModel": 2**16, "promoteModel": 2**16}
-    limits |= {"rollBack": 2**16, "predictBatch": 2**24, "acknowledgeAlarm": 2**16}
+    limits |= dict.fromkeys(("rollBack", "acknowledgeAlarm", *trials), 2**16) | {"predictBatch": 2**24}
     for operation, most in limits.items():
         asked.ask(operation, 413, content=b" " * (most + 1), headers=much)
     body = next(iter(asked.body("predict").values()))
@@ -157,15 +165,17 @@ def refusals(asked):
     of_another = {"user_id": "ann", "charging_start_time": "2026-03-05T08:00:00"}
     asked.ask("reportChargingSessions", 409, json=report | of_another)
     asked.ask("trainModel", 422, json={"test_share": 0.9})
-    for operation in ("promoteModel", "rollBack", "acknowledgeAlarm"):
+    for operation in ("promoteModel", "rollBack", "acknowledgeAlarm", "endTrial"):
         asked.ask(operation, 422, json={"wo": "ann"})
+    asked.ask("tryModel", 422, json={"weeks": 60, "on_better": "serve"})
     asked.ask("followTrainingRun", 422, headers={"Last-Event-ID": "newest"})
-    for operation in ("listModels", "listPromotions", "listTrainingRuns", "listAlarms"):
+    for operation in ("listModels", "listPromotions", "listTrainingRuns", "listAlarms", "listTrials"):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
-    for operation in ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
+    found = ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun", "getTrial")
+    for operation in found:
         asked.ask(operation, 404, number=10**9)
-    for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession"):
+    for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession", *trials):
         asked.ask(operation, 404, number=10**9)
     asked.ask("acknowledgeAlarm", 404, number=10**9, json={"who": "ann"})
     asked.ask("live", 421, group=recorded.EVERY, headers={"Host": "zap.example.com"})
@@ -237,6 +247,7 @@ def failures(asked):
         version |= {"model_version": 99, "status": "candidate", "artefact": None}
         connection.execute(insert(ModelVersion.__table__).values(version))
     asked.ask("promoteModel", 409, number=99, json={})
+    asked.ask("tryModel", 409, number=99, json={})
     with engine.begin() as connection:
         connection.execute(
             text("CREATE TRIGGER no_log BEFORE INSERT ON predictions BEGIN SELECT RAISE(ABORT, 'x'); END")

@@ -21,6 +21,7 @@ from zap.controllers.quality import QualityController
 from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
+from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.pages.manual import manual_handlers
 from zap.server.lifespan import lifespan
@@ -56,6 +57,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             ModelController,
             AlarmController,
             QualityController,
+            TrialController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),

@@ -15,6 +15,7 @@ from zap.ml import search_space
 from zap.ml.model import ChargerTypeModel
 from zap.ml.sample import sample_history
 from zap.ml.tuning import Budget
+from zap.monitoring.trials import EPSILON, LONGEST_WEEKS
 
 # It prints nothing but the server's log.
 WITHOUT_JSON = {("serve",)}
@@ -75,6 +76,9 @@ def test_the_defaults_in_help_texts_are_those_of_the_code():
     tune = help_of("tune")
     assert f"including the defaults. Default: {Budget().trials}." in tune
     assert f"always tried. Default: {Budget().minutes:g}." in tune
+    tried = help_of("models", "try")
+    assert f"is not worse. [default: {EPSILON:g};" in tried
+    assert f"in weeks. [default: {LONGEST_WEEKS};" in tried
 
 
 def test_version():

@@ -142,7 +142,8 @@ def test_the_ids_of_paths_are_answered(sqlite_client, good_request):
     for path, methods in document(sqlite_client)["paths"].items():
         for method, operation in methods.items():
             ids = {one["name"]: one["example"] for one in operation.get("parameters", ()) if one["in"] == "path"}
-            if ids and (method, path) != ("delete", "/training-runs/{run_id}"):
+            # What ends a training, and trials, which another version than the one in production needs.
+            if ids and "trial" not in path and (method, path) != ("delete", "/training-runs/{run_id}"):
                 expected = 204 if path.startswith("/charging-sessions") else 200
                 assert sqlite_client.request(method, path.format(**ids)).status_code == expected, path
 

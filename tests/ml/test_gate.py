@@ -110,7 +110,7 @@ def test_a_better_candidate_serves(split, old, new):
     assert low < found["difference"] < high < 0
     assert "on 320 sessions new to both versions, the new version has the log loss" in decision.reason
     assert f"{found['candidate_log_loss']:.3f}" in decision.reason
-    assert decision.as_dict() == {"promoted": True, "reason": decision.reason, "comparison": found}
+    assert decision.as_dict() == {"promoted": True, "reason": decision.reason, "comparison": found, "trial": None}
     json.dumps(decision.as_dict(), allow_nan=False)
 
 
@@ -501,3 +501,25 @@ def test_a_decision_follows_from_the_figures(figures, promoted, end):
 )
 def test_a_decision_beside_another_version_than_the_one_that_serves_now_does_not_hold(decision, serving, promoted):
     assert decision.confirmed(serving).promoted is promoted
+
+
+@pytest.mark.parametrize("verdict", ["better", "not_shown"])
+def test_a_trial_follows_if_a_version_can_be_compared_with(verdict):
+    decision = gate.decide("trial", verdict, Serving(7))
+
+    assert (decision.promoted, decision.tries, decision.trial) == (False, True, None)
+    assert decision.reason == "a trial beside version 7 follows"
+    assert decision.confirmed(8) is decision
+
+
+def test_no_trial_follows_for_a_version_that_is_worse_than_a_baseline():
+    assert gate.decide("trial", "worse", Serving(7)) == Decision(False, WORSE_THAN_BASELINE, serving=7)
+
+
+@pytest.mark.parametrize("serving", [None, Serving(7, damage="its bytes are damaged")])
+@pytest.mark.parametrize("verdict", ["not_shown", "worse"])
+def test_without_a_version_that_can_answer_a_trial_is_decided_like_if_better(serving, verdict):
+    decision = gate.decide("trial", verdict, serving)
+
+    assert decision == gate.decide("if_better", verdict, serving)
+    assert (decision.promoted, decision.tries) == (verdict != "worse", False)

@@ -1,11 +1,11 @@
-"""The commands `models`: versions, promotions and rollbacks."""
+"""The commands `models`: versions, promotions, rollbacks and trials."""
 
 from typing import Any
 
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Group, WholeNumber, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import DATABASE, JSON, Group, Number, WholeNumber, engine_at_head, fail, print_json, read_settings
 from zap.errors import NotReproduced
 
 _WHO = click.option("--who", help="Who makes the change. The text is stored with the change. Default: none.")
@@ -17,7 +17,7 @@ _LIMIT = click.option(
 
 @click.group(cls=Group)
 def models() -> None:
-    """Show, promote, roll back and reproduce model versions."""
+    """Show, try, promote and roll back model versions."""
 
 
 @models.command("list")
@@ -115,6 +115,88 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
             print_json({"promotions": promotions})
         else:
             print_promotions(promotions)
+
+
+@models.command("try", short_help="Let a version answer unseen beside the version in production.")
+@click.argument("version", type=WholeNumber(0, 2**63 - 1))
+@click.option(
+    "--epsilon",
+    type=Number(0, 0.5),
+    default=0.005,
+    show_default=True,
+    help="A Brier score (halved, 0 to 1) that is higher by less is not worse.",
+)
+@click.option(
+    "--weeks", type=WholeNumber(1, 52), default=8, show_default=True, help="The longest time of the trial, in weeks."
+)
+@click.option(
+    "--on-better",
+    type=click.Choice(["promote", "tell"]),
+    default="tell",
+    show_default=True,
+    help="Promote the version if it is better, or only say so.",
+)
+@_WHO
+@_WHY
+@DATABASE
+@JSON
+def try_command(version: int, database_url: str | None, as_json: bool, **asked: Any) -> None:
+    """Let a version answer unseen beside the version in production.
+
+    A server or `zap follow` answers each request again with this version. Each week both versions are compared on what
+    the drivers then used. The trial ends when one of them is better, or after its longest time.
+    """
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.cli.shown_trials import print_trial
+        from zap.flows.trials import try_version
+        from zap.formats.trial_options import TrialOptions
+
+        options = TrialOptions.read({name: value for name, value in asked.items() if value is not None})
+        trial = try_version(engine, version, options)
+    if as_json:
+        print_json(trial)
+    else:
+        print_trial(trial)
+
+
+@models.command()
+@_LIMIT
+@DATABASE
+@JSON
+def trials(limit: int, database_url: str | None, as_json: bool) -> None:
+    """Show the trials of versions, newest first."""
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.cli.shown_trials import print_trials
+        from zap.db.monitoring.trials import list_trials
+
+        found = list_trials(engine, limit)
+    if as_json:
+        print_json({"trials": found})
+    else:
+        print_trials(found)
+
+
+@models.command("end-trial")
+@click.argument("version", type=WholeNumber(0, 2**63 - 1))
+@_WHO
+@_WHY
+@DATABASE
+@JSON
+def end_trial(version: int, who: str | None, why: str | None, database_url: str | None, as_json: bool) -> None:
+    """End the running trial of a version, without a verdict."""
+    with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
+        from zap.cli.shown_trials import print_trial
+        from zap.flows.trials import stop_trial
+        from zap.formats.promotion_reason import Reason
+
+        said = {"who": who, "why": why}
+        trial = stop_trial(
+            engine, version, Reason.read({name: text for name, text in said.items() if text is not None})
+        )
+    if as_json:
+        print_json(trial)
+    else:
+        print_trial(trial)
 
 
 @models.command(short_help="Train a version again, and compare the result.")

@@ -131,7 +131,7 @@ def _set(
 @_set("Set a hyper-parameter")
 @click.option(
     "--promote",
-    type=click.Choice(["always", "if_better", "never"]),
+    type=click.Choice(["always", "if_better", "trial", "never"]),
     help="When to put the new version into production. Default: always.",
 )
 @click.option("--note", help="A text that is stored with the version. Default: none.")
@@ -149,7 +149,8 @@ def train(
 ) -> None:
     """Train on the history, and serve the new version.
 
-    With --promote if_better or --promote never, the new version may stay a candidate.
+    With --promote if_better or --promote never, the new version may stay a candidate. With --promote trial, it answers
+    the same requests as the version in production, unseen, and serves later if it is better.
     """
     if _HELP in settings_:
         _show_parameters(as_json=as_json)

@@ -24,6 +24,7 @@ from zap.controllers.request_examples import (
     EXPLAINED,
     REASONS,
     TRAININGS,
+    TRIALS,
     Known,
     batches,
     path_values,
@@ -37,6 +38,7 @@ from zap.formats.request import request_schema
 from zap.formats.request_rows import INPUTS
 from zap.formats.session_report import ChargingSession, report_schema
 from zap.formats.training_options import TrainingOptions
+from zap.formats.trial_options import TrialOptions
 from zap.formats.values import LARGEST_ID
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -62,6 +64,7 @@ _ORDER = (
     *("/predictions/{prediction_id}/explanation", "/charging-sessions"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
+    *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
     *("/alarms", "/alarms/{alarm_id}/acknowledge"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
@@ -90,6 +93,10 @@ _LINKS = {
         ("cancel it", "cancelTrainingRun", "run_id", "run_id"),
     ],
     ("promoteModel", "200"): [("the version", "getModel", "model_version", "to_version")],
+    ("tryModel", "200"): [
+        ("the trial", "getTrial", "trial_id", "trial_id"),
+        ("the version", "getModel", "model_version", "model_version"),
+    ],
     ("rollBack", "200"): [("the version", "getModel", "model_version", "to_version")],
     ("getPrediction", "200"): [
         ("the version", "getModel", "model_version", "model_version"),
@@ -170,7 +177,8 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         "items": _schema("PredictRequest"),
         "description": "the requests; their predictions have the same order",
     }
-    models: tuple[type[BodyModel], ...] = (Acknowledgement, ChargingSession, Reason, TrainingOptions)
+    models: tuple[type[BodyModel], ...]
+    models = (Acknowledgement, ChargingSession, Reason, TrainingOptions, TrialOptions)
     # pydantic also describes the tuple that a time is read into.
     described = {name: one for name, one in body_schemas(*models).items() if not name.startswith("_")}
     schemas |= {name: _with_defaults_in_words(one) for name, one in described.items()} | {
@@ -196,6 +204,8 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         ("/models/{model_version}/promote", False, Reason.__name__, REASONS),
         ("/models/rollback", False, Reason.__name__, REASONS),
         ("/alarms/{alarm_id}/acknowledge", True, Acknowledgement.__name__, ACKNOWLEDGEMENTS),
+        ("/models/{model_version}/trial", False, TrialOptions.__name__, TRIALS),
+        ("/models/{model_version}/trial/end", False, Reason.__name__, REASONS),
     ):
         body = {"required": required, "content": {JSON: _content(_schema(name), examples)}}
         paths[path]["post"]["requestBody"] = body

@@ -21,6 +21,10 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "with rolling windows": {"windows": True},
     "serve it only if it is better": {"promote": "if_better", "note": "weekly training"},
 }
+TRIALS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "promote it if it is better": {"on_better": "promote", "weeks": 4, "who": "ann", "why": "more trees"},
+}
 REASONS: dict[str, dict[str, Any]] = {
     "without a reason": {},
     "with a reason": {"who": "ann", "why": "the new version requires too many fields"},
@@ -100,6 +104,7 @@ def path_values(known: Known) -> dict[str, int | str]:
         "prediction_id": known.rows.prediction_id or 1,
         EXPLAINED: known.rows.answer_id or 1,
         "run_id": known.rows.run_id or 1,
+        "trial_id": known.rows.trial_id or 1,
         "model_version": known.model_version or 1,
         "alarm_id": known.rows.alarm_id or 1,
     }

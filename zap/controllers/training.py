@@ -68,6 +68,8 @@ class TrainingController(Controller):
         - `"nested": true` makes a search of its own in each window.
         - `"promote": "if_better"` puts the new version into production only if it is better than the version in
           production on sessions that neither has learned from, and if its `verdict` is not `worse`.
+        - `"promote": "trial"` begins a trial: the new version answers the requests of the next weeks too, unseen, and
+          is promoted if it is better than the version in production. `promotion.trial` is the number of the trial.
 
         The model learns the charger type that drivers used, which is not always the type that would have been best.
         The scores are measured on the last 10 % of the sessions, and compared with the baselines' scores on the same

@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from zap.db.history.drivers import facts_now
 from zap.db.history.history_rows import USERS
-from zap.db.monitoring_tables import Alarm
+from zap.db.monitoring_tables import Alarm, Trial
 from zap.db.tables import InferenceInput, Prediction, TrainingRun
 from zap.formats.request import USER_ID
 from zap.ml.features import MANUAL_USER, SAMPLE_USER_PREFIX, is_sample_user
@@ -27,6 +27,7 @@ class ExampleRows(NamedTuple):
         run_id: the first training run; None if there is none.
         alarm_id: the first alarm; None if there is none.
         answer_id: the prediction for the first request, which can be explained; None if there is none.
+        trial_id: the first trial; None if there is none.
     """
 
     driver: str | None = None
@@ -35,6 +36,7 @@ class ExampleRows(NamedTuple):
     run_id: int | None = None
     alarm_id: int | None = None
     answer_id: int | None = None
+    trial_id: int | None = None
 
 
 def example_rows(engine: Engine) -> ExampleRows:
@@ -52,7 +54,8 @@ def example_rows(engine: Engine) -> ExampleRows:
         first = select(func.min(col(InferenceInput.input_id))).scalar_subquery()
         of_first = select(func.min(col(Prediction.prediction_id))).where(col(Prediction.input_id) == first)
         answer_id = connection.scalar(of_first)
-    return ExampleRows(driver, facts, prediction_id, run_id, alarm_id, answer_id)
+        trial_id = connection.scalar(select(func.min(col(Trial.trial_id))))
+    return ExampleRows(driver, facts, prediction_id, run_id, alarm_id, answer_id, trial_id)
 
 
 def _sample_driver(connection: Connection) -> str | None:

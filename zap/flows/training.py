@@ -3,11 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
@@ -15,6 +16,7 @@ from zap.db.history.session_changes import prune_changes
 from zap.db.history.session_timestamps import read_timestamps
 from zap.db.log.training_log import log_train_predictions
 from zap.db.monitoring.monitor_states import store_references
+from zap.db.monitoring.trials import begin_trial
 from zap.db.runs.run_end import remove_leftovers
 from zap.db.runs.run_events import prune_events
 from zap.db.runs.training_lease import Lease, run_lease
@@ -30,20 +32,21 @@ from zap.db.versions.model_registry import (
 )
 from zap.db.versions.promotions import promote, serving_version
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, add_tuning, tuned_hyper_parameters
-from zap.errors import DamagedModel, TrainingCancelled, UnusableHistory
+from zap.errors import DamagedModel, TrainingCancelled, TrialRefused, UnusableHistory
 from zap.flows.measured import measured
 from zap.flows.monitor_references import references_of
 from zap.flows.trained import Trained
 from zap.flows.training_result import training_report
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
+from zap.formats.trial_options import TrialOptions
 from zap.ml import training
 from zap.ml.artefact import describe_features
 from zap.ml.boosting import BoostingProgress
 from zap.ml.charger_types import TypeBounds, in_words_if_many
 from zap.ml.code_version import code_version, libraries
 from zap.ml.comparison import compare_versions
-from zap.ml.decision import Serving
+from zap.ml.decision import Decision, Serving
 from zap.ml.evaluation import with_windows
 from zap.ml.fingerprint import rows_fingerprint
 from zap.ml.gate import decide
@@ -54,6 +57,7 @@ from zap.ml.model import ChargerTypeModel
 from zap.ml.reporting import Reporting, measure_reporting, newest_sessions
 from zap.ml.training import Split
 from zap.ml.tuning import Budget, search
+from zap.monitoring.trials import CAVEAT
 from zap.progress import Progress, no_progress
 from zap.settings import Settings
 
@@ -157,7 +161,7 @@ def _train(
         with phase("windows") as tested:
             windows = training.score_windows(split, model, chosen.seen_until, search=anew, progress=tested)
             scores = {**with_windows(scores, windows), "at_plug_in": training.score_at_plug_in(split, model)}
-    serving = _compare(engine, split, model, phase, chosen) if options.promote == "if_better" else None
+    serving = _serving(engine, split, model, phase, chosen, options)
     decision = decide(options.promote, scores["verdict"], serving)
     with phase("save"):
         known = _known(split, model, chosen, {**scores, **found}, options)
@@ -180,6 +184,8 @@ def _train(
             # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
             reason = Reason.model_construct(why=f"training run {lease.run_id}: {decision.reason}")
             promote(connection, version.model_version, reason)
+        elif decision.tries:
+            decision = _begin_trial(connection, version.model_version, decision, lease.run_id)
         asked_before = settings.asked_before_minutes
         trained = Trained(
             history, split, model, chosen, scores, reporting, asked_before, version.model_version, lease.run_id
@@ -285,12 +291,20 @@ def _search_anew(
         return pinned
 
 
-def _compare(
-    engine: Engine, split: Split, model: ChargerTypeModel, phase: Phases, chosen: HyperParameters
+def _serving(  # noqa: PLR0913, PLR0917
+    engine: Engine,
+    split: Split,
+    model: ChargerTypeModel,
+    phase: Phases,
+    chosen: HyperParameters,
+    options: TrainingOptions,
 ) -> Serving | None:
-    """Return the version in production, compared with the new model; None if no version serves."""
+    """Return what the decision needs to know about the version in production; None if no version serves.
+
+    With `if_better`, the version is compared with the new model. With `always` and `never`, nothing is needed.
+    """
     version = production_version(engine)
-    if version is None:
+    if version is None or options.promote in {"always", "never"}:
         return None
     number = version.model_version
     with phase("compare"):
@@ -299,11 +313,28 @@ def _compare(
         except DamagedModel as error:
             return Serving(number, damage=error.message)
         known = read_version(engine, number)
-        if known["trained_until"] is None:
+        if options.promote == "trial" or known["trained_until"] is None:
             return Serving(number)
         seen = (known["trained_until"], known["tuned_until"], chosen.seen_until)
         seen_until = max(moment for moment in seen if moment)
         return Serving(number, comparison=compare_versions(split, model, production, seen_until))
+
+
+def _begin_trial(connection: Connection, number: int, decision: Decision, run_id: int) -> Decision:
+    """Begin the trial of a new version, which is promoted if it is better. Return the decision with its trial.
+
+    If no trial can begin, the new version stays a candidate, and the decision says why.
+    """
+    options = TrialOptions(on_better="promote", why=f"training run {run_id}")
+    try:
+        trial = begin_trial(connection, number, options)
+    except TrialRefused as error:
+        return replace(decision, reason=f"no trial could begin: {error.message}")
+    reason = (
+        f"trial {trial} compares it with the version in production for at most {options.weeks} weeks, and promotes it"
+        f" if it is better. {CAVEAT.rstrip('.')}"
+    )
+    return replace(decision, reason=reason, trial=trial)
 
 
 def _known(

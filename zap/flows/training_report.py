@@ -201,6 +201,9 @@ class Decision(Struct):
             " neither was trained on"
         ),
     ]
+    trial: Annotated[
+        int | None, Meta(description="with trial: the number of the trial that has begun, at /trials/{trial_id}")
+    ] = None
 
 
 class CountedTypes(Struct):

@@ -29,6 +29,8 @@ class Decision:
         depends: whether the decision depends on the version that was in production when it was made.
         serving: the number of the version in production at that time; None if there was none.
         comparison: the figures behind the decision, if there are any.
+        tries: whether a trial beside the version in production follows.
+        trial: the number of this trial; None before it has begun, and without one.
     """
 
     promoted: bool
@@ -36,9 +38,12 @@ class Decision:
     depends: bool = False
     serving: int | None = None
     comparison: Mapping[str, Any] | None = None
+    tries: bool = False
+    trial: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"promoted": self.promoted, "reason": self.reason, "comparison": self.comparison}
+        names = ("promoted", "reason", "comparison", "trial")
+        return {name: getattr(self, name) for name in names}
 
     def confirmed(self, serving: int | None) -> "Decision":
         """Return this decision, or a refusal if it depends on another version than the one in production now.

@@ -15,19 +15,20 @@ WORSE_THAN_BASELINE = (
 def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
     """Decide whether a new version serves.
 
-    With `if_better`, a version that is worse than a baseline never serves. Any other version serves if no version in
-    production can answer. If the version in production can answer, the new version must pass two tests:
+    With `if_better` and `trial`, a version that is worse than a baseline never serves. Any other version serves if no
+    version in production can answer. If the version in production can answer, `trial` begins a trial. With `if_better`,
+    the new version must pass two tests:
 
     1. The 95 % interval over drivers of the paired difference in log loss lies below zero.
     2. On sessions whose types both versions know, with the probabilities restricted to these types, the log loss of the
        new version is not higher. So a type that only one version knows does not decide alone.
 
     Args:
-        promote: `always`, `never` or `if_better`.
+        promote: `always`, `never`, `if_better` or `trial`.
         verdict: the verdict on the new version against the baselines.
-        serving: the version in production; None if there is none. Only `if_better` reads it.
+        serving: the version in production; None if there is none. Only `if_better` and `trial` read it.
     """
-    if promote != "if_better":
+    if promote not in {"if_better", "trial"}:
         return Decision(promoted=promote == "always", reason=f"promote is {promote}")
     if serving is None:
         promoted, reason = verdict != "worse", "no version served before it"
@@ -38,6 +39,10 @@ def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
         reason = f"this version can answer, and {cannot}: {damage}"
         worse = f"{cannot} ({damage}), but {WORSE_THAN_BASELINE}"
         return Decision(promoted, reason if promoted else worse, depends=True, serving=number)
+    if promote == "trial":
+        if verdict == "worse":
+            return Decision(promoted=False, reason=WORSE_THAN_BASELINE, serving=number)
+        return Decision(promoted=False, reason=f"a trial beside version {number} follows", serving=number, tries=True)
     promoted, reason, figures = _beside(number, verdict, comparison)
     return Decision(promoted, reason, depends=True, serving=number, comparison=figures)
 

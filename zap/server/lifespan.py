@@ -53,44 +53,21 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     Raises:
         ZapError: the database is not at head, or cannot be used.
     """
-    settings: Settings = app.state.settings
-    engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous, serves=True)
-    # The warning that this may return is ignored, because the database watch logs it.
-    check_at_head(engine)
-    check_rights(engine)
-    app.state.engine = engine
-    # Two pools: short database work of requests must not wait for batches, which compute long.
-    app.state.threads = threads = Pool("requests", 8)
-    app.state.batch_threads = batch_threads = Pool("batches", 2)
-    app.state.database_watch = DatabaseWatch(engine)
-    app.state.database_checks = DatabaseChecks(engine)
-    app.state.driver_histories = DriverHistories(engine)
-    app.state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
-    app.state.prediction_log = PredictionLog(engine)
-    app.state.production = production = Production(engine, settings.model_file)
-    app.state.explanations = explanations = Explanations(engine, production)
-    histories, prediction_log = app.state.driver_histories, app.state.prediction_log
-    app.state.prediction = OnePrediction(
-        engine, production, histories, recent, prediction_log, settings.wall_time, explanations
-    )
-    app.state.training_processes = TrainingProcesses(engine, settings, production)
-    app.state.follower = follower = Follower(engine, settings) if settings.follow else None
-    app.state.refusals = Refusals(engine)
-    app.state.stopping = asyncio.Event()
-    app.state.run_news = RunNews(engine, threads, app.state.stopping)
-    production.refresh()
+    state, engine = app.state, _opened(app.state)
+    recent, follower = state.recent_sessions, state.follower
+    state.production.refresh()
     with ExitStack() as closing:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
         closing.callback(engine.dispose)
-        closing.callback(app.state.refusals.close)
-        closing.callback(app.state.prediction_log.close)
-        closing.callback(app.state.driver_histories.close)
+        closing.callback(state.refusals.close)
+        closing.callback(state.prediction_log.close)
+        closing.callback(state.driver_histories.close)
         closing.callback(recent.close)
-        closing.callback(app.state.training_processes.close)
-        closing.callback(explanations.close)
-        closing.callback(batch_threads.close)
-        closing.callback(threads.close)
+        closing.callback(state.training_processes.close)
+        closing.callback(state.explanations.close)
+        closing.callback(state.batch_threads.close)
+        closing.callback(state.threads.close)
         closing.enter_context(collecting_seldom())
         closing.enter_context(taking_turns())
         # Called first, so that work which still waits for the database soon gives up.
@@ -98,19 +75,53 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         await recent.begin(FIRST_READ_SECONDS)
         if follower is not None:
             closing.callback(follower.close)
-        tasks = [asyncio.create_task(one) for one in _background(app.state)]
+        tasks = [asyncio.create_task(one) for one in _background(state)]
         try:
-            with told_to_stop(app.state.stopping):
+            with told_to_stop(state.stopping):
                 yield
         finally:
-            app.state.stopping.set()
+            state.stopping.set()
             if follower is not None:
                 follower.stop()
-            await app.state.training_processes.end()
-            await app.state.run_news.close()
+            await state.training_processes.end()
+            await state.run_news.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _opened(state: State) -> Engine:
+    """Make the parts of a serving process, and return the engine.
+
+    Raises:
+        ZapError: the database is not at head, or cannot be used.
+    """
+    settings: Settings = state.settings
+    engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous, serves=True)
+    # The warning that this may return is ignored, because the database watch logs it.
+    check_at_head(engine)
+    check_rights(engine)
+    state.engine = engine
+    # Two pools: short database work of requests must not wait for batches, which compute long.
+    state.threads = threads = Pool("requests", 8)
+    state.batch_threads = Pool("batches", 2)
+    state.database_watch = DatabaseWatch(engine)
+    state.database_checks = DatabaseChecks(engine)
+    state.driver_histories = DriverHistories(engine)
+    state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
+    state.prediction_log = PredictionLog(engine)
+    state.production = production = Production(engine, settings.model_file)
+    state.explanations = explanations = Explanations(engine, production)
+    histories, prediction_log = state.driver_histories, state.prediction_log
+    state.prediction = OnePrediction(
+        engine, production, histories, recent, prediction_log, settings.wall_time, explanations
+    )
+    state.training_processes = TrainingProcesses(engine, settings, production)
+    state.follower = Follower(engine, settings) if settings.follow else None
+    state.refusals = Refusals(engine)
+    state.stopping = asyncio.Event()
+    state.run_news = RunNews(engine, threads, state.stopping)
+    return engine
 
 
 def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:

@@ -1,0 +1,60 @@
+"""Tables and texts about trials that the command line prints."""
+
+from typing import Any
+
+from rich.table import Table
+
+from zap.cli.tables import console, number, text
+from zap.monitoring.trials import CAVEAT
+
+# Statuses that are several words.
+_WORDS = {"not_worse": "not worse"}
+
+
+def print_trial(trial: dict[str, Any]) -> None:
+    """Print what is known about one trial, in sentences."""
+    said = f"Trial {trial['trial_id']} of version {trial['model_version']} beside version {trial['champion_version']}"
+    status = trial["status"]
+    if status == "running":
+        said += f" runs, until {trial['longest_until']:%Y-%m-%d} at the latest"
+    else:
+        said += " has ended" + (f": {_WORDS.get(status, status)}" if status != "ended" else "")
+    console().print(f"{said}. {trial['evidence']['message']}")
+
+
+def print_trials(trials: list[dict[str, Any]]) -> None:
+    """Print a table of trials, and what the comparison of both versions cannot see."""
+    table = Table(
+        number("no."),
+        text("version"),
+        text("status"),
+        number("look"),
+        number("drivers"),
+        number("gain"),
+        text("interval"),
+        number("answered"),
+        text("began"),
+        text("who"),
+        text("why"),
+    )
+    for one in trials:
+        evidence = one["evidence"]
+        looked = evidence.get("look") is not None
+        table.add_row(
+            str(one["trial_id"]),
+            f"{one['model_version']} beside {one['champion_version']}",
+            _WORDS.get(one["status"], one["status"]),
+            f"{evidence['look']} of {one['weeks']}" if looked else f"0 of {one['weeks']}",
+            f"{evidence['drivers']:,}" if looked else "",
+            f"{evidence['mean']:+.4f}" if looked else "",
+            f"{evidence['low']:+.4f} to {evidence['high']:+.4f}" if looked else "",
+            f"{one['answered']:,}" + (f", {one['refused']:,} refused" if one["refused"] else ""),
+            f"{one['started_at']:%Y-%m-%d}",
+            one["who"] or "",
+            one["why"] or "",
+        )
+    shown = console()
+    shown.print(table)
+    shown.print(
+        f"gain: how much lower the Brier score (halved, 0 to 1) is than that of the version beside it. {CAVEAT}"
+    )
