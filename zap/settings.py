@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
@@ -31,6 +31,8 @@ SHORTEST_KEY = 16
 # What Kubernetes writes into ZAP_PORT if a Service has the name zap.
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
 _DOTENV = Path(".env")
+# The most days between two trainings that zap starts by itself.
+_MOST_DAYS, _LONGEST_DAYS = 3650, 6
 # The variables that a training does not get.
 _NOT_OF_TRAININGS = frozenset({"ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL"})
 # A message shows at most this much of a value.
@@ -145,6 +147,17 @@ def _is_loopback(url: SplitResult) -> bool:
         return False
 
 
+def _known_occasion(value: object) -> object:
+    """Return a number of days as a number, and another usable value as it is."""
+    if value is None or value == "harm_or_drift":
+        return value
+    digits = str(value)
+    days = int(digits) if digits.isdecimal() and digits.isascii() and len(digits) < _LONGEST_DAYS else 0
+    if not 1 <= days <= _MOST_DAYS:
+        raise ValueError(f"is {digits[:_SHOWN_CHARACTERS]!r}; write a number of days, 1 to 3650, or harm_or_drift")
+    return days
+
+
 def _listed(value: str) -> list[str]:
     return [one.strip() for one in value.split(",") if one.strip()]
 
@@ -223,6 +236,10 @@ class Settings(BaseSettings):
     follow: bool = True
     # How many hours after the moment asked about a session may start to be the outcome of an answer.
     outcome_hours: Annotated[int, Field(ge=1, le=168)] = 24
+    # After how many days the server trains again by itself; "harm_or_drift": when such an alarm stands. None: never.
+    retrain_every: Annotated[int | Literal["harm_or_drift"] | None, BeforeValidator(_known_occasion)] = None
+    # What such a training does with its version.
+    retrain_promote: Literal["trial", "if_better"] = "trial"
     # The most rows and bytes of a batch in JSON or CSV; 16 MiB hold 10,000 rows of 1,600 bytes.
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     batch_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 16 * 2**20

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
+from zap.db.history.history_store import read_history
 from zap.db.monitoring.monitor_states import Kind
 from zap.db.runs.training_runs import read_run
 from zap.db.versions.model_registry import load_version, read_version, version
 from zap.flows.trained_sessions import tested_again
-from zap.ml.baselines import baseline_probabilities, fit_exponents
+from zap.ml.baselines import fit_exponents
 from zap.ml.driver_columns import DAY
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.history import clean_history
@@ -52,9 +53,6 @@ def find_references(engine: Engine, number: int) -> dict[Kind, dict[str, Any]]:
         DamagedModel: its artefact cannot be used.
         UnusableHistory: the history has none of the sessions that the version was trained or tested on.
     """
-    # Imported only here, because few processes read a whole history.
-    from zap.db.history.history_store import read_history  # noqa: PLC0415
-
     stored = read_version(engine, number)
     model = ChargerTypeModel.from_fitted(load_version(engine, version(engine, number)))
     options = read_run(engine, stored["run_id"])["options"] or {}
@@ -104,9 +102,3 @@ def _of_harm(split: Split, model: ChargerTypeModel, probabilities: np.ndarray, b
 
 def _seconds(sessions: pd.DataFrame) -> np.ndarray:
     return sessions["charging_start_time"].to_numpy(dtype="datetime64[s]").astype(np.int64)
-
-
-def baseline_of(past: np.ndarray, reference: dict[str, Any]) -> np.ndarray:
-    """Return the probabilities of the best baseline, of shape (n, types), from the history columns of n rows."""
-    found = baseline_probabilities(past, reference["mix"], np.array(reference["exponents"]))
-    return found[reference["baseline"]]

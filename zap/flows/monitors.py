@@ -4,7 +4,7 @@ What a monitor remembers is stored together with how far it has read, in one tra
 repeats the portion that it had not stored.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -22,11 +22,11 @@ from zap.db.monitoring_tables import Follower, Outcome
 from zap.db.tables import InferenceInput, Prediction, Promotion
 from zap.db.versions.model_registry import load_version, production_version
 from zap.errors import ZapError
-from zap.flows.monitor_references import baseline_of, find_references
+from zap.ml.baselines import baseline_probabilities
 from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
+from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.fitted import FittedModel, computed_columns
-from zap.ml.history_matrix import history_part
 from zap.monitoring.drift import DriftDetector
 from zap.monitoring.drift_notice import Notice
 from zap.monitoring.drift_state import DriftState
@@ -95,6 +95,9 @@ class Monitors:
         with self._engine.connect() as connection:
             if all(read_monitor(connection, number, kind) for kind in KINDS):
                 return True
+        # Imported only here, because a server needs neither pandas nor a whole history otherwise.
+        from zap.flows.monitor_references import find_references  # noqa: PLC0415
+
         try:
             references = find_references(self._engine, number)
         except ZapError as error:
@@ -203,7 +206,7 @@ class Monitors:
             types = list(serving.model.classes)
             used = np.array([types.index(row.actual_class) if row.actual_class in types else -1 for row in rows])
             said = np.array([[row.probabilities[name] for name in types] for row in rows])
-            of_baseline = baseline_of(history_part(_computed(serving.model, rows)), reference)
+            of_baseline = _of_baseline(_computed(serving.model, rows), reference)
             add_scores(sums, [row.user_id for row in rows], brier(said, used), brier(of_baseline, used))
         return sums
 
@@ -296,6 +299,12 @@ def _computed(model: FittedModel, rows: Sequence[Any]) -> np.ndarray:
     matrix = np.full((len(rows), len(columns)), np.nan)
     matrix[:, [columns.index(name) for name in model.columns]] = _matrix(model, rows)
     return matrix
+
+
+def _of_baseline(matrix: np.ndarray, reference: Mapping[str, Any]) -> np.ndarray:
+    """Return the probabilities of the best baseline of the test, of shape (n, types)."""
+    past, exponents = matrix[:, len(MATRIX_COLUMNS) :], np.array(reference["exponents"])
+    return baseline_probabilities(past, reference["mix"], exponents)[reference["baseline"]]
 
 
 def _subject(number: int) -> str:

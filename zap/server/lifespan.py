@@ -27,6 +27,7 @@ from zap.server.database_checks import DatabaseChecks
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
 from zap.server.refusals import Refusals
+from zap.server.retraining import retrain
 from zap.server.run_news import RunNews
 from zap.server.stopping import told_to_stop
 from zap.server.training_jobs import TrainingProcesses
@@ -135,6 +136,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)
     yield deliver_alarms(engine, state.settings, state.stopping)
     yield _end_trainings(state)
+    yield retrain(state)
     if state.follower is not None:
         yield watch(state.follower.look, FOLLOW_SECONDS)
 

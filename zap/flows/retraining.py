@@ -1,0 +1,58 @@
+"""Retraining: whether it is time for a training that nobody has asked for, and why."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, select
+from sqlmodel import col
+
+from zap.db.monitoring.alarms import standing_alarms
+from zap.db.monitoring.monitor_states import KINDS
+from zap.db.monitoring.trials import running_trials
+from zap.db.monitoring_tables import Alarm
+from zap.db.tables import TrainingRun
+from zap.settings import Settings
+
+# After a training that failed, or that an alarm has caused, the next one waits so long.
+_PAUSE = timedelta(days=1)
+
+
+def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | None:
+    """Return why a training should begin now; None if none should.
+
+    With a number of days, it is time so many days after the newest training began. With `harm_or_drift`, it is time
+    when an alarm stands that was raised after the newest training began. A training that failed is repeated after a
+    day. While a version is on trial, no other version is trained for a trial. The first training is up to people.
+
+    Args:
+        engine: on the database.
+        settings: when to train, and what a training does with its version.
+        now: the present moment (UTC).
+    """
+    if settings.retrain_every is None or (settings.retrain_promote == "trial" and running_trials(engine)):
+        return None
+    newest = select(col(TrainingRun.run_id), col(TrainingRun.status), col(TrainingRun.started_at))
+    newest = newest.where(col(TrainingRun.kind) == "train").order_by(col(TrainingRun.run_id).desc()).limit(1)
+    with engine.connect() as connection:
+        run = connection.execute(newest).one_or_none()
+    if run is None or run.status == "running" or now - run.started_at < _PAUSE:
+        return None
+    if run.status != "finished":
+        return f"training run {run.run_id} was {run.status}"
+    if settings.retrain_every == "harm_or_drift":
+        return _alarmed(engine, run.started_at)
+    if now - run.started_at < timedelta(days=settings.retrain_every):
+        return None
+    days = (now - run.started_at).days
+    return f"the newest training, run {run.run_id}, began {days:,} {'day' if days == 1 else 'days'} ago"
+
+
+def _alarmed(engine: Engine, since: datetime) -> str | None:
+    """Return the standing alarm of harm or drift that was raised after a moment, in words; None without one."""
+    if not any(kind in KINDS for kind, _ in standing_alarms(engine)):
+        return None
+    new = col(Alarm.kind).in_(KINDS) & col(Alarm.until).is_(None) & (col(Alarm.since) > since)
+    # Harm before drift.
+    first = select(col(Alarm.kind), col(Alarm.subject)).where(new).order_by(col(Alarm.kind).desc()).limit(1)
+    with engine.connect() as connection:
+        row = connection.execute(first).one_or_none()
+    return None if row is None else f"alarm: {row.kind} of {row.subject}"
