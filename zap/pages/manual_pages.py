@@ -14,6 +14,7 @@ PAGES = (
     "training",
     "tuning",
     "versions",
+    "trials",
     "files",
     "python",
     "operating",
