@@ -10,7 +10,7 @@ from sqlmodel import col
 from zap.db.engine import write_transaction
 from zap.db.monitoring.trials import read_trial
 from zap.db.monitoring_tables import Follower, Outcome, TrialPrediction
-from zap.db.tables import InferenceInput, ModelVersion, Prediction
+from zap.db.tables import InferenceInput, ModelVersion, Prediction, utc_now
 
 HORIZON = timedelta(hours=24)
 
@@ -58,8 +58,9 @@ def follow(engine, missing=()):
 
 def _followed(connection, missing=()):
     last = connection.scalar(select(func.max(col(Prediction.prediction_id)))) or 0
+    ranges = [(number, number, utc_now().isoformat()) for number in missing]
     connection.execute(delete(Follower))
-    connection.execute(insert(Follower).values(follower_id=1, prediction_id=last, missing=list(missing) or None))
+    connection.execute(insert(Follower).values(follower_id=1, prediction_id=last, missing=ranges or None))
 
 
 def answered(engine, trial_id, at, said, *, drivers=150, seed=0, mixed=False):

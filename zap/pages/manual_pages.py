@@ -16,6 +16,7 @@ PAGES = (
     "training",
     "tuning",
     "versions",
+    "trials",
     "files",
     "python",
     "operating",

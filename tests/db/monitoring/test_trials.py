@@ -174,9 +174,10 @@ def test_what_is_followed_ends_before_the_first_missing_answer(registry):
         assert not is_followed(connection, utc_now())
         newest = connection.scalar(select(func.max(col(Prediction.prediction_id))))
     with write_transaction(registry) as connection:
-        connection.execute(
-            insert(Follower).values(follower_id=1, prediction_id=newest, missing=[newest - 1, newest - 5])
-        )
+        missing = [
+            (first, last, utc_now().isoformat()) for first, last in ((newest - 1, newest), (newest - 5, newest - 4))
+        ]
+        connection.execute(insert(Follower).values(follower_id=1, prediction_id=newest, missing=missing))
         assert followed_until(connection) == newest - 6
         assert not is_followed(connection, utc_now())
         # What was answered later is no matter.

@@ -47,7 +47,7 @@ def followed_until(connection: Connection) -> int:
     A missing prediction may be in a transaction that still runs, so nothing after it counts.
     """
     row = connection.execute(select(col(Follower.prediction_id), col(Follower.missing))).one_or_none()
-    return 0 if row is None else min([row.prediction_id, *(one - 1 for one in row.missing or ())])
+    return 0 if row is None else min([row.prediction_id, *(first - 1 for first, *_ in row.missing or ())])
 
 
 def is_followed(connection: Connection, until: datetime) -> bool:

@@ -191,9 +191,11 @@ def conclude(connection: Connection, trial_id: int, status: str, evidence: Mappi
         trial_id: the trial.
         status: a verdict, or `ended`.
         evidence: the figures of the newest look.
-        message: why the trial ended; it is put before the message of the evidence.
+        message: why the trial ended; it is put before what the newest look has found.
     """
-    whole = {**evidence, "message": f"{message} {evidence['message']}".strip()}
+    # Before the first look, the message says what will happen, which it does not any more.
+    found = evidence["message"] if "verdict" in evidence else CAVEAT
+    whole = {**evidence, "message": f"{message} {found}".strip()}
     return _store(connection, trial_id, status=status, ended_at=utc_now(), evidence=whole)
 
 
@@ -211,8 +213,8 @@ def store_progress(connection: Connection, trial_id: int, progress: Progress, **
 
 def read_evidence(connection: Connection, trial_id: int) -> dict[str, Any]:
     """Return the figures of the newest look of a trial, with their message."""
-    evidence = connection.scalar(select(_TABLE.c.evidence).where(col(Trial.trial_id) == trial_id))
-    return {"message": "", **(evidence or {})}
+    evidence: dict[str, Any] = connection.scalar(select(_TABLE.c.evidence).where(col(Trial.trial_id) == trial_id))
+    return evidence
 
 
 def _store(connection: Connection, trial_id: int, **values: Any) -> bool:
