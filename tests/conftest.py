@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
-from forked import Commands
+from forked import COMMANDS
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
@@ -49,6 +49,10 @@ def pytest_configure():
     hypothesis.settings.load_profile("zap")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure():
+    COMMANDS.close()
 
 
 def pytest_collection_modifyitems(items):
@@ -381,6 +385,12 @@ def good_request():
     return dict(GOOD_REQUEST)
 
 
+def counted(app, table):
+    """Return the number of rows of a table in an app's database. To read them all would take longer than a request."""
+    with app.state.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(table))
+
+
 @pytest.fixture
 def rows():
     """Return a function that reads all rows of a table in an app's database, as dicts in order of their key."""
@@ -413,20 +423,13 @@ def server(serve, trained_sqlite):
     return serve(trained_sqlite).wait()
 
 
-@pytest.fixture(scope="session")
-def _commands():
-    commands = Commands()
-    yield commands
-    commands.close()
-
-
 @pytest.fixture
-def zap_command(_commands):
+def zap_command():
     """Return a function that runs `zap` in its own process, as a user would."""
 
     def run(*arguments, settings=None, text=None):
         environment = os.environ | (settings.environment() if settings else {})
-        return _commands.run([*map(str, arguments)], environment, text)
+        return COMMANDS.run([*map(str, arguments)], environment, text)
 
     return run
 
