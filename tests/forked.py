@@ -1,7 +1,8 @@
 """Programs of zap, each in a process of its own that has zap's modules already: an import takes two seconds of a core.
 
-Run as a program, this module imports zap, and then forks a process for each command that it is sent. Tests of how a
-process starts, is signalled or ends start `python -m zap` themselves.
+Run as a program with the number of a socket, this module imports zap, and then forks a process for each command that
+it is sent. With the arguments of a command behind the number, it sends them to that process and waits for the command:
+so a shell can run commands. Tests of how a process starts start `python -m zap` themselves.
 """
 
 import gc
@@ -53,13 +54,14 @@ class Commands:
 
         The numbers of three open files are its standard input, output and error.
         """
+        message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
+        return _ask(self.connection(), message, (asked, out, err))
+
+    def connection(self):
+        """Return the socket by which programs that inherit it can start commands too (see `_in_the_place_of`)."""
         if self._process is None:
             self._start()
-        news, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        with theirs:
-            message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
-            socket.send_fds(self._connection, [message], [asked, out, err, theirs.fileno()])
-        return Forked(news)
+        return self._connection
 
     def _start(self):
         self._connection, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -114,6 +116,19 @@ class Forked:
         if not select([self._news], [], [], seconds)[0]:
             raise subprocess.TimeoutExpired("zap", seconds)
         return int(self._news.recv(100))
+
+
+def _ask(connection, message, streams):
+    news, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(connection, [message], [*streams, theirs.fileno()])
+    return Forked(news)
+
+
+def _in_the_place_of(connection, arguments):
+    """Run a command with the streams, the environment and the folder of this process. Return its exit code."""
+    message = json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode()
+    return _ask(connection, message, (0, 1, 2)).wait()
 
 
 def _import_all():
@@ -176,8 +191,10 @@ def _run(files, arguments, environment, folder):
 
 
 if __name__ == "__main__":
-    _import_all()
     with socket.socket(fileno=int(sys.argv[1])) as _connection:
+        if sys.argv[2:]:
+            sys.exit(_in_the_place_of(_connection, sys.argv[2:]))
+        _import_all()
         _command = _forked(_connection)
     if _command:
         _run(*_command)
