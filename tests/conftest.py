@@ -30,6 +30,8 @@ from zap.server import interpreter
 from zap.settings import Settings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+# How many examples each test with examples of hypothesis tries; a test of slow examples tries a part of them.
+EXAMPLES = int(os.environ.get("ZAP_TEST_HYPOTHESIS", "50"))
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
@@ -45,7 +47,8 @@ def pytest_configure():
 
     A shell that starts the tests in the background lets them ignore Ctrl-C.
     """
-    hypothesis.settings.register_profile("zap", deadline=None)
+    # As many examples as a commit needs: make test-long takes ten times as many.
+    hypothesis.settings.register_profile("zap", deadline=None, max_examples=EXAMPLES)
     hypothesis.settings.load_profile("zap")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -236,7 +239,7 @@ def zapapp_database():
     return path if path.exists() else absent(path.name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dundee_file():
     """Return the file of real sessions at Dundee's public charge points (read only)."""
     path = SHARED_DATA / "dundee_2018_sessions.csv.gz"
