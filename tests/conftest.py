@@ -29,16 +29,18 @@ from zap.ml.sample import sample_history
 from zap.server import interpreter
 from zap.settings import Settings
 
+TESTS = Path(__file__).resolve().parent
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # How many examples each test with examples of hypothesis tries; a test of slow examples tries a part of them.
 EXAMPLES = int(os.environ.get("ZAP_TEST_HYPOTHESIS", "50"))
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
+# The first of these files has a test as long as a whole file.
 _LONGEST = (
-    *("cli/test_serve.py", "cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py"),
-    *("flows/test_training.py", "flows/test_newer_code.py", "test_manual_examples.py"),
-    *("cli/test_tune.py", "controllers/test_train_model.py", "controllers/test_schemathesis.py"),
+    *("test_manual_examples.py", "flows/test_training.py", "cli/test_serve.py", "controllers/test_train_model.py"),
+    *("cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py", "flows/test_newer_code.py"),
+    *("controllers/test_training_runs.py", "controllers/test_schemathesis.py", "cli/test_tune.py"),
 )
 
 
@@ -60,7 +62,8 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(items):
     """Run the longest tests first. At the end they would run alone while other cores are idle."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
+    place = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(TESTS).as_posix(), len(place)))
 
 
 def pytest_xdist_auto_num_workers():

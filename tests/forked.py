@@ -24,6 +24,9 @@ from select import select
 PACKAGES = ("zap.cli", "zap.flows", "zap.db", "zap.formats", "zap.ml", "zap.server", "zap.controllers", "zap.pages")
 
 
+READY = b"ready"
+
+
 class Commands:
     """Run commands of zap. The process that forks theirs is started with the first of them."""
 
@@ -70,6 +73,8 @@ class Commands:
             [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
         )
         theirs.close()
+        # Whoever starts a command waits for the imports here, not with a deadline behind the start.
+        assert self._connection.recv(100) == READY
 
     def close(self):
         if self._process is not None:
@@ -195,6 +200,7 @@ if __name__ == "__main__":
         if sys.argv[2:]:
             sys.exit(_in_the_place_of(_connection, sys.argv[2:]))
         _import_all()
+        _connection.send(READY)
         _command = _forked(_connection)
     if _command:
         _run(*_command)

@@ -21,6 +21,8 @@ def _forked_trainings(request, monkeypatch):
     """
     if "new_processes" in request.fixturenames:
         return
+    # A training has ten seconds for its first sign of life, so the process that forks it is ready before.
+    COMMANDS.connection()
 
     def popen(command, *, stdin, stdout, stderr, env):
         assert command[:3] == [sys.executable, "-m", "zap"]

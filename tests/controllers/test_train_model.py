@@ -231,18 +231,18 @@ def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
     with write_transaction(sqlite_client.app.state.engine) as connection:
         connection.execute(all_but_first(300))
 
-    reply = sqlite_client.post("/train-model", json={"tune": True})
+    reply = sqlite_client.post("/train-model", json=QUICK | {"tune": True})
 
     assert reply.status_code == 200
     report = reply.json()
     (tuning,) = rows(sqlite_client.app, Tuning)
-    assert report["hyper_parameters_from"] == f"tuning {tuning['tuning_id']}"
+    assert report["hyper_parameters_from"] == f"tuning {tuning['tuning_id']}, and the request: n_estimators"
     assert report["hyper_parameters"].items() >= tuning["hyper_parameters"].items()
     assert tuning["evidence"]["log_loss"] <= tuning["evidence"]["default_log_loss"]
     assert rows(sqlite_client.app, ModelVersion)[-1]["hyper_parameters"] == report["hyper_parameters"]
     assert report["test_sessions_seen_by_search"] == 0
     # The next training uses it too; sessions that the search has seen flatter it, and the reply says so.
-    more = sqlite_client.post("/train-model", json={"test_share": 0.3}).json()
+    more = sqlite_client.post("/train-model", json=QUICK | {"test_share": 0.3}).json()
     assert more["hyper_parameters"] == report["hyper_parameters"]
     assert more["test_sessions_seen_by_search"] == pytest.approx(more["test_samples"] * 2 / 3, abs=2)
     assert "these scores are too good" in more["message"]
