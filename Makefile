@@ -18,7 +18,7 @@ help:
 	@echo "make setup   the virtual environment with the pinned packages"
 	@echo "make serve   set up, load a sample history and train where there is none, serve on http://127.0.0.1:8000"
 	@echo "make test    set up, then lint, types and all tests (changes nothing)"
-	@echo "make test-long   the tests of chance and of speed that take minutes"
+	@echo "make test-long   the tests of chance and of speed, and ten times as many examples: minutes"
 	@echo "make fix     format and mend what ruff can mend"
 	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
@@ -37,7 +37,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "Python's venv is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements.lock
+	@# All cores compile at once; pip takes one. A package may have templates that are no Python.
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@$(BIN)/python -c 'import lightgbm' 2>/dev/null \
 		|| { echo "LightGBM does not load; most often libgomp is missing. On Debian and Ubuntu: apt-get install libgomp1" >&2; \
@@ -55,6 +57,7 @@ test: setup
 
 test-long: setup
 	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m long --numprocesses 2
+	GOMP_SPINCOUNT=1000 ZAP_TEST_HYPOTHESIS=500 $(BIN)/python -m pytest -m hypothesis --numprocesses 2
 
 fix: setup
 	$(BIN)/ruff format .

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
-from forked import Commands
+from forked import COMMANDS
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
@@ -29,14 +29,18 @@ from zap.ml.sample import sample_history
 from zap.server import interpreter
 from zap.settings import Settings
 
+TESTS = Path(__file__).resolve().parent
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+# How many examples each test with examples of hypothesis tries; a test of slow examples tries a part of them.
+EXAMPLES = int(os.environ.get("ZAP_TEST_HYPOTHESIS", "50"))
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
+# The first of these files has a test as long as a whole file.
 _LONGEST = (
-    *("cli/test_serve.py", "cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py"),
-    *("flows/test_training.py", "flows/test_newer_code.py", "test_manual_examples.py"),
-    *("cli/test_tune.py", "controllers/test_train_model.py", "controllers/test_schemathesis.py"),
+    *("test_manual_examples.py", "flows/test_training.py", "cli/test_serve.py", "controllers/test_train_model.py"),
+    *("cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py", "flows/test_newer_code.py"),
+    *("controllers/test_training_runs.py", "controllers/test_schemathesis.py", "cli/test_tune.py"),
 )
 
 
@@ -45,15 +49,21 @@ def pytest_configure():
 
     A shell that starts the tests in the background lets them ignore Ctrl-C.
     """
-    hypothesis.settings.register_profile("zap", deadline=None)
+    # As many examples as a commit needs: make test-long takes ten times as many.
+    hypothesis.settings.register_profile("zap", deadline=None, max_examples=EXAMPLES)
     hypothesis.settings.load_profile("zap")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_unconfigure():
+    COMMANDS.close()
+
+
 def pytest_collection_modifyitems(items):
     """Run the longest tests first. At the end they would run alone while other cores are idle."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
+    place = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(TESTS).as_posix(), len(place)))
 
 
 def pytest_xdist_auto_num_workers():
@@ -232,7 +242,7 @@ def zapapp_database():
     return path if path.exists() else absent(path.name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dundee_file():
     """Return the file of real sessions at Dundee's public charge points (read only)."""
     path = SHARED_DATA / "dundee_2018_sessions.csv.gz"
@@ -381,6 +391,12 @@ def good_request():
     return dict(GOOD_REQUEST)
 
 
+def counted(app, table):
+    """Return the number of rows of a table in an app's database. To read them all would take longer than a request."""
+    with app.state.engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(table))
+
+
 @pytest.fixture
 def rows():
     """Return a function that reads all rows of a table in an app's database, as dicts in order of their key."""
@@ -413,20 +429,13 @@ def server(serve, trained_sqlite):
     return serve(trained_sqlite).wait()
 
 
-@pytest.fixture(scope="session")
-def _commands():
-    commands = Commands()
-    yield commands
-    commands.close()
-
-
 @pytest.fixture
-def zap_command(_commands):
+def zap_command():
     """Return a function that runs `zap` in its own process, as a user would."""
 
     def run(*arguments, settings=None, text=None):
         environment = os.environ | (settings.environment() if settings else {})
-        return _commands.run([*map(str, arguments)], environment, text)
+        return COMMANDS.run([*map(str, arguments)], environment, text)
 
     return run
 

@@ -1,7 +1,8 @@
-"""The commands of zap, each in a process of its own that has zap's modules already: an import takes a second of a core.
+"""Programs of zap, each in a process of its own that has zap's modules already: an import takes two seconds of a core.
 
-Run as a program, this module imports zap, and then forks a process for each command that it is sent. Tests of how a
-process starts, is signalled or ends start `python -m zap` themselves.
+Run as a program with the number of a socket, this module imports zap, and then forks a process for each command that
+it is sent. With the arguments of a command behind the number, it sends them to that process and waits for the command:
+so a shell can run commands. Tests of how a process starts start `python -m zap` themselves.
 """
 
 import gc
@@ -15,10 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+from select import select
 
-# What commands import. A server has more.
-PACKAGES = ("zap.cli", "zap.flows", "zap.db", "zap.formats", "zap.ml")
+# What commands and servers import.
+PACKAGES = ("zap.cli", "zap.flows", "zap.db", "zap.formats", "zap.ml", "zap.server", "zap.controllers", "zap.pages")
+
+
+READY = b"ready"
 
 
 class Commands:
@@ -29,8 +35,6 @@ class Commands:
 
     def run(self, arguments, environment, text=None, seconds=240):
         """Run `zap` with these arguments, and `text` as its standard input, in the present folder."""
-        if self._process is None:
-            self._start()
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as asked,
             tempfile.TemporaryFile("w+", encoding="utf-8") as out,
@@ -38,19 +42,29 @@ class Commands:
         ):
             asked.write(text or "")
             asked.seek(0)
-            message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
-            socket.send_fds(self._connection, [message], [file.fileno() for file in (asked, out, err)])
-            self._connection.settimeout(seconds)
+            command = self.start(arguments, environment, asked.fileno(), out.fileno(), err.fileno())
             try:
-                code = int(self._connection.recv(100))
-            except TimeoutError:
-                # The command, and the process that would take its exit code for that of the next command.
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self.close()
+                code = command.wait(seconds)
+            except subprocess.TimeoutExpired:
+                command.kill()
                 raise
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(["zap", *arguments], code, out.read(), err.read())
+
+    def start(self, arguments, environment, asked, out, err):
+        """Start `zap` with these arguments in the present folder, and return its process.
+
+        The numbers of three open files are its standard input, output and error.
+        """
+        message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
+        return _ask(self.connection(), message, (asked, out, err))
+
+    def connection(self):
+        """Return the socket by which programs that inherit it can start commands too (see `_in_the_place_of`)."""
+        if self._process is None:
+            self._start()
+        return self._connection
 
     def _start(self):
         self._connection, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -59,6 +73,8 @@ class Commands:
             [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
         )
         theirs.close()
+        # Whoever starts a command waits for the imports here, not with a deadline behind the start.
+        assert self._connection.recv(100) == READY
 
     def close(self):
         if self._process is not None:
@@ -67,7 +83,61 @@ class Commands:
             self._process = None
 
 
+# The commands of all tests of this process.
+COMMANDS = Commands()
+
+
+class Forked:
+    """A process that was forked for a command, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, news):
+        # Its number comes first, and its exit code when it has ended.
+        self._news = news
+        self.returncode = None
+        self.pid = self._told(60)
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            self.returncode = self._told(timeout)
+            self._news.close()
+        return self.returncode
+
+    def poll(self):
+        if self.returncode is None and select([self._news], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def send_signal(self, sig):
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def _told(self, seconds):
+        if not select([self._news], [], [], seconds)[0]:
+            raise subprocess.TimeoutExpired("zap", seconds)
+        return int(self._news.recv(100))
+
+
+def _ask(connection, message, streams):
+    news, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(connection, [message], [*streams, theirs.fileno()])
+    return Forked(news)
+
+
+def _in_the_place_of(connection, arguments):
+    """Run a command with the streams, the environment and the folder of this process. Return its exit code."""
+    message = json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode()
+    return _ask(connection, message, (0, 1, 2)).wait()
+
+
 def _import_all():
+    importlib.import_module("zap.app")
     for name in PACKAGES:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
@@ -77,17 +147,38 @@ def _import_all():
 
 def _forked(connection):
     """Fork a process for each command. In such a process, return the command; in this one None, when no more come."""
+    # Nobody waits for the keepers.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 4)
         if not message:
             return None
-        child = os.fork()
-        if child == 0:
+        if os.fork() == 0:
             connection.close()
-            return files, *json.loads(message)
+            *streams, news = files
+            _keep(socket.socket(fileno=news), streams)
+            return streams, *json.loads(message)
         for file in files:
             os.close(file)
-        connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+
+
+def _keep(news, streams):
+    """Fork the process of a command, in which this function returns. This process tells its number and its exit code.
+
+    It only waits, so that any number of commands can run.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child == 0:
+        news.close()
+        return
+    for file in streams:
+        os.close(file)
+    # A test that does not wait for the end has closed its side.
+    with suppress(OSError):
+        news.send(str(child).encode())
+        news.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    os._exit(0)
 
 
 def _run(files, arguments, environment, folder):
@@ -105,8 +196,11 @@ def _run(files, arguments, environment, folder):
 
 
 if __name__ == "__main__":
-    _import_all()
     with socket.socket(fileno=int(sys.argv[1])) as _connection:
+        if sys.argv[2:]:
+            sys.exit(_in_the_place_of(_connection, sys.argv[2:]))
+        _import_all()
+        _connection.send(READY)
         _command = _forked(_connection)
     if _command:
         _run(*_command)

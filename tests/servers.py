@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forked import COMMANDS
 
 
 def until(condition, seconds=120):
@@ -42,15 +43,23 @@ def trainings(pid):
 
 
 class Server:
-    """Run `zap serve`, or another module, in its own process on a real socket."""
+    """Run `zap serve`, or another module, in its own process on a real socket.
 
-    def __init__(self, settings, *arguments, module=()):
+    The process is forked, unless it is to start `anew`, as users start it.
+    """
+
+    def __init__(self, settings, *arguments, anew=False, module=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
         environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
+        if not anew and not module:
+            lines = self.lines.fileno()
+            with Path(os.devnull).open() as nothing:
+                self.process = COMMANDS.start(["serve", *arguments], environment, nothing.fileno(), lines, lines)
+            return
         command = [*module, str(self.port)] if module else ["zap", "serve", *arguments]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command], env=environment, stderr=self.lines, stdout=self.lines

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import psycopg
 import pytest
 from conftest import SHARED_DATA
 from databases import postgresql_database
+from forked import COMMANDS
 from servers import Server
 from sqlalchemy import make_url
 
@@ -32,7 +34,7 @@ NOT_RUN = {
 # The commands as the shell of a reader has them. An answer that is an error ends the example.
 SHELL = """
 curl() { command curl --fail-with-body --silent --show-error --max-time 240 "$@"; }
-zap() { "$PYTHON" -m zap "$@"; }
+zap() { "$PYTHON" "$FORKED" "$COMMANDS" "$@"; }
 alembic() { "$PYTHON" -m alembic "$@"; }
 """
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -48,6 +50,7 @@ class Reader:
         )
         self.environment = {**os.environ, **self.settings.environment(), "PYTHON": sys.executable, "DATABASE": database}
         self.environment["PYTHONPATH"] = str(ROOT)
+        self.environment |= {"FORKED": forked.__file__, "COMMANDS": str(COMMANDS.connection().fileno())}
         self.prediction = None
         self.printed = ""
         # Small, so that the trainings of the manual take seconds. It has the drivers that the examples name.
@@ -55,12 +58,13 @@ class Reader:
         self.start()
 
     def start(self):
-        self.server = Server(self.settings, "--bootstrap").wait(180)
+        self.server = Server(self.settings, "--bootstrap", anew=True).wait(180)
 
     def run(self, text):
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", SHELL + text],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=False,
+            pass_fds=[COMMANDS.connection().fileno()],
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout

@@ -169,7 +169,7 @@ def test_a_server_whose_starter_ignores_sigint_serves_and_ends(serve, trained_sq
     # nohup and some supervisors ignore SIGINT.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        server = serve(trained_sqlite, "--workers", workers).wait()
+        server = serve(trained_sqlite, "--workers", workers, anew=True).wait()
     finally:
         signal.signal(signal.SIGINT, handler)
     assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 200

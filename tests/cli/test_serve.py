@@ -40,7 +40,7 @@ def logged(settings):
 
 
 def test_it_works_with_two_workers(serve, trained, good_request):
-    server = serve(trained, "--workers", "2").wait()
+    server = serve(trained, "--workers", "2", anew=True).wait()
 
     answers = [httpx.post(f"{server.url}/predict", json=good_request).json() for _ in range(20)]
 
@@ -73,7 +73,7 @@ def test_every_worker_knows_a_reported_and_a_removed_session_within_two_seconds(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_loses_nothing_that_was_answered(serve, trained_sqlite, good_request, workers):
-    server = serve(trained_sqlite, "--workers", workers).wait()
+    server = serve(trained_sqlite, "--workers", workers, anew=True).wait()
     answers, stopped = [], threading.Event()
 
     def ask():
@@ -201,7 +201,7 @@ def kill_tree(server):
 
 def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_path):
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'data' / 'zap.sqlite'}", models_dir=tmp_path / "models")
-    server = serve(settings, "--bootstrap").wait(120)
+    server = serve(settings, "--bootstrap", anew=True).wait(120)
     # README shows what the first two requests are answered.
     asked = re.findall(r"/predict [^\n]*-d '(.*?)'\n```\n\n.*?```json\n(.*?)```", README, re.DOTALL)
     assert len(asked) == 2
@@ -242,7 +242,7 @@ def test_sigterm_while_bootstrap_trains_ends_the_training_too(serve, trained_sql
     with sqlite3.connect(trained_sqlite.url.database) as database:
         database.execute("UPDATE model_versions SET status = 'archived'")
     database.close()
-    server = serve(trained_sqlite, "--bootstrap")
+    server = serve(trained_sqlite, "--bootstrap", anew=True)
     wait_for_a_running_training(trained_sqlite)
 
     code, seconds = server.stop()
@@ -291,7 +291,7 @@ def test_bootstrap_serves_a_history_that_is_too_little_to_train_on(serve, tmp_pa
 
 
 def test_plain_serve_only_upgrades_and_says_so(serve, empty_database_url, tmp_path, good_request):
-    server = serve(Settings(database_url=empty_database_url, models_dir=tmp_path / "models")).wait()
+    server = serve(Settings(database_url=empty_database_url, models_dir=tmp_path / "models"), anew=True).wait()
 
     assert httpx.post(f"{server.url}/predict", json=good_request).status_code == 503
     assert httpx.get(f"{server.url}/health/ready").json()["checks"]["database"] == "ok"
@@ -326,7 +326,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_trained(serve, tmp_path
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        server = serve(settings, "--bootstrap", "--port", str(taken.getsockname()[1]))
+        server = serve(settings, "--bootstrap", "--port", str(taken.getsockname()[1]), anew=True)
 
         assert server.process.wait(60) == 3
 
@@ -340,7 +340,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_trained(serve, tmp_path
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_line_of_a_server_and_its_training_is_json(serve, trained_sqlite, workers):
-    server = serve(trained_sqlite, "--workers", workers, "--port", "0")
+    server = serve(trained_sqlite, "--workers", workers, "--port", "0", anew=True)
     address = re.compile(r"zap \S+ on (http://127.0.0.1:\d+), docs at /docs")
     end = time.monotonic() + 90
     while not (found := address.search(server.log())):

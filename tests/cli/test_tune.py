@@ -27,26 +27,26 @@ def short_history(trained_sqlite):
     return trained_sqlite
 
 
-def test_it_works(zap_command, trained_sqlite):
+def test_it_works(zap_command, short_history):
     """Store the result of a search with its evidence. Later trainings use it and say so, until it is forgotten."""
-    done = zap_command("tune", "--trials", "3", settings=trained_sqlite)
+    done = zap_command("tune", "--trials", "3", settings=short_history)
 
     assert done.returncode == 0, done.stderr
     assert "the defaults" in done.stdout
     assert "Tuning 1: log loss" in " ".join(done.stdout.split())
     assert "tune ..." in done.stderr.splitlines()
-    ((_, evidence),) = tunings(trained_sqlite)
+    ((_, evidence),) = tunings(short_history)
     assert len(evidence["trials"]) == 3
     best = min((trial for trial in evidence["trials"] if len(trial["fold_log_losses"]) == evidence["folds"]),
                key=lambda trial: trial["log_loss"])  # fmt: skip
 
-    report = json.loads(zap_command("train", "--json", settings=trained_sqlite).stdout)
+    report = json.loads(zap_command("train", "--json", settings=short_history).stdout)
     assert report["hyper_parameters_from"] == "tuning 1"
     assert report["hyper_parameters"].items() >= best["hyper_parameters"].items()
 
-    forgotten = zap_command("tune", "--forget", settings=trained_sqlite)
+    forgotten = zap_command("tune", "--forget", settings=short_history)
     assert "defaults again" in forgotten.stdout
-    report = json.loads(zap_command("train", "--json", settings=trained_sqlite).stdout)
+    report = json.loads(zap_command("train", "--json", settings=short_history).stdout)
     assert report["hyper_parameters_from"] == "defaults"
     assert report["hyper_parameters"]["num_leaves"] == 40
 

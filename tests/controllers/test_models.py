@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 import pytest
+from conftest import counted
 from sqlalchemy import insert, select, update
 
 from zap.controllers.model_replies import ModelDetail, Models
@@ -65,13 +66,13 @@ def test_it_works(versions, good_request, rows):
     ]
 
 
-def test_promoting_what_serves_changes_and_records_nothing(versions, rows):
-    before = len(rows(versions.app, Promotion))
+def test_promoting_what_serves_changes_and_records_nothing(versions):
+    before = counted(versions.app, Promotion)
 
     reply = promote(versions, 1)
 
     assert reply.json() == {"status": "success", "from_version": 1, "to_version": 1, "changed": False}
-    assert len(rows(versions.app, Promotion)) == before
+    assert counted(versions.app, Promotion) == before
 
 
 def test_a_version_that_cannot_serve_is_refused_by_what_is_wrong(versions, good_request, rows):

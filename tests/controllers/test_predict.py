@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import client_of
+from conftest import client_of, counted
 from histories import add_sessions, session_row
 from sqlalchemy import select, text
 
@@ -18,12 +18,12 @@ from zap.flows import prediction
 from zap.ml.inference import Predictor
 
 
-def counts(app, rows):
-    return len(rows(app, InferenceInput)), len(rows(app, Prediction))
+def counts(app):
+    return counted(app, InferenceInput), counted(app, Prediction)
 
 
 def test_it_works(client, good_request, rows):
-    before = counts(client.app, rows)
+    before = counts(client.app)
 
     reply = client.post("/predict", json=good_request)
 
@@ -33,7 +33,7 @@ def test_it_works(client, good_request, rows):
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert answer["predicted_class"] == max(answer["probabilities"], key=answer["probabilities"].get)
     assert answer["model_version"] == 1
-    assert counts(client.app, rows) == (before[0] + 1, before[1] + 1)
+    assert counts(client.app) == (before[0] + 1, before[1] + 1)
     request, prediction = rows(client.app, InferenceInput)[-1], rows(client.app, Prediction)[-1]
     assert request["input_id"] == answer["input_id"] == prediction["input_id"]
     assert prediction["prediction_id"] == answer["prediction_id"]
@@ -113,17 +113,17 @@ def test_an_unknown_driver_or_vehicle_is_named_beside_the_missing_field(client, 
     assert says in error["detail"]
 
 
-def test_without_a_model_it_says_how_to_get_one(untrained_client, good_request, rows):
+def test_without_a_model_it_says_how_to_get_one(untrained_client, good_request):
     reply = untrained_client.post("/predict", json=good_request)
 
     assert reply.status_code == 503
     assert "zap train" in reply.json()["detail"]
-    assert counts(untrained_client.app, rows) == (0, 0)
+    assert counts(untrained_client.app) == (0, 0)
 
 
 @pytest.mark.parametrize("table", ["inference_inputs", "predictions"])
-def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_written(client, good_request, rows, table):
-    before = counts(client.app, rows)
+def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_written(client, good_request, table):
+    before = counts(client.app)
     with client.app.state.engine.begin() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO gone"))
 
@@ -135,18 +135,18 @@ def test_when_the_log_cannot_be_written_nothing_is_answered_and_nothing_half_wri
     assert "gone" not in reply.text
     with client.app.state.engine.begin() as connection:
         connection.execute(text(f"ALTER TABLE gone RENAME TO {table}"))
-    assert counts(client.app, rows) == before
+    assert counts(client.app) == before
 
 
-def test_a_commit_that_fails_is_no_answer(client, good_request, rows, refuse_commits):
+def test_a_commit_that_fails_is_no_answer(client, good_request, refuse_commits):
     # Both rows are written, and then the database refuses the commit.
-    before = counts(client.app, rows)
+    before = counts(client.app)
     refuse_commits(client.app.state.engine)
 
     reply = client.post("/predict", json=good_request)
 
     assert reply.status_code == 503
-    assert counts(client.app, rows) == before
+    assert counts(client.app) == before
 
 
 def test_many_requests_at_once_are_each_logged_once(client, good_request, rows):
@@ -408,53 +408,53 @@ BAD_FIELDS = {
 }
 
 
-def refused(client, rows, **request):
-    before = counts(client.app, rows)
+def refused(client, **request):
+    before = counts(client.app)
     reply = client.request("POST", "/predict", **request)
     assert 400 <= reply.status_code < 500, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     problem = reply.json()
     assert problem["status"] == reply.status_code
     assert {"type", "title", "detail", "request_id"} <= problem.keys()
-    assert counts(client.app, rows) == before
+    assert counts(client.app) == before
     return problem
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-def test_a_bad_body_is_refused(sqlite_client, rows, body):
-    refused(sqlite_client, rows, content=body, headers={"Content-Type": "application/json"})
+def test_a_bad_body_is_refused(sqlite_client, body):
+    refused(sqlite_client, content=body, headers={"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("fields", BAD_FIELDS.values(), ids=BAD_FIELDS)
-def test_a_bad_field_is_refused_by_its_pointer(sqlite_client, rows, good_request, fields):
-    problem = refused(sqlite_client, rows, json=good_request | fields)
+def test_a_bad_field_is_refused_by_its_pointer(sqlite_client, good_request, fields):
+    problem = refused(sqlite_client, json=good_request | fields)
 
     assert problem["status"] == 422
     assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in fields]
 
 
 @pytest.mark.parametrize("missing", ["distance_driven_km", "battery_capacity_kwh", "vehicle_age_years", "user_type"])
-def test_a_missing_field_is_refused_by_its_pointer(sqlite_client, rows, good_request, missing):
+def test_a_missing_field_is_refused_by_its_pointer(sqlite_client, good_request, missing):
     del good_request[missing]
 
-    assert [error["pointer"] for error in refused(sqlite_client, rows, json=good_request)["errors"]] == [f"#/{missing}"]
+    assert [error["pointer"] for error in refused(sqlite_client, json=good_request)["errors"]] == [f"#/{missing}"]
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_another_content_type_is_refused(sqlite_client, rows, good_request, media_type):
+def test_another_content_type_is_refused(sqlite_client, good_request, media_type):
     headers = {"Content-Type": media_type} if media_type else {}
 
-    assert refused(sqlite_client, rows, content=json.dumps(good_request).encode(), headers=headers)["status"] == 415
+    assert refused(sqlite_client, content=json.dumps(good_request).encode(), headers=headers)["status"] == 415
 
 
-def test_eleven_megabytes_are_refused(sqlite_client, rows):
+def test_eleven_megabytes_are_refused(sqlite_client):
     body = b'{"user_type": "' + b"x" * 11_000_000 + b'"}'
 
-    assert refused(sqlite_client, rows, content=body, headers={"Content-Type": "application/json"})["status"] == 413
+    assert refused(sqlite_client, content=body, headers={"Content-Type": "application/json"})["status"] == 413
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_refused(sqlite_client, rows, good_request, method):
+def test_another_method_is_refused(sqlite_client, good_request, method):
     reply = sqlite_client.request(method, "/predict")
 
     assert reply.status_code == 405
@@ -462,14 +462,14 @@ def test_another_method_is_refused(sqlite_client, rows, good_request, method):
     assert "POST" in reply.headers["allow"]
 
 
-def test_an_old_field_name_is_answered_with_its_new_one(sqlite_client, rows, good_request):
+def test_an_old_field_name_is_answered_with_its_new_one(sqlite_client, good_request):
     # The request has the fields of the earlier service, as an adopted database holds them.
     old = {
         "state of charge start": 30.5, "distance driven km": 250.2, "temperature c": 15.0, "battery capacity kwh": 64.0,
         "vehicle age years": 2.5, "user type Commuter": 1.0, "user type Occasional": 0.0,
     }  # fmt: skip
 
-    details = {error["pointer"]: error["detail"] for error in refused(sqlite_client, rows, json=old)["errors"]}
+    details = {error["pointer"]: error["detail"] for error in refused(sqlite_client, json=old)["errors"]}
 
     assert "called state_of_charge_start now" in details["#/state of charge start"]
     assert "called user_type now" in details["#/user type Commuter"]

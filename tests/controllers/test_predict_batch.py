@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from conftest import client_of
+from conftest import client_of, counted
 from litestar.datastructures import State
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
@@ -32,8 +32,8 @@ START = {"charging_start_time": "2024-05-01T18:00:00"}
 IDS = ("input_id", "prediction_id")
 
 
-def counts(app, rows):
-    return len(rows(app, InferenceInput)), len(rows(app, Prediction))
+def counts(app):
+    return counted(app, InferenceInput), counted(app, Prediction)
 
 
 def send(client, body, kind="application/json", **parameters):
@@ -69,14 +69,14 @@ def varied(good_request):
 
 def test_it_works(client, varied, rows):
     """Answer each row bit-identical to /predict, and log it as /predict does."""
-    before = counts(client.app, rows)
+    before = counts(client.app)
 
     reply = send(client, {"inputs": varied})
 
     assert reply.status_code == 200, reply.text
     answers = reply.json()["predictions"]
     assert (reply.json()["answered"], reply.json()["skipped"]) == (len(varied), 0)
-    assert counts(client.app, rows) == tuple(count + len(varied) for count in before)
+    assert counts(client.app) == tuple(count + len(varied) for count in before)
     inputs, predictions = rows(client.app, InferenceInput)[-len(varied) :], rows(client.app, Prediction)[-len(varied) :]
     for row, answer, logged, prediction in zip(varied, answers, inputs, predictions, strict=True):
         single = client.post("/predict", json=row).json()
@@ -143,16 +143,16 @@ def mixed(good_request):
     return inputs, pointers
 
 
-def test_with_a_bad_row_nothing_is_logged_and_every_bad_field_is_told(client, mixed, rows):
+def test_with_a_bad_row_nothing_is_logged_and_every_bad_field_is_told(client, mixed):
     inputs, pointers = mixed
-    before = counts(client.app, rows)
+    before = counts(client.app)
 
     reply = send(client, {"inputs": inputs})
 
     assert reply.status_code == 422
     assert reply.headers["content-type"] == "application/problem+json"
     assert [error["pointer"] for error in reply.json()["errors"]] == pointers
-    assert counts(client.app, rows) == before
+    assert counts(client.app) == before
 
 
 def test_errors_are_those_of_a_single_request(sqlite_client, mixed):
@@ -170,7 +170,7 @@ def test_errors_are_those_of_a_single_request(sqlite_client, mixed):
 
 def test_bad_rows_can_be_skipped(client, mixed, rows):
     inputs, pointers = mixed
-    before = counts(client.app, rows)
+    before = counts(client.app)
 
     reply = send(client, {"inputs": inputs}, on_error="skip").json()
 
@@ -178,17 +178,17 @@ def test_bad_rows_can_be_skipped(client, mixed, rows):
     assert ["errors" in one for one in reply["predictions"]] == [False, True, False, True, True, True]
     told = [error["pointer"] for one in reply["predictions"] if "errors" in one for error in one["errors"]]
     assert told == pointers
-    assert counts(client.app, rows) == (before[0] + 2, before[1] + 2)
+    assert counts(client.app) == (before[0] + 2, before[1] + 2)
     assert reply["predictions"][2]["input_id"] == rows(client.app, InferenceInput)[-1]["input_id"]
 
 
-def test_a_batch_of_bad_rows_only_can_be_skipped_whole(sqlite_client, rows):
-    before = counts(sqlite_client.app, rows)
+def test_a_batch_of_bad_rows_only_can_be_skipped_whole(sqlite_client):
+    before = counts(sqlite_client.app)
 
     reply = send(sqlite_client, {"inputs": [{}, []]}, on_error="skip").json()
 
     assert (reply["answered"], reply["skipped"]) == (0, 2)
-    assert counts(sqlite_client.app, rows) == before
+    assert counts(sqlite_client.app) == before
 
 
 def test_at_most_a_hundred_errors_are_told(sqlite_client, good_request):
@@ -203,28 +203,28 @@ def test_at_most_a_hundred_errors_are_told(sqlite_client, good_request):
 
 
 @pytest.mark.parametrize(("kind", "body"), [("application/json", '{"inputs": []}'), (CSV, "user_type\n"), (NDJSON, "")])
-def test_a_batch_without_rows_is_answered_without_predictions(sqlite_client, rows, kind, body):
-    before = counts(sqlite_client.app, rows)
+def test_a_batch_without_rows_is_answered_without_predictions(sqlite_client, kind, body):
+    before = counts(sqlite_client.app)
 
     reply = send(sqlite_client, body, kind)
 
     assert reply.status_code == 200
     assert reply.text == "" if kind == NDJSON else reply.json()["predictions"] == []
-    assert counts(sqlite_client.app, rows) == before
+    assert counts(sqlite_client.app) == before
 
 
-def test_a_field_twice_in_a_row_is_told(sqlite_client, good_request, rows):
+def test_a_field_twice_in_a_row_is_told(sqlite_client, good_request):
     row = json.dumps(good_request)
     twice = row.replace("{", '{"temperature_c": 3, ', 1)
     escaped = row.replace("{", '{"\\u0074emperature_c": 3, ', 1)
-    before = counts(sqlite_client.app, rows)
+    before = counts(sqlite_client.app)
 
     errors = send(sqlite_client, f'{{"inputs": [{row}, {twice}, {row}, {escaped}]}}').json()["errors"]
 
     assert [(error["pointer"], error["detail"]) for error in errors] == [
         (f"#/inputs/{place}/temperature_c", "appears more than once") for place in (1, 3)
     ]
-    assert counts(sqlite_client.app, rows) == before
+    assert counts(sqlite_client.app) == before
 
 
 BAD_DOCUMENTS = {
@@ -246,14 +246,14 @@ BAD_DOCUMENTS = {
 
 @pytest.mark.parametrize(("body", "status"), BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS)
 @pytest.mark.parametrize("on_error", ["fail", "skip"])
-def test_a_bad_document_is_refused(sqlite_client, rows, body, status, on_error):
-    before = counts(sqlite_client.app, rows)
+def test_a_bad_document_is_refused(sqlite_client, body, status, on_error):
+    before = counts(sqlite_client.app)
 
     reply = send(sqlite_client, body, on_error=on_error)
 
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
-    assert counts(sqlite_client.app, rows) == before
+    assert counts(sqlite_client.app) == before
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "text/csv; charset=latin-1"])
@@ -289,14 +289,14 @@ def limited(trained_sqlite):
         yield client
 
 
-def test_more_rows_than_the_limit_are_refused_by_its_name(limited, rows):
-    before = counts(limited.app, rows)
+def test_more_rows_than_the_limit_are_refused_by_its_name(limited):
+    before = counts(limited.app)
 
     for body, kind in (({"inputs": [{}] * 4}, "application/json"), ("user_type\n" + "Commuter\n" * 4, CSV)):
         reply = send(limited, body, kind)
         assert reply.status_code == 413
         assert "ZAP_BATCH_ROWS" in reply.json()["detail"]
-    assert counts(limited.app, rows) == before
+    assert counts(limited.app) == before
     assert send(limited, {"inputs": [{}] * 3}).status_code == 422
 
 
@@ -412,7 +412,7 @@ def test_bad_lines_are_answered_in_their_place(client, good_request, rows):
         bad[n // 50 % len(bad)] if n % 50 == 0 else json.dumps(good_request | {"distance_driven_km": n % 1_000})
         for n in range(5_003)
     ]
-    before = counts(client.app, rows)
+    before = counts(client.app)
 
     answers = lines_of(send(client, "\r\n".join(sent).encode(), NDJSON))
 
@@ -424,7 +424,7 @@ def test_bad_lines_are_answered_in_their_place(client, good_request, rows):
         line for n, line in enumerate(sent) if n % 50
     ]
     assert len(logged) == len(sent) - 101
-    assert len(rows(client.app, Prediction)) - before[1] == len(logged)
+    assert counted(client.app, Prediction) - before[1] == len(logged)
 
 
 def test_a_line_that_is_not_utf_8_is_answered_in_its_place(sqlite_client, good_request):
@@ -447,16 +447,16 @@ def test_blank_lines_are_ignored_and_counted_as_lines(sqlite_client, good_reques
     assert [answer.get("line") for answer in answers] == [None, 5, None]
 
 
-def test_two_halves_of_a_row_on_two_lines_are_two_bad_lines(sqlite_client, good_request, rows):
+def test_two_halves_of_a_row_on_two_lines_are_two_bad_lines(sqlite_client, good_request):
     # A line with two rows does not make up for it.
     row = json.dumps(good_request)
     half = row.index(",")
-    before = counts(sqlite_client.app, rows)
+    before = counts(sqlite_client.app)
 
     answers = lines_of(send(sqlite_client, f"{row},{row[:half]}\n{row[half + 1 :]}\n", NDJSON))
 
     assert [answer["line"] for answer in answers] == [1, 2]
-    assert counts(sqlite_client.app, rows) == before
+    assert counts(sqlite_client.app) == before
 
 
 def test_a_line_that_is_too_long_is_told_and_the_next_answered(sqlite_client, good_request):
@@ -478,14 +478,14 @@ def test_a_line_that_is_too_long_is_told_and_the_next_answered(sqlite_client, go
 
 
 @pytest.mark.parametrize("lines", [10, 2_500])
-def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request, rows, refuse_commits, lines):
+def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request, refuse_commits, lines):
     # The first group is answered and the second is not. No row is answered that is not logged.
-    before = counts(client.app, rows)
+    before = counts(client.app)
     refuse_commits(client.app.state.engine, after=1_000 if lines > 1_000 else 0)
 
     reply = send(client, (json.dumps(good_request) + "\n") * lines, NDJSON)
 
-    logged = counts(client.app, rows)[0] - before[0]
+    logged = counts(client.app)[0] - before[0]
     if lines < 1_000:
         assert (reply.status_code, logged) == (503, 0)
         assert reply.headers["content-type"] == "application/problem+json"
@@ -498,8 +498,8 @@ def test_when_the_database_fails_the_last_line_is_a_problem(client, good_request
 
 
 @pytest.mark.parametrize("table", ["inference_inputs", "predictions"])
-def test_when_the_log_cannot_be_written_nothing_is_answered(client, good_request, rows, table):
-    before = counts(client.app, rows)
+def test_when_the_log_cannot_be_written_nothing_is_answered(client, good_request, table):
+    before = counts(client.app)
     with client.app.state.engine.begin() as connection:
         connection.execute(text(f"ALTER TABLE {table} RENAME TO gone"))
 
@@ -510,7 +510,7 @@ def test_when_the_log_cannot_be_written_nothing_is_answered(client, good_request
     assert reply.status_code == 503
     assert reply.json()["type"] == "urn:zap:problem:log-unavailable"
     assert "gone" not in reply.text
-    assert counts(client.app, rows) == before
+    assert counts(client.app) == before
 
 
 # Among others.

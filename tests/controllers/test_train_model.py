@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import client_of
+from conftest import client_of, counted
 from histories import all_but_first
 from pydantic import SecretStr
 from servers import trainings
@@ -27,8 +27,8 @@ from zap.ml.verdict import sample_in_words
 QUICK = {"hyper_parameters": {"n_estimators": 10}}
 
 
-def test_it_works(client, good_request, rows):
-    before = len(rows(client.app, Prediction))
+def test_it_works(new_processes, client, good_request, rows):
+    before = counted(client.app, Prediction)
 
     reply = client.post("/train-model")
 
@@ -36,7 +36,7 @@ def test_it_works(client, good_request, rows):
     report = reply.json()
     msgspec.convert(report, TrainReply, strict=True)
     assert set(report) == set(TrainReply.__struct_fields__)
-    sessions = len(rows(client.app, ChargingSession))
+    sessions = counted(client.app, ChargingSession)
     assert report["status"] == "success"
     assert report["trained_samples"] == int(sessions * 0.9)
     assert report["trained_samples"] + report["test_samples"] == sessions
@@ -125,7 +125,7 @@ def test_a_training_of_another_process_is_noticed_at_once(client, good_request):
 def test_a_history_that_is_not_enough_leaves_the_old_model_serving(client, good_request, rows, change, says):
     with write_transaction(client.app.state.engine) as connection:
         connection.execute(change)
-    before = len(rows(client.app, Prediction))
+    before = counted(client.app, Prediction)
 
     reply = client.post("/train-model")
 
@@ -133,7 +133,7 @@ def test_a_history_that_is_not_enough_leaves_the_old_model_serving(client, good_
     assert reply.headers["content-type"] == "application/problem+json"
     assert says in reply.json()["detail"]
     assert client.post("/predict", json=good_request).json()["model_version"] == 1
-    assert len(rows(client.app, Prediction)) == before + 1
+    assert counted(client.app, Prediction) == before + 1
     run = rows(client.app, TrainingRun)[-1]
     assert run["status"] == "failed"
     assert says in run["report"]["detail"]
@@ -207,13 +207,13 @@ def test_a_body_is_read_strictly(sqlite_client, body, content_type, status):
         assert reply.headers["content-type"] == "application/problem+json"
 
 
-def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client, rows):
+def test_rolling_windows_are_run_when_they_are_asked_for(sqlite_client):
     reply = sqlite_client.post("/train-model", json=QUICK | {"windows": True})
 
     report = reply.json()
     msgspec.convert(report, TrainReply, strict=True)
     windows = report["windows"]
-    sessions = len(rows(sqlite_client.app, ChargingSession))
+    sessions = counted(sqlite_client.app, ChargingSession)
     assert [window["trained_samples"] for window in windows["each"]] == [
         int(round(sessions * share, 6)) for share in (0.5, 0.6, 0.7, 0.8, 0.9)
     ]
@@ -231,18 +231,18 @@ def test_what_a_search_found_is_used_and_named(sqlite_client, rows):
     with write_transaction(sqlite_client.app.state.engine) as connection:
         connection.execute(all_but_first(300))
 
-    reply = sqlite_client.post("/train-model", json={"tune": True})
+    reply = sqlite_client.post("/train-model", json=QUICK | {"tune": True})
 
     assert reply.status_code == 200
     report = reply.json()
     (tuning,) = rows(sqlite_client.app, Tuning)
-    assert report["hyper_parameters_from"] == f"tuning {tuning['tuning_id']}"
+    assert report["hyper_parameters_from"] == f"tuning {tuning['tuning_id']}, and the request: n_estimators"
     assert report["hyper_parameters"].items() >= tuning["hyper_parameters"].items()
     assert tuning["evidence"]["log_loss"] <= tuning["evidence"]["default_log_loss"]
     assert rows(sqlite_client.app, ModelVersion)[-1]["hyper_parameters"] == report["hyper_parameters"]
     assert report["test_sessions_seen_by_search"] == 0
     # The next training uses it too; sessions that the search has seen flatter it, and the reply says so.
-    more = sqlite_client.post("/train-model", json={"test_share": 0.3}).json()
+    more = sqlite_client.post("/train-model", json=QUICK | {"test_share": 0.3}).json()
     assert more["hyper_parameters"] == report["hyper_parameters"]
     assert more["test_sessions_seen_by_search"] == pytest.approx(more["test_samples"] * 2 / 3, abs=2)
     assert "these scores are too good" in more["message"]
@@ -321,7 +321,7 @@ def test_a_version_that_is_not_to_serve_stays_a_candidate(client, good_request, 
     assert [row["status"] for row in rows(client.app, ModelVersion)] == ["production", "candidate"]
     assert client.post("/predict", json=good_request).json()["model_version"] == 1
     assert client.app.state.settings.model_file.read_bytes() == file
-    assert len(rows(client.app, Promotion)) == 1
+    assert counted(client.app, Promotion) == 1
 
 
 def test_if_better_serves_only_what_is_better_on_sessions_that_neither_learned_from(sqlite_client, rows):
@@ -505,7 +505,9 @@ def test_of_many_common_types_a_bounded_number_is_learned(trained_sqlite):
     ("limits", "setting"),
     [({"training_memory": 2**28}, "ZAP_TRAINING_MEMORY"), ({"training_seconds": 1.5}, "ZAP_TRAINING_SECONDS")],
 )
-def test_a_training_that_takes_too_much_fails_with_a_sentence(trained, good_request, rows, limits, setting):
+def test_a_training_that_takes_too_much_fails_with_a_sentence(  # noqa: PLR0917 - fixtures
+    new_processes, trained, good_request, rows, limits, setting
+):
     with client_of(trained.model_copy(update=limits)) as client:
         reply = client.post("/train-model", json={"hyper_parameters": {"n_estimators": 5000}})
 
@@ -520,7 +522,7 @@ def test_a_training_that_takes_too_much_fails_with_a_sentence(trained, good_requ
         assert client.post("/train-model", headers={"Prefer": "respond-async"}).status_code == 202
 
 
-def test_the_process_of_a_training_does_not_know_the_api_key(trained_sqlite, monkeypatch):
+def test_the_process_of_a_training_does_not_know_the_api_key(new_processes, trained_sqlite, monkeypatch):
     monkeypatch.setenv("ZAP_API_KEY", "a secret that is long enough")
     monkeypatch.setenv("zap_api_key", "a secret that is long enough")
     settings = trained_sqlite.model_copy(update={"api_key": SecretStr("a secret that is long enough")})

@@ -8,6 +8,7 @@ import time
 
 import msgspec
 import pytest
+from conftest import counted
 from servers import is_training, trainings
 from sqlalchemy import insert, select
 from sqlmodel import col
@@ -79,7 +80,7 @@ def test_it_works(client):
     assert [one.run_id for one in listed.training_runs] == [run.run_id, 1]
 
 
-def test_a_run_that_is_cancelled_ends_within_two_seconds_and_leaves_nothing(client, good_request, rows):
+def test_a_run_that_is_cancelled_ends_within_two_seconds_and_leaves_nothing(new_processes, client, good_request, rows):
     before = client.app.state.settings.model_file.read_bytes()
     location = begin(client, LONG)
     wait(client, location, lambda run: (run["progress"] or {}).get("phase") == "fit")
@@ -101,8 +102,8 @@ def test_a_run_that_is_cancelled_ends_within_two_seconds_and_leaves_nothing(clie
     assert client.post("/train-model", json=QUICK).status_code == 200
 
 
-def test_what_a_cancelled_run_has_logged_goes(client, rows):
-    logged = len(rows(client.app, Prediction))
+def test_what_a_cancelled_run_has_logged_goes(client):
+    logged = counted(client.app, Prediction)
     run = claim_run(client.app.state.engine, "train", {})
     with write_transaction(client.app.state.engine) as connection:
         version = dict(connection.execute(select(ModelVersion.__table__)).mappings().one())
@@ -114,7 +115,7 @@ def test_what_a_cancelled_run_has_logged_goes(client, rows):
     assert client.delete(f"/training-runs/{run}").status_code == 200
 
     end = time.monotonic() + 30
-    while len(rows(client.app, Prediction)) > logged or len(rows(client.app, ModelVersion)) > 1:
+    while counted(client.app, Prediction) > logged or counted(client.app, ModelVersion) > 1:
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -202,7 +203,7 @@ def test_a_query_out_of_range_is_refused(sqlite_client, query):
     assert sqlite_client.get(f"/training-runs?{query}").status_code == 400
 
 
-def test_a_run_that_died_is_failed_within_15_seconds_although_nobody_asks(client, rows):
+def test_a_run_that_died_is_failed_within_15_seconds_although_nobody_asks(client):
     # The server checks the runs by itself.
     engine = client.app.state.engine
     run = claim_run(engine, "train", {})
@@ -219,7 +220,7 @@ def test_a_run_that_died_is_failed_within_15_seconds_although_nobody_asks(client
     assert "died" in found["report"]["detail"]
 
 
-def test_a_training_process_that_dies_is_told_at_once(client, rows):
+def test_a_training_process_that_dies_is_told_at_once(new_processes, client, rows):
     location = begin(client, LONG)
     wait(client, location, lambda run: (run["progress"] or {}).get("phase") == "fit")
     (child,) = trainings(os.getpid())

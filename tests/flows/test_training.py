@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import client_of
+from databases import postgresql_database
 from filelock import FileLock
 from joblib import Parallel, delayed
 from sqlalchemy import delete, select
@@ -39,6 +41,8 @@ from zap.ml.training import fit, score, split_by_time
 from zap.ml.tuning import Budget
 from zap.settings import Settings
 
+# How many sessions are reported live.
+LIVE = 60
 KNOWN_AT_THE_START = {"session_id", "user_id", "vehicle_id", "charger_type", "charging_start_time"}
 
 
@@ -158,14 +162,37 @@ def filled(settings, history_file):
     return settings
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def trained_on_dundee(request, tmp_path_factory):
+    """Yield settings of a database with the real sessions of Dundee and a version, and what `train` returned."""
+    folder = tmp_path_factory.mktemp("dundee")
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{folder / 'zap.sqlite'}"
+        else:
+            request.getfixturevalue("postgresql_server")
+            url = stack.enter_context(postgresql_database())
+        settings = filled(
+            Settings(database_url=url, models_dir=folder / "models"), request.getfixturevalue("dundee_file")
+        )
+        yield settings, *train(settings)
+
+
 @pytest.fixture
-def dundee(empty_settings, dundee_file):
-    """Settings of a database with the real sessions of Dundee, on each engine."""
-    return filled(empty_settings, dundee_file)
+def dundee(trained_on_dundee, tmp_path):
+    """Yield a copy of `trained_on_dundee`, which the test may change."""
+    settings, report, model, split = trained_on_dundee
+    shutil.copytree(settings.models_dir, tmp_path / "models")
+    with ExitStack() as stack:
+        if settings.url.get_backend_name() == "sqlite":
+            url = f"sqlite:///{shutil.copy(settings.url.database, tmp_path / 'zap.sqlite')}"
+        else:
+            url = stack.enter_context(postgresql_database(settings.url.database))
+        yield Settings(database_url=url, models_dir=tmp_path / "models"), report, model, split
 
 
 def test_dundee_trains_and_predicts_without_charge_distance_or_user_type(dundee, capsys):
-    report, model, split = train(dundee)
+    settings, report, model, split = dundee
 
     assert report["classes"] == ["AC 22 kW", "AC 7 kW", "Rapid 50 kW"]
     assert (report["trained_samples"], report["test_samples"]) == (11_178, 1_243)
@@ -183,8 +210,8 @@ def test_dundee_trains_and_predicts_without_charge_distance_or_user_type(dundee,
     assert report["baselines"]["prior"]["weighted_f1"] == pytest.approx(0.590, abs=0.001)
     with capsys.disabled():
         print(shown("Dundee, last 10 %", report))
-    assert_parity(dundee, model, split)
-    with client_of(dundee) as client:
+    assert_parity(settings, model, split)
+    with client_of(settings) as client:
         assert client.post("/predict", json={}).status_code == 200
         assert client.post("/predict", json={"temperature_c": 5, "user_type": "anything"}).status_code == 200
         assert client.post("/predict", json={"temperature_c": 500}).status_code == 422
@@ -271,15 +298,15 @@ def test_on_reshuffled_labels_nothing_beats_the_baseline(dundee_on_sqlite):
 
 
 def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dundee, monkeypatch):
-    # The last 150: each is asked about, then reported when it starts and again when it ends. The model that
+    # The last ones: each is asked about, then reported when it starts and again when it ends. The model that
     # answers was restored from the database; so was the file, which gives the same to the bit. Years pass in seconds
     # here, so the present must be newer than two seconds.
+    settings, _, model, split = dundee
     monkeypatch.setattr(recent_sessions, "FRESH_SECONDS", 0)
     monkeypatch.setattr(recent_sessions, "_PAST_PAUSE", 0)
-    _, model, split = train(dundee)
-    expected = model.predict_proba(split.test, split.test_past)[-150:]
-    last = split.test.tail(150)
-    engine = create_engine(dundee.database_url)
+    expected = model.predict_proba(split.test, split.test_past)[-LIVE:]
+    last = split.test.tail(LIVE)
+    engine = create_engine(settings.database_url)
     with write_transaction(engine) as connection:
         stored = {
             row["session_id"]: row
@@ -288,9 +315,9 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
         }
         connection.execute(delete(ChargingSession).where(col(ChargingSession.session_id).in_(stored)))
     engine.dispose()
-    dundee.model_file.write_bytes(b"")
+    settings.model_file.write_bytes(b"")
     answers, known = [], []
-    with client_of(dundee) as client:
+    with client_of(settings) as client:
         for row in last[["session_id", "user_id", *(feature.name for feature in FEATURES)]].to_dict("records"):
             session = {name: value for name, value in stored[row.pop("session_id")].items() if value is not None}
             body = {name: None if pd.isna(value) else value for name, value in row.items()}
@@ -305,9 +332,9 @@ def test_sessions_that_are_reported_live_are_answered_as_they_were_evaluated(dun
                 assert client.post("/charging-sessions", json=report).status_code == 200
 
     assert np.array(answers).tobytes() == expected.tobytes()
-    restored = joblib.load(dundee.model_file)
-    assert restored.predict_proba(last, split.test_past[-150:]).tobytes() == expected.tobytes()
-    assert known == split.test_past[-150:, driver_column("sessions", len(split.types))].tolist()
+    restored = joblib.load(settings.model_file)
+    assert restored.predict_proba(last, split.test_past[-LIVE:]).tobytes() == expected.tobytes()
+    assert known == split.test_past[-LIVE:, driver_column("sessions", len(split.types))].tolist()
 
 
 def test_the_rows_of_the_sample_are_served_as_they_were_trained(trained):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import raw_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def another(value):
     return value + "." if isinstance(value, str) else np.nextafter(value, np.inf)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 @given(st.data())
 def test_every_value_that_is_read_counts(frame, data):
     # Any changed value changes the hash of all rows and of its month, but of no other month.
@@ -96,7 +97,7 @@ def test_every_value_that_is_read_counts(frame, data):
     assert now.months[month][0] == then.months[month][0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 @given(st.data())
 def test_every_session_and_its_place_count(frame, data):
     row = data.draw(st.integers(1, len(frame) - 1))

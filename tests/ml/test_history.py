@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import SESSION, USER, VEHICLE, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -294,7 +295,7 @@ sessions = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=EXAMPLES // 2)
 @given(st.lists(sessions, min_size=1, max_size=15), st.randoms(use_true_random=False))
 def test_any_tables_give_a_valid_frame_in_time_order(rows, random):
     numbered = [row | {"session_id": number} for number, row in enumerate(rows)]
@@ -313,7 +314,7 @@ def test_any_tables_give_a_valid_frame_in_time_order(rows, random):
         assert (np.isnan(values) | feature.inside(values)).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=EXAMPLES // 2)
 @given(st.lists(sessions, min_size=1, max_size=15))
 def test_cleaning_a_clean_history_changes_nothing(rows):
     tables = raw(*rows)
@@ -446,7 +447,7 @@ def starts_of(texts):
     return frame["charging_start_time"].reindex(range(1, len(texts) + 1)).to_numpy()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=EXAMPLES // 3)
 @given(
     st.lists(
         st.none()

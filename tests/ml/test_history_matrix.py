@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import SESSION, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def later_end(one, asked, hours):
 
 
 @LAGS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 @given(rows=sessions(1), new=sessions(500), user=st.sampled_from(["own", None]), hours=st.none() | st.integers(0, 50))
 def test_what_other_drivers_do_after_the_driver_asked_changes_nothing(asked_before, rows, new, user, hours):
     limit = -asked_before * MINUTE
@@ -104,7 +105,7 @@ def test_what_other_drivers_do_after_the_driver_asked_changes_nothing(asked_befo
 
 
 @LAGS
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES // 4)
 @given(rows=sessions(1), user=st.sampled_from(["own", None]))
 def test_neither_the_session_itself_nor_its_station_changes_its_columns(asked_before, rows, user):
     expected = columns([*rows, own(user_id=user)], asked_before)
@@ -163,7 +164,7 @@ DELAYS = pytest.mark.parametrize(("asked_before", "delay"), [(15, 0), (0, 20), (
 
 
 @DELAYS
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES // 4)
 @given(rows=sessions(1), new=sessions(500), user=st.sampled_from(["own", None]))
 def test_sessions_that_start_after_the_delay_change_nothing(asked_before, delay, rows, new, user):
     """The driver's own sessions are stored late, too."""

@@ -27,8 +27,15 @@ def misleading(share):
 
 
 @pytest.fixture(scope="module")
-def found():
-    return search(misleading(0.45), Budget(trials=2), n_jobs=2, pinned=QUICK, seed=1)
+def told():
+    """The steps of the search `found`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(told):
+    budget = Budget(trials=2)
+    return search(misleading(0.45), budget, n_jobs=2, pinned=QUICK, seed=1, progress=lambda *step: told.append(step))
 
 
 def test_a_group_that_misleads_is_left_out(found):
@@ -59,11 +66,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(found):
     assert again.groups == found.groups
 
 
-def test_the_whole_progress_is_told():
-    told = []
-
-    search(misleading(0.45), Budget(trials=2), n_jobs=2, pinned=QUICK, seed=1, progress=lambda *step: told.append(step))
-
+def test_the_whole_progress_is_told(found, told):
     done, most = zip(*((one, of) for one, of, *_ in told), strict=True)
     assert list(done) == sorted(done)
     assert set(most) == {most[0]}

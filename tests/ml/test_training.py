@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import as_history, cleaned, raw_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -184,7 +185,7 @@ def test_the_window_of_history_begins_with_its_first_moment_and_ends_before_its_
     assert split.test_past.tobytes() == split.past[148:160].tobytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 @given(
     st.lists(st.integers(0, 90), min_size=1, max_size=150),
     st.none() | st.integers(0, 90),
@@ -490,7 +491,7 @@ def test_there_are_five_windows_one_after_the_other(split):
         assert window.past[:, counts].tobytes() == split.past[: len(window.past), counts].tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES // 4)
 @given(
     n=st.integers(FEWEST_SESSIONS, 200),
     share=st.sampled_from(["0.01", "0.05", "0.1", "0.12", "0.15", "0.2", "0.25", "0.3", "0.5"]),

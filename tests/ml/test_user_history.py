@@ -10,6 +10,7 @@ from itertools import takewhile
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import SESSION, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,7 +206,7 @@ def test_it_works():
     assert (features["mean_duration"], features["last_duration"], features["largest_power"]) == (1.5, 1.0, 30.0)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=EXAMPLES * 2)
 @given(pasts(), moments)
 def test_the_features_equal_those_of_plain_loops(past, moment):
     sessions, mix = past
@@ -665,7 +666,7 @@ def tables(draw):
     return rows
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=EXAMPLES // 2)
 @given(tables(), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows, random):
     one, other = from_rows(rows), from_rows(random.sample(rows, len(rows)))
@@ -674,7 +675,7 @@ def test_the_order_of_the_rows_does_not_matter(rows, random):
     assert one.matrix.tobytes() == other.matrix.tobytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=EXAMPLES // 2)
 @given(tables())
 def test_the_matrix_equals_fresh_histories_row_by_row(rows):
     # These are bit-identical to the features that serving computes for one request.
@@ -692,7 +693,7 @@ def test_the_matrix_equals_fresh_histories_row_by_row(rows):
         assert to_bits([*fresh.features(start, mix), *present]) == past.matrix[place].tobytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=EXAMPLES // 2)
 @given(tables(), tables(), moments)
 def test_later_rows_change_nothing_of_earlier_ones(rows, others, moment):
     # Later rows may be added, changed or removed, and so may values that earlier rows get at a later end.

@@ -5,6 +5,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EXAMPLES
 from histories import NO_USERS, NO_VEHICLES, table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -638,7 +639,7 @@ def _without_ids(engine):
     return sorted(map(repr, rows_of(engine, SESSIONS, *names)))
 
 
-examples = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+examples = settings(max_examples=EXAMPLES // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @examples

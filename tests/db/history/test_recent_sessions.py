@@ -162,7 +162,7 @@ def change(random, engine, clock):
     return what
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 10))])
 def test_what_is_followed_is_what_is_read_from_scratch(engine, clock, recent, patient, seed):
     random = np.random.default_rng(seed)
     versions = (Version(), Version(("A", "B"), 2, population=PopulationHistory({}, 2)))
