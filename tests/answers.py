@@ -92,6 +92,8 @@ def successes(asked):
     rows = {"inputs": [body := next(iter(asked.body("predict").values())), body | BAD_ROW]}
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
+    # The follower needs a moment.
+    until(lambda: asked.client.get(f"/predictions/{answer['prediction_id']}").json()["outcome"])
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)

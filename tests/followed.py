@@ -12,7 +12,7 @@ from zap.db.tables import ChargingSession, InferenceInput, Prediction
 from zap.flows.following import Following
 from zap.monitoring.matching import Answer, Session, kind_of
 
-NOON = datetime(2026, 3, 2, 12)
+NOON = datetime.fromisoformat("2026-03-02T12:00:00")
 HORIZON = timedelta(hours=24)
 HOUR = timedelta(hours=1)
 OUTCOMES = Outcome.__table__

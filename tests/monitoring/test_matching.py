@@ -9,7 +9,7 @@ from matching import what_happened
 
 from zap.monitoring.matching import Answer, Match, Session, kind_of, matched
 
-NOON = datetime(2026, 3, 2, 12)
+NOON = datetime.fromisoformat("2026-03-02T12:00:00")
 HORIZON = timedelta(hours=24)
 HOUR = timedelta(hours=1)
 

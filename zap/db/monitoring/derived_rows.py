@@ -1,20 +1,18 @@
 """The rows that follow from the log and the history, and that the follower can make again."""
 
 from sqlalchemy import Connection, delete, select
-from sqlmodel import SQLModel
+from sqlmodel import col
 
-_OUTCOMES = SQLModel.metadata.tables["outcomes"]
-_QUALITY = SQLModel.metadata.tables["quality_days"]
-_COUNTS = SQLModel.metadata.tables["data_quality_days"]
+from zap.db.monitoring_tables import DataQualityDay, Outcome, QualityDay
 
 
 def remove_sums(connection: Connection) -> None:
     """Remove all sums and counts, except the counts of refused requests, which only the servers have seen."""
-    connection.execute(delete(_QUALITY))
-    connection.execute(delete(_COUNTS).where(_COUNTS.c.subject != "refused"))
+    connection.execute(delete(QualityDay))
+    connection.execute(delete(DataQualityDay).where(col(DataQualityDay.subject) != "refused"))
 
 
 def remove_outcomes(connection: Connection, most: int) -> int:
     """Remove at most `most` outcomes, and return how many were removed."""
-    some = select(_OUTCOMES.c.prediction_id).limit(most)
-    return connection.execute(delete(_OUTCOMES).where(_OUTCOMES.c.prediction_id.in_(some))).rowcount
+    some = select(col(Outcome.prediction_id)).limit(most)
+    return connection.execute(delete(Outcome).where(col(Outcome.prediction_id).in_(some))).rowcount
