@@ -275,10 +275,10 @@ def _make_alarms() -> None:
         sa.Column("last_error", sa.String()),
         sa.PrimaryKeyConstraint("delivery_id", name="pk_alarm_deliveries"),
         sa.ForeignKeyConstraint(["alarm_id"], ["alarms.alarm_id"], name="fk_alarm_deliveries_alarm_id_alarms"),
-        sa.UniqueConstraint("message_id", name="uq_alarm_deliveries_message_id"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_alarm_deliveries_alarm_id", "alarm_deliveries", ["alarm_id"])
+    op.create_index("ix_alarm_deliveries_message_id", "alarm_deliveries", ["message_id"], unique=True)
     op.create_index(
         "ix_alarm_deliveries_next_attempt_at",
         "alarm_deliveries",

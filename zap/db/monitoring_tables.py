@@ -195,7 +195,7 @@ class AlarmDelivery(SQLModel, table=True):
 
     delivery_id: int = Field(default=None, primary_key=True, sa_type=Id)
     alarm_id: int = Field(foreign_key="alarms.alarm_id", index=True, sa_type=Id)
-    message_id: str = Field(unique=True)
+    message_id: str = Field(index=True, unique=True)
     body: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=Stamp)
     attempts: int
