@@ -124,7 +124,7 @@ class Following:
             known, last = all(one.session_id is not None for one in changes), changes[-1].change_id
             self._rematch_of(changes)
         self._lease.note(mark)
-        if before is None or not known:
+        if (before is None or not known) and self._lease.marks.prediction_id > 0:
             with self._lease.writing(rematched_until=0):
                 pass
 
