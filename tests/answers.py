@@ -95,6 +95,8 @@ def successes(asked):
     rows = {"inputs": [body := next(iter(asked.body("predict").values())), body | BAD_ROW]}
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
+    # The follower needs a moment.
+    until(lambda: asked.client.get(f"/predictions/{answer['prediction_id']}").json()["outcome"])
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
     asked.ask("explainPrediction", 200, "a driver of the sample history", number=explained["prediction_id"])
     asked.ask("explainPrediction", 200, "a driver whom zap does not know", number=answer["prediction_id"])

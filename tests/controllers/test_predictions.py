@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import client_of
+from servers import until
 from sqlalchemy import text
 
 from zap.db.engine import write_transaction
@@ -16,6 +17,8 @@ def test_it_works(client, good_request):
 
     assert record.pop("prediction_timestamp").endswith("+00:00")
     assert record.pop("request_timestamp").endswith("+00:00")
+    # It depends on the follower, which may not have looked yet.
+    record.pop("outcome")
     assert record == {
         "prediction_id": answer["prediction_id"],
         "input_id": answer["input_id"],
@@ -31,8 +34,35 @@ def test_it_works(client, good_request):
 def test_a_row_of_a_training_has_no_request(client):
     record = client.get("/predictions/1").json()
 
-    assert (record["source"], record["input_id"], record["request"]) == ("train", None, None)
+    assert (record["source"], record["input_id"], record["request"], record["outcome"]) == ("train", None, None, None)
     assert record["actual_class"]
+
+
+def test_it_shows_what_happened_then(client, good_request):
+    asked = [client.post("/predict", json=good_request | {"user_id": "U"}).json()["prediction_id"] for _ in range(2)]
+    start = good_request["charging_start_time"]
+    report = {"session_id": 5, "user_id": "U", "charger_type": "Level 2", "charging_start_time": start}
+    client.post("/charging-sessions", json=report)
+    first, last = (
+        until(
+            lambda one=one: (
+                (told := client.get(f"/predictions/{one}").json()["outcome"]) and told["session_id"] and told
+            )
+        )
+        for one in asked
+    )
+
+    assert last == {
+        "status": "matched",
+        "kind": "live",
+        "asked_at": start,
+        "actual_class": "Level 2",
+        "session_id": 5,
+        "lag_seconds": 0,
+        "matched_by": "time",
+        "superseded_by": None,
+    }
+    assert first == last | {"status": "superseded", "superseded_by": asked[1]}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from sqlalchemy import delete, text, update
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.follower_marks import begin_anew
-from zap.db.tables import ChargingSession
+from zap.db.tables import ChargingSession, InferenceInput, Prediction
+from zap.flows import following as flows
 
 SESSIONS = ChargingSession.__table__
 
@@ -179,17 +180,12 @@ def test_a_follower_whose_heartbeat_stops_is_replaced_and_writes_nothing_more(en
     assert statuses(engine).keys() == {1}
 
 
-def test_rows_that_commit_late_are_followed(database_url, at_head, request):
-    if "postgresql" not in database_url:
-        pytest.skip("SQLite gives ids in the order of the commits")
-    engine, late_engine = at_head(database_url), at_head(database_url)
+def test_rows_that_commit_late_are_followed(empty_postgresql_url, at_head):
+    engine, late_engine = at_head(empty_postgresql_url), at_head(empty_postgresql_url)
     following = follower(engine)
     late = late_engine.connect()
     transaction = late.begin()
     request_row, answer = row_of(2)
-    late.execute(text("SELECT 1"))
-    from zap.db.tables import InferenceInput, Prediction  # noqa: PLC0415
-
     late.execute(InferenceInput.__table__.insert(), request_row)
     late.execute(Prediction.__table__.insert(), answer)
     log_answers(engine, row_of(1), row_of(3))
@@ -215,6 +211,61 @@ def test_removed_sessions_of_a_truncated_table_have_no_outcomes(engine):
     following.look()
 
     assert statuses(engine) == {1: ("waiting", None), 2: ("waiting", None)}
+
+
+def test_without_its_triggers_all_answers_are_matched_again_but_not_all_the_time(sqlite_engine, monkeypatch):
+    log_answers(sqlite_engine, row_of(1))
+    following = follower(sqlite_engine)
+    following.look()
+    change(sqlite_engine, text("DROP TRIGGER zap_session_inserted"))
+    add_sessions(sqlite_engine, session(7, 1))
+    following.look()
+    first = statuses(sqlite_engine)
+    add_sessions(sqlite_engine, session(8, 0))
+    following.look()
+    soon = statuses(sqlite_engine)
+    monkeypatch.setattr(flows, "_ALL_SECONDS", 0)
+    following.look()
+
+    assert (first, soon) == ({1: ("matched", 7)}, {1: ("matched", 7)})
+    assert statuses(sqlite_engine) == {1: ("matched", 8)}
+
+
+def test_a_transaction_that_fails_is_done_again(engine):
+    told = []
+
+    def keep(_connection, changes):
+        told.append(len(changes))
+        if len(told) == 2:
+                raise ValueError("no")
+
+    log_answers(engine, row_of(1))
+    following = follower(engine, sums=[keep])
+    following.look()
+    log_answers(engine, row_of(2))
+    with pytest.raises(ValueError, match="no"):
+        following.look()
+    before = statuses(engine).keys()
+    following.look()
+
+    assert (before, statuses(engine).keys(), told) == ({1}, {1, 2}, [1, 1, 1])
+
+
+def test_matching_all_answers_again_goes_on_where_it_ended(engine):
+    log_answers(engine, *(row_of(number, f"u{number % 9}", number / 100) for number in range(1, 1300)))
+    follow(engine)
+    add_sessions(engine, *(session(number, number, f"u{number}") for number in range(9)))
+    change(engine, text("UPDATE follower SET session_mark = NULL"))
+    following = follower(engine)
+    steps = []
+    following.look(lambda: steps.append(1) or len(steps) == 2)
+    with engine.connect() as connection:
+        until = connection.scalar(text("SELECT rematched_until FROM follower"))
+    following.close()
+    follow(engine)
+
+    assert until in {500, 1000}
+    assert outcomes(engine) == by_definition(engine)
 
 
 class Story:

@@ -356,7 +356,7 @@ def test_two_megabytes_of_unknown_fields_are_refused_quickly():
 def test_the_schema_agrees_with_the_reader():
     session, several = report_schema(body_schemas(ChargingSession)["ChargingSession"])["oneOf"]
 
-    assert set(session["properties"]) == set(FIELDS)
+    assert set(session["properties"]) == {*FIELDS, "prediction_id"}
     assert session["required"] == ["session_id"]
     assert session["additionalProperties"] is False
     assert several["items"] == session

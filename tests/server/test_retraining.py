@@ -84,8 +84,8 @@ def test_a_server_trains_and_the_new_version_is_on_trial_and_no_other_is_trained
     engine = create_engine(settings.database_url)
     began(engine, 10)
     with client_of(create_app(settings)) as client:
-        until(lambda: running_trials(engine), seconds=60)
-        (run,) = [one for one in client.get("/training-runs").json() if one["run_id"] == 2]
+        until(lambda: running_trials(engine))
+        run = client.get("/training-runs/2").json()
         version = client.get("/models/2").json()
     assert run["options"]["promote"] == "trial"
     assert version["note"] == "started by zap: the newest training, run 1, began 10 days ago"

@@ -1,4 +1,4 @@
-"""GET /predictions/{prediction_id} and its explanation: a stored prediction, with the request that it answered."""
+"""GET /predictions/{prediction_id} and its explanation: the prediction, its request, and what happened then."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -8,15 +8,48 @@ from litestar import Controller, Request, get
 from litestar.datastructures import State
 from litestar.params import FromPath
 from msgspec import Meta, Struct
+from sqlalchemy import Engine
 
 from zap.controllers.explanation_reply import Explanation
 from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
 from zap.db.log.stored_predictions import logged_json, read_prediction
+from zap.db.monitoring.outcome_rows import read_outcome
+
+
+class OutcomeRecord(Struct):
+    """What happened after an answer."""
+
+    status: Annotated[
+        Literal["matched", "superseded", "waiting", "no_driver"],
+        Meta(
+            description="matched: a session is the outcome; superseded: another answer has the session; waiting: there"
+            " is no session, or not yet; no_driver: the request named no driver"
+        ),
+    ]
+    kind: Annotated[
+        Literal["live", "backtest"],
+        Meta(description="backtest: the moment asked about lies before the request by more than ZAP_OUTCOME_HOURS"),
+    ]
+    asked_at: Annotated[
+        str, Meta(description="the moment that was asked about: ISO 8601 without an offset, as the drivers' wall time")
+    ]
+    actual_class: Annotated[str | None, Meta(description="the charger type of the session")]
+    session_id: Annotated[
+        int | None, Meta(description="the session, as ChargingSessions numbers it; negative if its id is a text")
+    ]
+    lag_seconds: Annotated[
+        int | None, Meta(description="from asked_at to the start of the session; negative if it began earlier")
+    ]
+    matched_by: Annotated[
+        Literal["report", "time"] | None,
+        Meta(description="report: the report of the session named the answer; time: it is the driver's first session"),
+    ]
+    superseded_by: Annotated[int | None, Meta(description="the next answer with this session")]
 
 
 class PredictionRecord(Struct):
-    """A stored prediction, with the request that it answered."""
+    """A stored prediction, with the request that it answered and what happened then."""
 
     prediction_id: int
     source: Literal["train", "inference"]
@@ -34,6 +67,9 @@ class PredictionRecord(Struct):
         str | None, Meta(description="ISO 8601, as prediction_timestamp; null with source train")
     ]
     request: Annotated[Any, Meta(description="the JSON as the client sent it")]
+    outcome: Annotated[
+        OutcomeRecord | None, Meta(description="null with source train, and until the answer is followed")
+    ]
 
 
 class StoredExplanation(Struct):
@@ -58,7 +94,7 @@ class StoredPredictionController(Controller):
         self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
     ) -> PredictionRecord:
         check_number(request, prediction_id, "prediction")
-        row = dict(await state.threads.run(read_prediction, state.engine, prediction_id))
+        row, outcome = await state.threads.run(_read, state.engine, prediction_id)
         text = row.pop("input_data_json")
         return PredictionRecord(
             **row
@@ -66,6 +102,7 @@ class StoredPredictionController(Controller):
                 "prediction_timestamp": _iso(row["prediction_timestamp"]),
                 "request_timestamp": _iso(row["request_timestamp"]),
                 "request": logged_json(text),
+                "outcome": outcome,
             }
         )
 
@@ -88,6 +125,15 @@ class StoredPredictionController(Controller):
         return StoredExplanation(
             prediction_id, scored.model_version, scored.probabilities, msgspec.convert(explained, Explanation)
         )
+
+
+def _read(engine: Engine, prediction_id: int) -> tuple[dict[str, Any], OutcomeRecord | None]:
+    row, outcome = read_prediction(engine, prediction_id), read_outcome(engine, prediction_id)
+    if outcome is None:
+        return dict(row), None
+    fields: dict[str, Any] = outcome.match._asdict()
+    fields |= {"kind": outcome.answer.kind, "asked_at": outcome.answer.asked_at.isoformat()}
+    return dict(row), OutcomeRecord(**fields)
 
 
 def _iso(stamp: datetime | None) -> str | None:

@@ -26,12 +26,16 @@ from zap.monitoring.outcome_change import OutcomeChange
 
 # How often the changes of sessions are read while there are many answers to follow.
 _SESSIONS_SECONDS = 1.0
+# How often all answers may be matched again. If triggers are missing, any session may change at any time.
+_ALL_SECONDS = 60.0
 # How many changes of sessions are read at once.
 _MOST_CHANGES = 500
 
 # What is kept up to date in the transactions of the outcomes: sums of their changes, and counts of new requests.
 KeepSums = Callable[[Connection, Sequence[OutcomeChange]], None]
 KeepCounts = Callable[[Connection, Sequence[LoggedAnswer]], None]
+SUMS: tuple[KeepSums, ...] = ()
+COUNTS: tuple[KeepCounts, ...] = ()
 
 
 class Following:
@@ -45,6 +49,7 @@ class Following:
         counts: called in each transaction with the answers that are followed for the first time.
 
     Attributes:
+        lease: the lease, for transactions of other work that only the process that follows may do.
         rows: how many rows of the log this process has read.
         changed: how often the outcome of an answer has changed after its first transaction.
     """
@@ -54,16 +59,16 @@ class Following:
         engine: Engine,
         wall_time: WallTime,
         horizon: timedelta,
-        sums: Sequence[KeepSums] = (),
-        counts: Sequence[KeepCounts] = (),
+        sums: Sequence[KeepSums] = SUMS,
+        counts: Sequence[KeepCounts] = COUNTS,
     ) -> None:
         self._engine = engine
         self._wall_time = wall_time
         self._horizon = horizon
         self._sums = sums
         self._counts = counts
-        self._lease = FollowerLease(engine)
-        self._sessions_at = -math.inf
+        self.lease = FollowerLease(engine)
+        self._sessions_at = self._all_at = -math.inf
         self._most_rows = MOST_ANSWERS
         self._stop: Callable[[], bool] = lambda: False
         self.rows = self.changed = 0
@@ -75,15 +80,16 @@ class Following:
             stop: whether to end early; the next look goes on.
         """
         self._stop, self._sessions_at = stop, -math.inf
-        try:
-            if not self._lease.take():
-                return False
-            while self._step() and not stop():
-                pass
-            self._lease.beat()
-        except LeaseLost:
-            return False
-        return True
+        while self.lease.take():
+            try:
+                while self._step() and not stop():
+                    pass
+                self.lease.beat()
+            except LeaseLost:
+                # Another process has the lease now, or this process has to begin anew.
+                continue
+            return True
+        return False
 
     def check(self, connection: Connection) -> None:
         """Check in a transaction of another part of the follower that this process follows.
@@ -95,11 +101,11 @@ class Following:
 
     def close(self) -> None:
         """Let another process follow at once."""
-        self._lease.give_up()
+        self.lease.give_up()
 
     def _step(self) -> bool:
         """Read each source once, and write what follows. Return whether there may be more."""
-        if self._lease.marks.prediction_id == BEGIN_ANEW:
+        if self.lease.marks.prediction_id == BEGIN_ANEW:
             return self._remove_derived()
         if time.monotonic() - self._sessions_at >= _SESSIONS_SECONDS:
             self._sessions_at = time.monotonic()
@@ -109,19 +115,23 @@ class Following:
 
     def _remove_derived(self) -> bool:
         """Remove some derived rows. After the last ones, begin with the first answer."""
-        with self._lease.writing() as connection:
+        with self.lease.writing() as connection:
             remove_sums(connection)
             removed = remove_outcomes(connection, MOST_ANSWERS)
         if not removed:
-            with self._lease.writing(prediction_id=0):
+            with self.lease.writing(prediction_id=0):
                 pass
         return True
 
     def _follow_sessions(self) -> None:
         """Match again the answers of changed sessions; all answers if any session may have changed."""
-        before, last = self._lease.marks.session_mark, 0
+        before, last = self.lease.marks.session_mark, 0
         with self._engine.connect() as connection:
             mark, known = new_mark(connection, before)
+        if before is None and self.lease.marks.prediction_id == 0:
+            # Nothing is followed yet, so nothing can have changed.
+            self.lease.note(mark)
+            return
         while before is not None and known and mark != before:
             with self._engine.connect() as connection:
                 changes = changed_sessions(connection, before, last, _MOST_CHANGES)
@@ -131,9 +141,11 @@ class Following:
                 break
             known, last = all(one.session_id is not None for one in changes), changes[-1].change_id
             self._rematch_of(changes)
-        self._lease.note(mark)
-        if before is None or not known:
-            with self._lease.writing(rematched_until=0):
+        if before is not None and known:
+            self.lease.note(mark)
+        elif self.lease.marks.rematched_until is None and time.monotonic() - self._all_at >= _ALL_SECONDS:
+            self._all_at = time.monotonic()
+            with self.lease.writing(session_mark=mark, rematched_until=0):
                 pass
 
     def _rematch_of(self, changes: Sequence[ChangedSession]) -> None:
@@ -145,19 +157,19 @@ class Following:
             if not ids:
                 return
             last = ids[-1]
-            with self._lease.writing() as connection:
+            with self.lease.writing() as connection:
                 self._rematch(connection, ids)
 
     def _follow_log(self) -> bool:
         """Follow the next answers of the log. Return whether there were any rows."""
-        marks = self._lease.marks
+        marks = self.lease.marks
         with self._engine.connect() as connection:
             answers, after, rows = next_portion(connection, marks, self._wall_time, self._most_rows)
         self._most_rows = MOST_ANSWERS if answers else MOST_ROWS
         if after == marks:
             return False
         new = [self._outcome(one) for one in answers]
-        with self._lease.writing(prediction_id=after.prediction_id, missing=after.missing) as connection:
+        with self.lease.writing(prediction_id=after.prediction_id, missing=after.missing) as connection:
             insert_outcomes(connection, new)
             numbers = {one.prediction_id for one in answers}
             moved = rematch(connection, new, self._horizon, numbers)
@@ -173,12 +185,12 @@ class Following:
 
     def _rematch_all(self) -> bool:
         """Match the next answers again if all of them have to be. Return whether there were any."""
-        until = self._lease.marks.rematched_until
+        until = self.lease.marks.rematched_until
         if until is None:
             return False
         with self._engine.connect() as connection:
             ids = [one.answer.prediction_id for one in outcomes_after(connection, until, MOST_ANSWERS)]
-        with self._lease.writing(rematched_until=ids[-1] if ids else None) as connection:
+        with self.lease.writing(rematched_until=ids[-1] if ids else None) as connection:
             self._rematch(connection, ids)
         return bool(ids)
 

@@ -27,7 +27,7 @@ class _Body(msgspec.Struct):
     charging_start_time: Any = None
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decoder = msgspec.json.Decoder(_Body)
 
 
 def read_logged(text: str, received: datetime, wall_time: Callable[[datetime], datetime]) -> LoggedRequest:
@@ -38,11 +38,23 @@ def read_logged(text: str, received: datetime, wall_time: Callable[[datetime], d
         received: the drivers' wall time when the request was received, which replaces a missing start.
         wall_time: converts a time with an offset to the drivers' wall time.
     """
-    try:
-        body = _decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        body = _Body()
-    user_id, start = body.user_id, body.charging_start_time
+    body = _read(text)
+    start = body.charging_start_time
     time = read_session_time(start, wall_time) if isinstance(start, str) else None
-    driver = user_id if isinstance(user_id, str) and not is_nothing(user_id) else None
-    return LoggedRequest(driver, received.replace(microsecond=0) if time is None else time[1])
+    return LoggedRequest(_driver(body), received.replace(microsecond=0) if time is None else time[1])
+
+
+def driver_of(text: str) -> str | None:
+    """Return the driver as a logged request names it; None if it names none."""
+    return _driver(_read(text))
+
+
+def _read(text: str) -> _Body:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _Body()
+
+
+def _driver(body: _Body) -> str | None:
+    return body.user_id if isinstance(body.user_id, str) and not is_nothing(body.user_id) else None

@@ -43,6 +43,7 @@ _EXAMPLE_TEXT = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 SESSION_ID = "session_id"
 USER_ID = "user_id"
 VEHICLE_ID = "vehicle_id"
+PREDICTION_ID = "prediction_id"
 STATION_ID = "charging_station_id"
 START = "charging_start_time"
 END = "charging_end_time"
@@ -157,6 +158,20 @@ class _Session(BodyModel):
         ]
         | None
     ) = None
+    prediction_id: (
+        Annotated[
+            int,
+            Field(
+                ge=0,
+                le=LARGEST_ID,
+                examples=[1],
+                description="the answer that the driver got before this session: its prediction_id in the reply of"
+                " /predict. If it is left out, a known session keeps its answer; null removes it",
+            ),
+            explained(wrong_id),
+        ]
+        | None
+    ) = None
 
     @classmethod
     def unknown(cls, *names: str) -> str:
@@ -198,6 +213,8 @@ class SessionReport:
         values: the other known fields, by name.
         words: the fields whose text means that the value is missing, each with this text.
         texts: the other texts of names, as they were sent, by field.
+        names_answer: whether the report has the field prediction_id.
+        prediction_id: the value of this field.
         place: the place of the session in the body, for JSON pointers.
         latest_start: the latest possible wall time of the start, given the end; None without an end.
         earliest_end: the earliest possible wall time of the end, given the start; None without a start.
@@ -207,6 +224,8 @@ class SessionReport:
     values: dict[str, Any]
     words: dict[str, str]
     texts: dict[str, str]
+    names_answer: bool
+    prediction_id: int | None
     place: tuple[int, ...]
     latest_start: datetime | None
     earliest_end: datetime | None
@@ -297,7 +316,7 @@ def _read_session(
     if start and end and start.sent.tzinfo is not None and end.sent.tzinfo is not None:
         # The difference of the wall times is wrong if the clocks change during the session.
         known.setdefault(_DURATION, (end.sent - start.sent).total_seconds() / 3600)
-    session_id = known.pop(SESSION_ID)
+    session_id, prediction_id = known.pop(SESSION_ID), known.pop(PREDICTION_ID, None)
     if SESSION_ID in bad:
         return None
     return SessionReport(
@@ -305,6 +324,8 @@ def _read_session(
         known,
         {name: text for name, text in fields.items() if isinstance(text, str) and is_nothing(text)},
         {name: fields[name] for name in _TEXTS if name in known},
+        PREDICTION_ID in session.model_fields_set,
+        prediction_id,
         place,
         latest_start=_put_back(end, wall_time) if end else None,
         earliest_end=_put_forward(start, wall_time) if start else None,

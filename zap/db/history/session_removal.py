@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from zap.db.engine import write_transaction
 from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, in_parts, take_turn
 from zap.db.history.session_ids import TEXT_IDS, new_numbers, numbers_of
+from zap.db.history.session_predictions import remove_names
 from zap.errors import NotFound
 from zap.formats.session_ids import wrong_session_text
 
@@ -15,7 +16,7 @@ _SHOWN = 10
 
 
 def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
-    """Remove sessions with their facts and their texts, all of them in one transaction or none.
+    """Remove sessions with their facts, texts and named answers, all of them in one transaction or none.
 
     Args:
         engine: on a database at head.
@@ -43,11 +44,15 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
 
 
 def delete_sessions(connection: Connection, numbers: Sequence[int]) -> None:
-    """Delete stored sessions with their facts and their texts. zap gives none of their numbers to a later session."""
+    """Delete stored sessions with their facts, texts and named answers.
+
+    zap gives none of their numbers to a later session.
+    """
     lowest = new_numbers(connection, 0).start
     for some in in_parts(numbers):
         for table in (SESSIONS, SESSION_FACTS, TEXT_IDS):
             connection.execute(delete(table).where(table.c.session_id.in_(some)))
+    remove_names(connection, numbers)
     if lowest in numbers:
         # New numbers are below every number that is used, so a row without facts keeps the lowest number in use.
         connection.execute(insert(SESSION_FACTS), [{"session_id": lowest}])

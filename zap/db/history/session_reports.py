@@ -20,6 +20,7 @@ from zap.db.history.history_rows import (
     write_sessions,
 )
 from zap.db.history.session_ids import is_another, number_texts, numbers_of, whose_session
+from zap.db.history.session_predictions import log_as_changed, name_answers, wrong_answers
 from zap.db.history.spellings import stored_spellings
 from zap.db.monitoring.data_quality_days import SESSIONS as REPORTED
 from zap.db.monitoring.data_quality_days import apply, day_of
@@ -97,13 +98,13 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         # Nothing will be written, so no write transaction is needed.
         with engine.connect() as connection:
             _name_drivers(connection, rows)
-            _check(report, rows, _stored(connection, report, rows))
+            _check(connection, report, rows, _stored(connection, report, rows))
     with write_transaction(engine) as connection:
         take_turn(connection)
         _name_drivers(connection, rows)
         _spell_types(connection, rows)
         before = _stored(connection, report, rows)
-        _check(report, rows, before)
+        _check(connection, report, rows, before)
         _number_texts(connection, report, rows)
         _take_facts(connection, rows, before, now)
         for row, stored in zip(rows, before, strict=True):
@@ -116,7 +117,8 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         unknown_vehicles = vehicles_not_stored(connection, [row[VEHICLE_ID] for row in rows])
         found = session_counts(zip(before, map(_after, rows, before), strict=True), unknown_vehicles)
         apply(connection, REPORTED, {day_of(utc_now()): found})
-    changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
+        changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
+        changed |= _name_answers(connection, report, rows, before, changed)
     return replace(_outcome(report, rows, before, changed), unknown_vehicles=unknown_vehicles)
 
 
@@ -158,7 +160,31 @@ def _number_texts(connection: Connection, report: Report, rows: list[Row]) -> No
         new[text][SESSION_ID] = number
 
 
-def _check(report: Report, rows: list[Row], before: list[Row | None]) -> None:
+def _name_answers(
+    connection: Connection, report: Report, rows: list[Row], before: list[Row | None], changed: set[int]
+) -> set[int]:
+    """Store the answers that the report names. Return the known sessions whose answer has changed.
+
+    Args:
+        connection: the transaction of the report.
+        report: the report.
+        rows: the values of each session, with its number.
+        before: the stored session of each reported session.
+        changed: the numbers of the sessions whose values have changed.
+    """
+    known = {row[SESSION_ID] for row, stored in zip(rows, before, strict=True) if stored is not None}
+    # A new session may get the number of a session that another program has removed; it does not get its answer.
+    names = {
+        row[SESSION_ID]: session.prediction_id
+        for session, row in zip(report.sessions, rows, strict=True)
+        if session.names_answer or row[SESSION_ID] not in known
+    }
+    renamed = name_answers(connection, names) & known
+    log_as_changed(connection, sorted(renamed - changed))
+    return renamed
+
+
+def _check(connection: Connection, report: Report, rows: list[Row], before: list[Row | None]) -> None:
     """Refuse a report with errors, or with the id of another session.
 
     Raises:
@@ -172,7 +198,9 @@ def _check(report: Report, rows: list[Row], before: list[Row | None]) -> None:
         and None not in {row[USER_ID], row[START]}
         and is_another(row[USER_ID], row[START], stored[USER_ID], stored[START])
     ]
-    if errors := _errors(report, before, {error["pointer"] for error in taken}):
+    errors = _errors(report, before, {error["pointer"] for error in taken})
+    errors += wrong_answers(connection, report.sessions, rows, before)
+    if errors:
         raise InvalidRequest(errors + taken)
     if taken:
         raise SessionTaken(taken)

@@ -30,21 +30,17 @@ def answers_of(
     ids = sorted({one.session_id for one in changes if one.session_id is not None})
     have, have_ids = among(connection, "o.session_id", ids)
     named, named_ids = among(connection, "n.session_id", ids)
-    queries = [
-        f"SELECT o.prediction_id FROM outcomes AS o WHERE {have}",  # noqa: S608
-        (
-            "SELECT o.prediction_id FROM session_predictions AS n JOIN outcomes AS o"  # noqa: S608
-            f" ON o.prediction_id = n.prediction_id WHERE {named}"
-        ),
-    ]
+    names = "session_predictions AS n JOIN outcomes AS o ON o.prediction_id = n.prediction_id"
+    queries = [f"outcomes AS o WHERE {have}", f"{names} WHERE {named}"]
     parameters = [*have_ids, *named_ids]
     if windows := sorted(set(_windows(changes, horizon))):
         table, rows = given(connection, {"user_id": TEXT, "low": TIME, "high": TIME}, windows)
         around = "o.user_id = given.user_id AND o.asked_at BETWEEN given.low AND given.high"
-        queries.append(f"SELECT o.prediction_id FROM {table} {joined(connection, 'outcomes', 'o', around)}")  # noqa: S608
+        queries.append(f"{table} {joined(connection, 'outcomes', 'o', around)}")
         parameters += rows
+    all_of_them = " UNION ".join(f"SELECT o.prediction_id FROM {one}" for one in queries)  # noqa: S608
     asked = (
-        f"SELECT prediction_id FROM ({' UNION '.join(queries)}) AS found WHERE prediction_id > {after:d}"  # noqa: S608
+        f"SELECT prediction_id FROM ({all_of_them}) AS found WHERE prediction_id > {after:d}"  # noqa: S608
         f" ORDER BY prediction_id LIMIT {most:d}"
     )
     return [number for (number,) in fetched(connection, asked, parameters)]

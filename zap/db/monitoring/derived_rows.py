@@ -1,21 +1,19 @@
 """The rows that follow from the log and the history, and that the follower can make again."""
 
 from sqlalchemy import Connection, delete, select
-from sqlmodel import SQLModel
+from sqlmodel import col
 
 from zap.db.monitoring.data_quality_days import REQUESTS, remove_days
-
-_OUTCOMES = SQLModel.metadata.tables["outcomes"]
-_QUALITY = SQLModel.metadata.tables["quality_days"]
+from zap.db.monitoring_tables import Outcome, QualityDay
 
 
 def remove_sums(connection: Connection) -> None:
     """Remove all sums, and the counts of answered requests. Servers count refused requests and reports themselves."""
-    connection.execute(delete(_QUALITY))
+    connection.execute(delete(QualityDay))
     remove_days(connection, REQUESTS)
 
 
 def remove_outcomes(connection: Connection, most: int) -> int:
     """Remove at most `most` outcomes, and return how many were removed."""
-    some = select(_OUTCOMES.c.prediction_id).limit(most)
-    return connection.execute(delete(_OUTCOMES).where(_OUTCOMES.c.prediction_id.in_(some))).rowcount
+    some = select(col(Outcome.prediction_id)).limit(most)
+    return connection.execute(delete(Outcome).where(col(Outcome.prediction_id).in_(some))).rowcount

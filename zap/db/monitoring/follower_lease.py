@@ -20,7 +20,10 @@ from zap.db.monitoring.follower_marks import FOLLOWER, LeaseLost, Marks, add_fol
 LAPSED = timedelta(seconds=10)
 # How often a follower without anything to do writes a heartbeat.
 _BEAT_SECONDS = 3.0
-_MAY_FOLLOW = text("SELECT has_table_privilege('follower', 'UPDATE') AND has_table_privilege('outcomes', 'INSERT')")
+_MAY_FOLLOW = text(
+    "SELECT bool_and(has_table_privilege(written, needed)) FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS needed,"
+    " unnest(ARRAY['follower', 'outcomes', 'quality_days', 'data_quality_days']) AS written"
+)
 
 
 def may_follow(engine: Engine) -> bool:
@@ -84,7 +87,8 @@ class FollowerLease:
             with self._transaction() as connection:
                 move_marks(connection, self._holder, before or after, after)
                 yield connection
-        except LeaseLost:
+        except BaseException:
+            # It may not be known whether the transaction was committed. The next `take` reads the marks again.
             self._stored = self._marks = None
             raise
         self._stored = self._marks = after
@@ -114,12 +118,14 @@ class FollowerLease:
                 pass
 
     def give_up(self) -> None:
-        """Let another process follow at once, if this process holds the lease."""
-        if self._marks is not None:
-            self._stored = self._marks = None
-            mine = FOLLOWER.c.holder == self._holder
-            with write_transaction(self._engine) as connection:
-                connection.execute(update(FOLLOWER).where(mine).values(holder=None, heartbeat_at=None))
+        """Let another process follow at once, if this process has the lease."""
+        self._stored = self._marks = None
+        mine = FOLLOWER.c.holder == self._holder
+        with self._engine.connect() as connection:
+            if connection.scalar(select(FOLLOWER.c.follower_id).where(mine)) is None:
+                return
+        with write_transaction(self._engine) as connection:
+            connection.execute(update(FOLLOWER).where(mine).values(holder=None, heartbeat_at=None))
 
     def _is_taken(self) -> bool:
         """Write the name of this process into the row of the follower, if it may. Return whether it did."""

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, update
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from zap.db.engine import database_now
 from zap.db.history.session_changes import Mark, mark_as_json, read_mark
 from zap.db.monitoring.missing_ids import MissingIds
+from zap.db.monitoring_tables import Follower
 
-FOLLOWER = SQLModel.metadata.tables["follower"]
+FOLLOWER: Table = Follower.__table__  # type: ignore[attr-defined]
 # The `prediction_id` of a follower that has to begin anew: it removes all that it has derived, and then begins at 0.
 BEGIN_ANEW = -1
 # The table has one row, with this number.

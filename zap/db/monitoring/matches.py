@@ -1,6 +1,6 @@
 """The matches of stored answers with sessions: found again, and written where they have changed."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ def rematch(
     """
     changed: dict[int, Rematched] = {}
     while outcomes:
-        found = _matches(connection, [one.answer for one in outcomes], horizon)
+        found, shared = _matches(connection, [one.answer for one in outcomes], horizon, are_new=bool(new))
         moved = [
             Rematched(one, one._replace(match=match))
             for one in outcomes
@@ -60,13 +60,25 @@ def rematch(
         for one in moved:
             number = one.after.answer.prediction_id
             changed[number] = Rematched(changed[number].before if number in changed else one.before, one.after)
-        again = _dependents(connection, moved, horizon, new)
+        added = [one.after for one in moved if one.after.answer.prediction_id in new]
+        again = _renamed(connection, moved, horizon)
+        again |= _before_new(connection, [one for one in added if one.match.session_id in shared], horizon) - set(new)
+        again |= _counting_for(connection, [one for one in added if one.match.matched_by == BY_REPORT])
         outcomes, new = outcomes_of(connection, sorted(again)), ()
     return [one for one in changed.values() if one.before != one.after]
 
 
-def _matches(connection: Connection, answers: Sequence[Answer], horizon: timedelta) -> Mapping[int, Match]:
-    """Return the match of each answer, and perhaps of further answers."""
+def _matches(
+    connection: Connection, answers: Sequence[Answer], horizon: timedelta, *, are_new: bool
+) -> tuple[Mapping[int, Match], Container[int | None]]:
+    """Return the match of each answer, and perhaps of further answers; and the sessions that others may have too.
+
+    Args:
+        connection: a transaction that writes.
+        answers: the answers.
+        horizon: as in `matched`.
+        are_new: whether all of them have just been added, so that only the outcomes of other answers have sessions.
+    """
     sessions = sessions_for(connection, answers, horizon)
     numbers = {one.prediction_id for one in answers}
     named = {one.prediction_id for one in sessions if one.prediction_id is not None}
@@ -74,39 +86,46 @@ def _matches(connection: Connection, answers: Sequence[Answer], horizon: timedel
     kinds |= {one.answer.prediction_id: one.answer.kind for one in outcomes_of(connection, sorted(named - numbers))}
     found = matched(answers, sessions, kinds, horizon)
     starts = {one.session_id: one.start for one in sessions}
-    by_time = [(one, found[one.prediction_id]) for one in answers if _is_by_time(found[one.prediction_id])]
+    shared = _taken(connection, found.values()) if are_new else starts.keys()
     # Whether an answer is superseded depends on the next answer, which may be any stored one.
-    bounds = [(one, starts[match.session_id] + EARLY) for one, match in by_time if match.session_id is not None]
+    bounds = [
+        (one, starts[session_id] + EARLY)
+        for one in answers
+        if (session_id := found[one.prediction_id].session_id) is not None
+        and session_id in shared
+        and found[one.prediction_id].matched_by != BY_REPORT
+    ]
     others = outcomes_of(connection, sorted(_neighbours(connection, bounds, _AFTER) - numbers))
-    return matched([*answers, *(one.answer for one in others)], sessions, kinds, horizon) if others else found
+    if others:
+        found = matched([*answers, *(one.answer for one in others)], sessions, kinds, horizon)
+    return found, shared
 
 
-def _dependents(
-    connection: Connection, moved: Sequence[Rematched], horizon: timedelta, new: Collection[int]
-) -> set[int]:
-    """Return the answers whose match depends on one that has changed.
-
-    They are the answers before an answer that a report names now or no longer names, before a new answer with a
-    session, and the answers that count for a session which names a new answer.
-    """
-    reach = horizon + EARLY
-    changed, added, named = [], [], []
-    for before, after in moved:
-        is_new, is_named = after.answer.prediction_id in new, after.match.matched_by == BY_REPORT
-        if is_named != (before.match.matched_by == BY_REPORT):
-            changed.append((after.answer, after.answer.asked_at - reach))
-        elif is_new and after.match.session_id is not None:
-            added.append((after.answer, after.answer.asked_at - reach))
-        if is_new and is_named:
-            named.append(after.answer.prediction_id)
-    found = _neighbours(connection, changed, _BEFORE)
-    # The new answers themselves have just been matched.
-    found |= _neighbours(connection, added, _BEFORE) - set(new)
-    return found | (_counting_for(connection, named) if named else set())
+def _renamed(connection: Connection, moved: Sequence[Rematched], horizon: timedelta) -> set[int]:
+    """Return the answers before answers that a report names now, or no longer names."""
+    changed = [
+        one.after.answer
+        for one in moved
+        if (one.before.match.matched_by == BY_REPORT) != (one.after.match.matched_by == BY_REPORT)
+    ]
+    return _neighbours(connection, [(one, one.asked_at - horizon - EARLY) for one in changed], _BEFORE)
 
 
-def _is_by_time(match: Match) -> bool:
-    return match.session_id is not None and match.matched_by != BY_REPORT
+def _before_new(connection: Connection, added: Sequence[Outcome], horizon: timedelta) -> set[int]:
+    """Return the answers before new answers with a session: they may have the same session."""
+    bounds = [(one.answer, one.answer.asked_at - horizon - EARLY) for one in added]
+    return _neighbours(connection, bounds, _BEFORE)
+
+
+def _taken(connection: Connection, matches: Iterable[Match]) -> set[int | None]:
+    """Return the sessions of these matches that stored outcomes have."""
+    ids = sorted({one.session_id for one in matches if one.session_id is not None})
+    if not ids:
+        return set()
+    table, parameters = given(connection, {"session_id": NUMBER}, [(one,) for one in ids])
+    have = "SELECT 1 FROM outcomes AS o WHERE o.session_id = given.session_id"
+    found = fetched(connection, f"SELECT session_id FROM {table} WHERE EXISTS ({have})", parameters)  # noqa: S608
+    return {number for (number,) in found}
 
 
 def _neighbours(connection: Connection, bounds: Iterable[tuple[Answer, datetime]], side: Mapping[str, str]) -> set[int]:
@@ -119,9 +138,11 @@ def _neighbours(connection: Connection, bounds: Iterable[tuple[Answer, datetime]
     return {neighbour for (neighbour,) in found}
 
 
-def _counting_for(connection: Connection, named: Sequence[int]) -> set[int]:
+def _counting_for(connection: Connection, named: Sequence[Outcome]) -> set[int]:
     """Return the answers that count, by time, for the sessions whose reports named these answers."""
-    which, parameters = among(connection, "n.prediction_id", named)
+    if not named:
+        return set()
+    which, parameters = among(connection, "n.prediction_id", [one.answer.prediction_id for one in named])
     asked = (
         "SELECT o.prediction_id FROM session_predictions AS n JOIN outcomes AS o ON o.session_id = n.session_id"  # noqa: S608
         f" WHERE {which} AND o.status = '{MATCHED}' AND o.matched_by <> '{BY_REPORT}'"

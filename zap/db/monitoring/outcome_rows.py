@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from zap.db.engine import copy_rows
 from zap.db.monitoring.given_rows import NUMBER, TEXT, among, fetched, given, is_sqlite
@@ -63,6 +63,13 @@ def update_matches(connection: Connection, rows: Sequence[Outcome]) -> None:
     names = ", ".join(f"{name} = given.{name}" for name in _OF_MATCH)
     changing = f"UPDATE outcomes SET {names} FROM {new} WHERE outcomes.prediction_id = given.prediction_id"  # noqa: S608
     connection.exec_driver_sql(changing, parameters)
+
+
+def read_outcome(engine: Engine, prediction_id: int) -> Outcome | None:
+    """Return the outcome of an answer; None if it is not followed."""
+    with engine.connect() as connection:
+        found = outcomes_of(connection, [prediction_id])
+    return found[0] if found else None
 
 
 def outcomes_of(connection: Connection, ids: Sequence[int]) -> list[Outcome]:
