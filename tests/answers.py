@@ -93,6 +93,7 @@ def successes(asked):
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
+    asked.ask("getQuality", 200, "before the first outcome")
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getTrainingRun", 200, "finished")
@@ -141,6 +142,9 @@ def refusals(asked):
     for operation in ("listModels", "listPromotions", "listTrainingRuns"):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
+    asked.ask("getQuality", 400, params={"by": "hour"})
+    asked.ask("getQuality", 404, params={"version": 10**9})
+    asked.ask("getQuality", 422, params={"from": "2026-02-30"})
     for operation in ("getPrediction", "getModel", "getTrainingRun", "followTrainingRun"):
         asked.ask(operation, 404, number=10**9)
     for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession"):

@@ -14,6 +14,7 @@ PAGES = (
     "training",
     "tuning",
     "versions",
+    "quality",
     "files",
     "python",
     "operating",
