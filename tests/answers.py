@@ -100,6 +100,7 @@ def successes(asked):
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
     asked.ask("explainPrediction", 200, "a driver of the sample history", number=explained["prediction_id"])
     asked.ask("explainPrediction", 200, "a driver whom zap does not know", number=answer["prediction_id"])
+    asked.ask("getQuality", 200, "before the first outcome")
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getTrainingRun", 200, "finished")
@@ -174,6 +175,9 @@ def refusals(asked):
     for operation in ("listModels", "listPromotions", "listTrainingRuns", "listAlarms", "listTrials"):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
+    asked.ask("getQuality", 400, params={"by": "hour"})
+    asked.ask("getQuality", 404, params={"version": 10**9})
+    asked.ask("getQuality", 422, params={"from": "2026-02-30"})
     found = ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun", "getTrial")
     for operation in found:
         asked.ask(operation, 404, number=10**9)

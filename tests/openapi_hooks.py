@@ -10,7 +10,7 @@ from schemathesis.core import NotSet
 # beside the time that is stored, and days that the calendar does not have.
 JUDGED_BY_THE_DATABASE = frozenset({
     "user_type", "battery_capacity_kwh", "vehicle_age_years", "user_id", "charger_type", "vehicle_id", "session_id",
-    "charging_start_time", "charging_end_time",
+    "charging_start_time", "charging_end_time", "from", "to",
 })  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import time
 import pytest
 from conftest import client_of
 from described import Document
+from outcomes import applied, asked_about, last_sessions
 from sqlalchemy import update
 
 from zap.db.engine import write_transaction
@@ -138,6 +139,16 @@ def alarms(held):
     held.request("get", "/alarms", params={"all": True})
 
 
+def quality(held, settings):
+    held.request("get", "/quality")
+    changes = asked_about(held._client, last_sessions(settings, 40))
+    applied(held._client.app.state.engine, changes)
+    days = {"from": "2024-04-01", "to": "2024-06-30", "by": "week"}
+    assert held.request("get", "/quality", params=days)["versions"][0]["final"]["scores"]["sessions"] == 40
+    held.request("get", "/quality", 404, params={"version": 99})
+    held.request("get", "/quality", 422, params={"to": "2024-02-30"})
+
+
 def health(held):
     held.request("get", "/health/live")
     held.request("get", "/health/ready")
@@ -154,6 +165,7 @@ def test_every_reply_is_described(trained_sqlite, good_request):
         held = Held(client)
         trainings(held)
         predictions(held, good_request)
+        quality(held, trained_sqlite)
         versions(held)
         sessions(held)
         alarms(held)
@@ -174,7 +186,7 @@ def test_a_server_without_a_model_is_described(untrained_client):
     held = Held(untrained_client)
 
     held.request("get", "/health/ready", 503)
-    for path in ("/models", "/models/history", "/training-runs"):
+    for path in ("/models", "/models/history", "/training-runs", "/quality"):
         held.request("get", path)
     held.request("post", "/train-model", 422)
     held.request("post", "/models/rollback", 409)

@@ -237,7 +237,7 @@ def test_a_transaction_that_fails_is_done_again(engine):
     def keep(_connection, changes):
         told.append(len(changes))
         if len(told) == 2:
-                raise ValueError("no")
+            raise ValueError("no")
 
     log_answers(engine, row_of(1))
     following = follower(engine, sums=[keep])

@@ -5,7 +5,14 @@ import pytest
 from scipy.stats import bootstrap
 from simulations.intervals import DRIVERS, false_verdicts
 
-from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS, effective_drivers, mean_intervals, statistic_interval
+from zap.ml.intervals import (
+    FEWEST_EFFECTIVE_DRIVERS,
+    effective_drivers,
+    mean_intervals,
+    mean_intervals_of,
+    separate_intervals,
+    statistic_interval,
+)
 from zap.ml.resampling import RESAMPLES, _draws
 
 
@@ -128,3 +135,45 @@ def test_the_draws_are_those_of_one_generator():
 
     assert _draws(300).tolist() == np.array(expected).tolist()
     assert set(_draws(300).sum(axis=1)) == {300}
+
+
+def groups(seed, columns=3, drivers=200):
+    """Return the sums and the sessions of drivers for several means; some drivers have more sessions than others."""
+    random = np.random.default_rng(seed)
+    sessions = np.ceil(random.lognormal(1, 0.5, size=(drivers, columns)))
+    return random.normal(0.2, 1, size=(drivers, columns)) * sessions, sessions
+
+
+def test_means_over_different_sessions_have_the_intervals_that_they_have_alone():
+    sums, sessions = groups(5, columns=230)
+
+    found = separate_intervals(sums, sessions)
+
+    for at in (0, 1, 229):
+        (alone,) = mean_intervals_of(sums[:, [at]], sessions[:, at]).alone
+        assert found[at] == pytest.approx(alone, abs=1e-12)
+
+
+def test_groups_without_sessions_change_little():
+    sums, sessions = groups(6, drivers=60)
+    empty = np.zeros((964, 3))
+
+    found = separate_intervals(np.concatenate([sums, empty]), np.concatenate([sessions, empty]))
+
+    for (low, high), (lowest, highest) in zip(found, separate_intervals(sums, sessions), strict=True):
+        width = highest - lowest
+        assert abs(low - lowest) < 0.15 * width
+        assert abs(high - highest) < 0.15 * width
+
+
+def test_a_mean_over_too_few_drivers_has_no_interval_beside_others():
+    sums, sessions = groups(7)
+    sessions[25:, 1] = 0
+    sums[25:, 1] = 0
+    sums[:, 2] = sessions[:, 2] = 0
+
+    first, second, third = separate_intervals(sums, sessions)
+
+    assert first is not None
+    assert second is third is None
+    assert mean_intervals_of(sums[:25, [1]], sessions[:25, 1]) is None

@@ -9,7 +9,7 @@ from zap.cli.command import DATABASE, JSON, Command, WholeNumber, engine_at_head
 _DAY = click.DateTime(["%Y-%m-%d"])
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Show how versions score on later sessions.")
 @click.option(
     "--version", type=WholeNumber(1, 2**63 - 1), metavar="VERSION", help="The model version. Default: all versions."
 )

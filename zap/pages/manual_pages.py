@@ -17,6 +17,7 @@ PAGES = (
     "tuning",
     "versions",
     "trials",
+    "quality",
     "files",
     "python",
     "operating",
