@@ -100,7 +100,7 @@ class NotConfirmed(CommandError):
     """The command asks before it changes data, and nobody has said yes. Nothing was changed."""
 
     title = "This needs a confirmation"
-    exit_code = 31
+    exit_code = 34
 
 
 class AlarmStands(CommandError):
