@@ -88,6 +88,7 @@ simulate-monitoring: setup
 	$(BIN)/python tests/simulations/drift.py
 	$(BIN)/python tests/simulations/harm.py
 	$(BIN)/python tests/simulations/trials.py
+	$(BIN)/python tests/simulations/usual_counts.py
 
 soak: setup
 	$(BIN)/python tests/faults/soak.py $(SOAK)

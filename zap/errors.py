@@ -100,7 +100,7 @@ class NotConfirmed(CommandError):
     """The command asks before it changes data, and nobody has said yes. Nothing was changed."""
 
     title = "This needs a confirmation"
-    exit_code = 31
+    exit_code = 34
 
 
 class AlarmStands(CommandError):
@@ -114,7 +114,7 @@ class FollowerRunning(CommandError):
     """Another process follows the log. It does all that this command would do."""
 
     title = "Another process follows already"
-    exit_code = 33
+    exit_code = 31
 
 
 class AlarmNotDelivered(CommandError):

@@ -1,23 +1,21 @@
 """Settings, read once from the environment variables ZAP_* and from `.env`."""
 
-import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from zap.alarm_address import safe_receiver, usable_secret
 from zap.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -39,8 +37,6 @@ _NOT_OF_TRAININGS = frozenset({"ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL
 _SHOWN_CHARACTERS = 100
 # The settings whose values may hold a key or a password.
 _SECRET = frozenset({"alarm_secret", "alarm_url", "api_key", "database_url"})
-# The fewest and the most bytes of the secret of Standard Webhooks.
-_SECRET_BYTES = range(24, 65)
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -105,46 +101,6 @@ def _strong_key(value: SecretStr | None) -> SecretStr | None:
         if not key.isprintable() or key != key.strip():
             raise ValueError("starts or ends with a space, or holds a character that no header may have")
     return value
-
-
-def _usable_secret(value: SecretStr | None) -> SecretStr | None:
-    if value is not None:
-        prefix, _, key = value.get_secret_value().partition("_")
-        try:
-            size = len(base64.b64decode(key, validate=True)) if prefix == "whsec" else 0
-        except binascii.Error:
-            size = 0
-        if size not in _SECRET_BYTES:
-            raise ValueError("is not whsec_ and 24 to 64 bytes in base64; write whsec_ and `openssl rand -base64 32`")
-    return value
-
-
-def _safe_receiver(value: str | None, info: ValidationInfo) -> str | None:
-    """Check the address to which alarms are posted. Messages do not show it, because it may hold a password."""
-    if value is None:
-        return None
-    try:
-        url = urlsplit(value)
-        _ = url.port
-    except ValueError:
-        raise ValueError("is not a URL; write one such as https://alarms.example.com/zap") from None
-    if url.scheme not in {"http", "https"} or not url.hostname or not value.isascii() or not value.isprintable():
-        raise ValueError("is not a URL of https; write one such as https://alarms.example.com/zap")
-    if " " in value or url.fragment or url.username is not None:
-        raise ValueError("has a space, a fragment (#), or the name of a user; write a URL without them")
-    if url.scheme == "http" and not _is_loopback(url):
-        raise ValueError("begins with http://, so others could read and change the messages; write https://")
-    if info.data.get("alarm_secret", ...) is None:
-        raise ValueError("needs ZAP_ALARM_SECRET; write whsec_ and `openssl rand -base64 32`")
-    return value
-
-
-def _is_loopback(url: SplitResult) -> bool:
-    """Return whether the host of a URL is this machine. A name other than localhost may lead to any address."""
-    try:
-        return url.hostname == "localhost" or ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _known_occasion(value: object) -> object:
@@ -264,8 +220,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(_whole_origins)] = ""
     # The secret that signs messages about alarms, and the address to which they are posted. The secret comes first,
     # because the check of the address asks for it.
-    alarm_secret: Annotated[SecretStr | None, AfterValidator(_usable_secret)] = None
-    alarm_url: Annotated[str | None, AfterValidator(_safe_receiver)] = None
+    alarm_secret: Annotated[SecretStr | None, AfterValidator(usable_secret)] = None
+    alarm_url: Annotated[str | None, AfterValidator(safe_receiver)] = None
     # "console" is for people, and "json" is for machines. "auto" means console on a terminal, and json otherwise.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -109,7 +109,7 @@ def test_without_a_terminal_it_refuses_and_names_the_option(zap_command, databas
     engine.dispose()
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 31), (b"\x04", 31), (b"\x03", 130)])
+@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 34), (b"\x04", 34), (b"\x03", 130)])
 def test_on_a_terminal_it_asks(sqlite_engine, answer, code):
     add_sessions(sqlite_engine, session_row(user_id="real"))
     ours, theirs = pty.openpty()

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import func, text, update
 
 from zap.controllers import docs
+from zap.db.engine import write_transaction
+from zap.db.monitoring.alarms import raise_alarm
 from zap.db.tables import User
 from zap.formats.values import LONGEST_SESSION_TEXT, LONGEST_TEXT
 from zap.ml.features import FEATURES
@@ -139,13 +141,16 @@ def test_the_ids_of_paths_are_answered(sqlite_client, good_request):
     # The example of a removal names the session of the example reports.
     report = next(iter(body(sqlite_client, "/charging-sessions")["examples"].values()))["value"]
     assert sqlite_client.post("/charging-sessions", json=report).status_code == 200
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "it is worse", None, posts=False)
     for path, methods in document(sqlite_client)["paths"].items():
         for method, operation in methods.items():
             ids = {one["name"]: one["example"] for one in operation.get("parameters", ()) if one["in"] == "path"}
             # What ends a training, and trials, which another version than the one in production needs.
             if ids and "trial" not in path and (method, path) != ("delete", "/training-runs/{run_id}"):
                 expected = 204 if path.startswith("/charging-sessions") else 200
-                assert sqlite_client.request(method, path.format(**ids)).status_code == expected, path
+                needed = {"json": {"who": "ann"}} if operation.get("requestBody", {}).get("required") else {}
+                assert sqlite_client.request(method, path.format(**ids), **needed).status_code == expected, path
 
 
 def test_it_shows_what_the_production_version_asks_for(sqlite_client, good_request):
@@ -204,7 +209,7 @@ def walked(schema, place="#"):
 def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_client):
     tags = document(sqlite_client)["tags"]
 
-    assert [tag["name"] for tag in tags] == ["predictions", "sessions", "training", "models", "health"]
+    assert [tag["name"] for tag in tags] == ["predictions", "sessions", "training", "models", "alarms", "health"]
     used = {
         tag for methods in document(sqlite_client)["paths"].values() for one in methods.values() for tag in one["tags"]
     }
@@ -266,5 +271,6 @@ def test_every_number_of_a_parameter_has_its_range(sqlite_client):
     found = [one for place, one in walked(document(sqlite_client)["paths"]) if "in" in one and "schema" in one]
     numbers = [one for one in found if one["schema"].get("type") == "integer"]
 
-    assert {one["name"] for one in numbers} == {"limit", "before", "prediction_id", "run_id", "model_version"}
+    ids = {"prediction_id", "run_id", "model_version", "alarm_id"}
+    assert {one["name"] for one in numbers} == {"limit", "before"} | ids
     assert all({"minimum", "maximum"} <= one["schema"].keys() for one in numbers)

@@ -74,6 +74,19 @@ def test_it_works(engine, receiver, clock):
     assert len(receiver.attempts) == 2
 
 
+def test_several_processes_post_each_message_once(engine, receiver, clock):
+    for number in range(8):
+        change(engine, subject=f"version {number}")
+    several = [threading.Thread(target=AlarmDelivery(engine, to(receiver), clock).look) for _ in range(3)]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join(60)
+
+    assert sorted(one["data"]["subject"] for one in receiver.got) == [f"version {number}" for number in range(8)]
+    assert len(receiver.attempts) == 8
+
+
 def test_the_signature_is_that_of_the_specification():
     """Sign the example of the specification."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

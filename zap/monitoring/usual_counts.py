@@ -7,8 +7,8 @@ a Poisson process, and the convexity of exp: see Howard, Ramdas, McAuliffe and S
 nonnegative supermartingales, Probability Surveys 2020, arXiv 1808.03204). By Ville's inequality P(e >= E at any look)
 <= 1 / E. A new e begins each day, so with E = 365 / .05 an alarm is false at most once in twenty years.
 
-p and c are not known, but estimated from the usual days, with room on the safe side. `tests/monitoring/` simulates how
-often the alarms are false then.
+p and c are not known, but estimated from the usual days, with room on the safe side.
+`tests/simulations/usual_counts.py` measures how often the alarms are false then.
 """
 
 from collections.abc import Sequence

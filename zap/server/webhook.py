@@ -105,7 +105,8 @@ class Receiver:
         work.start()
         if not self._closed:
             exchange.done.wait(self._deadline)
-        status, text = exchange.result or (None, f"no reply came within {self._deadline:g} seconds")
+        why = "the server stops" if self._closed else f"no reply came within {self._deadline:g} seconds"
+        status, text = exchange.result or (None, why)
         exchange.abort()
         return Reply(status, text, time.monotonic() - begun)
 
