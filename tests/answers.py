@@ -93,8 +93,10 @@ def successes(asked):
     asked.ask("predictBatch", 200, "with on_error=skip", json=rows, params={"on_error": "skip"})
     asked.ask("getPrediction", 200, "logged by a training")
     asked.ask("getPrediction", 200, "the answer to a request", number=answer["prediction_id"])
+    asked.ask("listPredictions", 200, "the newest answer", params={"limit": 1})
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
+    asked.ask("getDataQuality", 200, "a day without requests", params={"from": "2026-03-02", "to": "2026-03-02"})
     asked.ask("getTrainingRun", 200, "finished")
     asked.ask("followTrainingRun", 200, "a training that has ended")
     asked.ask("listTrainingRuns", 200, "the newest runs")

@@ -14,6 +14,7 @@ PAGES = (
     "training",
     "tuning",
     "versions",
+    "data-quality",
     "files",
     "python",
     "operating",

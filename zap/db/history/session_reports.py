@@ -114,7 +114,7 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
         after = [_after(row, stored) for row, stored in zip(rows, before, strict=True)]
-        unknown = vehicles_not_stored(connection, [row[VEHICLE_ID] for row in after])
+        unknown = vehicles_not_stored(connection, [row.get(VEHICLE_ID) for row in after])
         apply(connection, REPORTED, {day_of(utc_now()): session_counts(zip(before, after, strict=True), unknown)})
     changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
     reported = {row[VEHICLE_ID] for row in rows}
