@@ -101,8 +101,10 @@ def successes(asked):
     asked.ask("explainPrediction", 200, "a driver of the sample history", number=explained["prediction_id"])
     asked.ask("explainPrediction", 200, "a driver whom zap does not know", number=answer["prediction_id"])
     asked.ask("getQuality", 200, "before the first outcome")
+    asked.ask("listPredictions", 200, "the newest answer", params={"limit": 1})
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
+    asked.ask("getDataQuality", 200, "a day without requests", params={"from": "2026-03-02", "to": "2026-03-02"})
     asked.ask("getTrainingRun", 200, "finished")
     asked.ask("followTrainingRun", 200, "a training that has ended")
     asked.ask("listTrainingRuns", 200, "the newest runs")

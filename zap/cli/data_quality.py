@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @DATABASE
 @JSON
 def data_quality_command(since: str | None, until: str | None, database_url: str | None, as_json: bool) -> None:
-    """Show what was missing, unknown or refused in requests and reported sessions.
+    """Show which values were missing, unknown or refused.
 
-    The tables show all days together, and the number of requests of each day; --json shows each day in full. Refused
-    requests are counted by field and reason, without their values.
+    The report is about requests and reported sessions. The tables show all days together, and the number of requests of
+    each day; --json shows each day in full. Refused requests are counted by field and reason, without their values.
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+_NUMBER = WholeNumber(1, 2**63 - 1)
+
 
 @click.group(cls=Group)
 def predictions() -> None:
@@ -22,18 +24,30 @@ def predictions() -> None:
 
 
 _FILTERS = (
-    click.option("--from", "since", metavar="TIME", help="Only requests from this moment on, such as 2026-03-02 or"
-                 " 2026-03-02T18:30:00+01:00; UTC without an offset."),
-    click.option("--to", "until", metavar="TIME", help="Only requests before this moment."),
-    click.option("--user-id", help="Only answers for this driver."),
-    click.option("--version", "model_version", type=WholeNumber(1, 2**63 - 1), help="Only answers of this version."),
-    click.option("--predicted-class", help="Only answers with this charger type."),
-    click.option("--actual-class", help="Only answers after which the driver used this charger type."),
-    click.option("--outcome", type=click.Choice(["matched", "superseded", "waiting", "no_driver"]),
-                 help="Only answers with this outcome."),
+    click.option(
+        "--from",
+        "since",
+        metavar="TIME",
+        help="Only requests from this moment on: 2026-03-02, or 2026-03-02T18:30:00+01:00; UTC without an offset."
+        " Default: all.",
+    ),
+    click.option("--to", "until", metavar="TIME", help="Only requests before this moment. Default: all."),
+    click.option("--user-id", help="Only answers for this driver. Default: all drivers."),
+    click.option(
+        "--version", "model_version", type=_NUMBER, help="Only answers of this model version. Default: all versions."
+    ),
+    click.option("--predicted-class", help="Only answers with this charger type. Default: all types."),
+    click.option(
+        "--actual-class", help="Only answers after which the driver used this charger type. Default: all answers."
+    ),
+    click.option(
+        "--outcome",
+        type=click.Choice(["matched", "superseded", "waiting", "no_driver"]),
+        help="Only answers with this outcome. Default: all outcomes.",
+    ),
     click.option("--kind", type=click.Choice(["live", "backtest"]), help="Only answers of this kind. Default: both."),
-    click.option("--input-id", type=WholeNumber(1, 2**63 - 1), help="Only the answer to this request."),
-)  # fmt: skip
+    click.option("--input-id", type=_NUMBER, help="Only the answer to this request. Default: all requests."),
+)
 
 
 def _filters(command: _Function) -> _Function:
@@ -46,11 +60,11 @@ def _filters(command: _Function) -> _Function:
 @predictions.command("list")
 @_filters
 @click.option("--limit", type=WholeNumber(1, 1000), default=20, show_default=True, help="Show at most this many rows.")
-@click.option("--before", type=WholeNumber(1, 2**63 - 1), default=2**63 - 1, help="Only answers with smaller numbers.")
+@click.option("--before", type=_NUMBER, help="Only answers with smaller numbers. Default: all.")
 @DATABASE
 @JSON
-def list_command(limit: int, before: int, database_url: str | None, as_json: bool, **filters: Any) -> None:
-    """List the answers to requests, newest first, with what happened after them.
+def list_command(limit: int, before: int | None, database_url: str | None, as_json: bool, **filters: Any) -> None:
+    """List answers and their outcomes, newest first.
 
     The driver and the outcome of an answer are known when the follower has read it.
     """
@@ -59,8 +73,9 @@ def list_command(limit: int, before: int, database_url: str | None, as_json: boo
     with engine_at_head(settings, upgraded=False) as engine:
         from zap.cli.shown_predictions import print_predictions
         from zap.flows.prediction_list import list_predictions
+        from zap.formats.values import LARGEST_ID
 
-        page = list_predictions(engine, wanted, limit, before, math.inf)
+        page = list_predictions(engine, wanted, limit, before or LARGEST_ID, math.inf)
     if as_json:
         print_json({"predictions": page.rows, "next_before": page.before})
     else:
@@ -74,7 +89,7 @@ def list_command(limit: int, before: int, database_url: str | None, as_json: boo
 @DATABASE
 @JSON
 def export(file: Path, force: bool, database_url: str | None, as_json: bool, **filters: Any) -> None:
-    """Write the answers to requests to a file, newest first, with what happened after them.
+    """Write answers and their outcomes to a file, newest first.
 
     The name of FILE says its format: .csv, .ndjson, .jsonl or .parquet; also .csv.gz, .ndjson.gz and .jsonl.gz. If the
     command fails, there is no file.
@@ -84,7 +99,7 @@ def export(file: Path, force: bool, database_url: str | None, as_json: bool, **f
     if file.exists() and not force:
         raise click.UsageError(f"{file} exists already; --force replaces it")
     with engine_at_head(settings, upgraded=False) as engine, shown_progress() as progress:
-        from zap.flows.prediction_list import export_predictions
+        from zap.flows.prediction_export import export_predictions
 
         exported = export_predictions(engine, wanted, file, force=force, progress=progress)
     if as_json:

@@ -7,29 +7,30 @@ from rich.table import Table
 
 from zap.cli.tables import console, number, text
 
+_MINUTE = len("2026-03-02 18:30")
+
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
     """Print a table of answers with their outcomes; --json prints all of their values."""
     table = Table(
         number("answer"),
-        text("asked"),
+        text("asked", no_wrap=True),
         text("driver"),
         number("version"),
         text("predicted"),
-        number("probability"),
         text("used"),
-        text("outcome"),
+        text("outcome", no_wrap=True),
         box=SIMPLE_HEAD,
+        padding=0,
         show_edge=False,
     )
     for row in rows:
         table.add_row(
             str(row["prediction_id"]),
-            (row["request_timestamp"] or "")[:16].replace("T", " "),
+            (row["request_timestamp"] or "")[:_MINUTE].replace("T", " "),
             row["user_id"] or "",
             str(row["model_version"] or ""),
-            row["predicted_class"],
-            "" if row["probability"] is None else f"{row['probability']:.3f}",
+            row["predicted_class"] + ("" if row["probability"] is None else f" ({row['probability']:.2f})"),
             row["actual_class"] or "",
             _outcome(row),
         )
@@ -40,4 +41,4 @@ def _outcome(row: dict[str, Any]) -> str:
     """Return the outcome in words, and whether the request asked about the past."""
     words = {"no_driver": "no driver", None: "not read yet"}
     said = words.get(row["outcome"], row["outcome"])
-    return f"{said}, backtest" if row["kind"] == "backtest" else str(said)
+    return f"{said}\nbacktest" if row["kind"] == "backtest" else str(said)

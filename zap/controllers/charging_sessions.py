@@ -17,7 +17,7 @@ from zap.db.monitoring.data_quality_days import REFUSED_REPORTS
 from zap.db.tables import utc_now
 from zap.errors import DatabaseUnavailable
 from zap.formats.session_ids import read_session_id
-from zap.formats.session_report import FIELDS, Report, parse_report
+from zap.formats.session_report import ChargingSession, Report, parse_report
 from zap.threads import PATIENCE_SECONDS, Turns
 
 # A thousand whole sessions take half a megabyte.
@@ -66,7 +66,7 @@ class ChargingSessionController(Controller):
         "/charging-sessions",
         status_code=200,
         operation_id="reportChargingSessions",
-        opt=counts_refusals(REFUSED_REPORTS, FIELDS),
+        opt=counts_refusals(REFUSED_REPORTS, ChargingSession.model_fields),
         summary="Report charging sessions when they start and again when they end",
         responses=problem_specs(400, 409, 413, 415, 422, 503),
     )

@@ -108,7 +108,8 @@ class DataQualityDay(SQLModel, table=True):
 
     Attributes:
         day: midnight of the day (UTC) on which the request or the report arrived.
-        subject: `requests`, `sessions` or `refused`. Servers count refused requests, the follower counts the others.
+        subject: `requests` (answered ones, which the follower counts), `sessions` (which their reports count),
+            `refused` (requests) or `refused_reports`, which servers count.
         field: the name of a field, or the name of another part of a request; `` for the request as a whole.
         found: what was found, such as `missing`.
         count: how often.

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -109,7 +109,7 @@ def data_quality(engine: Engine, first: date, last: date) -> DataQuality:
 
 def usual_first(last: date) -> date:
     """Return the first day of a report that names only its last day."""
-    return last - timedelta(days=USUAL_DAYS - 1)
+    return date.fromordinal(max(last.toordinal() - USUAL_DAYS + 1, 1))
 
 
 def _requests(rows: Sequence[DayCount]) -> RequestQuality:

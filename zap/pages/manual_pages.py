@@ -18,6 +18,7 @@ PAGES = (
     "versions",
     "trials",
     "quality",
+    "data-quality",
     "files",
     "python",
     "operating",

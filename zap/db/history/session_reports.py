@@ -92,8 +92,8 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
             listed, and nothing was written.
         SQLAlchemyError: another writer took too long. Nothing was written.
     """
-    unknown = dict.fromkeys((*FIELDS, *FACTS))
-    rows = [unknown | session.values for session in report.sessions]
+    nothing = dict.fromkeys((*FIELDS, *FACTS))
+    rows = [nothing | session.values for session in report.sessions]
     if report.errors:
         # Nothing will be written, so no write transaction is needed.
         with engine.connect() as connection:
@@ -114,11 +114,13 @@ def report_sessions(engine: Engine, report: Report, now: datetime) -> ReportedSe
         write_sessions(connection, added, changes)
         if added and connection.dialect.name == "postgresql":
             continue_ids(connection, SESSIONS)
-        unknown_vehicles = vehicles_not_stored(connection, [row[VEHICLE_ID] for row in rows])
-        found = session_counts(zip(before, map(_after, rows, before), strict=True), unknown_vehicles)
-        apply(connection, REPORTED, {day_of(utc_now()): found})
+        after = [_after(row, stored) for row, stored in zip(rows, before, strict=True)]
+        unknown = vehicles_not_stored(connection, [row.get(VEHICLE_ID) for row in after])
+        apply(connection, REPORTED, {day_of(utc_now()): session_counts(zip(before, after, strict=True), unknown)})
         changed = {row[ROW_ID] for rows_to_change in changes.values() for row in rows_to_change}
         changed |= _name_answers(connection, report, rows, before, changed)
+    reported = {row[VEHICLE_ID] for row in rows}
+    unknown_vehicles = [vehicle for vehicle in unknown if vehicle in reported]
     return replace(_outcome(report, rows, before, changed), unknown_vehicles=unknown_vehicles)
 
 

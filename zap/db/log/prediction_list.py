@@ -181,8 +181,9 @@ def _first_id(connection: Connection, moment: datetime, shift: timedelta) -> int
     This finds the place of a moment without an index of times, which each logged answer would have to update.
     """
     moment = min(max(moment, datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)), datetime(LAST_YEAR, 1, 1, tzinfo=UTC)) + shift
-    low, last = connection.execute(select(func.min(_ID), func.max(_ID))).one()
-    if low is None:
+    # Two queries: SQLite would read the whole table for both ends in one query.
+    low, last = (connection.scalar(select(end)) for end in (func.min(_ID), func.max(_ID)))
+    if low is None or last is None:
         return 0
     high = last + 1
     while low < high:
