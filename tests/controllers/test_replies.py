@@ -1,18 +1,21 @@
 """The replies of every JSON route, held to the schemas of the OpenAPI document, without a field that it leaves out."""
 
 import time
+from datetime import datetime, timedelta
 
 import pytest
 from conftest import client_of
 from described import Document
 from outcomes import applied, asked_about, last_sessions
 from sqlalchemy import update
+from trialled import HORIZON, answered, no_check
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import raise_alarm
 from zap.db.runs.run_events import add_events
 from zap.db.runs.training_runs import claim_run
 from zap.db.tables import ModelVersion
+from zap.flows.trials import Trials
 
 QUICK = {"hyper_parameters": {"n_estimators": 3}}
 JSON = ("application/json", "application/problem+json")
@@ -124,6 +127,20 @@ def versions(held):
     held.request("get", "/models")
 
 
+def trials(held):
+    begun = held.request("post", "/models/{model_version}/trial", number=1, json={"who": "ann"})
+    held.request("post", "/models/{model_version}/trial", 409, number=1)
+    state, start = held._client.app.state, datetime.fromisoformat(begun["started_at"])
+    answered(state.engine, begun["trial_id"], state.settings.wall_time(start), (0.4, 0.6), drivers=20, mixed=True)
+    looking = Trials(state.engine, state.settings, HORIZON)
+    looking.look(no_check, start + timedelta(weeks=1) + HORIZON)
+    looking.close()
+    assert held.request("get", "/trials/{trial_id}", number=1)["evidence"]["drivers"] == 20
+    held.request("get", "/trials/{trial_id}", 404, number=99)
+    held.request("post", "/models/{model_version}/trial/end", number=1)
+    held.request("get", "/trials")
+
+
 def sessions(held):
     session = {"session_id": 10**7, "user_id": "a", "charger_type": "Level 1"}
     held.request("post", "/charging-sessions", json=session | {"charging_start_time": "2024-06-01T10:00:00"})
@@ -166,6 +183,7 @@ def test_every_reply_is_described(trained_sqlite, good_request):
         trainings(held)
         predictions(held, good_request)
         quality(held, trained_sqlite)
+        trials(held)
         versions(held)
         sessions(held)
         alarms(held)

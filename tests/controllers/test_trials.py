@@ -79,6 +79,10 @@ def test_without_a_body_it_has_the_defaults_and_only_tells(sqlite_versions):
     assert (begun.who, begun.why) == (None, None)
 
 
+def test_a_whole_number_may_be_written_with_a_fraction(sqlite_versions):
+    assert read(sqlite_versions.post("/models/2/trial", json={"weeks": 4.0})).weeks == 4
+
+
 def test_a_person_ends_a_trial(versions):
     versions.post("/models/2/trial")
 

@@ -139,7 +139,7 @@ def test_every_bad_field_is_reported_at_once():
     assert found["#/history_from"] == "is 'yesterday'; must be a date or a time such as 2026-03-02"
     assert found["#/hyper_parameters/num_leaves"] == "is 1; must be 2 to 4,096 leaves"
     assert found["#/estimator"] == "must be one of blend, lightgbm"
-    assert found["#/promote"] == "must be one of always, if_better, never"
+    assert found["#/promote"] == "must be one of always, if_better, trial, never"
     assert found["#/tune_seed"] == "must be a whole number, 0 to 2,147,483,647, not 2.5"
     assert found["#/windows"] == "must be true or false, not a number"
 
@@ -326,7 +326,7 @@ ANY_OPTIONS = (
         tune=st.booleans(),
         tune_seed=st.none() | st.integers(0, 2**31 - 1),
         windows=st.booleans(),
-        promote=st.sampled_from(["always", "if_better", "never"]),
+        promote=st.sampled_from(["always", "if_better", "trial", "never"]),
         note=st.none() | st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=LONGEST_TEXT),
     )
     .filter(lambda one: None in {one.history_from, one.history_to} or one.history_from < one.history_to)
@@ -407,7 +407,7 @@ def test_the_schema_has_every_option_with_its_default():
     assert all(one["description"] for one in properties.values())
     assert (properties["test_share"]["minimum"], properties["test_share"]["maximum"]) == (0.01, 0.5)
     assert properties["estimator"]["enum"] == ["blend", "lightgbm"]
-    assert properties["promote"]["enum"] == ["always", "if_better", "never"]
+    assert properties["promote"]["enum"] == ["always", "if_better", "trial", "never"]
     assert properties["note"]["maxLength"] == LONGEST_TEXT
     assert not SCHEMA["additionalProperties"]
     assert not PARAMETERS["additionalProperties"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from zap.cli.tables import console, number, text
@@ -24,37 +25,35 @@ def print_trial(trial: dict[str, Any]) -> None:
 
 def print_trials(trials: list[dict[str, Any]]) -> None:
     """Print a table of trials, and what the comparison of both versions cannot see."""
+    # Two lines for a trial in a terminal of 80 columns.
     table = Table(
         number("no."),
-        text("version"),
-        text("status"),
-        number("look"),
-        number("drivers"),
-        number("gain"),
-        text("interval"),
-        number("answered"),
-        text("began"),
+        text("version", width=10),
+        text("status", width=9),
+        text("look", width=7),
+        number("drivers", width=7),
+        text("gain", width=18),
+        text("began", width=10),
         text("who"),
-        text("why"),
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
     )
     for one in trials:
-        evidence = one["evidence"]
-        looked = evidence.get("look") is not None
+        evidence, looked = one["evidence"], one["evidence"].get("look")
         table.add_row(
             str(one["trial_id"]),
             f"{one['model_version']} beside {one['champion_version']}",
             _WORDS.get(one["status"], one["status"]),
-            f"{evidence['look']} of {one['weeks']}" if looked else f"0 of {one['weeks']}",
+            f"{looked or 0} of {one['weeks']}",
             f"{evidence['drivers']:,}" if looked else "",
-            f"{evidence['mean']:+.4f}" if looked else "",
-            f"{evidence['low']:+.4f} to {evidence['high']:+.4f}" if looked else "",
-            f"{one['answered']:,}" + (f", {one['refused']:,} refused" if one["refused"] else ""),
+            f"{evidence['mean']:+.4f}\n{evidence['low']:+.4f} to {evidence['high']:+.4f}" if looked else "",
             f"{one['started_at']:%Y-%m-%d}",
             one["who"] or "",
-            one["why"] or "",
         )
     shown = console()
     shown.print(table)
     shown.print(
-        f"gain: how much lower the Brier score (halved, 0 to 1) is than that of the version beside it. {CAVEAT}"
+        "gain: how much lower the Brier score (halved, 0 to 1) of the version is than the score of the version beside"
+        f" it, with its interval. {CAVEAT}"
     )

@@ -95,6 +95,7 @@ _LINKS = {
     ("promoteModel", "200"): [("the version", "getModel", "model_version", "to_version")],
     ("tryModel", "200"): [
         ("the trial", "getTrial", "trial_id", "trial_id"),
+        ("end it", "endTrial", "model_version", "model_version"),
         ("the version", "getModel", "model_version", "model_version"),
     ],
     ("rollBack", "200"): [("the version", "getModel", "model_version", "to_version")],

@@ -1,8 +1,8 @@
 """The options of a trial, from HTTP and from the command line."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from zap.formats.body_model import explained, limits
 from zap.formats.json_body import wrong_whole
@@ -23,11 +23,16 @@ _EPSILON = Feature(
 _WEEKS = Feature("weeks", "number", "the longest time of the trial", LONGEST_WEEKS, "weeks", 1, 52)
 
 
+def _whole(value: Any) -> Any:
+    """Return a whole number that some programs write with a fraction, such as 4.0, as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class TrialOptions(Reason):
     """The options of a trial, who begins it, and why."""
 
     epsilon: Annotated[float, *limits(_EPSILON)] = EPSILON
-    weeks: Annotated[int, *limits(_WEEKS, wrong_whole)] = LONGEST_WEEKS
+    weeks: Annotated[int, *limits(_WEEKS, wrong_whole), BeforeValidator(_whole)] = LONGEST_WEEKS
     on_better: Annotated[
         OnBetter,
         explained(lambda _: f"must be one of {', '.join(get_args(OnBetter))}"),

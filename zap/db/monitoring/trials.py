@@ -213,7 +213,8 @@ def store_progress(connection: Connection, trial_id: int, progress: Progress, **
 
 def read_evidence(connection: Connection, trial_id: int) -> dict[str, Any]:
     """Return the figures of the newest look of a trial, with their message."""
-    evidence: dict[str, Any] = connection.scalar(select(_TABLE.c.evidence).where(col(Trial.trial_id) == trial_id))
+    of_trial = select(_TABLE.c.evidence).where(col(Trial.trial_id) == trial_id)
+    evidence: dict[str, Any] = connection.execute(of_trial).scalar_one()
     return evidence
 
 
