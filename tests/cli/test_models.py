@@ -263,13 +263,15 @@ def test_two_versions_side_by_side(zap_command, trained_sqlite, monkeypatch):
     assert "* learning_rate" not in shown
 
 
-def test_versions_with_equal_test_sessions_are_comparable(zap_command, trained_sqlite):
-    add_candidates(trained_sqlite, "the same")
+def test_versions_with_equal_test_sessions_are_comparable(zap_command, trained):
+    add_candidates(trained, "the same")
 
-    found = printed(zap_command("models", "compare", 1, 2, "--json", settings=trained_sqlite))
+    found = printed(zap_command("models", "compare", 1, 2, "--json", settings=trained))
 
     assert (found["comparable"], found["why_not"]) == (True, None)
-    assert "not comparable" not in zap_command("models", "compare", 1, 2, settings=trained_sqlite).stdout
+    shown = zap_command("models", "compare", 1, 2, settings=trained).stdout
+    assert "The versions were tested on the same sessions." in shown
+    assert "not comparable" not in shown
 
 
 def test_a_version_of_an_older_zap_is_compared_as_far_as_it_is_known(zap_command, trained_sqlite):

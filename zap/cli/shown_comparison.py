@@ -17,7 +17,7 @@ def print_compared(found: dict[str, Any]) -> None:
     terminal = console()
     facts = _table(found, "version", text)
     for name, both in {**found["facts"], **{f"tested {name}": one for name, one in found["tested"].items()}}.items():
-        facts.add_row(name.replace("_", " "), *map(_shown, both))
+        facts.add_row(name.replace("_", " "), *("" if value is None else _shown(value) for value in both))
     terminal.print(facts)
     scores = _table(found, "score", number)
     for name, both in found["scores"].items():
@@ -25,9 +25,8 @@ def print_compared(found: dict[str, Any]) -> None:
     for name, both in found["baselines"].items():
         scores.add_row(f"log loss of the baseline {name.replace('_', ' ')}", *map(_shown, both))
     terminal.print(scores)
-    if found["why_not"]:
-        said = found["why_not"]
-        terminal.print(f"{said[0].upper()}{said[1:]}.")
+    said = found["why_not"] or "the versions were tested on the same sessions"
+    terminal.print(f"{said[0].upper()}{said[1:]}.")
     terminal.print(_differing(found, "hyper_parameters", "hyper-parameter"))
     terminal.print(_differing(found, "features", "feature in requests"))
     importances = _table(found, "mean contribution", number)
@@ -47,7 +46,8 @@ def _differing(found: dict[str, Any], what: str, title: str) -> Table:
     """Return a table of hyper-parameters or features. A star marks the values that differ."""
     table = _table(found, title, text)
     for name, both in found[what].items():
-        table.add_row(f"{'* ' if both[0] != both[1] else ''}{name}", *map(_shown, both))
+        values = (f"{value:g}" if isinstance(value, float) else _shown(value) for value in both)
+        table.add_row(f"{'* ' if both[0] != both[1] else ''}{name}", *values)
     return table
 
 

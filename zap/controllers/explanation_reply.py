@@ -10,7 +10,7 @@ _GROUPS = (
 )
 
 
-class Reason(Struct):
+class ExplainedReason(Struct):
     """A reason of a prediction in words."""
 
     group: Annotated[str, Meta(description="the group of columns")]
@@ -39,7 +39,7 @@ class Explanation(Struct):
 
     predicted_class: str
     runner_up: Annotated[str, Meta(description="the type with the second highest probability")]
-    reasons: Annotated[list[Reason], Meta(description="at most four, the largest first")]
+    reasons: Annotated[list[ExplainedReason], Meta(description="at most four, the largest first")]
     weights_in_words: Annotated[str, Meta(description="how much each part of the model weighs; what new drivers get")]
     new_driver: Annotated[bool, Meta(description="whether the driver has no earlier sessions")]
     log_ratio: Annotated[

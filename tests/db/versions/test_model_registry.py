@@ -14,6 +14,7 @@ from sqlmodel import col
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion
 from zap.db.versions.model_registry import (
+    MEASURED,
     Version,
     add_candidate,
     artefact_of,
@@ -104,7 +105,9 @@ def test_all_is_known_of_a_trained_version_but_its_bytes(registry):
         "artefact_bytes",
         "scores",
         "synthetic_sessions",
+        *MEASURED,
     } - {"artefact"}
+    assert not {*MEASURED} & stored["evaluation"].keys()
     artefact = artefact_of(registry, production_version(registry))
     assert stored["artefact_bytes"] == len(artefact)
     assert stored["sha256"] == hashlib.sha256(artefact).hexdigest()
