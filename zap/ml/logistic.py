@@ -9,7 +9,7 @@ the other in both cases, because a product of matrices adds them in an order tha
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +21,7 @@ SHARES = ("share", "share_time_of_day", "share_recent", "share_near")
 SESSIONS = "sessions"
 # Shares of a driver are never 0. Shares from elsewhere may be, and the logarithm of 0 is infinite.
 _LEAST = 1e-12
-# Up to this number of classes, Python adds the products of one row in less time than NumPy.
+# Up to this number of classes, written-out Python code scores one row in less time than NumPy.
 _FEW_CLASSES = 5
 # How many rows are computed at a time, so that their numbers stay in the processor's cache.
 _CHUNK = 4096
@@ -50,9 +50,8 @@ class Logistic:
         self._constants, self._weights = np.array(constants, dtype=np.float64), np.array(weights, dtype=np.float64)
         # The constants are the weights of an input that is always 1.
         self._of_inputs = np.vstack([self._constants, self._weights])
-        # For each class its constant and its weights; None for many classes, where NumPy is quicker than Python.
         few = len(self._constants) <= _FEW_CLASSES
-        self._of_classes = [(row[0], row[1:]) for row in self._of_inputs.T.tolist()] if few else None
+        self._scores = _written_out(self._shares, sessions, self._of_inputs) if few else self._many_scores
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], columns: Sequence[str], classes: Sequence[str]) -> Self:
@@ -89,9 +88,7 @@ class Logistic:
 
     def score_row(self, row: Sequence[float]) -> list[float]:
         """Return the probabilities of the classes for one row of all columns."""
-        logs = _logs([row[place] for place in self._shares])
-        times = _log_sessions(row[self._sessions])
-        scores = self._scores([*logs, *[one * times for one in logs]])
+        scores = self._scores(row)
         largest = max(scores)
         powers = [math.exp(score - largest) for score in scores]
         total = 0.0
@@ -100,19 +97,12 @@ class Logistic:
             total += power
         return [power / total for power in powers]
 
-    def _scores(self, inputs: list[float]) -> list[float]:
-        """Return the score of each class for one row, with the products added one after the other."""
-        if self._of_classes is None:
-            # `accumulate` adds one product after the other.
-            products = np.array([1.0, *inputs])[:, None] * self._of_inputs
-            found: list[float] = np.add.accumulate(products)[-1].tolist()
-            return found
-        scores = []
-        for score, weights in self._of_classes:
-            for one, weight in zip(inputs, weights, strict=True):
-                score += one * weight  # noqa: PLW2901 - the constant is the first summand
-            scores.append(score)
-        return scores
+    def _many_scores(self, row: Sequence[float]) -> list[float]:
+        logs, times = _logs([row[place] for place in self._shares]), _log_sessions(row[self._sessions])
+        # `accumulate` adds one product after the other.
+        products = np.array([1.0, *logs, *[one * times for one in logs]])[:, None] * self._of_inputs
+        found: list[float] = np.add.accumulate(products)[-1].tolist()
+        return found
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return probabilities of shape (n, classes) for a float64 matrix of n rows, bit-identical to `score_row`."""
@@ -132,6 +122,38 @@ class Logistic:
         for column in powers.T:
             total = total + column
         return np.asarray(powers / total[:, None])
+
+
+def _written_out(
+    shares: Sequence[int], sessions: int, of_inputs: np.ndarray
+) -> Callable[[Sequence[float]], list[float]]:
+    """Return a function from one row of all columns to the scores of the classes.
+
+    Its code has a line for each input, and all weights as numbers, because loops take about twice as long. Python adds
+    the products of a class from left to right.
+
+    Args:
+        shares: the places of the shares.
+        sessions: the place of the number of sessions.
+        of_inputs: the constant of each class, and then the weights of each input, of shape (1 + inputs, classes).
+    """
+    logs, products = [f"log_{place}" for place in shares], [f"product_{place}" for place in shares]
+    lines = [
+        f"{log} = log(share if (share := row[{place}]) > least else least)"
+        for log, place in zip(logs, shares, strict=True)
+    ]
+    lines += [f"times = log_sessions(row[{sessions}])"]
+    lines += [f"{product} = {log} * times" for product, log in zip(products, logs, strict=True)]
+    inputs = [*logs, *products]
+    scores = [
+        " + ".join([repr(constant), *(f"{one} * {weight!r}" for one, weight in zip(inputs, weights, strict=True))])
+        for constant, *weights in of_inputs.T.tolist()
+    ]
+    names: dict[str, Any] = {"log": math.log, "log_sessions": _log_sessions, "least": _LEAST}
+    code = "\n  ".join(["def scores(row):", *lines, f"return [{', '.join(scores)}]"])
+    exec(code, names)  # noqa: S102 - whatever the artefact holds, the code has only its numbers
+    found: Callable[[Sequence[float]], list[float]] = names["scores"]
+    return found
 
 
 def log_inputs(matrix: np.ndarray, shares: Sequence[int], sessions: int) -> np.ndarray:

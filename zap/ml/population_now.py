@@ -171,10 +171,11 @@ class PopulationNow:
         hours = starts[:, None] // _MINUTE // _HOUR * _HOUR - self._first_minute - _WEEKS_AGO
         places = np.concatenate([now[:, None] - _RECENT, hours, hours + _HOUR], axis=1)
         # A start may lie weeks after the moment of asking; sessions after that moment are not known.
-        begun = totals.starts[np.minimum(places, now[:, None])]
+        # (The method `take` needs a fifth of the time of an index.)
+        begun = totals.starts.take(np.minimum(places, now[:, None]), axis=0)
         counts = np.empty((len(now), 4, self._n_types))
         np.subtract(totals.starts[now, None], begun[:, :3], out=counts[:, :3])
-        np.subtract(begun[:, 3 + HOUR_WEEKS :].sum(axis=1), begun[:, 3 : 3 + HOUR_WEEKS].sum(axis=1), out=counts[:, 3])
+        counts[:, 3] = np.einsum("ijk->ik", begun[:, 3 + HOUR_WEEKS :] - begun[:, 3 : 3 + HOUR_WEEKS])
         sums = counts.sum(axis=2, keepdims=True)
         divisors = sums + PRIOR_SESSIONS
         columns = np.empty((len(now), len(PRESENT_COLUMNS), self._n_types))
