@@ -97,7 +97,7 @@ class Following:
         Raises:
             LeaseLost: this process may write nothing.
         """
-        self._lease.check(connection)
+        self.lease.check(connection)
 
     def close(self) -> None:
         """Let another process follow at once."""
