@@ -11,7 +11,6 @@ from receivers import SECRET
 from sqlalchemy import delete, event, insert, select, update
 
 from zap.db.engine import create_engine, write_transaction
-from zap.db.monitoring.alarm_facts import ALL
 from zap.db.monitoring.alarms import list_alarms, standing_alarms
 from zap.db.monitoring_tables import AlarmDelivery, DataQualityDay, Follower, QualityDay
 from zap.db.runs.training_runs import claim_run, fail_run
@@ -247,8 +246,8 @@ def requests(engine, day, answered, refused):
     rows = [
         {"day": at, "subject": subject, "field": field, "found": found, "count": count}
         for subject, field, found, count in (
-            ("requests", "", ALL, answered), ("requests", "temperature_c", "missing", answered),
-            ("refused", "", ALL, refused), ("refused", "temperature_c", "out_of_range", 3 * refused),
+            ("requests", "", "answered", answered), ("requests", "temperature_c", "missing", answered),
+            ("refused", "", "refused", refused), ("refused", "temperature_c", "out_of_range", 3 * refused),
         )
     ]  # fmt: skip
     write(engine, (delete(DataQualityDay).where(DataQualityDay.day == at),), (insert(DataQualityDay), rows))

@@ -45,6 +45,7 @@ class Clock:
             "ZAP_RETRAIN_EVERY": retrain,
             "ZAP_RETRAIN_PROMOTE": promote,
             "ZAP_PORT": str(PORT),
+            "ZAP_LOG_LEVEL": "WARNING",
         }
 
     def set(self, moment):
@@ -107,7 +108,10 @@ def play(clock, client, sessions, end):
 def follow(clock, day):
     """Follow at the end of a day, after the training that may be due."""
     clock.set(datetime.combine(day, datetime.max.time()).replace(microsecond=0))
-    while any(run["status"] == "running" for run in httpx.get(f"http://127.0.0.1:{PORT}/training-runs").json()["runs"]):
+    while any(
+        run["status"] == "running"
+        for run in httpx.get(f"http://127.0.0.1:{PORT}/training-runs").json()["training_runs"]
+    ):
         time.sleep(1)
     clock.run("follow", "--once")
 
@@ -119,7 +123,7 @@ def told(client):
         lines.append((alarm["since"], f"alarm {alarm['kind']} {alarm['subject']}: {alarm['message']}"))
         if alarm["until"]:
             lines.append((alarm["until"], f"resolved: {alarm['kind']} {alarm['subject']}"))
-    runs = client.get("/training-runs").json()["runs"]
+    runs = client.get("/training-runs").json()["training_runs"]
     lines += [(one["started_at"], f"training run {one['run_id']} {one['status']}: {one['options']}") for one in runs]
     for trial in client.get("/trials").json()["trials"]:
         version = trial["model_version"]

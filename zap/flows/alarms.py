@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 # The pause between two looks.
 LOOK_SECONDS = 30.0
-# How long after an answer a session may begin to be its outcome.
-_HORIZON = timedelta(hours=24)
 # So far behind the newest answer is an alarm, and the alarm ends only when it is less than half of it.
 _BEHIND_SECONDS = 60.0
 _SLOW_SECONDS = 1.0
@@ -212,7 +210,7 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
 
 
 def _no_outcomes(look: _Look) -> list[Finding]:
-    matured_before = look.settings.wall_time(look.now) - _HORIZON
+    matured_before = look.settings.wall_time(look.now) - look.settings.horizon
     days = outcome_days(look.engine, matured_before)
     if unusual := missing(days):
         message = (

@@ -17,7 +17,7 @@ from zap.db.monitoring.follower_marks import LeaseLost
 from zap.db.monitoring.quality_days import apply as add_to_quality
 from zap.db.tables import utc_now
 from zap.errors import ZapError
-from zap.flows.alarms import look_for_alarms
+from zap.flows.alarms import LOOK_SECONDS, look_for_alarms
 from zap.flows.following import Following
 from zap.flows.monitors import Monitors
 from zap.flows.trials import Trials
@@ -25,9 +25,8 @@ from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-# The pauses between two looks at drift and harm, and between two looks for other alarms.
+# The pause between two looks at drift and harm.
 _MONITORS_SECONDS = 60.0
-_ALARMS_SECONDS = 30.0
 
 
 class LookingBack:
@@ -66,7 +65,7 @@ class LookingBack:
             if time.monotonic() - self._monitors_at >= _MONITORS_SECONDS:
                 self._monitors_at = time.monotonic()
                 self._part("drift and harm", lambda: self._monitors.look(self.following.check, utc_now()), stop)
-            if time.monotonic() - self._alarms_at >= _ALARMS_SECONDS:
+            if time.monotonic() - self._alarms_at >= LOOK_SECONDS:
                 self._alarms_at = time.monotonic()
                 self._part("alarms", lambda: look_for_alarms(self._engine, self._settings, utc_now()), stop)
         except LeaseLost:

@@ -10,14 +10,15 @@ from sqlmodel import col
 
 from zap.db.engine import database_now
 from zap.db.log.prediction_log import check_writable
+from zap.db.monitoring.data_quality_days import REFUSED, REQUESTS
 from zap.db.monitoring_tables import DataQualityDay, Follower, QualityDay
 from zap.db.tables import Prediction, TrainingRun
+from zap.formats.refusal_reasons import REFUSED as REFUSED_ONES
+from zap.monitoring.data_quality import ANSWERED, WHOLE
 from zap.monitoring.usual_counts import DayCount
 
 # The days that are read: the usual days, and the days of a fault.
 _DAYS = timedelta(days=90)
-# What is found in every request: the request itself.
-ALL = "all"
 # The statuses of answers that have a session, or may still get one.
 _MATCHED, _WAITING = "matched", "waiting"
 
@@ -98,16 +99,15 @@ def refused_days(engine: Engine, now: datetime) -> list[DayCount]:
         now: the present moment (UTC).
     """
     days, today = col(DataQualityDay.day), now.astimezone(UTC).replace(tzinfo=None)
-    subject, whole = col(DataQualityDay.subject), col(DataQualityDay.field) == ""
-    counted = select(days, subject, col(DataQualityDay.count)).where(
-        whole & (col(DataQualityDay.found) == ALL) & subject.in_(["requests", "refused"])
-    )
+    subject, found_in = col(DataQualityDay.subject), col(DataQualityDay.found)
+    every = ((subject == REQUESTS) & (found_in == ANSWERED)) | ((subject == REFUSED) & (found_in == REFUSED_ONES))
+    counted = select(days, subject, col(DataQualityDay.count)).where((col(DataQualityDay.field) == WHOLE) & every)
     found: dict[date, dict[str, int]] = {}
     with engine.connect() as connection:
         for day, what, count in connection.execute(counted.where((days >= today - _DAYS) & (days <= today))):
             found.setdefault(day.date(), {})[what] = int(count)
     return [
-        DayCount(day, some.get("requests", 0) + some.get("refused", 0), some.get("refused", 0))
+        DayCount(day, some.get(REQUESTS, 0) + some.get(REFUSED, 0), some.get(REFUSED, 0))
         for day, some in sorted(found.items())
     ]
 
