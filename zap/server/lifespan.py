@@ -78,6 +78,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(app.state.driver_histories.close)
         closing.callback(recent.close)
         closing.callback(app.state.training_processes.close)
+        if follower is not None:
+            closing.callback(follower.close)
         closing.callback(batch_threads.close)
         closing.callback(threads.close)
         closing.enter_context(collecting_seldom())
@@ -94,7 +96,6 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             asyncio.create_task(_end_trainings(app.state)),
         ]
         if follower is not None:
-            closing.callback(follower.close)
             tasks.append(asyncio.create_task(watch(follower.look, FOLLOW_SECONDS)))
         try:
             with told_to_stop(app.state.stopping):
