@@ -1,11 +1,12 @@
-"""The follower in a server: outcomes come by themselves, from one of its processes, and never from one that may not."""
+"""The follower in a server: outcomes come by themselves, from one of its processes, and requests go first."""
 
 import os
 import threading
 
 import httpx
+import pytest
 from databases import LEAST_RIGHTS, role_in
-from followed import statuses
+from followed import log_answers, row_of, statuses
 from servers import until
 from structlog.testing import capture_logs
 
@@ -62,6 +63,29 @@ def test_a_role_that_only_predicts_does_not_follow(empty_postgresql_url):
     assert [one["event"].partition(":")[0] for one in logs] == [
         "this server does not follow what happens after its answers"
     ]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_requests_go_first_when_the_process_is_busy(sqlite_engine, monkeypatch, busy):
+    log_answers(sqlite_engine, *(row_of(number) for number in range(1, 2_000)))
+    follower = Follower(sqlite_engine, Settings(database_url="sqlite:///none", timezone="UTC"))
+    clocks = {"monotonic": 0.0, "process": 0.0, "thread": 0.0}
+    paused = []
+
+    def times():
+        # Each step takes 0.05 s of the follower's thread, and the other threads use the processor or not.
+        clocks["monotonic"] += 0.05
+        clocks["thread"] += 0.05
+        clocks["process"] += 0.05 + 0.04 * busy
+        return tuple(clocks.values())
+
+    monkeypatch.setattr("zap.server.follower._times", times)
+    monkeypatch.setattr(follower._stopping, "wait", paused.append)
+    follower.look()
+    follower.close()
+
+    assert len(statuses(sqlite_engine)) == 1_999
+    assert {round(pause, 3) for pause in paused} == ({1.0} if busy else set())
 
 
 def test_its_thread_has_a_low_priority(engine):

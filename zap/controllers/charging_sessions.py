@@ -74,10 +74,11 @@ class ChargingSessionController(Controller):
         """Store a report of one session or many. All sessions are committed before the reply is sent, or none.
 
         A session is identified by its `session_id`. Its first report needs `user_id`, `charger_type` and
-        `charging_start_time`. Later reports add or correct values. A field that is left out or null erases nothing. A
-        report that is sent twice changes nothing the second time, so a client without a reply can send it again. A
-        charger type that differs from a stored one only in upper and lower case is stored in the stored spelling. If a
-        stored session with the id has another user and another start, the reply is 409: the id belongs to that session.
+        `charging_start_time`. Later reports add or correct values. A field that is left out or null erases nothing;
+        only a `prediction_id` of null removes the named answer. A report that is sent twice changes nothing the second
+        time, so a client without a reply can send it again. A charger type that differs from a stored one only in upper
+        and lower case is stored in the stored spelling. If a stored session with the id has another user and another
+        start, the reply is 409: the id belongs to that session.
         """
         media_type(request, "application/json")
         body = await read_body(request.scope, request.receive, _LARGEST_BODY)

@@ -136,6 +136,7 @@ def _said(name: str, description: str, example: Any, **schema: Any) -> Any:
 class _Session(BodyModel):
     """One session; a field that is left out or null is not known (yet) and erases no stored value.
 
+    Only a `prediction_id` of null removes the answer that an earlier report has named.
     A text such as NULL or n/a counts as null.
     """
 

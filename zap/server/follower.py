@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 
 import structlog
 from sqlalchemy import Engine
@@ -19,6 +20,12 @@ log = structlog.get_logger(__name__)
 FOLLOW_SECONDS = 1.0
 # Predictions get the processor before the follower.
 NICENESS = 10
+# The threads of a process take turns with one interpreter, so a low priority alone does not let requests go first. If
+# the other threads use more than this share of a processor, the follower takes only a small share of the time.
+_BUSY = 0.5
+_SHARE_WHEN_BUSY = 0.05
+# Shorter than the time after which a follower without a heartbeat loses its lease.
+_LONGEST_PAUSE = 3.0
 
 
 class Follower:
@@ -34,13 +41,24 @@ class Follower:
         self._looking_back = LookingBack(engine, settings)
         self._stopping = threading.Event()
         self._may: bool | None = None
+        # When the last step ended; the processor time of this process and of this thread until then.
+        self._before = (0.0, 0.0, 0.0)
 
     def look(self) -> None:
         """Follow all that there is to follow, if this process may."""
         if self._may is None:
             self._begin()
         if self._may and not self._stopping.is_set():
-            self._looking_back.look(self._stopping.is_set)
+            self._before = _times()
+            self._looking_back.look(self._pause)
+
+    def _pause(self) -> bool:
+        """Let requests go first after a step of the follower. Return whether the look has to end."""
+        took, used, own = (now - before for now, before in zip(_times(), self._before, strict=True))
+        if used - own > _BUSY * took:
+            self._stopping.wait(min(own / _SHARE_WHEN_BUSY, _LONGEST_PAUSE))
+        self._before = _times()
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """End a running look after its next transaction, and begin none."""
@@ -65,3 +83,8 @@ class Follower:
         if sys.platform == "linux":
             # On Linux each thread has a priority of its own.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _times() -> tuple[float, float, float]:
+    """Return the time, the processor time of this process, and the processor time of this thread, in seconds."""
+    return time.monotonic(), time.process_time(), time.thread_time()

@@ -67,6 +67,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(recent.close)
         closing.callback(state.training_processes.close)
         closing.callback(state.explanations.close)
+        if follower is not None:
+            closing.callback(follower.close)
         closing.callback(state.batch_threads.close)
         closing.callback(state.threads.close)
         closing.enter_context(collecting_seldom())
@@ -74,8 +76,6 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Called first, so that work which still waits for the database soon gives up.
         closing.callback(bounds_of(engine).hurry)
         await recent.begin(FIRST_READ_SECONDS)
-        if follower is not None:
-            closing.callback(follower.close)
         tasks = [asyncio.create_task(one) for one in _background(state)]
         try:
             with told_to_stop(state.stopping):

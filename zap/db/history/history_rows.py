@@ -21,8 +21,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import REGCLASS
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, col
 
+from zap.db.monitoring_tables import SessionPrediction
 from zap.db.tables import WallTime
 from zap.ml.features import FACTS
 
@@ -105,6 +106,9 @@ def write_sessions(
     if given and (nothing := [row[0] for row in facts if row.count(None) == len(FACTS)]):
         # Another program may have removed a session with one of these ids, and left its facts.
         connection.execute(delete(SESSION_FACTS).where(SESSION_FACTS.c.session_id.in_(nothing)))
+    for some in in_parts([row[0] for row in facts] if given else ()):
+        # It may also have left the answer that the report of this session named.
+        connection.execute(delete(SessionPrediction).where(col(SessionPrediction.session_id).in_(some)))
     changed_sessions = {}
     for names, rows in changes.items():
         if names_of_facts := tuple(name for name in names if name in FACTS):

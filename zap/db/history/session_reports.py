@@ -175,12 +175,8 @@ def _name_answers(
         changed: the numbers of the sessions whose values have changed.
     """
     known = {row[SESSION_ID] for row, stored in zip(rows, before, strict=True) if stored is not None}
-    # A new session may get the number of a session that another program has removed; it does not get its answer.
-    names = {
-        row[SESSION_ID]: session.prediction_id
-        for session, row in zip(report.sessions, rows, strict=True)
-        if session.names_answer or row[SESSION_ID] not in known
-    }
+    named = zip(report.sessions, rows, strict=True)
+    names = {row[SESSION_ID]: session.prediction_id for session, row in named if session.names_answer}
     renamed = name_answers(connection, names) & known
     log_as_changed(connection, sorted(renamed - changed))
     return renamed
