@@ -245,6 +245,8 @@ def _describe_parameter(one: dict[str, Any], values: Mapping[str, int | str]) ->
         one["schema"] = {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}
     elif one["name"] == "limit":
         one["schema"] |= {"minimum": 1, "maximum": MOST_ENTRIES}
+    elif one["name"] == "version":
+        one["schema"] |= {"minimum": 0, "maximum": LARGEST_ID}
     elif one["in"] == "path":
         if one["name"] in values:
             one["example"] = values[one["name"]]
