@@ -23,9 +23,16 @@ def requests_of(sessions):
     ]
 
 
-def last_sessions(settings, test_samples):
-    """Return the last sessions of the history, on which its only version was tested."""
-    return zap.read_history(settings.database_url).iloc[-test_samples:]
+def last_sessions(settings, n, types=None):
+    """Return the last sessions of the history, on which its only version was tested.
+
+    Args:
+        settings: of the database.
+        n: how many sessions.
+        types: only sessions of these charger types, which the evaluation of the version names.
+    """
+    history = zap.read_history(settings.database_url)
+    return (history if types is None else history[history["charger_type"].isin(types)]).iloc[-n:]
 
 
 def asked_about(client, sessions):

@@ -51,7 +51,7 @@ def losses_without(split, groups, params, *, n_jobs):
                 splits = model.booster_.feature_importance()
                 places = group_places(len(window.types))
                 used |= {group for group in groups if splits[places[group]].any()}
-            rows = training._scored(window, model)
+            rows = training._scored(window, model, training._exponents(window))
             losses.append(Scores(rows.labels, rows.probabilities).log_losses)
         drivers.append(rows.drivers)
     known = {name: np.concatenate(one) for name, one in found.items() if name == ALL or name in used}

@@ -54,8 +54,8 @@ _GROUPS = {
     ),
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
     "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
+    "quality": ("See what happened after the answers, and what the requests were like.", "quality"),
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
-    "quality": ("See what happened after the answers, and what the requests were like.", "data-quality"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
 # The paths in the order in which their groups show them; other paths come after them.

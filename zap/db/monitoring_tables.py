@@ -85,13 +85,14 @@ class SessionPrediction(SQLModel, table=True):
 
 
 class QualityDay(SQLModel, table=True):
-    """The sums of the matched outcomes of one version and one day. They are whole numbers, so their order is no matter.
+    """The sums of the outcomes of one version and one day. They are whole numbers, so their order is no matter.
 
     Attributes:
         day: midnight of the day that was asked about, as the drivers' wall time.
         kind: as in Outcome.
-        answers: the number of outcomes by status.
-        sums: the sums of the scores, `zap.monitoring.quality_sums`; NULL without a matched outcome.
+        answers: the number of answers by the status of their outcome; `with_driver` and `unscored` as in
+            `zap.monitoring.outcome_scoring.Day`.
+        sums: the sums of the scores, `zap.monitoring.quality_sums`; NULL if the version could not be loaded.
     """
 
     __tablename__ = "quality_days"

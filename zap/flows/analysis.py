@@ -63,9 +63,9 @@ def load_model(database_url: str | None = None, *, version: int | None = None) -
 def evaluate(database_url: str | None = None, *, version: int | None = None) -> dict[str, Any]:
     """Return the evaluation of a version, computed again on its test sessions.
 
-    If the history is unchanged, the result equals `evaluation` of GET /models/{version}, without `windows` and
-    `at_plug_in`: it covers only the last part, its verdict ignores the windows, and no other model is fitted. If the
-    scores differ, a warning says why.
+    If the history is unchanged, the result equals `evaluation` of GET /models/{version}, without `windows`,
+    `at_plug_in` and `pooled_exponents`: it covers only the last part, its verdict ignores the windows, and no other
+    model is fitted. If the scores differ, a warning says why.
 
     Args:
         database_url: as in `read_history`.
@@ -90,7 +90,8 @@ def evaluate(database_url: str | None = None, *, version: int | None = None) -> 
     split = tested_again(frame, stored, options, model)
     # The scores pass through JSON, as the stored evaluation did, so that both can be compared.
     found: dict[str, Any] = json.loads(json.dumps(score(split, model, stored["tuned_until"])))
-    found.pop("windows", None)
+    for name in ("windows", "pooled_exponents"):
+        found.pop(name, None)
     if changed := reason_of_change(split, stored, found):
         warnings.warn(f"these are not the scores of version {chosen.model_version}'s training: {changed}", stacklevel=2)
     return found

@@ -44,7 +44,7 @@ class Day:
     Attributes:
         answers: the answers by the status of their outcome; `with_driver`: the answers to requests with a driver;
             `unscored`: the matched ones that cannot be scored, because the log has no row or the session no type.
-        sums: the sums of scores; None if the version cannot be loaded.
+        sums: the sums of scores; None if the version could not be loaded when the day was begun.
     """
 
     answers: dict[str, int] = field(default_factory=dict)
@@ -101,11 +101,16 @@ class OutcomeScorer:
 
         Args:
             changes: changes of answers of this version.
-            days: the days of these outcomes, each with sums of this layout; they are changed in place.
+            days: the days of these outcomes, with sums of this layout or without sums; they are changed in place.
         """
         answered, used = _counted(changes, days)
+        # A day that was begun while the version could not be loaded has no sums from which anything could be taken.
+        for entry in used:
+            if days[entry.key].sums is None:
+                days[entry.key].count("unscored", entry.sign)
+        used = [entry for entry in used if days[entry.key].sums is not None]
         codes, probabilities = self._answers(changes)
-        known = [entry for entry in answered if codes[entry.row] >= 0]
+        known = [entry for entry in answered if codes[entry.row] >= 0 and days[entry.key].sums is not None]
         for key, rows, signs in _by_day(known):
             confidence = probabilities[rows, codes[rows]]
             bins = _sums_of(days[key]).array("bins")
@@ -278,7 +283,7 @@ def _by_day(entries: Sequence[_Entry]) -> list[tuple[DayKey, np.ndarray, np.ndar
 
 def _sums_of(day: Day) -> QualitySums:
     if day.sums is None:
-        raise ValueError("a day of a version that can be loaded has sums")
+        raise ValueError("a day without sums has no scored outcomes")
     return day.sums
 
 

@@ -18,6 +18,7 @@ from zap.ml.history import clean_history
 from zap.ml.sample import sample_history
 from zap.ml.training import fit, split_by_time
 from zap.monitoring.outcome_change import OutcomeChange, OutcomeState
+from zap.monitoring.quality_sums import QualitySums
 
 NOON = datetime.fromisoformat("2026-03-02T12:00:00")
 DAY = timedelta(days=1)
@@ -69,7 +70,7 @@ def answers(split, model):
 def rows(engine):
     """Return the stored rows by version, day and kind."""
     with engine.connect() as connection:
-        found = connection.execute(select(QualityDay.__table__)).all()
+        found = connection.execute(select(QualityDay.__table__).order_by(QualityDay.day)).all()
     return {(row.model_version, row.day, row.kind): (row.answers, row.sums) for row in found}
 
 
@@ -115,6 +116,23 @@ def test_a_version_that_cannot_be_loaded_or_found_has_its_answers_counted(versio
         )
         for number in (2, 3)
     }
+
+
+def test_a_day_that_was_begun_without_the_version_stays_without_scores(versions, answers, model):
+    """Nothing that was never added is taken away after the version can be loaded again."""
+    damaged = [one._replace(model_version=2) for one in answers]
+    applied(versions, damaged[:5])
+    repaired = {"artefact": model.to_bytes(), "sha256": sha256(model.to_bytes())}
+    with write_transaction(versions) as connection:
+        connection.execute(update(ModelVersion).where(ModelVersion.model_version == 2), repaired)
+
+    applied(versions, [*forgotten(damaged[:2]), *damaged[5:30]])
+
+    (first, first_sums), (second, second_sums) = rows(versions).values()
+    assert first == {"matched": 10, "with_driver": 10, "unscored": 10}
+    assert first_sums is None
+    assert second == {"matched": 18, "with_driver": 18}
+    assert QualitySums.from_bytes(second_sums).sessions == 18
 
 
 def test_the_baselines_are_those_of_the_version(versions, answers):

@@ -55,8 +55,8 @@ def apply(connection: Connection, changes: Sequence[OutcomeChange]) -> None:
         if scorer is None:
             count_only(some, days)
         else:
-            for day in days.values():
-                day.sums = day.sums or QualitySums.empty(scorer.layout)
+            for key in keys - stored.keys():
+                days[key].sums = QualitySums.empty(scorer.layout)
             scorer.add(some, days)
         _write(connection, version, days, stored)
 
