@@ -201,7 +201,7 @@ def walked(schema, place="#"):
 def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_client):
     tags = document(sqlite_client)["tags"]
 
-    assert [tag["name"] for tag in tags] == ["predictions", "sessions", "training", "models", "health"]
+    assert [tag["name"] for tag in tags] == ["predictions", "sessions", "training", "models", "quality", "health"]
     used = {
         tag for methods in document(sqlite_client)["paths"].values() for one in methods.values() for tag in one["tags"]
     }
@@ -263,5 +263,6 @@ def test_every_number_of_a_parameter_has_its_range(sqlite_client):
     found = [one for place, one in walked(document(sqlite_client)["paths"]) if "in" in one and "schema" in one]
     numbers = [one for one in found if one["schema"].get("type") == "integer"]
 
-    assert {one["name"] for one in numbers} == {"limit", "before", "prediction_id", "run_id", "model_version"}
+    of_paths = {"prediction_id", "run_id", "model_version"}
+    assert {one["name"] for one in numbers} == {"limit", "before", "version", "input_id", *of_paths}
     assert all({"minimum", "maximum"} <= one["schema"].keys() for one in numbers)
