@@ -7,7 +7,7 @@ from schemathesis.checks import CheckContext
 from schemathesis.core import NotSet
 
 # Values that only the database can judge: the types of the history, the facts about a driver, the time of a session
-# beside the time that is stored, and days that the calendar does not have.
+# beside the time that is stored, days that the calendar does not have, and ranges of too many days.
 JUDGED_BY_THE_DATABASE = frozenset({
     "user_type", "battery_capacity_kwh", "vehicle_age_years", "user_id", "charger_type", "vehicle_id", "session_id",
     "charging_start_time", "charging_end_time", "from", "to",

@@ -19,7 +19,7 @@ _DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 
 
 class QualityController(Controller):
-    tags = ("models",)
+    tags = ("quality",)
 
     @get(
         "/quality",
