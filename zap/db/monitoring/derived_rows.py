@@ -7,9 +7,9 @@ from zap.db.monitoring_tables import DataQualityDay, Outcome, QualityDay
 
 
 def remove_sums(connection: Connection) -> None:
-    """Remove all sums and counts, except the counts of refused requests, which only the servers have seen."""
+    """Remove the sums of outcomes and the counts of answered requests. Only servers can count other things."""
     connection.execute(delete(QualityDay))
-    connection.execute(delete(DataQualityDay).where(col(DataQualityDay.subject) != "refused"))
+    connection.execute(delete(DataQualityDay).where(col(DataQualityDay.subject) == "requests"))
 
 
 def remove_outcomes(connection: Connection, most: int) -> int:
