@@ -19,10 +19,11 @@ from followed import (
     statuses,
 )
 from histories import add_sessions
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, insert, select, text, update
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.follower_marks import begin_anew
+from zap.db.monitoring_tables import DataQualityDay
 from zap.db.tables import ChargingSession, InferenceInput, Prediction
 from zap.flows import following as flows
 
@@ -249,6 +250,19 @@ def test_a_transaction_that_fails_is_done_again(engine):
     following.look()
 
     assert (before, statuses(engine).keys(), told) == ({1}, {1, 2}, [1, 1, 1])
+
+
+def test_what_only_servers_can_count_stays_when_the_follower_begins_anew(engine):
+    counts = DataQualityDay.__table__
+    row = {"day": NOON, "field": "", "found": "all", "count": 1}
+    follow(engine)
+    change(engine, insert(counts).values([row | {"subject": one} for one in ("requests", "sessions", "refused")]))
+    with write_transaction(engine) as connection:
+        begin_anew(connection)
+    follow(engine)
+
+    with engine.connect() as connection:
+        assert set(connection.scalars(select(counts.c.subject))) == {"sessions", "refused"}
 
 
 def test_matching_all_answers_again_goes_on_where_it_ended(engine):
