@@ -8,15 +8,9 @@ from zap.db.monitoring_tables import Outcome, QualityDay
 
 
 def remove_sums(connection: Connection) -> None:
-<<<<<<< HEAD
     """Remove all sums, and the counts of answered requests. Servers count refused requests and reports themselves."""
     connection.execute(delete(QualityDay))
     remove_days(connection, REQUESTS)
-=======
-    """Remove the sums of outcomes and the counts of answered requests. Only servers can count other things."""
-    connection.execute(delete(QualityDay))
-    connection.execute(delete(DataQualityDay).where(col(DataQualityDay.subject) == "requests"))
->>>>>>> follow
 
 
 def remove_outcomes(connection: Connection, most: int) -> int:
