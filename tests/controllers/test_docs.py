@@ -263,5 +263,7 @@ def test_every_number_of_a_parameter_has_its_range(sqlite_client):
     found = [one for place, one in walked(document(sqlite_client)["paths"]) if "in" in one and "schema" in one]
     numbers = [one for one in found if one["schema"].get("type") == "integer"]
 
-    assert {one["name"] for one in numbers} == {"limit", "before", "prediction_id", "run_id", "model_version"}
+    assert {one["name"] for one in numbers} == {
+        "limit", "before", "prediction_id", "run_id", "model_version", "version",
+    }  # fmt: skip
     assert all({"minimum", "maximum"} <= one["schema"].keys() for one in numbers)
