@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from answered import MONDAY, Service
+from servers import until
 from sqlalchemy import insert, select, update
 
 from zap.db.engine import create_engine, write_transaction
@@ -14,7 +15,7 @@ from zap.db.monitoring.alarms import list_alarms, standing_alarms
 from zap.db.monitoring.monitor_states import read_monitor
 from zap.db.monitoring_tables import MonitorState
 from zap.db.schema import upgrade
-from zap.db.tables import ModelVersion, Promotion
+from zap.db.tables import ChargingSession, ModelVersion, Promotion
 from zap.db.versions.promotions import promote_version
 from zap.errors import NotFound
 from zap.flows.monitors import Monitors
@@ -172,11 +173,39 @@ def test_nothing_is_stored_by_a_process_that_no_longer_follows(engine, settings)
         assert read_monitor(connection, 1, "drift").state is None
 
 
-def test_the_references_of_an_older_version_are_computed_once(engine, settings):
-    with engine.connect() as connection:
-        before = [read_monitor(connection, 1, kind).reference for kind in ("drift", "harm")]
+def test_another_process_computes_the_references_of_an_older_version_once(engine, settings):
+    def references():
+        with engine.connect() as connection:
+            return [read_monitor(connection, 1, kind) for kind in ("drift", "harm")]
+
+    before = [one.reference for one in references()]
     with write_transaction(engine) as connection:
         connection.execute(MonitorState.__table__.delete())
-    follow(engine, settings, 1)
+    monitors = Monitors(engine, settings)
+
+    def looked():
+        monitors.look(lambda _: None, NOW)
+        return all(references())
+
+    until(looked)
+    assert [one.reference for one in references()] == before
+    monitors.close()
+
+
+def test_a_version_whose_sessions_are_gone_is_not_watched_and_is_tried_once(engine, settings, capfd):
+    with write_transaction(engine) as connection:
+        connection.execute(MonitorState.__table__.delete())
+        connection.execute(ChargingSession.__table__.delete())
+    monitors = Monitors(engine, settings)
+    said = []
+
+    def told():
+        monitors.look(lambda _: None, NOW)
+        said.append(capfd.readouterr().err)
+        return "cannot be watched" in "".join(said) or "could not be computed" in "".join(said)
+
+    until(told)
+    monitors.look(lambda _: None, NOW)
     with engine.connect() as connection:
-        assert [read_monitor(connection, 1, kind).reference for kind in ("drift", "harm")] == before
+        assert read_monitor(connection, 1, "drift") is None
+    monitors.close()

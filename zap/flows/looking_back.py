@@ -75,6 +75,7 @@ class LookingBack:
     def close(self) -> None:
         """Let another process look back at once."""
         self._trials.close()
+        self._monitors.close()
         self.following.close()
 
     def _answer_for_trials(self, stop: Callable[[], bool]) -> None:

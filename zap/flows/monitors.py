@@ -17,11 +17,11 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import AlarmChange, raise_alarm, resolve_alarm, standing_alarms
-from zap.db.monitoring.monitor_states import KINDS, Kind, Remembered, read_monitor, store_monitor, store_references
+from zap.db.monitoring.monitor_states import KINDS, Kind, Remembered, read_monitor, store_monitor
 from zap.db.monitoring_tables import Follower, Outcome
 from zap.db.tables import InferenceInput, Prediction, Promotion
 from zap.db.versions.model_registry import load_version, production_version
-from zap.errors import ZapError
+from zap.flows.reference_process import ReferenceProcess
 from zap.ml.baselines import baseline_probabilities
 from zap.ml.cells import to_seconds
 from zap.ml.driver_columns import DAY
@@ -64,8 +64,7 @@ class Monitors:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
         self._serving: _Serving | None = None
-        # The version whose references could not be computed, so that the history is not read again and again.
-        self._without_reference: int | None = None
+        self._references = ReferenceProcess(settings)
 
     def look(self, check: Check, now: datetime) -> None:
         """Count the answers and the days since the last look, and raise and resolve alarms.
@@ -83,31 +82,24 @@ class Monitors:
             return
         number = version.model_version
         self._resolve_others(check, number)
-        if self._without_reference == number or not self._has_references(number):
+        if not self._has_references(number):
             return
         if self._serving is None or self._serving.number != number:
             self._serving = _Serving(number, load_version(self._engine, version))
         self._look_at_drift(check, self._serving)
         self._look_at_harm(check, self._serving, self._settings.wall_time(now))
 
+    def close(self) -> None:
+        """End what was started."""
+        self._references.close()
+
     def _has_references(self, number: int) -> bool:
-        """Return whether the version has its references. Those of an older version are computed once."""
+        """Return whether the version has its references. Another process computes those of an older version."""
         with self._engine.connect() as connection:
             if all(read_monitor(connection, number, kind) for kind in KINDS):
                 return True
-        # Imported only here, because a server needs neither pandas nor a whole history otherwise.
-        from zap.flows.monitor_references import find_references  # noqa: PLC0415
-
-        try:
-            references = find_references(self._engine, number)
-        except ZapError as error:
-            self._without_reference = number
-            log.warning("drift and harm of a version cannot be watched", model_version=number, reason=error.message)
-            return False
-        # Without a check: to compute them may take longer than another process waits, and each process finds the same.
-        with write_transaction(self._engine) as connection:
-            store_references(connection, number, references)
-        return True
+        self._references.see_to(number)
+        return False
 
     def _resolve_others(self, check: Check, number: int) -> None:
         """Resolve alarms about versions that no longer serve."""
