@@ -41,6 +41,8 @@ class Follower:
         self._following = Following(engine, settings.wall_time, settings.horizon)
         self._stopping = threading.Event()
         self._may: bool | None = None
+        # Whether the database has answered the last look.
+        self._answers = False
         # When the last step ended; the processor time of this process and of this thread until then.
         self._before = (0.0, 0.0, 0.0)
 
@@ -49,8 +51,10 @@ class Follower:
         if self._may is None:
             self._begin()
         if self._may and not self._stopping.is_set():
+            self._answers = False
             self._before = _times()
             self._following.look(self._pause)
+            self._answers = True
 
     def _pause(self) -> bool:
         """Let requests go first after a step of the follower. Return whether the look has to end."""
@@ -65,7 +69,12 @@ class Follower:
         self._stopping.set()
 
     def close(self) -> None:
-        """Let another process follow at once. Call this after the last look."""
+        """Let another process follow at once. Call this after the last look.
+
+        A database that has not answered the last look is not asked, so that the server ends in time.
+        """
+        if not self._answers:
+            return
         try:
             self._following.close()
         except (SQLAlchemyError, ZapError) as error:
