@@ -278,7 +278,7 @@ def test_matching_all_answers_again_goes_on_where_it_ended(engine):
     following.close()
     follow(engine)
 
-    assert until in {250, 500}
+    assert until in {400, 800}
     assert outcomes(engine) == by_definition(engine)
 
 

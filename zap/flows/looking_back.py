@@ -72,11 +72,16 @@ class LookingBack:
             return False
         return True
 
-    def close(self) -> None:
-        """Let another process look back at once."""
+    def close(self, *, keeps_lease: bool = False) -> None:
+        """End what was started, and let another process look back at once.
+
+        Args:
+            keeps_lease: whether to leave the lease as it is, because the database does not answer. It ends by itself.
+        """
         self._trials.close()
         self._monitors.close()
-        self.following.close()
+        if not keeps_lease:
+            self.following.close()
 
     def _answer_for_trials(self, stop: Callable[[], bool]) -> None:
         while self._trials.look(self.following.check, utc_now()) and not stop():

@@ -58,6 +58,9 @@ class Match(NamedTuple):
     superseded_by: int | None = None
 
 
+_NONE_YET = Match(WAITING)
+
+
 def kind_of(asked_at: datetime, requested_at: datetime, horizon: timedelta) -> str:
     """Return BACKTEST if the moment asked about lies before the request by more than the horizon, else LIVE."""
     return BACKTEST if requested_at - asked_at > horizon else LIVE
@@ -116,7 +119,7 @@ def _by_time(
         place = bisect_left(starts, answer.asked_at - EARLY)
         first = sessions[place] if place < len(starts) and starts[place] <= answer.asked_at + horizon else None
         if first is None:
-            yield answer.prediction_id, Match(WAITING)
+            yield answer.prediction_id, _NONE_YET
         elif later is not None and first is of_later:
             yield answer.prediction_id, _with(answer, first, SUPERSEDED, BY_TIME, later.prediction_id)
         elif first.prediction_id is not None and kinds.get(first.prediction_id) == answer.kind:

@@ -41,6 +41,8 @@ class Follower:
         self._looking_back = LookingBack(engine, settings)
         self._stopping = threading.Event()
         self._may: bool | None = None
+        # Whether the database has answered the last look.
+        self._answers = False
         # When the last step ended; the processor time of this process and of this thread until then.
         self._before = (0.0, 0.0, 0.0)
 
@@ -49,8 +51,10 @@ class Follower:
         if self._may is None:
             self._begin()
         if self._may and not self._stopping.is_set():
+            self._answers = False
             self._before = _times()
             self._looking_back.look(self._pause)
+            self._answers = True
 
     def _pause(self) -> bool:
         """Let requests go first after a step of the follower. Return whether the look has to end."""
@@ -65,9 +69,12 @@ class Follower:
         self._stopping.set()
 
     def close(self) -> None:
-        """Let another process follow at once. Call this after the last look."""
+        """Let another process follow at once. Call this after the last look.
+
+        A database that has not answered the last look is not asked, so that the server ends in time.
+        """
         try:
-            self._looking_back.close()
+            self._looking_back.close(keeps_lease=not self._answers)
         except (SQLAlchemyError, ZapError) as error:
             # The lease ends by itself when its heartbeat stops.
             log.warning("the follower could not return its lease", error=type(error).__name__)

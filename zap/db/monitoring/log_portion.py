@@ -15,7 +15,7 @@ from zap.formats.logged_request import read_logged
 from zap.formats.values import in_years
 
 # The most answers of a portion: so few that requests wait little for the transaction that follows them.
-MOST_ANSWERS = 250
+MOST_ANSWERS = 400
 # The most rows of a portion if the portion before had only predictions of trainings.
 MOST_ROWS = 20_000
 

@@ -52,7 +52,7 @@ def rematch(
     while outcomes:
         found, shared = _matches(connection, [one.answer for one in outcomes], horizon, are_new=bool(new))
         moved = [
-            Rematched(one, one._replace(match=match))
+            Rematched(one, Outcome(one.answer, one.model_version, match))
             for one in outcomes
             if (match := found[one.answer.prediction_id]) != one.match
         ]
