@@ -104,7 +104,8 @@ class Monitors:
             self._without_reference = number
             log.warning("drift and harm of a version cannot be watched", model_version=number, reason=error.message)
             return False
-        # Without a check: to compute them may take longer than another process waits, and each process finds the same.
+        # There is no check here, because the computation may take longer than another process waits. Each process
+        # computes equal references.
         with write_transaction(self._engine) as connection:
             store_references(connection, number, references)
         return True
