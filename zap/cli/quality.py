@@ -26,7 +26,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     type=click.Choice(["day", "week", "month", "total"]),
     default="total",
     show_default=True,
-    help="The periods that are shown one by one; total shows none.",
+    help="The periods that are shown one by one; total shows no periods.",
 )
 @click.option(
     "--kind",

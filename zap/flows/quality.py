@@ -49,7 +49,7 @@ class Question:
     Attributes:
         first, last: the first and the last day that was asked about; None for the default.
         model_version: the version; None for all versions with answers.
-        by: the length of the periods that are shown one by one; `total` shows none.
+        by: the length of the periods that are shown one by one; `total` shows no periods.
         kind: `live`, or `backtest` for requests about the past.
     """
 

@@ -55,7 +55,7 @@ class Wanted:
     Attributes:
         since: the first moment of the requests, in UTC.
         until: the moment at which the range ends; it is not in the range.
-        user_id: the driver. The follower finds the driver of an answer, so an answer that it has not read is left out.
+        user_id: the driver. The follower finds the driver of an answer, so answers that it has not read are left out.
         outcome: the status of the outcome.
     """
 
