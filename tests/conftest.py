@@ -392,7 +392,7 @@ def good_request():
 
 
 def counted(app, table):
-    """Return the number of rows of a table in an app's database. To read them all would take longer than a request."""
+    """Return the number of rows of a table in an app's database. Reading all rows would take longer than a request."""
     with app.state.engine.connect() as connection:
         return connection.scalar(select(func.count()).select_from(table))
 

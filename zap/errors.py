@@ -104,7 +104,7 @@ class NotConfirmed(CommandError):
 
 
 class AlarmStands(CommandError):
-    """An alarm stands: something is wrong, and nobody has put it right yet. It is no failure of the command."""
+    """An alarm stands: something is still wrong. It is no failure of the command."""
 
     title = "An alarm stands"
     exit_code = 30

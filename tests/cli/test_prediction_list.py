@@ -20,7 +20,7 @@ from zap.settings import Settings
 
 @pytest.fixture
 def settings(database_url, tmp_path):
-    """Settings of a database with 120 answers to requests."""
+    """Return settings of a database with 120 answers to requests."""
     engine = create_engine(database_url)
     add_answers(engine, range(120))
     engine.dispose()

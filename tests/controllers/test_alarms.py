@@ -58,7 +58,7 @@ def test_it_works(untrained_client):
 
 @pytest.fixture(scope="module")
 def client(_sqlite_at_head, tmp_path_factory):
-    """One app for the tests that follow, with three alarms; the second was resolved."""
+    """Yield a client of one app for the next tests, with three alarms; the second alarm was resolved."""
     folder = tmp_path_factory.mktemp("alarms")
     file = shutil.copy(_sqlite_at_head, folder / "zap.sqlite")
     with client_of(Settings(database_url=f"sqlite:///{file}", models_dir=folder)) as client:

@@ -33,7 +33,7 @@ def check_sums(explanation, probabilities):
 
 
 def test_it_works(client, good_request, rows):
-    """An explanation changes neither the answer nor what is stored, and the request is logged whole."""
+    """Check that an explanation changes neither the answer nor the stored row, and that the whole request is logged."""
     asked = good_request | TIMES | {"user_id": DRIVER}
     plain = client.post("/predict", json=asked).json()
     body = json.dumps(asked | {"explain": True}, indent=1)
@@ -225,7 +225,7 @@ def test_a_stored_row_of_another_model_is_a_problem(sqlite_client, good_request)
 
 
 def test_a_version_of_an_older_zap_explains_without_usual_values(trained, good_request):
-    """An older zap stored neither importances nor usual values with a version."""
+    """Remove the importances and usual values, which an older zap did not store with a version."""
     with client_of(trained) as client:
         drop_measured(client.app.state.engine)
         explanation = client.post("/predict", json=good_request | {"explain": True}).json()["explanation"]
@@ -321,7 +321,7 @@ def test_other_requests_are_answered_while_an_explanation_runs(sqlite_client, go
 
 
 def test_explanations_do_not_slow_other_requests(server, good_request):
-    """The latency of a plain request while another request is explained, relative to another plain request.
+    """Compare the latency of a plain request beside an explained request and beside another plain request.
 
     Both cases take turns, request by request, because the speed of a loaded machine changes.
     """

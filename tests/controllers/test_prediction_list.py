@@ -16,7 +16,7 @@ from zap.db.tables import Prediction, SessionTextId
 
 @pytest.fixture
 def client(untrained_client):
-    """The real app without a model, because the lists need none."""
+    """Return a client of the real app without a model, because the lists need no model."""
     return untrained_client
 
 
@@ -27,7 +27,7 @@ def listed(client, **query):
 
 
 def all_ids(client, **query):
-    """The ids of all pages; a page may be empty and still have a next one."""
+    """Return the ids of all pages; a page may be empty and still have a next page."""
     ids, before = [], {}
     while True:
         page = listed(client, **query, **before)

@@ -24,7 +24,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def sqlite_client(_trained_sqlite, tmp_path_factory):
-    """One app for all tests that only count what they refused themselves."""
+    """Yield a client of one app for all tests that only count their own refused requests."""
     folder = tmp_path_factory.mktemp("refusals")
     shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
     settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
@@ -42,7 +42,7 @@ def stored(engine):
 
 
 def counted(client, ask):
-    """What a request adds to the counts of refusals."""
+    """Return the reply to a request, and what the request adds to the counts of refusals."""
     engine, refusals = client.app.state.engine, client.app.state.refusals
     refusals.write()
     before = stored(engine)

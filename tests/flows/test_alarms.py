@@ -161,11 +161,11 @@ def test_a_training_that_failed_stands_until_one_finishes(engine, settings, now)
     first = train(TrainingFailed("the process died"))
     (raised,) = look_for_alarms(engine, settings, now)
     assert (raised.kind, raised.message) == ("training_failed", f"Training run {first} failed: the process died.")
-    # The next one fails too: the alarm stands, and its evidence is about the newest.
+    # The next training fails too: the alarm stands, and its evidence is about the newest training.
     second = train(TrainingFailed("no memory"))
     assert look_for_alarms(engine, settings, now) == []
     assert standing_alarms(engine) == {("training_failed", ""): {"run_id": second, "reason": "no memory"}}
-    # It also stands when it is no news any more, and while another training runs.
+    # It also stands three days later, and while another training runs.
     claimed = claim_run(engine, "train", {})
     assert look_for_alarms(engine, settings, now + timedelta(days=3)) == []
     write(engine, (delete(TrainingRun).where(TrainingRun.run_id == claimed),))

@@ -42,7 +42,7 @@ def trained_folder(tmp_path_factory):
     sample = sample_history(seed=1, drivers=400, months=5)
     upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
     run_training(engine, settings, options=QUICK)
-    # The version serves since long before the first answer.
+    # The version has served since long before the first answer.
     with write_transaction(engine) as connection:
         connection.execute(update(Promotion).values(promoted_at=(MONDAY - timedelta(days=2)).replace(tzinfo=UTC)))
     engine.dispose()

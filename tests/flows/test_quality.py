@@ -66,7 +66,7 @@ def test_the_live_quality_of_the_test_sessions_is_the_evaluation_of_the_training
 
 @pytest.fixture(scope="module")
 def answers(_trained_sqlite, tmp_path_factory):
-    """Answers to the last sessions of the history, one for each of the 40 drivers and more, as the log has them."""
+    """Return the logged answers to the last sessions of the history, at least one for each of the 40 drivers."""
     file = shutil.copy(_trained_sqlite / "zap.sqlite", tmp_path_factory.mktemp("asked") / "zap.sqlite")
     settings = Settings(database_url=f"sqlite:///{file}", models_dir=file.parent / "models")
     with client_of(settings) as client:
@@ -99,7 +99,7 @@ def moved(answers, first, days, status="matched", kind="live"):
 
 @pytest.fixture
 def july(engine, answers):
-    """All days of July 2026 have matched outcomes; it is noon of 31 July, and those of 30 and 31 July may change."""
+    """Store matched outcomes of all days of July 2026. At noon of 31 July, outcomes of 30 and 31 July may change."""
     applied(engine, moved(answers, "2026-07-01", 31))
     applied(engine, moved(answers[:5], "2026-07-02", 1, "superseded"))
     applied(engine, moved(answers[:7], "2026-07-02", 1, "waiting"))
@@ -147,7 +147,7 @@ def test_what_is_expected_before_the_outcomes_come(july):
 
 
 def test_overconfident_answers_are_expected_to_be_right_as_often_as_earlier_ones(engine, answers):
-    """The earlier answers were right in half of the cases, whatever they said."""
+    """Let the earlier answers be right in half of the cases, with any probability."""
     wrong = {
         one.predicted_class: other.predicted_class
         for one in answers

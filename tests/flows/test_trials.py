@@ -39,7 +39,7 @@ class Service:
         return self.trial["trial_id"]
 
     def week(self, number, said, **more):
-        """All drivers ask in a week of the trial; then the outcomes are known, and the trial is looked at."""
+        """Let all drivers ask in a week of the trial, and look at the trial when the outcomes are known."""
         at = self.settings.wall_time(self.trial["started_at"]) + number * WEEK - timedelta(days=3)
         answered(self.engine, self.trial["trial_id"], at, said, **more)
         return self.look(number)

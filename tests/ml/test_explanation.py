@@ -103,7 +103,7 @@ def test_it_works(known, estimator):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_row_adds_up(known, data):
-    """Rows of any values: missing ones, shares near 0, and weights for new drivers from 0 to 1."""
+    """Explain rows of any values: missing values, shares near 0, and weights for new drivers from 0 to 1."""
     models, matrix = known
     model = models["blend"]
     row = matrix[data.draw(st.integers(0, len(matrix) - 1))].copy()
@@ -122,7 +122,7 @@ def test_any_row_adds_up(known, data):
 
 
 def test_what_speaks_for_a_driver_s_habit_is_measured_from_the_usual_mix(known):
-    """In the logistic regression, a driver with hardly a session whose shares are the usual mix has no habit."""
+    """Give a driver almost no sessions and the shares of the usual mix: the logistic regression shows no habit."""
     models, matrix = known
     model = models["blend"]
     explainer = Explainer.of(Predictor(model.fitted(), 1))
@@ -170,7 +170,7 @@ def test_a_row_or_probabilities_of_another_model_are_refused(known, features, ty
 
 
 def test_an_older_version_without_some_columns_is_explained(known):
-    """The trees of an older version read fewer columns than this code computes."""
+    """Explain with the trees of an older version, which read fewer columns than this code computes."""
     models, matrix = known
     fitted = models["lightgbm"].fitted()
     assert check(models["lightgbm"], matrix[-1]).columns.keys() == set(fitted.columns)

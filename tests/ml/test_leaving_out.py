@@ -28,7 +28,7 @@ def misleading(share):
 
 @pytest.fixture(scope="module")
 def told():
-    """The steps of the search `found`."""
+    """Return the list of the steps of the search `found`."""
     return []
 
 

@@ -53,7 +53,7 @@ def row(usual=None, **values):
 
 
 def test_it_works(known):
-    """The largest groups are the reasons, and each speaks for the type that its sign says."""
+    """Check that the largest groups are the reasons, and that each favours the type of its sign."""
     _, matrix, _, _ = known
     texts = set()
     for place in range(0, len(matrix), 5):
@@ -73,7 +73,7 @@ def test_it_works(known):
 
 
 def test_the_counts_of_a_driver_are_those_of_the_history(known):
-    """The row has smoothed shares; the sentence has the true numbers of sessions."""
+    """Check that the sentence has the true numbers of sessions, although the row has smoothed shares."""
     split, matrix, predictor, usual = known
     frame, start = split.frame, split.frame["charging_start_time"]
     seen = 0
@@ -159,7 +159,7 @@ def test_a_low_share_of_the_other_type_is_said_instead():
 
 
 def test_a_version_without_usual_values_leaves_them_out(known):
-    """A version of an older zap knows the usual mix only."""
+    """Take a version of an older zap, which knows only the usual mix."""
     _, matrix, predictor, _ = known
     older = UsualValues.of(Explainer.of(predictor).mix, None)
     said = [one for place in range(0, len(matrix), 7) for one in told(known, place, older)[1]]

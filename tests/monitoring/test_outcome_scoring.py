@@ -79,7 +79,7 @@ def matched(used, at=NOON):
 
 
 def added(scorer, changes, portion=None):
-    """Add changes in portions. Return the days, without those of which nothing is left."""
+    """Add changes in portions. Return the days that have counts."""
     days, portion = {}, portion or max(1, len(changes))
     for start in range(0, len(changes), portion):
         some = changes[start : start + portion]
@@ -159,7 +159,7 @@ def test_what_is_counted_of_each_answer(scorer, answers):
 
 @pytest.mark.parametrize("seen_only", [True, False])
 def test_the_figures_are_those_of_an_evaluation(fitted, scorer, answers, seen_only):
-    """Types that the version does not know, too. Another spelling of a known type is this type."""
+    """Compare the figures, also with types that the version does not know. Another spelling is the known type."""
     random = np.random.default_rng(2)
     names = [*fitted.classes, *([] if seen_only else ["AC 7 kW", "Tesla"])]
     used = [names[code] for code in random.integers(len(names), size=len(answers))]

@@ -11,7 +11,7 @@ LAYOUT = Layout(("A", "B", "C"), ("model", "prior", "driver_share"))
 
 @pytest.fixture
 def busy():
-    """A day of a busy service: every group has drivers, and the log losses are large numbers."""
+    """Return the sums of a day of a busy service: every group has drivers, and the log losses are large numbers."""
     random = np.random.default_rng(1)
     sums = QualitySums.empty(LAYOUT)
     sums.fixed[:] = random.integers(-(2**60), 2**60, size=sums.fixed.shape)

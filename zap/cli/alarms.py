@@ -1,4 +1,4 @@
-"""The commands `alarms`: list the alarms, acknowledge one, and send a test message."""
+"""The commands `alarms`: list the alarms, acknowledge an alarm, and send a test message."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +33,7 @@ def alarms() -> None:
 @DATABASE
 @JSON
 def list_command(every: bool, limit: int, database_url: str | None, as_json: bool) -> None:
-    """List the standing alarms, newest first. The exit code is 30 if one stands."""
+    """List the standing alarms, newest first. The exit code is 30 if an alarm stands."""
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.db.monitoring.alarms import list_alarms, standing_alarms
 

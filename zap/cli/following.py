@@ -35,7 +35,8 @@ _OTHER = "another process follows"
 def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool) -> None:
     """Find what happened after the answers: match them with later sessions.
 
-    Servers do this by themselves, unless ZAP_FOLLOW is false. One process follows at a time, and the others stand by.
+    Servers do this by themselves, unless ZAP_FOLLOW is false. One process follows at a time, and the other processes
+    wait.
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine, _told() as told, shown_progress() as progress:
@@ -75,7 +76,7 @@ def _follow(
         if once and not follows and not from_start:
             raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
         if not follows and not stands_by:
-            tell(f"{_OTHER}; " + ("it begins anew" if once else "this one stands by"))
+            tell(f"{_OTHER}; " + ("it begins with the first answer" if once else "this process waits"))
         stands_by = not follows
         if once:
             return

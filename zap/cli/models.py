@@ -63,7 +63,7 @@ def compare(one: int, other: int, database_url: str | None, as_json: bool) -> No
     """Show two versions side by side, from what their trainings have stored.
 
     zap shows the scores, the sessions that they were measured on, the hyper-parameters, the features, and the
-    importances. It says if the versions were tested on different sessions: the scores are then not comparable.
+    importances. If the versions were tested on different sessions, zap says that the scores are not comparable.
     """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.cli.shown_comparison import print_compared
@@ -124,7 +124,7 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
     type=Number(0, 0.5),
     default=0.005,
     show_default=True,
-    help="A Brier score (halved, 0 to 1) that is higher by less is not worse.",
+    help="A Brier score (halved, 0 to 1) that is higher by less than this is not worse.",
 )
 @click.option(
     "--weeks", type=WholeNumber(1, 52), default=8, show_default=True, help="The longest time of the trial, in weeks."
@@ -134,7 +134,7 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
     type=click.Choice(["promote", "tell"]),
     default="tell",
     show_default=True,
-    help="Promote the version if it is better, or only say so.",
+    help="Promote the version if it is better, or only report the verdict.",
 )
 @_WHO
 @_WHY
@@ -143,8 +143,8 @@ def history(limit: int, database_url: str | None, as_json: bool) -> None:
 def try_command(version: int, database_url: str | None, as_json: bool, **asked: Any) -> None:
     """Let a version answer unseen beside the version in production.
 
-    A server or `zap follow` answers each request again with this version. Each week both versions are compared on what
-    the drivers then used. The trial ends when one of them is better, or after its longest time.
+    A server or `zap follow` answers each request again with this version. Each week both versions are compared with the
+    charger types that the drivers then used. The trial ends when one of them is better, or after its longest time.
     """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.cli.shown_trials import print_trial

@@ -45,7 +45,9 @@ _FILTERS = (
         type=click.Choice(["matched", "superseded", "waiting", "no_driver"]),
         help="Only answers with this outcome. Default: all outcomes.",
     ),
-    click.option("--kind", type=click.Choice(["live", "backtest"]), help="Only answers of this kind. Default: both."),
+    click.option(
+        "--kind", type=click.Choice(["live", "backtest"]), help="Only answers of this kind. Default: both kinds."
+    ),
     click.option("--input-id", type=_NUMBER, help="Only the answer to this request. Default: all requests."),
 )
 

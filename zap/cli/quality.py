@@ -14,7 +14,11 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     "--version", type=WholeNumber(1, 2**63 - 1), metavar="VERSION", help="The model version. Default: all versions."
 )
 @click.option(
-    "--from", "first", type=_DAY, metavar="DAY", help="The first day, as 2026-01-31. Default: 90 days before the last."
+    "--from",
+    "first",
+    type=_DAY,
+    metavar="DAY",
+    help="The first day, as 2026-01-31. Default: 90 days before the last day.",
 )
 @click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day. Default: today.")
 @click.option(
@@ -22,7 +26,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
     type=click.Choice(["day", "week", "month", "total"]),
     default="total",
     show_default=True,
-    help="The periods that are shown one by one; total shows none.",
+    help="The periods that are shown one by one; total shows no periods.",
 )
 @click.option(
     "--kind",

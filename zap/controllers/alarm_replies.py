@@ -14,13 +14,15 @@ class AlarmRecord(Struct):
 
     alarm_id: int
     kind: Annotated[str, Meta(description="what is wrong, such as harm; the manual lists the kinds")]
-    subject: Annotated[str, Meta(description="what it is about, such as version 7; empty if the kind says it all")]
+    subject: Annotated[str, Meta(description="its subject, such as version 7; empty if the kind has only one subject")]
     since: Annotated[datetime, Meta(description="when it was raised")]
     until: Annotated[datetime | None, Meta(description="when it was resolved; null while it stands")]
     message: Annotated[str, Meta(description="what is wrong, as a sentence for people")]
     advice: Annotated[str, Meta(description="what to do; empty for a kind that this zap does not know")]
     evidence: Annotated[dict[str, Any] | None, Meta(description="the newest figures")]
-    acknowledged_by: Annotated[str | None, Meta(description="who has seen it; null if nobody has said so")]
+    acknowledged_by: Annotated[
+        str | None, Meta(description="who has seen the alarm; null if nobody has acknowledged it")
+    ]
     acknowledged_at: datetime | None
 
 

@@ -14,9 +14,9 @@ class ExplainedReason(Struct):
     """A reason of a prediction in words."""
 
     group: Annotated[str, Meta(description="the group of columns")]
-    favours: Annotated[str, Meta(description="the type that the group speaks for: predicted_class or runner_up")]
+    favours: Annotated[str, Meta(description="the type that the group makes more probable")]
     contribution: Annotated[
-        float, Meta(description="what the group adds to log_ratio; negative if it speaks for runner_up")
+        float, Meta(description="what the group adds to log_ratio; negative if the group favours runner_up")
     ]
     text: str
     value: Annotated[str, Meta(description="the value of the column that adds the most within the group")]
@@ -39,14 +39,14 @@ class Explanation(Struct):
 
     predicted_class: str
     runner_up: Annotated[str, Meta(description="the type with the second highest probability")]
-    reasons: Annotated[list[ExplainedReason], Meta(description="at most four, the largest first")]
+    reasons: Annotated[list[ExplainedReason], Meta(description="at most four reasons, the largest first")]
     weights_in_words: Annotated[str, Meta(description="how much each part of the model weighs; what new drivers get")]
     new_driver: Annotated[bool, Meta(description="whether the driver has no earlier sessions")]
     log_ratio: Annotated[
         float,
         Meta(
-            description="ln(p1/p2), where p1 is the probability of predicted_class and p2 of runner_up. The groups and"
-            " averaging add up to it"
+            description="ln(p1/p2), where p1 is the probability of predicted_class and p2 that of runner_up."
+            " The groups and averaging add up to it"
         ),
     ]
     groups: Annotated[dict[str, float], Meta(description=_GROUPS + ". It is the weighted sum over the parts")]

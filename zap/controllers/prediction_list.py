@@ -46,12 +46,14 @@ class ListedPrediction(Struct):
         Literal["matched", "superseded", "waiting", "no_driver"] | None,
         Meta(
             description="matched: the session that followed is known; superseded: a later answer has this session;"
-            f" waiting: no session is known, or not yet; no_driver: the request named no driver; {_UNFOLLOWED}"
+            f" waiting: no session is known so far; no_driver: the request named no driver; {_UNFOLLOWED}"
         ),
     ]
     actual_class: Annotated[str | None, Meta(description="the type that the driver used in this session")]
     session_id: Annotated[str | None, Meta(description="the session, by the id of its reports")]
-    lag_seconds: Annotated[int | None, Meta(description="from the moment asked about to the start of the session")]
+    lag_seconds: Annotated[
+        int | None, Meta(description="from the moment that was asked about to the start of the session")
+    ]
     matched_by: Annotated[
         Literal["report", "time"] | None, Meta(description="report: the report of the session named the answer")
     ]

@@ -33,7 +33,7 @@ UNAVAILABLE = DatabaseUnavailable("").problem()["type"]
 
 
 class CountedRefusals(NamedTuple):
-    """The `opt` of a route whose refusals are counted: what they are, and the names that count as fields."""
+    """The `opt` of a route whose refusals are counted: what is refused, and the names that count as fields."""
 
     subject: str
     fields: frozenset[str]

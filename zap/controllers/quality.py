@@ -36,10 +36,14 @@ class QualityController(Controller):
         ] = 0,
         first: Annotated[
             str,
-            QueryParameter(name="from", pattern=_DAY, description="the first day; default: 90 days before the last"),
+            QueryParameter(
+                name="from", pattern=_DAY, description="the first day; default: 90 days before the last day"
+            ),
         ] = "",
         last: Annotated[str, QueryParameter(name="to", pattern=_DAY, description="the last day; default: today")] = "",
-        by: Annotated[By, QueryParameter(description="the periods that are shown one by one; total: none")] = "total",
+        by: Annotated[
+            By, QueryParameter(description="the periods that are shown one by one; total: no periods")
+        ] = "total",
         kind: Annotated[
             Kind,
             QueryParameter(description="live, or backtest for requests about a moment that was long past"),
@@ -47,7 +51,7 @@ class QualityController(Controller):
     ) -> QualityReply:
         """Read the scores of versions on matched outcomes, each beside the baselines and the promise of the test.
 
-        The days are those that requests asked about, as the drivers' wall time.
+        A day is the day that a request asked about, as the drivers' wall time.
         """
         settings: Settings = state.settings
         question = Question(_day("from", first), _day("to", last), version or None, by, kind)

@@ -13,12 +13,14 @@ class Coverage(Struct):
     answers: int
     matched: Annotated[int, Meta(description="a session followed, and this answer counts for it")]
     superseded: Annotated[int, Meta(description="a session followed, but another answer counts for it")]
-    waiting: Annotated[int, Meta(description="no session is known; on final days none came within the horizon")]
+    waiting: Annotated[int, Meta(description="no session is known; on final days no session started in time")]
     no_driver: Annotated[int, Meta(description="the request named no driver, and no report named the answer")]
     with_driver: Annotated[int, Meta(description="the request named a driver")]
     unscored: Annotated[
         int,
-        Meta(description="matched, but without a score: the log has no row, the session no type, or zap no model"),
+        Meta(
+            description="matched, but without a score: the log has no row, the session has no type, or zap has no model"
+        ),
     ]
     label_coverage: Annotated[
         float | None, Meta(description="the share of answers whose session is known; null without answers")
@@ -26,7 +28,7 @@ class Coverage(Struct):
 
 
 class BriefScores(Struct):
-    """The main scores on matched outcomes. They are computed as those of a training."""
+    """The main scores on matched outcomes. They are computed as the scores of a training."""
 
     sessions: int
     weighted_f1: float
@@ -37,7 +39,7 @@ class BriefScores(Struct):
     best_baseline: Annotated[str, Meta(description="the baseline with the lowest log loss on the same sessions")]
     log_loss_difference: Annotated[float, Meta(description="the log loss minus that of the best baseline")]
     log_loss_difference_interval: Annotated[
-        list[float] | None, Meta(description="95 % interval over groups of drivers; null with too few of them")
+        list[float] | None, Meta(description="95 % interval over groups of drivers; null with too few groups")
     ]
     interval_note: Annotated[str | None, Meta(description="why there is no interval")]
     effective_drivers: Annotated[
@@ -70,7 +72,7 @@ class QualityPart(Struct):
 
 
 class QualityPeriod(Struct, rename={"from_": "from"}):
-    """A day, a week from Monday on, or a month. A period with final and provisional days is shown as two."""
+    """A day, a week from Monday on, or a month. A period with final and provisional days is shown as two periods."""
 
     from_: Annotated[str, Meta(description="its first day")]
     to: Annotated[str, Meta(description="its last day with answers")]

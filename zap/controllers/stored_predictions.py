@@ -24,7 +24,7 @@ class OutcomeRecord(Struct):
         Literal["matched", "superseded", "waiting", "no_driver"],
         Meta(
             description="matched: a session is the outcome; superseded: another answer has the session; waiting: there"
-            " is no session, or not yet; no_driver: the request named no driver"
+            " is no session so far; no_driver: the request named no driver"
         ),
     ]
     kind: Annotated[
@@ -76,7 +76,7 @@ class StoredExplanation(Struct):
     """A stored prediction, and why the model chose it."""
 
     prediction_id: int
-    model_version: Annotated[int, Meta(description="the version that predicted, and that explains")]
+    model_version: Annotated[int, Meta(description="the version that predicted and now explains")]
     probabilities: dict[str, float]
     explanation: Explanation
 

@@ -44,9 +44,9 @@ class TrialRecord(Struct):
     champion_version: Annotated[int, Meta(description="the version that served when the trial began")]
     status: Annotated[
         Literal["running", "better", "not_worse", "worse", "undecided", "ended"],
-        Meta(description="running; the verdict; or ended: ended by somebody, or another version serves now"),
+        Meta(description="running, the verdict, or ended: somebody ended it, or another version serves now"),
     ]
-    epsilon: Annotated[float, Meta(description=f"a score that is higher by less is not worse ({_SCORE})")]
+    epsilon: Annotated[float, Meta(description=f"a score that is higher by less than this is not worse ({_SCORE})")]
     weeks: Annotated[int, Meta(description="the longest time of the trial")]
     on_better: Literal["promote", "tell"]
     started_at: datetime

@@ -34,12 +34,13 @@ class TrialController(Controller):
 
         From now on the version answers each request that the version in production answers, a few seconds later, and
         nobody sees its answers. At the end of each week, when the outcomes of the week are known, both versions are
-        compared, each driver by the mean over all sessions of the trial. The trial ends if one version is better, and
-        after `weeks` at the latest. With `"on_better": "promote"`, a version that is better then serves.
+        compared, for each driver by the mean over all sessions of the trial. The trial ends if one version is better,
+        and after `weeks` at the latest. With `"on_better": "promote"`, the version serves after the trial if it is
+        better.
 
         The probability that a version is promoted although it is not better is at most 5 % for four trials together,
-        however often anybody looks. The drivers saw the answers of the version that serves, and what they then did
-        favours it.
+        however often anybody looks. The drivers saw the answers of the version that serves, and this is an advantage
+        for that version.
         """
         check_number(request, model_version, "model version", ending="/trial")
         body = await _body(request)

@@ -41,13 +41,14 @@ class Outcome(SQLModel, table=True):
     Attributes:
         asked_at: the moment that was asked about, as the drivers' wall time.
         kind: `live`, or `backtest` if the moment lies before the request by more than the horizon.
-        status: `matched`; `superseded` if another answer has the session; `waiting` if no session is known, or not yet;
+        status: `matched`; `superseded` if another answer has the session; `waiting` if no session is known so far;
             `no_driver` if the request named no driver and no report named the answer.
         session_id: the session of a matched or superseded answer.
         actual_class: the type of this session.
         lag_seconds: from the moment that was asked about to the start of the session; negative if it began earlier.
         matched_by: `report` if the report of the session named the answer, `time` otherwise.
-        superseded_by: the next answer with this session; for the last one, the answer that the report named.
+        superseded_by: the next answer with this session; for the last of these answers, the answer that the report
+            named.
     """
 
     __tablename__ = "outcomes"
@@ -85,7 +86,7 @@ class SessionPrediction(SQLModel, table=True):
 
 
 class QualityDay(SQLModel, table=True):
-    """The sums of the outcomes of one version and one day. They are whole numbers, so their order is no matter.
+    """The sums of the outcomes of one version and one day. They are whole numbers, so their order does not matter.
 
     Attributes:
         day: midnight of the day that was asked about, as the drivers' wall time.
@@ -151,7 +152,7 @@ class Alarm(SQLModel, table=True):
 
     Attributes:
         kind: what is wrong, such as `harm`.
-        subject: what it is about, such as `version 7`; `` if the kind says it all.
+        subject: what it is about, such as `version 7`; `` if the kind has only one subject.
         since: when it was raised.
         until: when it was resolved; NULL while it stands.
         message: the sentence that people read.
@@ -183,7 +184,7 @@ class AlarmDelivery(SQLModel, table=True):
     """One message about an alarm that is to be posted to ZAP_ALARM_URL: the outbox.
 
     Attributes:
-        message_id: the `webhook-id`, which is the same in each attempt.
+        message_id: the `webhook-id`, which is equal in each attempt.
         body: the JSON that is posted.
         next_attempt_at: when to post it next.
         last_error: why the last attempt failed.
@@ -214,7 +215,7 @@ class Trial(SQLModel, table=True):
         model_version: the challenger.
         champion_version: the version that served when the trial began.
         status: `running`, a verdict, or `ended` if somebody ended it.
-        epsilon: how much worse still counts as not worse, fixed before the trial begins.
+        epsilon: a score that is higher by less counts as not worse; fixed before the trial begins.
         on_better: `promote`, or `tell`.
         longest_until: when the trial ends without a verdict.
         state: all that the trial remembers.

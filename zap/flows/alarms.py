@@ -27,15 +27,17 @@ log = structlog.get_logger(__name__)
 
 # The pause between two looks.
 LOOK_SECONDS = 30.0
-# So far behind the newest answer is an alarm, and the alarm ends only when it is less than half of it.
+# A follower that is this far behind the newest answer is a fault. The alarm ends when the delay is less than half of
+# this.
 _BEHIND_SECONDS = 60.0
 _SLOW_SECONDS = 1.0
-# A backlog that is being worked off, or a disk that is slow for a moment, is no alarm: it must last so long.
+# A backlog that is being worked off, or a disk that is slow for a moment, is no alarm: the fault must last this long.
 _BEHIND_LASTS = timedelta(minutes=3)
 _SLOW_LASTS = timedelta(minutes=1)
-# A training that failed longer ago is no news; an alarm that was raised in time stands until a training finishes.
+# A training that failed longer ago raises no alarm; an alarm that was raised in time stands until a training finishes.
 _NEWS = timedelta(days=1)
-# Less room than this share of a disk, or than these bytes, whichever is less. To end the alarm takes twice as much.
+# An alarm is raised if less room is left than this share of a disk, and less than these bytes. It ends when twice as
+# much is left.
 _LEAST_SHARE = 0.05
 _LEAST_BYTES = 2**30
 
@@ -44,10 +46,10 @@ class Finding(NamedTuple):
     """What a look has found about one subject.
 
     Attributes:
-        subject: what the alarm is about; `` if its kind says it all.
+        subject: what the alarm is about; `` if its kind has only one subject.
         message: the sentence that people read.
         evidence: the figures.
-        raises: whether it is bad enough for an alarm; if not, it is only too bad to end a standing alarm.
+        raises: whether it is bad enough for an alarm; if not, a standing alarm does not end.
         lasts: how long it must be found in every look before the alarm is raised.
     """
 

@@ -25,7 +25,8 @@ By = Literal["day", "week", "month", "total"]
 Kind = Literal["live", "backtest"]
 # The first day by default, and the first day of the outcomes that correct the expected accuracy, before the last day.
 _DAYS = 90
-# The days that a report may be about: three years and a bit. More versions than this are left out, oldest first.
+# The days that a report may be about: a little more than three years. If there are more versions than this, the oldest
+# versions are left out.
 MOST_DAYS = 1_100
 MOST_VERSIONS = 100
 TOO_FEW_DRIVERS = (
@@ -48,7 +49,7 @@ class Question:
     Attributes:
         first, last: the first and the last day that was asked about; None for the default.
         model_version: the version; None for all versions with answers.
-        by: the length of the periods that are shown one by one; `total` shows none.
+        by: the length of the periods that are shown one by one; `total` shows no periods.
         kind: `live`, or `backtest` for requests about the past.
     """
 
@@ -258,7 +259,7 @@ def _known(engine: Engine, number: int) -> dict[str, Any]:
     try:
         return read_version(engine, number)
     except NotFound:
-        # A database of another program may name versions that it has not.
+        # A database of another program may name versions that it does not have.
         return {"trained_samples": None, "test_samples": None, "evaluation": None}
 
 

@@ -12,16 +12,17 @@ from zap.db.monitoring_tables import Alarm
 from zap.db.tables import TrainingRun
 from zap.settings import Settings
 
-# After a training that failed, or that an alarm has caused, the next one waits so long.
+# After a training that failed, or that an alarm has caused, the next training waits this long.
 _PAUSE = timedelta(days=1)
 
 
 def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | None:
     """Return why a training should begin now; None if none should.
 
-    With a number of days, it is time so many days after the newest training began. With `harm_or_drift`, it is time
-    when an alarm stands that was raised after the newest training began. A training that failed is repeated after a
-    day. While a version is on trial, no other version is trained for a trial. The first training is up to people.
+    With a number of days, it is time when this many days have passed since the newest training began. With
+    `harm_or_drift`, it is time when an alarm stands that was raised after the newest training began. A training that
+    failed is repeated after a day. While a version is on trial, no other version is trained for a trial. People start
+    the first training.
 
     Args:
         engine: on the database.

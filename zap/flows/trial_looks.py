@@ -37,7 +37,9 @@ class _Ending(NamedTuple):
 def take_look(
     engine: Engine, settings: Settings, trial: RunningTrial, until: datetime, check: Check
 ) -> Progress | None:
-    """Take the next look at a trial, and store it. If the trial is decided, end it, and promote if that was asked.
+    """Take the next look at a trial, and store it. End the trial if it is decided.
+
+    If the challenger is better, and the trial asks for its promotion, promote it.
 
     Args:
         engine: on the database.
@@ -135,7 +137,7 @@ def _named(trial: RunningTrial) -> dict[str, Any]:
 
 
 def _obstacle(engine: Engine, trial: RunningTrial, progress: Progress) -> str | None:
-    """Return why a challenger that is better is not promoted; None if it is."""
+    """Return why a challenger that is better is not promoted; None if it is promoted."""
     number = trial.model_version
     if progress.comparison.verdict != "better":
         return None
@@ -155,7 +157,7 @@ def _obstacle(engine: Engine, trial: RunningTrial, progress: Progress) -> str | 
 
 
 def _ending(connection: Connection, trial: RunningTrial, comparison: Trial, obstacle: str | None) -> _Ending:
-    """Return how a trial ends that is decided or has had its last look. Promote its challenger, if that follows."""
+    """Return how a trial ends that is decided or has had its last look. Promote its challenger if that is asked."""
     verdict = comparison.verdict
     if verdict == "worse":
         return _Ending(verdict, promoted=False, message="")

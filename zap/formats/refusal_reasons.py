@@ -8,7 +8,7 @@ from zap.errors import BatchTooLarge, InvalidRequest, MalformedCsv, MalformedJso
 from zap.formats.json_body import APPEARS_TWICE
 from zap.monitoring.data_quality import OTHER, WHOLE, Found
 
-# Of WHOLE: how many requests, rows or reports were refused.
+# For WHOLE: the number of refused requests, rows or reports.
 REFUSED = "refused"
 TOO_LARGE = "too_large"
 WRONG_VALUE = "wrong_value"

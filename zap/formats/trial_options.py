@@ -36,5 +36,5 @@ class TrialOptions(Reason):
     on_better: Annotated[
         OnBetter,
         explained(lambda _: f"must be one of {', '.join(get_args(OnBetter))}"),
-        Field(description="what follows if the version is better: promote puts it into production, tell only says so"),
+        Field(description="what follows if the version is better: promote puts it into production, tell reports it"),
     ] = "tell"

@@ -152,7 +152,8 @@ class Shares(DriverColumns):
         second, weekend = at % DAY, _is_weekend(at)
         in_bucket, of_kind = self.by_bucket[second // _BUCKET], self.by_day_kind[weekend]
         near = self.near[:, _HOURS * weekend + second // _HOUR].tolist()
-        # The formula of `_smoothed` for all groups in one loop, because a call for each group takes half as long again.
+        # The formula of `_smoothed` for all groups in one loop, because a call for each group takes one and a half
+        # times as long.
         sessions, of_bucket, of_day_kind, of_near = (
             sum(self.counts) + PRIOR_WEIGHT,
             sum(in_bucket) + PRIOR_WEIGHT,

@@ -1,4 +1,4 @@
-"""The groups of columns in explanations and importances, which a person knows. Each has groups of `column_groups`."""
+"""The groups of columns in explanations and importances, which people know. Each has groups of `column_groups`."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -84,7 +84,7 @@ class Row:
 
         Args:
             column: the name of the column, with its charger type in brackets if it has one.
-            favoured: the charger type that the column speaks for.
+            favoured: the charger type that the column makes more probable.
             other: the other of the two compared types.
         """
         name, _, type_ = column.partition("[")

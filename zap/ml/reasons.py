@@ -17,8 +17,8 @@ class Reason(NamedTuple):
 
     Attributes:
         group: one of EXPLAINED_GROUPS.
-        favours: the charger type that the group speaks for: the predicted type or the runner-up.
-        contribution: what the group adds to the log-ratio; negative if it speaks for the runner-up.
+        favours: the charger type that the group makes more probable: the predicted type or the runner-up.
+        contribution: what the group adds to the log-ratio; negative if the group favours the runner-up.
         text: the reason as a sentence without a full stop.
         value: the value of the column that adds the most within the group.
         usual: the usual value of this column; None if the version does not hold it.
@@ -52,7 +52,7 @@ def _reason(group: str, added: float, explanation: Explanation, row: Row) -> Rea
 def _largest(group: str, added: float, explanation: Explanation) -> str:
     """Return the column that adds the most to a group, in the direction of the group.
 
-    A column of a third charger type is taken only if no other column speaks in this direction.
+    A column of a third charger type is taken only if no other column has this direction.
     """
     compared = {"", f"{explanation.predicted}]", f"{explanation.runner_up}]"}
     adds = {name: one * added for name, one in explanation.columns.items() if explained_group(name) == group}

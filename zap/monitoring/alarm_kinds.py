@@ -22,10 +22,10 @@ KINDS = {
     ),
     "drift": AlarmKind(
         "The values of requests, or the answers, are not spread as they were among the drivers of the training.",
-        "Look at both distributions; if the change will stay, train a new version; a season explains much.",
+        "Look at both distributions; the season may be the cause; if the change will stay, train a new version.",
     ),
     "no_outcomes": AlarmKind(
-        "Drivers ask, but for longer than usual no session was found for their requests.",
+        "Drivers ask, but for a longer time than usual zap has found no session for their requests.",
         "Check that the backend still sends POST /charging-sessions, or that the import of sessions still runs.",
     ),
     "refused_requests": AlarmKind(
@@ -50,7 +50,7 @@ KINDS = {
     ),
     "disk_nearly_full": AlarmKind(
         "A disk of zap has little room left; without room, zap cannot store requests and refuses them.",
-        "Make room, or move the file to a larger disk; `zap predictions prune` removes what trainings logged.",
+        "Make room, or move the file to a larger disk; `zap predictions prune` removes predictions of trainings.",
     ),
 }
 

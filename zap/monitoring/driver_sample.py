@@ -39,9 +39,9 @@ class DriverSample:
     """A random row of each driver in a week, for a fair sample of at most MOST_DRIVERS drivers.
 
     The first row of a driver in a week would depend on how often the driver asks: it comes late in the week if the
-    driver asks seldom. The first drivers of a week would be no fair sample either, because Monday's drivers are not
-    Sunday's drivers. Therefore the sample holds the drivers with low hashes: when it is full, the limit is halved
-    (Gibbons, Distinct Sampling, VLDB 2001).
+    driver asks seldom. The first drivers of a week would be no fair sample either, because the drivers of a Monday
+    differ from the drivers of a Sunday. Therefore the sample holds the drivers with low hashes: when it is full, the
+    limit is halved (Gibbons, Distinct Sampling, VLDB 2001).
     """
 
     def __init__(self, week: int, most: int = MOST_DRIVERS) -> None:
@@ -52,7 +52,7 @@ class DriverSample:
         self._limit = 1 << _BITS
 
     def wants(self, driver: str, order: int) -> int | None:
-        """Return the hash of a driver whose row is to be added; None if another row is kept, or none is.
+        """Return the hash of a driver whose row is to be added; None if another row or no row is kept.
 
         Args:
             driver: the id of the driver.

@@ -43,7 +43,8 @@ class Day:
 
     Attributes:
         answers: the answers by the status of their outcome; `with_driver`: the answers to requests with a driver;
-            `unscored`: the matched ones that cannot be scored, because the log has no row or the session no type.
+            `unscored`: the matched answers that cannot be scored, because the log has no row or the session has no
+                type.
         sums: the sums of scores; None if the version could not be loaded when the day was begun.
     """
 

@@ -15,7 +15,7 @@ from zap.ml.scores import SummedScores, weighted_f1
 from zap.ml.slices import SLICES
 from zap.monitoring.quality_sums import FIRST_PLACES, PARTS, UNIT, Totals
 
-# In the expected accuracy the mean confidence of a bin weighs as much as so many sessions with outcomes.
+# In the expected accuracy the mean confidence of a bin weighs as much as this number of sessions with outcomes.
 _WEIGHT_OF_CONFIDENCE = 10
 
 
@@ -100,7 +100,7 @@ class Figures:
 
     @property
     def effective_drivers(self) -> float:
-        """Return the effective number of groups of drivers, which is lower than that of drivers if these are many."""
+        """Return the effective number of groups of drivers. With many drivers, it is lower than that of drivers."""
         return round(effective_number(self._totals.groups[:, 0]), 1)
 
     def group_sums(self) -> tuple[np.ndarray, np.ndarray]:
@@ -183,11 +183,11 @@ def expected_accuracy(answers: Totals | None, matured: Totals | None) -> dict[st
     """Return the accuracy that answers are expected to have, before their outcomes come; None without answers.
 
     It is the mean over all answers of the accuracy that earlier answers of equal confidence had: in each bin of
-    confidence the share of right ones among the matured outcomes, in which the mean confidence of the answers weighs as
-    much as ten sessions. This is the confidence-based performance estimation of NannyML (CBPE), for the accuracy.
+    confidence the share of right answers among the matured outcomes, in which the mean confidence of the answers weighs
+    as much as ten sessions. This is the confidence-based performance estimation of NannyML (CBPE), for the accuracy.
 
     Args:
-        answers: the sums of the days whose answers are meant.
+        answers: the sums of the days of the answers.
         matured: the sums of the days whose outcomes are final; None without such days.
     """
     if answers is None or not (count := answers.array("bins")[:, 0]).any():

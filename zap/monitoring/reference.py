@@ -97,9 +97,9 @@ def reference_of(
 ) -> Reference | None:
     """Return the reference of training rows; None if they have too few drivers or not one week.
 
-    A driver counts once a week, with a random row of the week, because the detector counts production so. A random row
-    of each driver in all weeks would be compared with other drivers, because drivers who come often are in more weeks,
-    and there would be drift without a change.
+    A driver counts once a week, with a random row of the week, because the detector counts the drivers of production in
+    this way. If each driver counted once in all weeks, the detector would find drift without a change, because drivers
+    who come often are in more weeks of production.
 
     Args:
         columns: for each feature n values, None or NaN where missing. A column with texts is a category.

@@ -30,7 +30,7 @@ EPSILON = 0.005
 # The longest trial, in weeks; and the looks.
 LONGEST_WEEKS = 8
 # What is to be known wherever a result of a trial is read.
-CAVEAT = "The drivers saw the answers of the version that serves, and what they then did favours it."
+CAVEAT = "The drivers saw the answers of the version that serves, and this is an advantage for that version."
 
 
 @dataclass

@@ -16,21 +16,21 @@ from datetime import date
 from math import exp, log
 from typing import NamedTuple
 
-# Each of the two alarms is false at most so often a year.
+# Each of the two alarms is false at most this often a year.
 FALSE_A_YEAR = 0.05
 _DAYS_A_YEAR = 365
 _LOG_THRESHOLD = log(_DAYS_A_YEAR / FALSE_A_YEAR)
-# The days that are usual, and the fewest of them that can say so.
+# The number of usual days, and the fewest days from which a usual share is computed.
 USUAL_DAYS = 28
 FEWEST_DAYS = 14
 # The bets on more: on one and a half times, twice, four times and ten times the usual share.
 _MORE = tuple(map(log, (1.5, 2.0, 4.0, 10.0)))
 # The estimated size of clusters is multiplied by this, because four weeks do not show the largest cluster.
 _LARGER = 2.0
-# Fewer refused requests, or a smaller share of the requests of a day, are nothing to look at.
+# Fewer refused requests, or a smaller share of the requests of a day, raise no alarm.
 _FEWEST_REFUSED = 50
 _LEAST_SHARE = 0.05
-# A day with so many chances can end an alarm.
+# A day with at least this many chances can end an alarm.
 _WHOLE_DAY = 100
 
 

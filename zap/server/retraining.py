@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 60.0
 async def retrain(state: State, pause: float = _PAUSE_SECONDS) -> None:
     """Start a training whenever it is time for one, until the server stops. The reason is the note of the version.
 
-    Several servers may look at once: a training that runs keeps a second one out.
+    Several servers may look at once: a training that runs prevents a second training.
 
     Args:
         state: of the app.
@@ -35,7 +35,7 @@ async def retrain(state: State, pause: float = _PAUSE_SECONDS) -> None:
                 options = TrainingOptions(promote=settings.retrain_promote, note=f"started by zap: {reason}")
                 await state.training_processes.start(options)
         except TrainingRunning:
-            # Another server was faster, or somebody has started one.
+            # Another server was faster, or somebody has started a training.
             pass
         except ZapError as error:
             log.warning("no training could be started", reason=error.message)

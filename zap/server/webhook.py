@@ -28,7 +28,7 @@ class Reply(NamedTuple):
 
     Attributes:
         status: the HTTP status; None if no reply came.
-        text: the beginning of the reply, or why none came.
+        text: the beginning of the reply, or why no reply came.
         seconds: how long it took.
     """
 
@@ -83,7 +83,7 @@ class Receiver:
         A thread does the work, because the look-up of a name has no deadline.
 
         Args:
-            message_id: the `webhook-id`, which is the same in each attempt.
+            message_id: the `webhook-id`, which is equal in each attempt.
             body: the JSON of the message.
         """
         begun = time.monotonic()
@@ -176,6 +176,7 @@ class _Exchange:
         """Close the connection, so that a thread which still waits ends."""
         self.done.set()
         if self._socket is not None:
-            # Of the plain class: the method of SSLSocket would forget its state, which the other thread may be using.
+            # This is the method of the plain class, because the method of SSLSocket would forget its state, which the
+            # other thread may be using.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

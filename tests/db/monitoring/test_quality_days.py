@@ -36,7 +36,7 @@ def model(split):
 
 @pytest.fixture
 def versions(engine, model):
-    """Two versions: the second one is damaged."""
+    """Store two versions, of which the second version is damaged."""
     artefact = model.to_bytes()
     row = {"run_id": 1, "status": "candidate", "created_at": utc_now(), "sha256": sha256(artefact)}
     row |= {"hyper_parameters": {}, "contract": {}, "evaluation": {"pooled_exponents": [0.4, 0.3, 0.2, 0.1]}}
@@ -49,7 +49,7 @@ def versions(engine, model):
 
 @pytest.fixture(scope="module")
 def answers(split, model):
-    """Answers to the test sessions, as the log has them."""
+    """Return answers to the test sessions, as the log has them."""
     past = split.test_past
     matrix = model.matrix(split.test, past)
     assert matrix.shape[1] == len(MATRIX_COLUMNS) + past.shape[1]
@@ -79,7 +79,7 @@ def forgotten(changes):
 
 
 def test_it_works(versions, answers):
-    """Outcomes arrive in portions, one is corrected, and one of a later day is removed."""
+    """Add outcomes in portions, correct an outcome, and remove an outcome of a later day."""
     corrected = answers[0]._replace(
         before=answers[0].after, after=answers[0].after._replace(actual_class="Tesla", status="matched")
     )
@@ -119,7 +119,7 @@ def test_a_version_that_cannot_be_loaded_or_found_has_its_answers_counted(versio
 
 
 def test_a_day_that_was_begun_without_the_version_stays_without_scores(versions, answers, model):
-    """Nothing that was never added is taken away after the version can be loaded again."""
+    """Check that only added outcomes are taken away after the version can be loaded again."""
     damaged = [one._replace(model_version=2) for one in answers]
     applied(versions, damaged[:5])
     repaired = {"artefact": model.to_bytes(), "sha256": sha256(model.to_bytes())}

@@ -33,7 +33,7 @@ from zap.monitoring.trials import Trial as Comparison
 
 @pytest.fixture
 def registry(trained):
-    """An engine on a database with version 1 in production and candidates, which are copies of it."""
+    """Return an engine on a database with version 1 in production and candidates, which are copies of it."""
     engine = create_engine(trained.database_url)
     add_copies(engine, MOST_RUNNING + 1)
     yield engine
@@ -180,7 +180,7 @@ def test_what_is_followed_ends_before_the_first_missing_answer(registry):
         connection.execute(insert(Follower).values(follower_id=1, prediction_id=newest, missing=missing))
         assert followed_until(connection) == newest - 6
         assert not is_followed(connection, utc_now())
-        # What was answered later is no matter.
+        # Later answers do not matter.
         assert is_followed(connection, utc_now() - timedelta(days=3))
         connection.execute(update(Follower).values(missing=None))
         assert followed_until(connection) == newest

@@ -132,7 +132,8 @@ def changes_since(connection: Connection, mark: Mark | None) -> tuple[set[date] 
 def new_mark(connection: Connection, mark: Mark | None) -> tuple[Mark, bool]:
     """Return a mark of the present, and whether the log has all changes since another mark.
 
-    It has not if there is no other mark, if the other mark is older than the log, and if triggers are missing.
+    The log lacks changes if there is no other mark, if the other mark is older than the log, or if triggers are
+    missing.
     """
     found: Mark
     if connection.dialect.name == "sqlite":
@@ -147,7 +148,7 @@ def new_mark(connection: Connection, mark: Mark | None) -> tuple[Mark, bool]:
 def changed_sessions(connection: Connection, mark: Mark, after: int, most: int) -> Sequence[ChangedSession]:
     """Return changes that were not committed when a mark was taken, in the order of their numbers.
 
-    Take the mark for the next call with `new_mark` before this call. A change that commits later may be found by both.
+    Take the mark for the next call with `new_mark` before this call. Both calls may find a change that commits later.
 
     Args:
         connection: on a database at head.

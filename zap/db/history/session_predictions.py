@@ -56,7 +56,7 @@ def name_answers(connection: Connection, names: Mapping[int, int | None]) -> set
 
     Args:
         connection: a transaction that writes.
-        names: the answer of each session; None if it followed none.
+        names: the answer of each session; None if it followed no answer.
     """
     stored: dict[int, int] = {}
     for some in in_parts([*names]):
@@ -79,7 +79,7 @@ def remove_names(connection: Connection, session_ids: Sequence[int]) -> None:
 
 
 def log_as_changed(connection: Connection, session_ids: Sequence[int]) -> None:
-    """Let the triggers log sessions as changed although no value of theirs has changed."""
+    """Let the triggers log sessions as changed although none of their values has changed."""
     for some in in_parts(session_ids):
         same = update(SESSIONS).where(SESSIONS.c.session_id.in_(some))
         connection.execute(same.values(session_id=SESSIONS.c.session_id))

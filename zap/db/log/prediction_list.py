@@ -55,7 +55,7 @@ class Wanted:
     Attributes:
         since: the first moment of the requests, in UTC.
         until: the moment at which the range ends; it is not in the range.
-        user_id: the driver. The follower finds the driver of an answer, so an answer that it has not read is left out.
+        user_id: the driver. The follower finds the driver of an answer, so answers that it has not read are left out.
         outcome: the status of the outcome.
     """
 
@@ -115,7 +115,7 @@ def read_page(
         wanted: which answers.
         limit: the most answers of the page.
         before: return answers with smaller ids.
-        seconds: how long to look for answers that are few among many.
+        seconds: how long to look for answers if only a few of many answers are wanted.
     """
     with engine.connect() as connection:
         if wanted.input_id is not None:
@@ -127,7 +127,7 @@ def read_page(
 
 
 def pages(engine: Engine, wanted: Wanted, limit: int) -> Iterator[Page]:
-    """Yield all pages. Each page has a transaction of its own, so that a long list holds nothing up."""
+    """Yield all pages. Each page has a transaction of its own, so that a long list blocks no other work."""
     before: int | None = LARGEST_ID
     while before is not None:
         page = read_page(engine, wanted, limit, before)
@@ -176,7 +176,7 @@ def _in_windows(connection: Connection, wanted: Wanted, limit: int, before: int,
 
 
 def _first_id(connection: Connection, moment: datetime, shift: timedelta) -> int:
-    """Return the smallest id of which no smaller id has a time from `moment + shift` on, up to the disorder of times.
+    """Return the smallest id before which all times are before `moment + shift`, apart from the disorder of times.
 
     This finds the place of a moment without an index of times, which each logged answer would have to update.
     """

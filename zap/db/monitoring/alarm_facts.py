@@ -1,4 +1,4 @@
-"""What the looks for alarms read from the database: how far the follower is, counts of days, the newest training."""
+"""What the looks for alarms read: how far the follower has read, counts of days, and the newest training."""
 
 import time
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def commit_seconds(engine: Engine) -> float:
 
 
 def newest_training(engine: Engine) -> EndedTraining | None:
-    """Return the newest training that finished or failed; None if there is none. A cancelled one says nothing."""
+    """Return the newest training that finished or failed, and was not cancelled; None if there is none."""
     columns = (getattr(TrainingRun, name) for name in ("run_id", "status", "finished_at", "report"))
     ended = select(*map(col, columns))
     ended = ended.where((col(TrainingRun.kind) == "train") & col(TrainingRun.status).in_(["finished", "failed"]))

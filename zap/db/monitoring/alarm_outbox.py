@@ -83,7 +83,7 @@ def add_message(connection: Connection, kind: str, alarm: Mapping[str, Any]) -> 
 def claim_message(engine: Engine, clock: Clock = database_now) -> AlarmMessage | None:
     """Claim the message that is due for the longest time; return None if none is due.
 
-    The messages of one alarm keep their order: nobody shall read that an alarm was raised after it was resolved.
+    The messages of one alarm keep their order: nobody should read that an alarm was raised after it was resolved.
     """
     with engine.connect() as connection:
         if connection.scalar(select(col(AlarmDelivery.delivery_id)).where(_is_due(clock(connection))).limit(1)) is None:

@@ -1,4 +1,4 @@
-"""Alarms, raised and resolved by state: one of a kind and subject stands at a time, and each change is told once."""
+"""Alarms: at most one alarm of a kind and subject stands at a time, and each change is reported once."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -48,12 +48,12 @@ def raise_alarm(  # noqa: PLR0913 - each is a column of the alarm
     posts: bool,
     now: datetime | None = None,
 ) -> AlarmChange | None:
-    """Raise an alarm, unless it stands already. The evidence of a standing alarm is replaced, and nobody is told.
+    """Raise an alarm, unless it stands already. The evidence of a standing alarm is replaced, without a message.
 
     Args:
         connection: a transaction that writes.
         kind: a kind of `zap.monitoring.alarm_kinds`.
-        subject: what it is about, such as `version 7`; `` if the kind says it all.
+        subject: what it is about, such as `version 7`; `` if the kind has only one subject.
         message: the sentence that people read.
         evidence: the figures, as JSON values.
         posts: whether ZAP_ALARM_URL is set, so that the change is posted.

@@ -15,7 +15,7 @@ from zap.monitoring.matching import EARLY
 def answers_of(
     connection: Connection, changes: Sequence[ChangedSession], horizon: timedelta, after: int, most: int
 ) -> list[int]:
-    """Return the followed answers that may have, had, or lose one of the changed sessions, in order.
+    """Return the followed answers whose outcome the changes may change, in order.
 
     They are the answers that have one of these sessions now, the answers that these sessions name now, and the answers
     to their drivers about the time around their old and new starts.

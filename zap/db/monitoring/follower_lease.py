@@ -27,7 +27,7 @@ _MAY_FOLLOW = text(
 
 
 def may_follow(engine: Engine) -> bool:
-    """Return whether the role of an engine has the rights to follow. A role that only predicts has not."""
+    """Return whether the role of an engine has the rights to follow. A role that only predicts does not have them."""
     if engine.dialect.name == "sqlite":
         return True
     with engine.connect() as connection:
@@ -128,7 +128,7 @@ class FollowerLease:
             connection.execute(update(FOLLOWER).where(mine).values(holder=None, heartbeat_at=None))
 
     def _is_taken(self) -> bool:
-        """Write the name of this process into the row of the follower, if it may. Return whether it did."""
+        """Write the name of this process into the row of the follower if it may write. Return whether it did so."""
         with self._engine.connect() as connection:
             there = connection.scalar(select(FOLLOWER.c.follower_id)) is not None
             free = connection.scalar(select(FOLLOWER.c.follower_id).where(self._is_free(connection)))

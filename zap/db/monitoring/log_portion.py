@@ -58,7 +58,7 @@ class Portion(NamedTuple):
     Attributes:
         answers: the answers to requests among them.
         marks: the marks when these answers are followed.
-        rows: how many rows were read, also of trainings.
+        rows: how many rows were read, including the rows of trainings.
     """
 
     answers: list[LoggedAnswer]

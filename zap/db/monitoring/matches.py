@@ -11,7 +11,7 @@ from zap.db.monitoring.near_sessions import sessions_for
 from zap.db.monitoring.outcome_rows import Outcome, outcomes_of, update_matches
 from zap.monitoring.matching import BY_REPORT, EARLY, MATCHED, Answer, Match, matched
 
-# The neighbour of an answer: the next one, or the one before it, to the same driver and of the same kind, without
+# The neighbour of an answer: the next answer, or the answer before it, to the same driver and of the same kind, without
 # answers that a report named. Answers about one moment are in the order of their numbers; each of the two queries uses
 # the index, however many answers there are about one moment.
 _NEIGHBOUR = """
@@ -71,7 +71,7 @@ def rematch(
 def _matches(
     connection: Connection, answers: Sequence[Answer], horizon: timedelta, *, are_new: bool
 ) -> tuple[Mapping[int, Match], Container[int | None]]:
-    """Return the match of each answer, and perhaps of further answers; and the sessions that others may have too.
+    """Return the match of each answer, and perhaps of more answers; and the sessions that other answers may have.
 
     Args:
         connection: a transaction that writes.

@@ -1,4 +1,4 @@
-"""What challengers would have answered: the requests they have not answered yet, their answers, and both beside."""
+"""The requests that challengers still have to answer, their answers, and the answers of both versions together."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime

@@ -16,10 +16,10 @@ from zap.formats.trial_options import TrialOptions
 from zap.monitoring.trials import CAVEAT
 from zap.monitoring.trials import Trial as Comparison
 
-# The most trials that run at once. Each gets an equal share of the rate of false promotions from its start, also if it
-# runs alone: so a trial that begins later takes nothing from the trials that run already.
+# The most trials that run at once. Each gets an equal share of the rate of false promotions from its start, even if no
+# other trial runs: so a trial that begins later takes nothing from the trials that run already.
 MOST_RUNNING = 4
-# This text, and no bound value, because PostgreSQL's generic plans would then not use the partial index.
+# The status is in the text, because PostgreSQL's generic plans would not use the partial index for a bound value.
 _RUNNING = text("trials.status = 'running'")
 _TABLE = Trial.__table__  # type: ignore[attr-defined]
 

@@ -198,9 +198,9 @@ def artefact_of(engine: Engine, version: Version) -> bytes:
 
 
 def prune_candidates(connection: Connection, keep: int) -> list[int]:
-    """Remove the artefacts of all candidates but the newest `keep` and those on trial. Return the pruned versions.
+    """Remove the artefacts of candidates, and return the pruned versions.
 
-    The rows are kept.
+    The newest `keep` candidates and the candidates on trial keep their artefacts. All rows stay.
     """
     candidates = col(ModelVersion.status) == "candidate"
     on_trial = select(col(Trial.model_version)).where(col(Trial.status) == "running")
