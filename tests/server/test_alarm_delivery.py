@@ -240,7 +240,9 @@ def test_without_a_url_there_is_no_receiver():
 
 def test_a_server_posts_and_nothing_is_lost_over_a_restart(serve, trained_sqlite, receiver):
     """Stop the server while the receiver hangs; the next server posts the message."""
-    settings = trained_sqlite.model_copy(update={"alarm_url": receiver.url, "alarm_secret": SecretStr(SECRET)})
+    # Without a follower, the server raises and resolves no alarms by itself.
+    posted = {"alarm_url": receiver.url, "alarm_secret": SecretStr(SECRET), "follow": False}
+    settings = trained_sqlite.model_copy(update=posted)
     receiver.answers = [60]
     server = serve(settings).wait()
     engine = create_engine(settings.database_url)
