@@ -200,7 +200,7 @@ def test_fewer_descriptors_than_clients_are_no_outage(serve, trained_sqlite, goo
     limited.write_text(f'#!/bin/sh\nulimit -n 300\nexec {sys.executable} "$@"\n')
     limited.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(limited))
-    server = serve(trained_sqlite).wait()
+    server = serve(trained_sqlite, anew=True).wait()
     with connected(server.port, 400):
         for _ in range(5):
             assert httpx.post(f"{server.url}/predict", json=good_request, timeout=30).status_code == 200
