@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
 from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
@@ -68,6 +67,9 @@ def _follow(
         FollowerRunning: another process follows, and `once` is set.
         SQLAlchemyError: the database does not answer, and `once` is set.
     """
+    # Imported here, because --help must be quick.
+    from sqlalchemy.exc import SQLAlchemyError
+
     following, stands_by = looking_back.following, False
 
     def stop() -> bool:
