@@ -76,6 +76,23 @@ def test_once_ends_with_31_if_another_process_follows(zap_command, settings, eng
     assert "Traceback" not in done.stderr
 
 
+def test_it_goes_on_after_the_database_has_refused_a_look(settings, engine):
+    command = [sys.executable, "-m", "zap", "follow"]
+    with subprocess.Popen(
+        command, env=os.environ | settings.environment(), stderr=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        until(lambda: len(statuses(engine)) == 2, 20)
+        with write_transaction(engine) as connection:
+            connection.execute(text("ALTER TABLE outcomes RENAME TO outcomes_elsewhere"))
+        log_answers(engine, row_of(3))
+        said = next((line for line in process.stderr if "tries again" in line), None)
+        with write_transaction(engine) as connection:
+            connection.execute(text("ALTER TABLE outcomes_elsewhere RENAME TO outcomes"))
+        until(lambda: len(statuses(engine)) == 3, 20)
+        process.terminate()
+        assert (process.wait(20), said is None) == (0, False)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_it_follows_until_it_is_told_to_stop_and_lets_another_process_follow(settings, engine, sign):
     process = started(settings)

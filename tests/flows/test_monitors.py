@@ -13,7 +13,7 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_store import upsert_history
 from zap.db.monitoring.alarms import list_alarms, standing_alarms
 from zap.db.monitoring.monitor_states import read_monitor
-from zap.db.monitoring_tables import MonitorState
+from zap.db.monitoring_tables import MonitorState, Outcome
 from zap.db.schema import upgrade
 from zap.db.tables import ChargingSession, ModelVersion, Promotion
 from zap.db.versions.promotions import promote_version
@@ -159,6 +159,35 @@ def test_an_alarm_is_resolved_when_another_version_serves(engine, settings):
     promote_version(engine, 2, Reason(why="a better one"))
     Monitors(engine, settings).look(lambda _: None, NOW)
     assert not standing_alarms(engine)
+
+
+def test_harm_stands_again_when_its_version_serves_again(engine, settings):
+    follow(engine, settings, 4, change=swap)
+    with write_transaction(engine) as connection:
+        row = connection.execute(select(ModelVersion.__table__)).mappings().one()
+        connection.execute(insert(ModelVersion), {**row, "model_version": 2, "status": "candidate"})
+    promote_version(engine, 2, Reason(why="a better one"))
+    Monitors(engine, settings).look(lambda _: None, (MONDAY + timedelta(weeks=4)).replace(tzinfo=UTC))
+    assert not standing_alarms(engine)
+    promote_version(engine, 1, Reason(why="the better one was worse"))
+
+    assert follow(engine, settings, 1, begin=4, change=swap) == [{"harm"}]
+
+
+def test_a_look_can_end_between_two_portions(engine, settings, monkeypatch):
+    monkeypatch.setattr("zap.flows.monitors._PORTION", 50)
+    service = Service(engine)
+    end = service.answer(0)
+
+    def refuse():
+        raise NotFound("the process is told to stop")
+
+    with pytest.raises(NotFound):
+        Monitors(engine, settings).look(lambda _: None, end.replace(tzinfo=UTC), refuse)
+    with engine.connect() as connection:
+        answers = connection.scalars(select(Outcome.prediction_id).order_by(Outcome.prediction_id)).all()
+        assert len(answers) > 50
+        assert read_monitor(connection, 1, "drift").prediction_id == answers[49]
 
 
 def test_nothing_is_stored_by_a_process_that_no_longer_follows(engine, settings):

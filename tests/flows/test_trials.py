@@ -309,6 +309,55 @@ def test_a_look_waits_for_the_outcomes(sqlite_service):
     assert service.look(1)["status"] == "better"
 
 
+class AnotherFollows(Exception):
+    """Stand for the loss of the lease."""
+
+
+def test_a_long_look_lets_others_have_turns_and_can_end_between_two_portions(sqlite_service, monkeypatch):
+    service, turns = sqlite_service, []
+    service.begin()
+    at = service.settings.wall_time(service.trial["started_at"]) + timedelta(days=2)
+    answered(service.engine, service.trial["trial_id"], at, (0.4, 0.9))
+    monkeypatch.setattr("zap.db.monitoring.trial_predictions._PORTION", 40)
+    now = service.trial["started_at"] + WEEK + HORIZON + timedelta(seconds=1)
+
+    def between():
+        turns.append(len(turns))
+        if len(turns) == 3:
+            raise AnotherFollows
+
+    with pytest.raises(AnotherFollows):
+        service.trials.look(no_check, now, between)
+    assert read_trial(service.engine, service.trial["trial_id"])["status"] == "running"
+
+    service.trials.look(no_check, now, lambda: turns.append(len(turns)))
+    assert read_trial(service.engine, service.trial["trial_id"])["status"] == "better"
+    # One turn before the requests, and one for each portion of 150 sessions; three of them ended in the error.
+    assert len(turns) == 3 + 1 + 4
+
+
+def test_requests_that_are_none_of_a_trial_are_passed(service, good_request, monkeypatch):
+    """After a batch over the past, a look does not go through all of its rows again."""
+    monkeypatch.setattr(trial_answers, "_MOST_NUMBERS", 4)
+    trial_id = service.begin()
+    past = request_of("somebody", "2024-06-03T08:00:00", good_request)
+    with client_of(service.settings) as client:
+        assert client.post("/predict/batch", json={"inputs": [past] * 9}).status_code == 200
+        follow(service.engine)
+        with write_transaction(service.engine) as connection:
+            connection.execute(update(Outcome).values(kind="backtest"))
+        assert not service.trials.look(no_check, utc_now())
+        last = max(row["prediction_id"] for row in service.rows(Prediction))
+        (trial,) = service.rows(Trial)
+        assert last - 4 < trial["state"]["prediction_id"] <= last
+        assert client.post("/predict", json=good_request).status_code == 200
+    follow(service.engine)
+
+    assert not service.trials.look(no_check, utc_now())
+
+    assert read_trial(service.engine, trial_id)["answered"] == 1
+
+
 @pytest.mark.parametrize(
     "change", [{"kind": "backtest"}, {"status": "superseded"}, {"status": "waiting"}, {"user_id": None}]
 )

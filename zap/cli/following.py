@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The pause between two looks.
 _PAUSE_SECONDS = 1.0
+# The pause after a look at a database that did not answer.
+_RETRY_SECONDS = 5.0
 # Predictions get the processor before the follower.
 _NICENESS = 10
 _OTHER = "another process follows"
@@ -64,7 +66,11 @@ def _follow(
 
     Raises:
         FollowerRunning: another process follows, and `once` is set.
+        SQLAlchemyError: the database does not answer, and `once` is set.
     """
+    # Imported here, because --help must be quick.
+    from sqlalchemy.exc import SQLAlchemyError
+
     following, stands_by = looking_back.following, False
 
     def stop() -> bool:
@@ -72,7 +78,15 @@ def _follow(
         return told.is_set()
 
     while not told.is_set():
-        follows = looking_back.look(stop)
+        try:
+            follows = looking_back.look(stop)
+        except SQLAlchemyError as error:
+            if once:
+                raise
+            # The database may answer again, as after a restart, and nobody else would go on.
+            tell(f"the database does not answer ({type(error).__name__}); the next look tries again", "warning")
+            told.wait(_RETRY_SECONDS)
+            continue
         if once and not follows and not from_start:
             raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
         if not follows and not stands_by:

@@ -4,7 +4,7 @@ One process looks, the process that follows. Harm and drift are not looked for h
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,7 +86,9 @@ class _Look(NamedTuple):
     memory: _Memory
 
 
-def look_for_alarms(engine: Engine, settings: Settings, now: datetime) -> list[AlarmChange]:
+def look_for_alarms(
+    engine: Engine, settings: Settings, now: datetime, kinds: Collection[str] | None = None
+) -> list[AlarmChange]:
     """Look at everything once; raise and resolve alarms by what is found, and return the changes.
 
     Call this about every 30 seconds in the one process that follows. A look that is not possible changes nothing about
@@ -96,6 +98,7 @@ def look_for_alarms(engine: Engine, settings: Settings, now: datetime) -> list[A
         engine: on the database.
         settings: the folders, the time zone, and whether alarms are posted.
         now: the present moment (UTC).
+        kinds: look only at these kinds of LOOKS, and change nothing about the others; None for all.
 
     Raises:
         SQLAlchemyError, DatabaseReplaced: the database does not answer.
@@ -105,6 +108,8 @@ def look_for_alarms(engine: Engine, settings: Settings, now: datetime) -> list[A
     found: dict[tuple[str, str], Finding] = {}
     looked = set()
     for kind, find in LOOKS.items():
+        if kinds is not None and kind not in kinds:
+            continue
         try:
             found |= {(kind, one.subject): one for one in find(look)}
         except (OSError, ZapError) as error:
@@ -263,3 +268,5 @@ LOOKS: dict[str, Callable[[_Look], list[Finding]]] = {
     "no_outcomes": _no_outcomes,
     "refused_requests": _refused_requests,
 }
+# While the follower has a backlog, the days are counted only in part, so looks at their counts would be wrong.
+WHILE_BEHIND = LOOKS.keys() - {"no_outcomes", "refused_requests"}

@@ -2,11 +2,12 @@
 
 First the follower matches answers with sessions and keeps sums and counts up to date. Then challengers answer the
 newest requests, drift and harm are looked at, and alarms are raised and resolved. A part that fails is tried again.
+While the follower works off a backlog, or fails, only the alarms that need no counts are looked at.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 from sqlalchemy import Engine
@@ -17,7 +18,7 @@ from zap.db.monitoring.follower_marks import LeaseLost
 from zap.db.monitoring.quality_days import apply as add_to_quality
 from zap.db.tables import utc_now
 from zap.errors import ZapError
-from zap.flows.alarms import LOOK_SECONDS, look_for_alarms
+from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
 from zap.flows.following import Following
 from zap.flows.monitors import Monitors
 from zap.flows.trials import Trials
@@ -26,7 +27,11 @@ from zap.settings import Settings
 log = structlog.get_logger(__name__)
 
 # The pause between two looks at drift and harm.
-_MONITORS_SECONDS = 60.0
+_MONITORS_SECONDS = 300.0
+
+
+class _Stopped(Exception):
+    """The process is told to stop, so a part ends early. The next process goes on with it."""
 
 
 class LookingBack:
@@ -48,6 +53,7 @@ class LookingBack:
         self._trials = Trials(engine, settings, settings.horizon)
         self._monitors = Monitors(engine, settings)
         self._monitors_at = self._alarms_at = -math.inf
+        self._behind_at = time.monotonic()
 
     def look(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do everything once. Return whether this process looks back; if not, another process does.
@@ -58,18 +64,25 @@ class LookingBack:
         Raises:
             SQLAlchemyError, ZapError: the follower itself cannot go on now.
         """
-        if not self.following.look(stop):
-            return False
+        try:
+            if not self._follow(stop):
+                return False
+        except Exception:
+            # Nobody else would say that the follower is behind.
+            self._look_while_behind(stop)
+            raise
         try:
             self._part("trials", lambda: self._answer_for_trials(stop), stop)
             if time.monotonic() - self._monitors_at >= _MONITORS_SECONDS:
                 self._monitors_at = time.monotonic()
-                self._part("drift and harm", lambda: self._monitors.look(self.following.check, utc_now()), stop)
+                self._part("drift and harm", lambda: self._look_at_monitors(stop), stop)
             if time.monotonic() - self._alarms_at >= LOOK_SECONDS:
                 self._alarms_at = time.monotonic()
-                self._part("alarms", lambda: look_for_alarms(self._engine, self._settings, utc_now()), stop)
+                self._look_for_alarms(LOOKS, stop)
         except LeaseLost:
             return False
+        except _Stopped:
+            pass
         return True
 
     def close(self, *, keeps_lease: bool = False) -> None:
@@ -83,10 +96,41 @@ class LookingBack:
         if not keeps_lease:
             self.following.close()
 
+    def _follow(self, stop: Callable[[], bool]) -> bool:
+        """Follow all that there is to follow, and say meanwhile if that is too much."""
+
+        def stops() -> bool:
+            self._look_while_behind(stop)
+            return stop()
+
+        return self.following.look(stops)
+
     def _answer_for_trials(self, stop: Callable[[], bool]) -> None:
-        while self._trials.look(self.following.check, utc_now()) and not stop():
+        while self._trials.look(self.following.check, utc_now(), lambda: self._between(stop)) and not stop():
             # While challengers catch up, the follower must not fall behind.
-            self.following.look(stop)
+            self._follow(stop)
+
+    def _look_at_monitors(self, stop: Callable[[], bool]) -> None:
+        self._monitors.look(self.following.check, utc_now(), lambda: self._between(stop))
+
+    def _between(self, stop: Callable[[], bool]) -> None:
+        """Let requests go first, and keep the lease, between two portions of a long part.
+
+        Raises:
+            LeaseLost: another process looks back now.
+            _Stopped: the process is told to stop.
+        """
+        if stop():
+            raise _Stopped
+        self.following.lease.beat()
+
+    def _look_while_behind(self, stop: Callable[[], bool]) -> None:
+        if time.monotonic() - self._behind_at >= LOOK_SECONDS:
+            self._look_for_alarms(WHILE_BEHIND, stop)
+
+    def _look_for_alarms(self, kinds: Collection[str], stop: Callable[[], bool]) -> None:
+        self._behind_at = time.monotonic()
+        self._part("alarms", lambda: look_for_alarms(self._engine, self._settings, utc_now(), kinds), stop)
 
     @staticmethod
     def _part(name: str, work: Callable[[], object], stop: Callable[[], bool]) -> None:

@@ -17,8 +17,16 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import AlarmChange, raise_alarm, resolve_alarm, standing_alarms
-from zap.db.monitoring.monitor_states import KINDS, Kind, Remembered, read_monitor, store_monitor
-from zap.db.monitoring_tables import Follower, Outcome
+from zap.db.monitoring.monitor_states import (
+    KINDS,
+    Kind,
+    Remembered,
+    has_references,
+    read_monitor,
+    store_monitor,
+)
+from zap.db.monitoring.trial_predictions import followed_until
+from zap.db.monitoring_tables import Outcome
 from zap.db.tables import InferenceInput, Prediction, Promotion
 from zap.db.versions.model_registry import load_version, production_version
 from zap.flows.reference_process import ReferenceProcess
@@ -44,6 +52,8 @@ log = structlog.get_logger(__name__)
 _PORTION = 5000
 # Called in each transaction that writes; raises an error if another process follows now.
 Check = Callable[[Connection], object]
+# Called between two portions of work, so that others have their turns; raises an error to end the work.
+Between = Callable[[], object]
 
 
 class _Serving(NamedTuple):
@@ -65,13 +75,17 @@ class Monitors:
         self._engine, self._settings = engine, settings
         self._serving: _Serving | None = None
         self._references = ReferenceProcess(settings)
+        # The version and the day until which harm was looked at last. What harm remembers is large, and is not read
+        # again before the next day has matured.
+        self._harm_until: tuple[int, int] | None = None
 
-    def look(self, check: Check, now: datetime) -> None:
+    def look(self, check: Check, now: datetime, between: Between = lambda: None) -> None:
         """Count the answers and the days since the last look, and raise and resolve alarms.
 
         Args:
             check: called in each transaction.
             now: the moment, in UTC.
+            between: called before each portion of answers.
 
         Raises:
             ZapError: another process follows now.
@@ -86,8 +100,8 @@ class Monitors:
             return
         if self._serving is None or self._serving.number != number:
             self._serving = _Serving(number, load_version(self._engine, version))
-        self._look_at_drift(check, self._serving)
-        self._look_at_harm(check, self._serving, self._settings.wall_time(now))
+        self._look_at_drift(check, self._serving, between)
+        self._look_at_harm(check, self._serving, self._settings.wall_time(now), between)
 
     def close(self) -> None:
         """End what was started."""
@@ -96,7 +110,7 @@ class Monitors:
     def _has_references(self, number: int) -> bool:
         """Return whether the version has its references. Another process computes those of an older version."""
         with self._engine.connect() as connection:
-            if all(read_monitor(connection, number, kind) for kind in KINDS):
+            if has_references(connection, number):
                 return True
         self._references.see_to(number)
         return False
@@ -109,10 +123,10 @@ class Monitors:
             with self._writing(check) as (connection, changes):
                 changes += [resolve_alarm(connection, *other, posts=self._posts) for other in others]
 
-    def _look_at_drift(self, check: Check, serving: _Serving) -> None:
+    def _look_at_drift(self, check: Check, serving: _Serving, between: Between) -> None:
         with self._engine.connect() as connection:
             known = read_monitor(connection, serving.number, "drift")
-            read_until = connection.scalar(select(col(Follower.prediction_id))) or 0
+            read_until = followed_until(connection)
         if known is None or not known.reference["features"]:
             return
         reference = Reference.from_plain(known.reference["features"])
@@ -132,6 +146,7 @@ class Monitors:
                     changes.append(self._resolve(connection, "drift", serving))
             if len(rows) < _PORTION:
                 return
+            between()
 
     def _answers(self, number: int, after: int, until: int) -> Sequence[Any]:
         """Return the next live answers to drivers."""
@@ -159,26 +174,30 @@ class Monitors:
         with self._engine.connect() as connection:
             return connection.execute(asked).all()
 
-    def _look_at_harm(self, check: Check, serving: _Serving, now: datetime) -> None:
+    def _look_at_harm(self, check: Check, serving: _Serving, now: datetime, between: Between) -> None:
         """Add the days whose outcomes have all matured since the last look."""
+        until = to_seconds(now - self._settings.horizon) // DAY
+        if self._harm_until == (serving.number, until):
+            return
         with self._engine.connect() as connection:
             known = read_monitor(connection, serving.number, "harm")
             if known is None:
                 return
             state, days = self._remembered(connection, serving.number, known)
-        matured = now - timedelta(hours=self._settings.outcome_hours)
         limits = {int(window): limit for window, limit in known.reference["limits"].items()}
-        for day in range(state.last_day + 1, to_seconds(matured) // DAY):
-            days[day] = self._scored(serving, known.reference, day)
+        for day in range(state.last_day + 1, until):
+            days[day] = self._scored(serving, known.reference, day, between)
             days = kept_days(day, days)
-            harm = HarmWatch(limits, state).add_day(day, windows_until(day, days))
+            HarmWatch(limits, state).add_day(day, windows_until(day, days))
             remembered = Remembered(known.reference, {"watch": state.to_plain(), "days": to_plain(days)})
             with self._writing(check) as (connection, changes):
                 store_monitor(connection, serving.number, "harm", remembered)
-                if harm is not None:
-                    changes.append(self._raise(connection, "harm", serving, harm.in_words(), asdict(harm)))
-                elif state.raised is None:
+                if (harm := state.raised) is None:
                     changes.append(self._resolve(connection, "harm", serving))
+                else:
+                    # Also on later days: the alarm was resolved if another version has served meanwhile.
+                    changes.append(self._raise(connection, "harm", serving, harm.in_words(), asdict(harm)))
+        self._harm_until = serving.number, until
 
     def _remembered(self, connection: Connection, number: int, known: Remembered) -> tuple[HarmState, dict[int, Sums]]:
         """Return the state of harm and the scores of the latest days."""
@@ -191,15 +210,17 @@ class Monitors:
         since = self._settings.wall_time(promoted) if promoted else self._settings.wall_now()
         return HarmState.beginning(to_seconds(since) // DAY + 1), {}
 
-    def _scored(self, serving: _Serving, reference: dict[str, Any], day: int) -> Sums:
+    def _scored(self, serving: _Serving, reference: dict[str, Any], day: int, between: Between) -> Sums:
         """Return the scores of a day by driver group."""
         sums: Sums = {}
+        between()
         for rows in self._matched(serving.number, day):
             types = list(serving.model.classes)
             used = np.array([types.index(row.actual_class) if row.actual_class in types else -1 for row in rows])
             said = np.array([[row.probabilities[name] for name in types] for row in rows])
             of_baseline = _of_baseline(_computed(serving.model, rows), reference)
             add_scores(sums, [row.user_id for row in rows], brier(said, used), brier(of_baseline, used))
+            between()
         return sums
 
     def _matched(self, number: int, day: int) -> Iterator[Sequence[Any]]:

@@ -14,7 +14,7 @@ from zap.db.versions.model_file import export_in_time
 from zap.db.versions.model_registry import version
 from zap.db.versions.promotions import check_usable, list_promotions, promote, serving_version
 from zap.errors import NotPromotable
-from zap.flows.trial_answers import Check
+from zap.flows.trial_answers import Between, Check, nothing
 from zap.formats.promotion_reason import Reason
 from zap.monitoring.driver_differences import DriverDifferences
 from zap.monitoring.trials import Trial
@@ -34,8 +34,8 @@ class _Ending(NamedTuple):
     message: str
 
 
-def take_look(
-    engine: Engine, settings: Settings, trial: RunningTrial, until: datetime, check: Check
+def take_look(  # noqa: PLR0913, PLR0917
+    engine: Engine, settings: Settings, trial: RunningTrial, until: datetime, check: Check, between: Between = nothing
 ) -> Progress | None:
     """Take the next look at a trial, and store it. End the trial if it is decided.
 
@@ -47,11 +47,12 @@ def take_look(
         trial: the trial. Its challenger has answered all requests, and all outcomes are known.
         until: the end of the week, in UTC.
         check: called in each transaction.
+        between: called before each portion of sessions.
 
     Returns:
         What the trial remembers now; None if it has ended.
     """
-    differences = _differences(engine, settings, trial, until)
+    differences = _differences(engine, settings, trial, until, between)
     comparison = replace(trial.progress.comparison)
     comparison.look(differences.means(), differences.widest())
     progress = trial.progress._replace(comparison=comparison)
@@ -75,9 +76,12 @@ def take_look(
     return None if ending else progress
 
 
-def _differences(engine: Engine, settings: Settings, trial: RunningTrial, until: datetime) -> DriverDifferences:
+def _differences(
+    engine: Engine, settings: Settings, trial: RunningTrial, until: datetime, between: Between
+) -> DriverDifferences:
     differences = DriverDifferences()
     for some in compared_sessions(engine, trial, settings.wall_time(until)):
+        between()
         differences.add(
             [one.user_id for one in some],
             [one.champion for one in some],

@@ -15,7 +15,7 @@ from zap.db.monitoring.trials import Progress, RunningTrial, begin_trial, end_tr
 from zap.db.versions.model_registry import production_version
 from zap.db.versions.promotions import check_usable
 from zap.errors import DamagedModel, NotPromotable, TrialRefused
-from zap.flows.trial_answers import Challengers, Check
+from zap.flows.trial_answers import Between, Challengers, Check, nothing
 from zap.flows.trial_looks import changed_in_words, end_early, take_look
 from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
@@ -62,7 +62,7 @@ class Trials:
         self._engine, self._settings, self._horizon = engine, settings, horizon
         self._challengers: Challengers | None = None
 
-    def look(self, check: Check, now: datetime) -> bool:
+    def look(self, check: Check, now: datetime, between: Between = nothing) -> bool:
         """Answer the newest requests for all challengers, and compare them at the end of each week.
 
         Without a running trial, this is one query.
@@ -70,6 +70,7 @@ class Trials:
         Args:
             check: called in each transaction; raises an error if another process follows now.
             now: the moment, in UTC.
+            between: called between two portions of work; raises an error to end the look.
 
         Returns:
             Whether more requests wait for the answers of challengers, so that the next look should follow at once.
@@ -80,7 +81,7 @@ class Trials:
             return False
         self._challengers = self._challengers or Challengers(self._engine, self._settings)
         self._challengers.keep({trial.model_version for trial in running})
-        waiting = [self._look_at(trial, self._challengers, check, now) for trial in running]
+        waiting = [self._look_at(trial, self._challengers, check, now, between) for trial in running]
         return any(waiting)
 
     def close(self) -> None:
@@ -89,19 +90,22 @@ class Trials:
             self._challengers.close()
             self._challengers = None
 
-    def _look_at(self, trial: RunningTrial, challengers: Challengers, check: Check, now: datetime) -> bool:
+    def _look_at(
+        self, trial: RunningTrial, challengers: Challengers, check: Check, now: datetime, between: Between
+    ) -> bool:
         """Answer for one challenger, and compare it if a week is over. Return whether more requests wait."""
         serving = production_version(self._engine)
         if serving is None or serving.model_version != trial.champion_version:
             end_early(self._engine, trial, changed_in_words(self._engine, trial), check)
             return False
         try:
-            progress, waits = challengers.answer(trial, check)
+            progress, waits = challengers.answer(trial, check, between)
         except DamagedModel as error:
             end_early(self._engine, trial, f"version {trial.model_version} cannot answer, {error.message}", check)
             return False
         while progress is not None and not waits and (until := self._next_look(trial, progress, now)):
-            progress = take_look(self._engine, self._settings, trial._replace(progress=progress), until, check)
+            trial = trial._replace(progress=progress)
+            progress = take_look(self._engine, self._settings, trial, until, check, between)
         return waits
 
     def _next_look(self, trial: RunningTrial, progress: Progress, now: datetime) -> datetime | None:

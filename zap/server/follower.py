@@ -85,7 +85,7 @@ class Follower:
         if not self._may:
             log.warning(
                 "this server does not follow what happens after its answers: its role on PostgreSQL may not write"
-                " outcomes; run `zap follow` with a role that may, or set ZAP_FOLLOW to false"
+                " outcomes, alarms and trials; run `zap follow` with a role that may, or set ZAP_FOLLOW to false"
             )
         if sys.platform == "linux":
             # On Linux each thread has a priority of its own.

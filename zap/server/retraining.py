@@ -39,7 +39,7 @@ async def retrain(state: State, pause: float = _PAUSE_SECONDS) -> None:
             pass
         except ZapError as error:
             log.warning("no training could be started", reason=error.message)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             log.warning("no training could be started", error=type(error).__name__)
         try:
             await asyncio.wait_for(state.stopping.wait(), pause)

@@ -1,7 +1,7 @@
 """What the monitors of each version remember."""
 
 from zap.db.engine import write_transaction
-from zap.db.monitoring.monitor_states import Remembered, read_monitor, store_monitor, store_references
+from zap.db.monitoring.monitor_states import Remembered, has_references, read_monitor, store_monitor, store_references
 
 
 def test_a_version_has_references_before_the_first_look_and_states_after_it(engine):
@@ -15,3 +15,16 @@ def test_a_version_has_references_before_the_first_look_and_states_after_it(engi
         assert read_monitor(connection, 3, "harm") == after
         assert read_monitor(connection, 3, "drift") == Remembered({"features": None})
         assert read_monitor(connection, 4, "drift") is None
+
+
+def test_a_process_that_finds_references_too_late_does_not_reset_the_monitors(engine):
+    with write_transaction(engine) as connection:
+        store_references(connection, 3, {"harm": {"limits": {"7": 0.25}}})
+        assert not has_references(connection, 3)
+        counted = Remembered({"limits": {"7": 0.25}}, {"sums": {"promise 7": 2.0}}, 40)
+        store_monitor(connection, 3, "harm", counted)
+        store_references(connection, 3, {"drift": {"features": None}, "harm": {"limits": {"7": 0.25}}})
+
+        assert read_monitor(connection, 3, "harm") == counted
+        assert has_references(connection, 3)
+        assert not has_references(connection, 4)

@@ -22,7 +22,8 @@ LAPSED = timedelta(seconds=10)
 _BEAT_SECONDS = 3.0
 _MAY_FOLLOW = text(
     "SELECT bool_and(has_table_privilege(written, needed)) FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS needed,"
-    " unnest(ARRAY['follower', 'outcomes', 'quality_days', 'data_quality_days']) AS written"
+    " unnest(ARRAY['follower', 'outcomes', 'quality_days', 'data_quality_days', 'monitor_states', 'alarms',"
+    " 'alarm_deliveries', 'trials', 'trial_predictions']) AS written"
 )
 
 

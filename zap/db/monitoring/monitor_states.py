@@ -34,6 +34,12 @@ def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered
     return None if row is None or row[0] is None else Remembered(*row)
 
 
+def has_references(connection: Connection, version: int) -> bool:
+    """Return whether the monitors of both kinds have their references. What they remember is not read."""
+    known = select(col(MonitorState.kind)).where(col(MonitorState.model_version) == version)
+    return set(connection.scalars(known.where(col(MonitorState.reference).is_not(None)))) == set(KINDS)
+
+
 def store_monitor(connection: Connection, version: int, kind: Kind, remembered: Remembered) -> None:
     """Store what a monitor remembers, in place of what it remembered before.
 
@@ -49,9 +55,10 @@ def store_monitor(connection: Connection, version: int, kind: Kind, remembered: 
 
 
 def store_references(connection: Connection, version: int, references: Mapping[Kind, dict[str, Any]]) -> None:
-    """Store the references of a version, which no monitor has looked at yet."""
+    """Store the references of a version. If another process has stored one meanwhile, it stays, with its state."""
     for kind, reference in references.items():
-        store_monitor(connection, version, kind, Remembered(reference))
+        if read_monitor(connection, version, kind) is None:
+            store_monitor(connection, version, kind, Remembered(reference))
 
 
 def _this(version: int, kind: Kind) -> Any:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from zap.db.engine import copy_rows
 from zap.db.monitoring.given_rows import NUMBER, TEXT, among, fetched, given, is_sqlite
@@ -31,7 +32,11 @@ class Outcome(NamedTuple):
 
 
 def insert_outcomes(connection: Connection, rows: Iterable[Outcome]) -> None:
-    """Add outcomes of answers that have none."""
+    """Add outcomes of answers that have none.
+
+    Raises:
+        SQLAlchemyError: the database does not take them.
+    """
     sqlite = is_sqlite(connection)
     values = [
         (one.prediction_id, version, one.user_id, str(one.asked_at) if sqlite else one.asked_at, one.kind, *match)
@@ -43,9 +48,15 @@ def insert_outcomes(connection: Connection, rows: Iterable[Outcome]) -> None:
         names, marks = ", ".join(_COLUMNS), ", ".join("?" * len(_COLUMNS))
         connection.exec_driver_sql(f"INSERT INTO outcomes ({names}) VALUES ({marks})", values)  # noqa: S608
         return
+    # Imported here, because psycopg is not needed with SQLite.
+    import psycopg  # noqa: PLC0415
+
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor:
-        copy_rows(cursor, "outcomes", _COLUMNS, values)
+    try:
+        with driver.cursor() as cursor:
+            copy_rows(cursor, "outcomes", _COLUMNS, values)
+    except psycopg.Error as error:
+        raise OperationalError("COPY outcomes", None, error) from error
 
 
 def update_matches(connection: Connection, rows: Sequence[Outcome]) -> None:
