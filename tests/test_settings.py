@@ -128,6 +128,8 @@ WRONG = {
     "follow": ("many", "is 'many'; zap accepts true or false"),
     "unread_bytes": ("1", "is '1'; zap accepts a whole number of at least 1048576"),
     "least_type_share": ("much", "is 'much'; zap accepts a number from 0 to 0.5"),
+    "retrain_every": ("7x", "is '7x'; write a number of days, 1 to 3650, or harm_or_drift"),
+    "retrain_promote": ("always", "is 'always'; zap accepts one of trial, if_better"),
     "timezone": ("Mars/Olympus", "'Mars/Olympus' is not a time zone"),
     "root_path": ("zap", "'zap' is not a path"),
     "trusted_proxies": ("proxy", "holds 'proxy'"),

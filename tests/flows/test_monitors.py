@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, update
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_store import upsert_history
 from zap.db.monitoring.alarms import list_alarms, standing_alarms
-from zap.db.monitoring.monitor_states import read_monitor
+from zap.db.monitoring.monitor_states import read_monitor, store_references
 from zap.db.monitoring_tables import MonitorState, Outcome
 from zap.db.schema import upgrade
 from zap.db.tables import ChargingSession, ModelVersion, Promotion
@@ -150,23 +150,27 @@ def test_a_type_that_closes_down_is_drift(engine, settings):
     assert "answered_type: " in alarm(engine, "drift")["message"]
 
 
-def test_an_alarm_is_resolved_when_another_version_serves(engine, settings):
-    follow(engine, settings, 4, change=swap)
-    assert alarm(engine, "harm")
+def promote_another(engine):
+    """Promote a copy of the version in production."""
     with write_transaction(engine) as connection:
         row = connection.execute(select(ModelVersion.__table__)).mappings().one()
         connection.execute(insert(ModelVersion), {**row, "model_version": 2, "status": "candidate"})
+        references = {kind: read_monitor(connection, 1, kind).reference for kind in ("drift", "harm")}
+        store_references(connection, 2, references)
     promote_version(engine, 2, Reason(why="a better one"))
+
+
+def test_an_alarm_is_resolved_when_another_version_serves(engine, settings):
+    follow(engine, settings, 4, change=swap)
+    assert alarm(engine, "harm")
+    promote_another(engine)
     Monitors(engine, settings).look(lambda _: None, NOW)
     assert not standing_alarms(engine)
 
 
 def test_harm_stands_again_when_its_version_serves_again(engine, settings):
     follow(engine, settings, 4, change=swap)
-    with write_transaction(engine) as connection:
-        row = connection.execute(select(ModelVersion.__table__)).mappings().one()
-        connection.execute(insert(ModelVersion), {**row, "model_version": 2, "status": "candidate"})
-    promote_version(engine, 2, Reason(why="a better one"))
+    promote_another(engine)
     Monitors(engine, settings).look(lambda _: None, (MONDAY + timedelta(weeks=4)).replace(tzinfo=UTC))
     assert not standing_alarms(engine)
     promote_version(engine, 1, Reason(why="the better one was worse"))
