@@ -319,24 +319,29 @@ def client_of(app, **options):
     return TestClient(app, base_url="http://127.0.0.1:8000", **options)
 
 
+def _alone(settings):
+    """Return settings without a follower, which would write beside a test that changes the database."""
+    return settings.model_copy(update={"follow": False})
+
+
 @pytest.fixture
 def client(trained):
     """Yield a client of the real app on a trained database, on each engine."""
-    with client_of(trained, raise_server_exceptions=False) as client:
+    with client_of(_alone(trained), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture
 def sqlite_client(trained_sqlite):
     """Yield a client of the real app on a trained SQLite database, for tests that do not depend on the engine."""
-    with client_of(trained_sqlite, raise_server_exceptions=False) as client:
+    with client_of(_alone(trained_sqlite), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture
 def untrained_client(database_url, tmp_path):
     """Yield a client of the real app on a database without history or model, on each engine."""
-    settings = Settings(database_url=database_url, models_dir=tmp_path / "models")
+    settings = Settings(database_url=database_url, models_dir=tmp_path / "models", follow=False)
     with client_of(settings, raise_server_exceptions=False) as client:
         yield client
 
