@@ -73,7 +73,7 @@ def _follow(
     while not told.is_set():
         follows = looking_back.look(stop)
         if once and not follows and not from_start:
-            raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
+            raise FollowerRunning("it does all that this command would do")
         if not follows and not stands_by:
             tell(f"{_OTHER}; " + ("it begins anew" if once else "this one stands by"))
         stands_by = not follows
