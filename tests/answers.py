@@ -179,7 +179,7 @@ def refusals(asked):
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
     asked.ask("getQuality", 400, params={"by": "hour"})
     asked.ask("getQuality", 404, params={"version": 10**9})
-    asked.ask("getQuality", 422, params={"from": "2026-02-30"})
+    asked.ask("getQuality", 422, params={"from": "2024-02-02", "to": "2024-02-01"})
     found = ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun", "getTrial")
     for operation in found:
         asked.ask(operation, 404, number=10**9)

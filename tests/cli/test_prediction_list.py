@@ -27,6 +27,12 @@ def settings(database_url, tmp_path):
     return Settings(database_url=database_url, models_dir=tmp_path / "models")
 
 
+def test_a_list_without_answers_says_so(zap_command, settings):
+    done = zap_command("predictions", "list", "--user-id", "nobody", settings=settings)
+
+    assert (done.returncode, done.stdout) == (0, "no answers\n")
+
+
 def test_list(zap_command, settings):
     shown = zap_command("predictions", "list", "--limit", 3, settings=settings)
     assert shown.returncode == 0, shown.stderr

@@ -74,6 +74,12 @@ def test_the_whole_life_of_a_trial(zap_command, trained, engine_of, monkeypatch)
     assert trained.model_file.exists()
 
 
+def test_without_a_trial_it_says_how_to_begin_one(zap_command, trained_sqlite):
+    assert "no trials; `zap models try VERSION` begins one" in words(
+        zap_command("models", "trials", settings=trained_sqlite)
+    )
+
+
 def test_a_version_is_tried_and_its_trial_is_ended(zap_command, trained_sqlite, engine_of):
     add_copies(engine_of(trained_sqlite))
 

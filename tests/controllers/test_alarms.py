@@ -56,6 +56,13 @@ def test_it_works(untrained_client):
     assert client.post(f"/alarms/{number}/acknowledge", json={"who": "bob"}).json()["acknowledged_by"] == "bob"
 
 
+def test_a_wrong_parameter_is_named_as_in_the_query(untrained_client):
+    reply = untrained_client.get("/alarms", params={"all": "maybe"})
+
+    assert reply.status_code == 400
+    assert [error["pointer"] for error in reply.json()["errors"]] == ["#/all"]
+
+
 @pytest.fixture(scope="module")
 def client(_sqlite_at_head, tmp_path_factory):
     """Yield a client of one app for the next tests, with three alarms; the second alarm was resolved."""
@@ -99,6 +106,7 @@ def test_an_alarm_that_is_not_there_is_not_found(client, number):
         (b"", "application/json", 422, "is required: who has seen the alarm"),
         (b"{}", "application/json", 422, "is required: who has seen the alarm"),
         (b'{"who": ""}', "application/json", 422, "is empty; write a name"),
+        (b'{"who": " "}', "application/json", 422, "is empty; write a name"),
         (b'{"who": 1}', "application/json", 422, "must be a string, not a number"),
         (b'{"who": null}', "application/json", 422, "must be a string, not null"),
         (b'{"who": "a\\u0000"}', "application/json", 422, "holds a control character"),

@@ -38,10 +38,16 @@ def test_a_row_of_a_training_has_no_request(client):
     assert record["actual_class"]
 
 
-def test_it_shows_what_happened_then(client, good_request):
+@pytest.mark.parametrize("session_id", [5, "3f2504e0-4f89-41d3-9a0c-0305e82c3301"])
+def test_it_shows_what_happened_then(trained, good_request, session_id):
+    with client_of(trained) as client:
+        shows_what_happened(client, good_request, session_id)
+
+
+def shows_what_happened(client, good_request, session_id):
     asked = [client.post("/predict", json=good_request | {"user_id": "U"}).json()["prediction_id"] for _ in range(2)]
     start = good_request["charging_start_time"]
-    report = {"session_id": 5, "user_id": "U", "charger_type": "Level 2", "charging_start_time": start}
+    report = {"session_id": session_id, "user_id": "U", "charger_type": "Level 2", "charging_start_time": start}
     client.post("/charging-sessions", json=report)
     first, last = (
         until(
@@ -57,7 +63,7 @@ def test_it_shows_what_happened_then(client, good_request):
         "kind": "live",
         "asked_at": start,
         "actual_class": "Level 2",
-        "session_id": 5,
+        "session_id": str(session_id),
         "lag_seconds": 0,
         "matched_by": "time",
         "superseded_by": None,

@@ -306,7 +306,7 @@ def test_a_look_costs_little(trained_sqlite, now):
 
 def test_a_real_server_and_a_look_beside_it_agree(trained_sqlite, good_request, now):
     """Answer requests, and look as the follower would: nothing is raised."""
-    with client_of(trained_sqlite) as client:
+    with client_of(trained_sqlite.model_copy(update={"follow": False})) as client:
         write(client.app.state.engine, (insert(Follower), {"follower_id": 1, "prediction_id": 0}))
         for _ in range(3):
             assert client.post("/predict", json=good_request).status_code == 200

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from conftest import client_of
 from servers import until
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from zap.app import create_app
 from zap.db.engine import create_engine, write_transaction
@@ -47,6 +47,16 @@ def test_it_is_time_some_days_after_the_newest_training_began(weekly, engine):
     # A training that runs is the newest one.
     claim_run(engine, "train", {})
     assert reason_to_train(engine, weekly, utc_now()) is None
+
+
+@pytest.mark.parametrize("stamp", ["2024-01-31 18:05:00", "long ago"])
+def test_a_time_without_an_offset_is_in_utc(trained_sqlite, stamp):
+    settings = trained_sqlite.model_copy(update={"retrain_every": 7})
+    engine = create_engine(settings.database_url)
+    with write_transaction(engine) as connection:
+        connection.execute(text("UPDATE training_runs SET started_at = :stamp"), {"stamp": stamp})
+    assert reason_to_train(engine, settings, utc_now()).startswith("the newest training, run 1, began ")
+    engine.dispose()
 
 
 def test_a_training_that_failed_is_repeated_after_a_day(weekly, engine):

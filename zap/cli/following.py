@@ -88,7 +88,7 @@ def _follow(
             told.wait(_RETRY_SECONDS)
             continue
         if once and not follows and not from_start:
-            raise FollowerRunning(f"{_OTHER} already, and does all that this command would do")
+            raise FollowerRunning("it does all that this command would do")
         if not follows and not stands_by:
             tell(f"{_OTHER}; " + ("it begins with the first answer" if once else "this process waits"))
         stands_by = not follows

@@ -12,6 +12,9 @@ _MINUTE = len("2026-03-02 18:30")
 
 def print_predictions(rows: list[dict[str, Any]]) -> None:
     """Print a table of answers with their outcomes; --json prints all of their values."""
+    if not rows:
+        console().print("no answers")
+        return
     table = Table(
         number("answer"),
         text("asked", no_wrap=True),

@@ -25,6 +25,9 @@ def print_trial(trial: dict[str, Any]) -> None:
 
 def print_trials(trials: list[dict[str, Any]]) -> None:
     """Print a table of trials, and what the comparison of both versions cannot see."""
+    if not trials:
+        console().print("no trials; `zap models try VERSION` begins one")
+        return
     # Two lines for a trial in a terminal of 80 columns.
     table = Table(
         number("no."),

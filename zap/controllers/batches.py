@@ -31,7 +31,7 @@ from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBu
 from zap.flows.explanations import Told
 from zap.flows.prediction import Answered, BatchPrediction
 from zap.formats.refusal_reasons import row_counts
-from zap.formats.request import FIELDS
+from zap.formats.request import NAMES
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, read_json, refusals
 from zap.ml.inference import Predictor
@@ -94,7 +94,7 @@ class BatchController(Controller):
         "/predict/batch",
         status_code=200,
         operation_id="predictBatch",
-        opt=TAKES_ITS_TIME | counts_refusals(REFUSED, FIELDS),
+        opt=TAKES_ITS_TIME | counts_refusals(REFUSED, NAMES),
         summary="Predict for many sessions at once",
         # JSON and CSV bodies, which are read whole, have their own limit (ZAP_BATCH_BYTES). NDJSON has no limit.
         request_max_body_size=None,
@@ -277,7 +277,7 @@ def _count_refused(state: State, answered: Answered) -> None:
 
 def _count(state: State, refused: Sequence[Refusal]) -> None:
     """Count refused rows by field and reason."""
-    state.refusals.note(REFUSED, row_counts([refusal.errors for refusal in refused], FIELDS))
+    state.refusals.note(REFUSED, row_counts([refusal.errors for refusal in refused], NAMES))
 
 
 def _predictions(

@@ -28,6 +28,8 @@ _LONGEST_DETAIL = 200
 # PostgreSQL's error code for a missing right.
 _INSUFFICIENT_PRIVILEGE = "42501"
 _COUNTED = "counted_refusals"
+# How msgspec begins the error of a text that is not among the accepted ones.
+_NOT_AMONG = "Invalid enum value "
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = DatabaseUnavailable("").problem()["type"]
 
@@ -130,10 +132,18 @@ def _http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Re
         )[:_LONGEST_DETAIL],
     }
     if extra := error.extra if isinstance(error.extra, list) else None:
-        details["errors"] = [
-            {"pointer": pointer(one.get("key", "")), "detail": one["message"][:_LONGEST_DETAIL]} for one in extra
-        ]
+        details["errors"] = [_parameter_error(request, one.get("key", ""), one["message"]) for one in extra]
     return _problem(request, details, dict(error.headers or {}))
+
+
+def _parameter_error(request: Request[Any, Any, Any], key: str, message: str) -> dict[str, str]:
+    """Return the error of a parameter under its name in the query, with the texts that it may have."""
+    handler: Any = request.scope.get("route_handler")
+    field = handler and handler.parsed_fn_signature.parameters.get(key)
+    if field and field.is_literal and message.startswith(_NOT_AMONG):
+        message = f"is {message.removeprefix(_NOT_AMONG)}; must be one of {', '.join(field.args)}"
+    name = field and field.kwarg_definition and getattr(field.kwarg_definition, "name", None)
+    return {"pointer": pointer(name or key), "detail": message[:_LONGEST_DETAIL]}
 
 
 def _database_error(request: Request[Any, Any, Any], error: SQLAlchemyError) -> Response[dict[str, Any]]:

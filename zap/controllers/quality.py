@@ -1,6 +1,5 @@
 """GET /quality: what versions scored on the sessions that followed their answers."""
 
-from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -10,12 +9,13 @@ from litestar.params import QueryParameter
 
 from zap.controllers.problems import problem_specs
 from zap.controllers.quality_replies import QualityReply
-from zap.errors import InvalidRequest
+from zap.controllers.time_parameters import day_parameter
 from zap.flows.quality import By, Kind, Question, read_quality
+from zap.formats.time_range import QUERY_DAY_PATTERN
 from zap.formats.values import LARGEST_ID
 from zap.settings import Settings
 
-_DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
+_DAY = {"pattern": QUERY_DAY_PATTERN}
 
 
 class QualityController(Controller):
@@ -37,10 +37,12 @@ class QualityController(Controller):
         first: Annotated[
             str,
             QueryParameter(
-                name="from", pattern=_DAY, description="the first day; default: 90 days before the last day"
+                name="from", schema_extra=_DAY, description="the first day; default: 90 days before the last day"
             ),
         ] = "",
-        last: Annotated[str, QueryParameter(name="to", pattern=_DAY, description="the last day; default: today")] = "",
+        last: Annotated[
+            str, QueryParameter(name="to", schema_extra=_DAY, description="the last day; default: today")
+        ] = "",
         by: Annotated[
             By, QueryParameter(description="the periods that are shown one by one; total: no periods")
         ] = "total",
@@ -54,19 +56,7 @@ class QualityController(Controller):
         A day is the day that a request asked about, as the drivers' wall time.
         """
         settings: Settings = state.settings
-        question = Question(_day("from", first), _day("to", last), version or None, by, kind)
+        question = Question(day_parameter("from", first), day_parameter("to", last), version or None, by, kind)
         now = settings.wall_now()
         report = await state.threads.run(read_quality, state.engine, question, now, settings.horizon)
         return msgspec.convert(report, QualityReply)
-
-
-def _day(name: str, text: str) -> date | None:
-    """Return the day in a parameter; None if it is empty.
-
-    Raises:
-        InvalidRequest: there is no such day.
-    """
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise InvalidRequest([{"pointer": f"#/{name}", "detail": f"there is no day {text}"}]) from None

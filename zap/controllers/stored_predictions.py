@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from zap.controllers.explanation_reply import Explanation
 from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
+from zap.db.history.session_ids import id_of
 from zap.db.log.stored_predictions import logged_json, read_prediction
 from zap.db.monitoring.outcome_rows import read_outcome
 
@@ -35,9 +36,7 @@ class OutcomeRecord(Struct):
         str, Meta(description="the moment that was asked about: ISO 8601 without an offset, as the drivers' wall time")
     ]
     actual_class: Annotated[str | None, Meta(description="the charger type of the session")]
-    session_id: Annotated[
-        int | None, Meta(description="the session, as ChargingSessions numbers it; negative if its id is a text")
-    ]
+    session_id: Annotated[str | None, Meta(description="the session, by the id of its reports")]
     lag_seconds: Annotated[
         int | None, Meta(description="from asked_at to the start of the session; negative if it began earlier")
     ]
@@ -133,6 +132,9 @@ def _read(engine: Engine, prediction_id: int) -> tuple[dict[str, Any], OutcomeRe
         return dict(row), None
     fields: dict[str, Any] = outcome.match._asdict()
     fields |= {"kind": outcome.answer.kind, "asked_at": outcome.answer.asked_at.isoformat()}
+    if fields["session_id"] is not None:
+        with engine.connect() as connection:
+            fields["session_id"] = id_of(connection, fields["session_id"])
     return dict(row), OutcomeRecord(**fields)
 
 

@@ -1,6 +1,6 @@
 """Retraining: whether it is time for a training that nobody has asked for, and why."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, select
 from sqlmodel import col
@@ -14,6 +14,7 @@ from zap.settings import Settings
 
 # After a training that failed, or that an alarm has caused, the next training waits this long.
 _PAUSE = timedelta(days=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | None:
@@ -35,15 +36,17 @@ def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | 
     newest = newest.where(col(TrainingRun.kind) == "train").order_by(col(TrainingRun.run_id).desc()).limit(1)
     with engine.connect() as connection:
         run = connection.execute(newest).one_or_none()
-    if run is None or run.status == "running" or now - run.started_at < _PAUSE:
+    # A row of another program may have a time without an offset, or no readable time: such a run began long ago.
+    began = _LONG_AGO if run is None or run.started_at is None else run.started_at.replace(tzinfo=UTC)
+    if run is None or run.status == "running" or now - began < _PAUSE:
         return None
     if run.status != "finished":
         return f"training run {run.run_id} was {run.status}"
     if settings.retrain_every == "harm_or_drift":
-        return _alarmed(engine, run.started_at)
-    if now - run.started_at < timedelta(days=settings.retrain_every):
+        return _alarmed(engine, began)
+    days = (now - began).days
+    if days < settings.retrain_every:
         return None
-    days = (now - run.started_at).days
     return f"the newest training, run {run.run_id}, began {days:,} {'day' if days == 1 else 'days'} ago"
 
 

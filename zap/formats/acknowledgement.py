@@ -5,8 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from zap.formats.body_model import BodyModel, explained
-from zap.formats.json_body import TEXT_PATTERN, wrong_text
-from zap.formats.values import LONGEST_TEXT
+from zap.formats.json_body import wrong_text
+from zap.formats.values import CONTROL_CHARACTERS, LONGEST_TEXT
+
+# A text without control characters that does not only have spaces.
+_NAME_PATTERN = rf"^[^{CONTROL_CHARACTERS}]*[^\s{CONTROL_CHARACTERS}][^{CONTROL_CHARACTERS}]*$"
 
 
 def _wrong_name(value: Any) -> str:
@@ -23,7 +26,7 @@ class Acknowledgement(BodyModel):
         Field(
             min_length=1,
             max_length=LONGEST_TEXT,
-            pattern=TEXT_PATTERN,
+            pattern=_NAME_PATTERN,
             description="who has seen the alarm",
         ),
         explained(_wrong_name),

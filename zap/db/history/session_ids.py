@@ -36,6 +36,12 @@ def numbers_of(connection: Connection, texts: Collection[str]) -> dict[str, int]
     }
 
 
+def id_of(connection: Connection, number: int) -> str:
+    """Return the id that the reports of a session have: its text, or its number as a text."""
+    text = connection.scalar(select(TEXT_IDS.c.text_id).where(TEXT_IDS.c.session_id == number))
+    return str(number) if text is None else str(text)
+
+
 def number_texts(connection: Connection, texts: Sequence[str]) -> dict[str, int]:
     """Store ascending numbers for new texts, and return them. Call `take_turn` before."""
     if not texts:
