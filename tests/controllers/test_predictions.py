@@ -44,18 +44,21 @@ def test_it_shows_what_happened_then(trained, good_request, session_id):
         shows_what_happened(client, good_request, session_id)
 
 
+def outcome(client, prediction_id, status):
+    """Return the outcome of an answer if it has this status."""
+    told = client.get(f"/predictions/{prediction_id}").json()["outcome"]
+    return told if told and told["status"] == status else None
+
+
 def shows_what_happened(client, good_request, session_id):
     asked = [client.post("/predict", json=good_request | {"user_id": "U"}).json()["prediction_id"] for _ in range(2)]
     start = good_request["charging_start_time"]
     report = {"session_id": session_id, "user_id": "U", "charger_type": "Level 2", "charging_start_time": start}
     client.post("/charging-sessions", json=report)
+    # The second answer supersedes the first one, so it is waited for.
     first, last = (
-        until(
-            lambda one=one: (
-                (told := client.get(f"/predictions/{one}").json()["outcome"]) and told["session_id"] and told
-            )
-        )
-        for one in asked
+        until(lambda one=one, status=status: outcome(client, one, status))
+        for one, status in zip(asked, ("superseded", "matched"), strict=True)
     )
 
     assert last == {

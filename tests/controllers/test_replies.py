@@ -158,7 +158,6 @@ def alarms(held):
 
 def quality(held, settings):
     held.request("get", "/predictions", params={"limit": 2})
-    held.request("get", "/predictions", 400, params={"limit": 0})
     held.request("get", "/quality/data")
     held.request("get", "/quality")
     changes = asked_about(held._client, last_sessions(settings, 40))

@@ -37,10 +37,12 @@ ON_THE_HOUR = (
 ''',
     ),
     ("ml/driver_columns.py", "    Energies,\n", "    OnTheHour,\n"),
+    ("ml/column_groups.py", '"hours_since_last", "hours_since_second_last"', '"starts_on_the_hour", '),
 )
 # A column of the time, in front of the others of the matrix.
 NIGHT = (
     ("ml/features.py", '    "hour",\n', '    "night",\n'),
+    ("ml/column_groups.py", '"hour", "weekday"', '"night", '),
     ("ml/features.py", "seconds % _DAY / _HOUR, ", "seconds % _DAY < 21600, "),
 )
 # A field that requests may carry from now on.

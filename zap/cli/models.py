@@ -60,7 +60,7 @@ def show(version: int, database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def compare(one: int, other: int, database_url: str | None, as_json: bool) -> None:
-    """Show two versions side by side, from what their trainings have stored.
+    """Show two versions side by side, from what is stored.
 
     zap shows the scores, the sessions that they were measured on, the hyper-parameters, the features, and the
     importances. If the versions were tested on different sessions, zap says that the scores are not comparable.

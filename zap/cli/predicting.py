@@ -192,7 +192,7 @@ def _shown_name(file: Path) -> str:
 @DATABASE
 @JSON
 def explain_prediction(prediction_id: int, database_url: str | None, as_json: bool) -> None:
-    """Show why the model chose the predicted type, and compute the prediction again.
+    """Show why the model chose a type, and predict again.
 
     zap shows the request and the features of a logged prediction, at most four reasons, and what each group of features
     adds. It explains and computes the prediction with the model version that made it.

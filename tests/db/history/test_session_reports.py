@@ -173,14 +173,15 @@ def test_a_session_of_long_ago_keeps_nothing_of_today(known):
     }
 
 
-def test_a_thousand_sessions_keep_it_with_as_many_statements_as_one(known):
+def test_a_thousand_sessions_keep_it_with_about_as_many_statements_as_one(known):
     statements = []
     event.listen(known, "before_cursor_execute", lambda _c, _cursor, statement, *_: statements.append(statement))
     report(known, START)
     one = len(statements)
     report(known, *(START | {"session_id": 100 + number} for number in range(1000)))
 
-    assert len(statements) == 2 * one
+    # Some statements name at most some hundred sessions.
+    assert 2 * one <= len(statements) <= 2 * one + 2
     assert list(kept(known).values()) == [OF_U] * 1001
 
 
