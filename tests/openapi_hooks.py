@@ -10,7 +10,7 @@ from schemathesis.core import NotSet
 # beside the time that is stored, days that the calendar does not have, and ranges of too many days.
 JUDGED_BY_THE_DATABASE = frozenset({
     "user_type", "battery_capacity_kwh", "vehicle_age_years", "user_id", "charger_type", "vehicle_id", "session_id",
-    "charging_start_time", "charging_end_time", "from", "to",
+    "charging_start_time", "charging_end_time", "from", "to", "prediction_id",
 })  # fmt: skip
 
 

@@ -24,7 +24,8 @@ PUBLIC = {
     "/manual",
     "/manual/start",
 }
-WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1", "session_id": "1", "alarm_id": "1"}
+IDS = ("model_version", "prediction_id", "run_id", "session_id", "alarm_id", "trial_id")
+WITHOUT_ID = dict.fromkeys(IDS, "1")
 
 
 @pytest.fixture(scope="module")
