@@ -10,7 +10,8 @@ import pytest
 from faults.clients import closed_after, connected, head, read_replies, server_on, whole
 from structlog.testing import capture_logs
 
-WITHOUT_ID = {"model_version": "1", "prediction_id": "1", "run_id": "1", "session_id": "1"}
+IDS = ("model_version", "prediction_id", "run_id", "session_id", "alarm_id", "trial_id")
+WITHOUT_ID = dict.fromkeys(IDS, "1")
 
 
 @pytest.fixture(scope="module")

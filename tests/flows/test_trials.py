@@ -93,7 +93,7 @@ def test_a_challenger_with_the_artefact_of_the_champion_answers_bit_for_bit_alik
     vehicle = service.rows(Vehicle)[0]["vehicle_id"]
     start = good_request.pop("charging_start_time")
     gaps = {name: good_request[name] for name in ("distance_driven_km", "temperature_c", "state_of_charge_start")}
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         assert client.post("/predict", json=good_request).status_code == 200
         trial_id = service.begin()
         asked = [
