@@ -1,4 +1,4 @@
-"""The driver and the moment of a logged request are those that /predict has read."""
+"""The driver and the moment of a logged request equal the driver and the moment that /predict has read."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What each column adds to the log-ratio of the predicted type and the runner-up: it adds up, in every part."""
+"""The contributions of the columns add up to the log-ratio of the predicted type and the runner-up, in every part."""
 
 from dataclasses import replace
 from functools import cache

@@ -1,4 +1,4 @@
-"""What is counted of answered requests and of reported sessions."""
+"""The counts of answered requests and of reported sessions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What /alarms answers about alarms."""
+"""The replies of /alarms."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What POST /predict, GET /predictions/{prediction_id}/explanation and the command line tell about an explanation."""
+"""The explanation in replies of POST /predict and GET /predictions/{prediction_id}/explanation, and in commands."""
 
 from typing import Annotated, Literal
 
