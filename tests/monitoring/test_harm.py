@@ -7,7 +7,8 @@ import pytest
 from simulations.harm import Service, delays, naive_alarms, of_years
 
 from zap.monitoring.driver_means import brier, driver_means
-from zap.monitoring.harm import THRESHOLD, TOLERANCE, HarmState, HarmWatch, Window, promised, windows_of
+from zap.monitoring.harm import THRESHOLD, TOLERANCE, HarmState, HarmWatch, Window, promised
+from zap.monitoring.harm_days import add_scores, from_plain, group_of, kept_days, to_plain, windows_until
 
 NO_BETTER = Service(drivers=100, no_better=True)
 
@@ -119,13 +120,18 @@ def test_a_longer_test_promises_more_windows_and_a_short_test_one():
 
 
 def test_windows_hold_each_driver_once():
-    days, drivers = np.array([1, 2, 8, 8, 30]), np.array([5, 5, 5, 6, 5])
-    scores, of_baseline = np.array([0.9, 0.1, 0.3, 0.5, 0.0]), np.array([0.9, 0.1, 0.2, 0.5, 0.0])
-    windows = windows_of(8, days, drivers, scores, of_baseline)
+    of_days = {1: ("5", 0.9, 0.9), 2: ("5", 0.1, 0.1), 8: ("5", 0.3, 0.2), 30: ("5", 0.0, 0.0)}
+    days = {}
+    for day, (driver, score, baseline) in of_days.items():
+        add_scores(days.setdefault(day, {}), [driver], np.array([score]), np.array([baseline]))
+    add_scores(days[8], ["6"], np.array([0.5]), np.array([0.5]))
+    windows = windows_until(8, from_plain(json.loads(json.dumps(to_plain(days)))))
 
-    assert windows[7].scores == pytest.approx([0.2, 0.5])
-    assert windows[28].scores == pytest.approx([1.3 / 3, 0.5])
-    assert windows[7].differences == pytest.approx([0.05, 0.0])
+    assert group_of("5") != group_of("6")
+    assert sorted(windows[7].scores) == pytest.approx([0.2, 0.5])
+    assert sorted(windows[28].scores) == pytest.approx([1.3 / 3, 0.5])
+    assert sorted(windows[7].differences) == pytest.approx([0.0, 0.05])
+    assert set(kept_days(92, days)) == {2, 8, 30}
 
 
 def test_the_score_is_half_of_the_squared_distance():

@@ -64,7 +64,7 @@ def simulated(service, random):
 
 
 class Windows:
-    """The windows that end on each day, from sums over days (what `windows_of` returns, for all days at once)."""
+    """The windows that end on each day, from sums over days (what `windows_until` returns, for all days at once)."""
 
     def __init__(self, service, days, drivers, scores, baseline):
         sums = np.zeros((3, TEST_DAYS + service.days + 1, service.drivers))

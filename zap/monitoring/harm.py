@@ -81,34 +81,15 @@ def _highest_mean(days: np.ndarray, drivers: np.ndarray, scores: np.ndarray, win
 
 @dataclass(frozen=True)
 class Window:
-    """The drivers of the latest days, each once.
+    """The drivers, or groups of drivers, of the latest days, each once.
 
     Attributes:
-        scores: the mean halved Brier score of the version, for each driver.
-        differences: the mean of the version's score minus the baseline's, for each driver; -1 to 1.
+        scores: the mean halved Brier score of the version, for each driver or group.
+        differences: the mean of the version's score minus the baseline's, for each driver or group; -1 to 1.
     """
 
     scores: np.ndarray
     differences: np.ndarray
-
-
-def windows_of(
-    today: int, days: np.ndarray, drivers: np.ndarray, scores: np.ndarray, of_baseline: np.ndarray
-) -> dict[int, Window]:
-    """Return the windows that end today, from the matured outcomes of the version.
-
-    Args:
-        today: the number of the last day whose outcomes have all matured.
-        days: for each outcome the number of the day that was asked about.
-        drivers: the code of its driver.
-        scores: its halved Brier score.
-        of_baseline: the halved Brier score of the best baseline, which was chosen before the version served.
-    """
-    found = {}
-    for window in WINDOWS:
-        inside = (days > today - window) & (days <= today)
-        found[window] = Window(*driver_means(drivers[inside], scores[inside], (scores - of_baseline)[inside]))
-    return found
 
 
 @dataclass(frozen=True)
@@ -200,7 +181,7 @@ class HarmWatch:
 
         Args:
             day: the number of the day. A day that was added before changes nothing.
-            windows: what `windows_of` returned.
+            windows: what `zap.monitoring.harm_days.windows_until` returned.
         """
         state = self.state
         if day <= state.last_day:
