@@ -18,11 +18,13 @@ from zap.controllers.prediction_list import PredictionListController
 from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
 from zap.controllers.quality import QualityController
+from zap.controllers.serving import ServingController
 from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
 from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
+from zap.monitoring.answer_counts import new_counters
 from zap.pages.manual import manual_handlers
 from zap.server.lifespan import lifespan
 from zap.settings import Settings, read_settings
@@ -44,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         settings = read_settings()
         refuse_missed_key(settings)
     configure_logs(settings)
+    counters = new_counters()
     app = Litestar(
         route_handlers=[
             PredictionController,
@@ -58,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             AlarmController,
             QualityController,
             TrialController,
+            ServingController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),
@@ -67,6 +71,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             {
                 "settings": settings,
                 "refused_requests": 0,
+                "answer_counters": counters,
             }
         ),
         guards=[Guard(settings).check],
@@ -79,5 +84,5 @@ def create_app(settings: Settings | None = None) -> Litestar:
     )
     check_prefix(settings.root_path, [route.path for route in app.routes])
     app.state.documents = Documents(app)
-    app.asgi_handler = behind_proxy(exchanged(app.asgi_handler), settings)
+    app.asgi_handler = behind_proxy(exchanged(app.asgi_handler, counters), settings)
     return app

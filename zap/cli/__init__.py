@@ -15,6 +15,7 @@ from zap.cli.program import Program
 from zap.cli.quality import quality
 from zap.cli.sample import sample_history_command
 from zap.cli.serving import serve
+from zap.cli.serving_figures import serving
 from zap.cli.sessions import sessions
 from zap.cli.training import train, tune
 
@@ -32,6 +33,7 @@ from zap.cli.training import train, tune
         alarms,
         quality,
         data_quality_command,
+        serving,
         import_history_command,
         sample_history_command,
         sessions,

@@ -4,6 +4,9 @@ import asyncio
 import json
 import random
 import re
+from collections.abc import Mapping
+from time import perf_counter_ns
+from typing import Any
 from urllib.parse import unquote
 
 import structlog
@@ -11,30 +14,43 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from zap.controllers.parameters import BODY_READ_AT
 from zap.controllers.problems import MEDIA_TYPE as PROBLEM_JSON
 from zap.controllers.reply_headers import complete_headers
 from zap.errors import ClientLeft, ServerStopping
 from zap.logs import REQUEST_ID
+from zap.monitoring.answer_counts import BATCH, OTHER, PREDICT, TRAINING, AnswerCounter
 
 log = structlog.get_logger(__name__)
+
+# The routes that are counted by themselves. A training may take hours, so it is not counted with the other routes.
+SUBJECTS_OF_PATHS: dict[Any, str] = {"/predict": PREDICT, "/predict/batch": BATCH, "/train-model": TRAINING}
 
 _USABLE_ID = re.compile(rb"[\w.:-]{1,100}")
 
 
-def exchanged(app: ASGIApp) -> ASGIApp:
+def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
     """Return the app wrapped in the work that every request needs, also a request without a route.
 
     Litestar's own middleware does not see requests without a route, so this wraps the whole application. A request has
     an id, either its X-Request-ID or a new one, which the log, problems and the reply carry. A refused request (4xx)
     is counted and logged in one line, without its values. HEAD is answered like GET without the body. An encoded slash
     (%2F) does not separate parts of a path. Replies are not cached unless their headers allow it.
+
+    Args:
+        app: the application.
+        counters: count each reply and the time until it begins, by subject.
     """
+    by_path = {path: counters[subject] for path, subject in SUBJECTS_OF_PATHS.items()}
+    others = counters[OTHER]
 
     async def exchange(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        request_id = scope.setdefault("state", {})["request_id"] = _request_id(scope)
+        began_at = perf_counter_ns()
+        state = scope.setdefault("state", {})
+        request_id = state["request_id"] = _request_id(scope)
         method = scope["method"]
         if method == "HEAD":
             # A copy: uvicorn keeps its own scope, which has to keep the method that the client sent.
@@ -49,8 +65,11 @@ def exchanged(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 begun = True
                 complete_headers(message, request_id, method, scope)
-                if 400 <= message["status"] < ClientLeft.status_code:
-                    _note_refusal(scope, method, message["status"])
+                status = message["status"]
+                took = perf_counter_ns() - state.get(BODY_READ_AT, began_at)
+                by_path.get(scope.get("path_template"), others).replied(status, took)
+                if 400 <= status < ClientLeft.status_code:
+                    _note_refusal(scope, method, status)
             await send(message)
 
         # No reset is needed: every request is its own task, and its context ends with the task.

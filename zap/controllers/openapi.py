@@ -55,6 +55,7 @@ _GROUPS = {
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
     "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
     "quality": ("See what happened after the answers, and what the requests were like.", "quality"),
+    "serving": ("See how many requests are answered, how fast, and how many fail.", "operating"),
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
@@ -65,6 +66,7 @@ _ORDER = (
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
+    "/serving",
     *("/alarms", "/alarms/{alarm_id}/acknowledge"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.

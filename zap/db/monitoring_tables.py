@@ -258,3 +258,37 @@ class TrialPrediction(SQLModel, table=True):
     predicted_class: str
     probabilities: dict[str, float] = Field(sa_type=Json)
     features: bytes = Field(sa_type=LargeBinary)
+
+
+class ServingCount(SQLModel, table=True):
+    """What one server process answered in one minute, or what all processes answered in some minutes. Servers write it.
+
+    A process names itself and numbers its minutes, so that a row that is written again adds nothing. After two hours
+    the rows of all processes become one row for each ten minutes, and after 26 hours one row for each hour.
+
+    Attributes:
+        minutes: how many minutes the row is about: 1, 10 or 60.
+        begins_at: when they began, on the clock of the database.
+        subject: what is counted, such as `predict`, see `zap.monitoring.answer_counts`.
+        process: the server process; `` for all.
+        number: of the minute in this process, from 1; 0 for all processes.
+        answered: the number of answers.
+        refused: the number of replies 4xx.
+        failed: the number of replies 5xx.
+        nanoseconds: how long all answers took together.
+        buckets: the number of answers by the number of their bucket of `zap.monitoring.answer_counts.BOUNDS`.
+    """
+
+    __tablename__ = "serving_counts"
+    __table_args__ = (CheckConstraint("minutes IN (1, 10, 60)", name="minutes"),)
+
+    minutes: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
+    begins_at: datetime = Field(primary_key=True, sa_type=Stamp)
+    subject: str = Field(primary_key=True)
+    process: str = Field(primary_key=True)
+    number: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
+    answered: int = Field(sa_type=Id)
+    refused: int = Field(sa_type=Id)
+    failed: int = Field(sa_type=Id)
+    nanoseconds: int = Field(sa_type=Id)
+    buckets: dict[str, int] = Field(sa_type=Json)

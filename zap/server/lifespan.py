@@ -22,6 +22,7 @@ from zap.db.versions.production import Production
 from zap.flows.explanations import Explanations
 from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
+from zap.monitoring.answer_counts import LOG
 from zap.server.alarm_delivery import deliver_alarms
 from zap.server.database_checks import DatabaseChecks
 from zap.server.follower import FOLLOW_SECONDS, Follower
@@ -29,9 +30,10 @@ from zap.server.interpreter import collecting_seldom, taking_turns
 from zap.server.refusals import Refusals
 from zap.server.retraining import retrain
 from zap.server.run_news import RunNews
+from zap.server.serving_minutes import ServingMinutes
 from zap.server.stopping import told_to_stop
 from zap.server.training_jobs import TrainingProcesses
-from zap.server.watch import watch
+from zap.server.watch import last_write, watch
 from zap.settings import Settings
 from zap.threads import Pool
 
@@ -43,6 +45,8 @@ FIRST_READ_SECONDS = 10.0
 DEAD_RUNS_SECONDS = 2.0
 # The pause between two writes of the counts of refused requests.
 REFUSALS_SECONDS = 5.0
+# The pause between two looks whether a minute is over, whose counts are then written.
+MINUTES_SECONDS = 1.0
 # The pause between two looks for changes of sessions that all servers have seen.
 PRUNE_SECONDS = 60.0
 
@@ -61,7 +65,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
         closing.callback(engine.dispose)
-        closing.callback(state.refusals.close)
+        closing.callback(last_write, state.refusals.write, "counts of refused requests")
+        closing.callback(last_write, state.serving_minutes.write_rest, "minutes of the figures of serving")
         closing.callback(state.prediction_log.close)
         closing.callback(state.driver_histories.close)
         closing.callback(recent.close)
@@ -110,7 +115,7 @@ def _opened(state: State) -> Engine:
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)
     state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
-    state.prediction_log = PredictionLog(engine)
+    state.prediction_log = PredictionLog(engine, state.answer_counters[LOG])
     state.production = production = Production(engine, settings.model_file)
     state.explanations = explanations = Explanations(engine, production)
     histories, prediction_log = state.driver_histories, state.prediction_log
@@ -120,6 +125,7 @@ def _opened(state: State) -> Engine:
     state.training_processes = TrainingProcesses(engine, settings, production)
     state.follower = Follower(engine, settings) if settings.follow else None
     state.refusals = Refusals(engine)
+    state.serving_minutes = ServingMinutes(engine, state.answer_counters)
     state.stopping = asyncio.Event()
     state.run_news = RunNews(engine, threads, state.stopping)
     return engine
@@ -132,6 +138,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield watch(state.production.refresh, WATCH_SECONDS)
     yield watch(state.recent_sessions.follow, WATCH_SECONDS)
     yield watch(state.refusals.write, REFUSALS_SECONDS)
+    yield watch(state.serving_minutes.look, MINUTES_SECONDS)
     yield watch(partial(prune_changes, engine), PRUNE_SECONDS)
     yield watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)
     yield deliver_alarms(engine, state.settings, state.stopping)

@@ -5,17 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import date
 
-import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.data_quality_days import apply, day_of
 from zap.db.tables import utc_now
-from zap.errors import ZapError
 from zap.monitoring.data_quality import Found
-
-log = structlog.get_logger(__name__)
 
 
 class Refusals:
@@ -66,10 +61,3 @@ class Refusals:
                 for key, found in counts.items():
                     self._counts.setdefault(key, Counter()).update(found)
             raise
-
-    def close(self) -> None:
-        """Write the rest. A database that does not take it must not keep the server from ending."""
-        try:
-            self.write()
-        except (SQLAlchemyError, ZapError) as error:
-            log.warning("the counts of the last refused requests are lost", error=type(error).__name__)

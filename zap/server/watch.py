@@ -33,6 +33,19 @@ async def watch(look: Callable[[], object], seconds: float) -> None:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
+def last_write(write: Callable[[], object], loss: str) -> None:
+    """Write what a watch has not written, at the end of a server, which a database must not prevent.
+
+    Args:
+        write: the function that writes.
+        loss: what is lost if it fails.
+    """
+    try:
+        write()
+    except (SQLAlchemyError, ZapError) as error:
+        log.warning("the database did not take the last counts of this process", lost=loss, error=type(error).__name__)
+
+
 async def _look_again_and_again(look: Callable[[], object], seconds: float, thread: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
     while True:

@@ -22,6 +22,7 @@ from zap.db.log.log_rows import insert_rows as _insert
 from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import DatabaseReplaced, LogUnavailable
 from zap.ml.inference import Answer
+from zap.monitoring.answer_counts import AnswerCounter
 from zap.threads import PATIENCE_SECONDS
 
 __all__ = ["Entry", "Logged", "PredictionLog", "check_writable"]
@@ -62,11 +63,13 @@ class _Waiting(NamedTuple):
         rows: the rows of a request or batch.
         until: its deadline, on the monotonic clock.
         future: set after the commit; None if the calling thread commits the rows itself.
+        since: when they were handed over to the writer, in nanoseconds of `perf_counter_ns`.
     """
 
     rows: Sequence[Entry]
     until: float
     future: asyncio.Future[list[Logged]] | None
+    since: int = 0
 
     def is_over(self) -> bool:
         """Return whether the wait has ended, because the deadline is over or the client has disconnected."""
@@ -77,10 +80,16 @@ class PredictionLog:
     """The log of one process. One writer thread commits all waiting rows in one transaction.
 
     With this thread the event loop never waits for a disk, and each request costs less when many arrive together.
+
+    Args:
+        engine: on the database.
+        counter: counts the commits that the writer makes, and the time from the hand-over of a request or batch to its
+            commit.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, counter: AnswerCounter | None = None) -> None:
         self._engine = engine
+        self._counter = counter or AnswerCounter()
         self._sqlite = engine.dialect.name == "sqlite"
         # The requests that are gathered for the writer, and the rows that are handed over to it; None ends the writer.
         self._arrived: list[_Arrived] = []
@@ -243,7 +252,7 @@ class PredictionLog:
             try:
                 rows = arrived.rows()
                 until = arrived.since + PATIENCE_SECONDS + _SECONDS_A_ROW * len(rows)
-                return _Waiting(rows, until, arrived.future)
+                return _Waiting(rows, until, arrived.future, time.perf_counter_ns())
             except Exception as error:  # noqa: BLE001 - the error belongs to this request only
                 arrived.future.set_exception(error)
         # A request whose client has disconnected gets no answer, so it is not logged.
@@ -259,8 +268,18 @@ class PredictionLog:
                 # Catch everything, because no request could be answered without the writer.
                 log.exception("the log's writer failed")
                 outcomes = [LogUnavailable(_NOT_KNOWN) for _ in group]
+            committed_at = time.perf_counter_ns()
             self._answer(list(zip(group, outcomes, strict=True)))
+            # Counted when the replies are on their way.
+            self._count(group, outcomes, committed_at)
         connection.close()
+
+    def _count(
+        self, group: Sequence[_Waiting], outcomes: Sequence[list[Logged] | LogUnavailable], committed_at: int
+    ) -> None:
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if not isinstance(outcome, LogUnavailable):
+                self._counter.answered(committed_at - waiting.since)
 
     def _groups(self) -> Iterator[list[_Waiting]]:
         """Yield groups of waiting rows until the log is closed and all rows have been yielded."""

@@ -1,8 +1,5 @@
 """The lease of the follower: one process over all workers and machines follows, as long as its heartbeat goes on."""
 
-import os
-import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from zap.db.engine import background_transactions, database_now, write_transaction
 from zap.db.history.session_changes import Mark
 from zap.db.monitoring.follower_marks import FOLLOWER, LeaseLost, Marks, add_follower, move_marks, read_marks
+from zap.db.process_name import new_process_name
 
 # A process without a heartbeat for this time has lost the lease.
 LAPSED = timedelta(seconds=10)
@@ -44,7 +42,7 @@ class FollowerLease:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._holder = new_process_name()
         self._transaction = background_transactions(engine)
         # The marks as they are stored, and as they are now; None if this process does not hold the lease.
         self._stored: Marks | None = None
