@@ -40,7 +40,7 @@ def _routes(span: SpanFigures) -> Table:
     for route in span.routes:
         if route.answered or route.refused or route.failed:
             counts = (f"{route.refused:,}", f"{route.failed:,}")
-            rate = f"{route.answered_per_minute:,.1f}"
+            rate = f"{route.answered_per_minute or 0:,.1f}"
             times = (_ms(route.p50_ms), _ms(route.p99_ms))
             table.add_row(_ROUTES[route.route], f"{route.answered:,}", rate, *counts, *times)
     return table

@@ -31,6 +31,7 @@ _LENGTHS = (
     _Length("week", timedelta(days=7), 60),
 )
 
+PerMinute = Annotated[float | None, Meta(description="null if no minute is counted")]
 Milliseconds = Annotated[
     float | None,
     Meta(description="at most this many milliseconds, see `resolution`; null without answers, and above 10,000 s"),
@@ -45,7 +46,7 @@ class RouteFigures(Struct):
         Meta(description="POST /predict, POST /predict/batch, POST /train-model, or all other routes"),
     ]
     answered: Annotated[int, Meta(description="replies below 400; a batch is one answer")]
-    answered_per_minute: float
+    answered_per_minute: PerMinute
     refused: Annotated[int, Meta(description="replies 4xx")]
     failed: Annotated[int, Meta(description="replies 5xx: errors")]
     p50_ms: Milliseconds
@@ -76,11 +77,17 @@ class SpanFigures(Struct, rename={"since": "from", "until": "to"}):
     """The figures of the last hour, day or week."""
 
     span: Span
-    since: Annotated[datetime, Meta(description="the first counted minute (UTC)")]
+    since: Annotated[
+        datetime,
+        Meta(
+            description="the first minute (UTC): of the span, or the first one that zap has ever counted if it is later"
+        ),
+    ]
     until: Annotated[datetime, Meta(description="when the last counted minute ended (UTC)")]
     answered: Annotated[int, Meta(description="replies below 400 of all routes")]
     answered_per_minute: Annotated[
-        float, Meta(description="the mean from `from` to `to`, with the time without a server")
+        float | None,
+        Meta(description="the mean from `from` to `to`, with minutes without a server; null if no minute is counted"),
     ]
     refused: int
     failed: int
@@ -124,8 +131,8 @@ def serving_figures(engine: Engine, now: datetime | None = None) -> ServingFigur
 
 
 def _counted_from(begin: datetime, until: datetime, first: datetime | None) -> datetime:
-    """Return the begin of a span; or of the first minute that was ever counted, if it is later."""
-    return first if first is not None and begin < first < until else begin
+    """Return the begin of a span, or of the first minute that was ever counted if it is later; without one, the end."""
+    return until if first is None else min(max(begin, first), until)
 
 
 def _figures(length: _Length, rows: Sequence[ServedSpan], since: datetime, until: datetime) -> SpanFigures:
@@ -139,7 +146,7 @@ def _figures(length: _Length, rows: Sequence[ServedSpan], since: datetime, until
         since=since,
         until=until,
         answered=answered,
-        answered_per_minute=answered / minutes,
+        answered_per_minute=_rate(answered, minutes),
         refused=sum(route.refused for route in routes),
         failed=sum(route.failed for route in routes),
         routes=routes,
@@ -154,12 +161,16 @@ def _route(route: str, counts: Counts, minutes: float) -> RouteFigures:
     return RouteFigures(
         route=route,  # type: ignore[arg-type] # one of ROUTES
         answered=answered,
-        answered_per_minute=answered / minutes,
+        answered_per_minute=_rate(answered, minutes),
         refused=counts.refused,
         failed=counts.failed,
         p50_ms=counts.quantile_ms(0.5),
         p99_ms=counts.quantile_ms(0.99),
     )
+
+
+def _rate(answered: int, minutes: float) -> float | None:
+    return answered / minutes if minutes else None
 
 
 def _points(length: _Length, rows: Sequence[ServedSpan], since: datetime, until: datetime) -> list[ServingPoint]:

@@ -2,9 +2,10 @@
 
 import math
 import threading
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from time import monotonic
+from time import time as wall_seconds
 
 import structlog
 from sqlalchemy import Engine
@@ -47,7 +48,7 @@ class ServingMinutes:
         self._process = new_process_name()
         self._rights: Rights | None = None
         # By how many seconds the clock of the database is ahead of the monotonic clock, which nobody sets.
-        self._ahead = time.time() - time.monotonic()
+        self._ahead = wall_seconds() - monotonic()
         self._lock = threading.Lock()
         self._readings: dict[str, Counts] = {}
         self._minute = self._present_minute()
@@ -67,8 +68,8 @@ class ServingMinutes:
         if minute != self._minute:
             self.end_minute(minute)
             self._next_write = 0.0
-        if time.monotonic() >= self._next_write:
-            self._next_write = time.monotonic() + _RETRY_SECONDS
+        if monotonic() >= self._next_write:
+            self._next_write = monotonic() + _RETRY_SECONDS
             self.write()
             self._next_write = math.inf
 
@@ -101,7 +102,7 @@ class ServingMinutes:
             self._unwritten = []
             return
         now = clock_of(self._engine)
-        self._ahead = now.timestamp() - time.monotonic()
+        self._ahead = now.timestamp() - monotonic()
         with self._lock:
             minutes = [minute for minute in self._unwritten if minute.begins_at >= now - WRITTEN_WITHIN]
             self._forget(len(self._unwritten) - len(minutes))
@@ -123,7 +124,7 @@ class ServingMinutes:
         self.write()
 
     def _begin(self) -> None:
-        self._ahead = clock_of(self._engine).timestamp() - time.monotonic()
+        self._ahead = clock_of(self._engine).timestamp() - monotonic()
         self._minute = self._present_minute()
         self._rights = rights_of(self._engine)
         if not self._rights.writes:
@@ -132,7 +133,7 @@ class ServingMinutes:
             )
 
     def _present_minute(self) -> int:
-        return int(time.monotonic() + self._ahead) // _MINUTE
+        return int(monotonic() + self._ahead) // _MINUTE
 
     @staticmethod
     def _forget(minutes: int) -> None:
