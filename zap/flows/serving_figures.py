@@ -179,7 +179,7 @@ def _points(length: _Length, rows: Sequence[ServedSpan], since: datetime, until:
         of_point[span_begin(row.begins_at, length.point)].append(row)
     points: list[ServingPoint] = []
     begin, step = span_begin(since, length.point), timedelta(minutes=length.point)
-    while begin < until:
+    while since < until and begin < until:
         minutes = (min(begin + step, until) - max(begin, since)) / _MINUTE
         points.append(_point(begin, _by_subject(of_point.get(begin, ())), minutes))
         begin += step
