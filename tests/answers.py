@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from zap.app import create_app
 from zap.cli import serving
 from zap.db.engine import create_engine, write_transaction
 from zap.db.monitoring.alarms import raise_alarm
+from zap.db.monitoring.serving_counts import CountedMinute, span_begin, write_minutes
 from zap.db.schema import upgrade
-from zap.db.tables import ModelVersion
+from zap.db.tables import ModelVersion, utc_now
+from zap.monitoring.answer_counts import LOG, PREDICT, Counts
 from zap.server import connections
 from zap.settings import Settings
 
@@ -105,12 +108,22 @@ def successes(asked):
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getDataQuality", 200, "a day without requests", params={"from": "2026-03-02", "to": "2026-03-02"})
+    serving(asked)
     asked.ask("getTrainingRun", 200, "finished")
     asked.ask("followTrainingRun", 200, "a training that has ended")
     asked.ask("listTrainingRuns", 200, "the newest runs")
     alarms(asked)
     asked.ask("live", 200, "alive")
     asked.ask("ready", 200, "ready")
+
+
+def serving(asked):
+    """Write what another process has answered in a minute, and read the figures."""
+    engine = asked.client.app.state.engine
+    times = {13: 22, 14: 30, 16: 9, 30: 1}
+    counts = {PREDICT: Counts(2, 0, 3 * 10**8, times), LOG: Counts(0, 0, 10**8, {8: 60, 20: 2})}
+    write_minutes(engine, "another", [CountedMinute(1, span_begin(utc_now() - timedelta(minutes=2), 1), counts)])
+    asked.ask("getServing", 200, "two minutes after the first request")
 
 
 def alarms(asked):

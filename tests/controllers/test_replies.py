@@ -159,6 +159,7 @@ def alarms(held):
 def quality(held, settings):
     held.request("get", "/predictions", params={"limit": 2})
     held.request("get", "/quality/data")
+    held.request("get", "/serving")
     held.request("get", "/quality")
     changes = asked_about(held._client, last_sessions(settings, 40))
     applied(held._client.app.state.engine, changes)
