@@ -108,7 +108,7 @@ def successes(asked):
     for name, body in asked.body("reportChargingSessions").items():
         asked.ask("reportChargingSessions", 200, name, json=body)
     asked.ask("getDataQuality", 200, "a day without requests", params={"from": "2026-03-02", "to": "2026-03-02"})
-    serving(asked)
+    served_minute(asked)
     asked.ask("getTrainingRun", 200, "finished")
     asked.ask("followTrainingRun", 200, "a training that has ended")
     asked.ask("listTrainingRuns", 200, "the newest runs")
@@ -117,7 +117,7 @@ def successes(asked):
     asked.ask("ready", 200, "ready")
 
 
-def serving(asked):
+def served_minute(asked):
     """Write what another process has answered in a minute, and read the figures."""
     engine = asked.client.app.state.engine
     times = {13: 22, 14: 30, 16: 9, 30: 1}

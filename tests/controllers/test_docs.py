@@ -209,7 +209,7 @@ def walked(schema, place="#"):
 def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_client):
     tags = document(sqlite_client)["tags"]
 
-    names = ["predictions", "sessions", "training", "models", "quality", "alarms", "health"]
+    names = ["predictions", "sessions", "training", "models", "quality", "serving", "alarms", "health"]
     assert [tag["name"] for tag in tags] == names
     used = {
         tag for methods in document(sqlite_client)["paths"].values() for one in methods.values() for tag in one["tags"]

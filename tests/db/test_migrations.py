@@ -17,12 +17,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel
 
 from zap.db.engine import create_engine
+from zap.db.monitoring.serving_counts import CountedMinute, span_begin, write_minutes
 from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.runs.training_runs import claim_run, read_run
 from zap.db.schema import check_at_head, migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.db.versions.promotions import list_promotions
 from zap.errors import AdoptionRefused
+from zap.monitoring.answer_counts import PREDICT, Counts
 
 ROOT = Path(__file__).parents[2]
 FIXED = {"Users", "Vehicles", "ChargingSessions", "inference_inputs", "predictions"}
@@ -576,7 +578,13 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
 
 @pytest.mark.parametrize(
     ("before", "name"),
-    [("0004", "session_facts"), ("0006", "session_text_ids"), ("0008", "session_changes"), ("0009", "outcomes")],
+    [
+        ("0004", "session_facts"),
+        ("0006", "session_text_ids"),
+        ("0008", "session_changes"),
+        ("0009", "outcomes"),
+        ("0010", "serving_counts"),
+    ],
 )
 def test_a_table_of_that_name_that_is_somebody_elses_is_named(empty_database_url, before, name):
     command.upgrade(config_for(empty_database_url), before)
@@ -606,6 +614,22 @@ def test_texts_of_sessions_go_with_the_way_down_and_their_sessions_stay(database
     assert contents(engine, "ChargingSessions", ["session_id", "user_id"]) == [(1, "ann")]
     upgrade(database_url)
     assert contents(engine, "session_text_ids", ["text_id"]) == []
+    check(database_url)
+    engine.dispose()
+
+
+def test_the_counts_of_serving_go_with_the_way_down(database_url):
+    engine = create_engine(database_url)
+    counts = {PREDICT: Counts(buckets={7: 3})}
+    write_minutes(engine, "a", [CountedMinute(1, span_begin(utc_now(), 1), counts)])
+    fill(engine)
+
+    assert downgrade(database_url, "0010") == downgraded_to("0010")
+
+    assert "serving_counts" not in inspect(engine).get_table_names()
+    assert contents(engine, "Users", ["user_id"]) == [("ann",)]
+    upgrade(database_url)
+    assert contents(engine, "serving_counts", ["answered"]) == []
     check(database_url)
     engine.dispose()
 
