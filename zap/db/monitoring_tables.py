@@ -263,8 +263,8 @@ class TrialPrediction(SQLModel, table=True):
 class ServingCount(SQLModel, table=True):
     """What one server process answered in one minute, or what all processes answered in some minutes. Servers write it.
 
-    A process names itself and numbers its minutes, so that a row that is written again adds nothing. After two hours
-    the rows of all processes become one row for each ten minutes, and after 26 hours one row for each hour.
+    A process names itself and numbers its minutes, so that a row that is written again adds nothing. After 70 minutes
+    the rows of all processes become one row for each ten minutes, and after 25 hours one row for each hour.
 
     Attributes:
         minutes: how many minutes the row is about: 1, 10 or 60.

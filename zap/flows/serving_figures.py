@@ -1,7 +1,7 @@
 """The figures of serving over all processes and machines: answers a minute, times, refusals, failures, log delay."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Engine
 
 from zap.db.monitoring.serving_counts import ServedSpan, clock_of, first_span, read_spans, span_begin
-from zap.monitoring.answer_counts import LOG, RESOLUTION, ROUTES, Counts, total
+from zap.monitoring.answer_counts import LOG, NOTHING, PREDICT, RESOLUTION, ROUTES, SUBJECTS, Counts, total
 
 Span = Literal["hour", "day", "week"]
 # Every process has written a minute this long after its end, if the database answers.
@@ -31,6 +31,8 @@ _LENGTHS = (
     _Length("week", timedelta(days=7), 60),
 )
 
+# The counts by the begin of a point and by subject.
+Sums = dict[datetime, dict[str, Counts]]
 PerMinute = Annotated[float | None, Meta(description="null if no minute is counted")]
 Milliseconds = Annotated[
     float | None,
@@ -120,14 +122,31 @@ def serving_figures(engine: Engine, now: datetime | None = None) -> ServingFigur
         now: the present time (UTC); by default on the clock of the database.
     """
     until = span_begin((now or clock_of(engine)) - timedelta(seconds=WRITTEN_SECONDS), 1)
-    begins = [span_begin(until - one.length, one.point) for one in _LENGTHS]
-    rows = [row for row in read_spans(engine, min(begins)) if row.begins_at < until]
+    begins = {one: span_begin(until - one.length, one.point) for one in _LENGTHS}
+    rows = [row for row in read_spans(engine, min(begins.values())) if row.begins_at < until]
     first = first_span(engine)
-    spans = [
-        _figures(one, [row for row in rows if row.begins_at >= begin], _counted_from(begin, until, first), until)
-        for one, begin in zip(_LENGTHS, begins, strict=True)
-    ]
+    hour, day, week = _LENGTHS
+    minutes = _summed((row for row in rows if row.begins_at >= begins[hour]), hour.point)
+    tens = _summed(rows, day.point)
+    # Summed from the sums, because most rows are of minutes.
+    hours = _summed((_span(begin, *one) for begin, counts in tens.items() for one in counts.items()), week.point)
+    sums = {hour: minutes, day: tens, week: hours}
+    spans = [_figures(one, sums[one], _counted_from(begin, until, first), until) for one, begin in begins.items()]
     return ServingFigures(RESOLUTION, spans)
+
+
+def _span(begins_at: datetime, subject: str, counts: Counts) -> ServedSpan:
+    return ServedSpan(begins_at, 0, subject, counts)
+
+
+def _summed(rows: Iterable[ServedSpan], minutes: int) -> Sums:
+    """Return the sums of rows by the begin of their point and by subject."""
+    of_point: dict[datetime, dict[str, list[Counts]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        of_point[span_begin(row.begins_at, minutes)][row.subject].append(row.counts)
+    return {
+        begin: {subject: total(counts) for subject, counts in subjects.items()} for begin, subjects in of_point.items()
+    }
 
 
 def _counted_from(begin: datetime, until: datetime, first: datetime | None) -> datetime:
@@ -135,12 +154,13 @@ def _counted_from(begin: datetime, until: datetime, first: datetime | None) -> d
     return until if first is None else min(max(begin, first), until)
 
 
-def _figures(length: _Length, rows: Sequence[ServedSpan], since: datetime, until: datetime) -> SpanFigures:
-    counts = _by_subject(rows)
+def _figures(length: _Length, sums: Sums, since: datetime, until: datetime) -> SpanFigures:
+    within = [counts for begin, counts in sums.items() if begin >= span_begin(since, length.point)]
+    counts = {subject: total(one[subject] for one in within if subject in one) for subject in SUBJECTS}
     minutes = (until - since) / _MINUTE
-    routes = [_route(route, counts.get(route, Counts()), minutes) for route in ROUTES]
+    routes = [_route(route, counts[route], minutes) for route in ROUTES]
     answered = sum(route.answered for route in routes)
-    log = counts.get(LOG, Counts())
+    log = counts[LOG]
     return SpanFigures(
         span=length.span,
         since=since,
@@ -152,7 +172,7 @@ def _figures(length: _Length, rows: Sequence[ServedSpan], since: datetime, until
         routes=routes,
         log_delay=LogDelay(log.answered, log.quantile_ms(0.5), log.quantile_ms(0.99)),
         point_minutes=length.point,
-        points=_points(length, rows, since, until),
+        points=_points(length, sums, since, until),
     )
 
 
@@ -173,22 +193,19 @@ def _rate(answered: int, minutes: float) -> float | None:
     return answered / minutes if minutes else None
 
 
-def _points(length: _Length, rows: Sequence[ServedSpan], since: datetime, until: datetime) -> list[ServingPoint]:
-    of_point: dict[datetime, list[ServedSpan]] = defaultdict(list)
-    for row in rows:
-        of_point[span_begin(row.begins_at, length.point)].append(row)
+def _points(length: _Length, sums: Sums, since: datetime, until: datetime) -> list[ServingPoint]:
     points: list[ServingPoint] = []
     begin, step = span_begin(since, length.point), timedelta(minutes=length.point)
     while since < until and begin < until:
         minutes = (min(begin + step, until) - max(begin, since)) / _MINUTE
-        points.append(_point(begin, _by_subject(of_point.get(begin, ())), minutes))
+        points.append(_point(begin, sums.get(begin, {}), minutes))
         begin += step
     return points
 
 
 def _point(begin: datetime, counts: Mapping[str, Counts], minutes: float) -> ServingPoint:
     routes = [counts[route] for route in ROUTES if route in counts]
-    predict, log = counts.get("predict", Counts()), counts.get(LOG, Counts())
+    predict, log = counts.get(PREDICT, NOTHING), counts.get(LOG, NOTHING)
     return ServingPoint(
         begins_at=begin,
         answered_per_minute=sum(route.answered for route in routes) / minutes,
@@ -198,10 +215,3 @@ def _point(begin: datetime, counts: Mapping[str, Counts], minutes: float) -> Ser
         predict_p99_ms=predict.quantile_ms(0.99),
         log_p99_ms=log.quantile_ms(0.99),
     )
-
-
-def _by_subject(rows: Iterable[ServedSpan]) -> dict[str, Counts]:
-    subjects: dict[str, list[Counts]] = defaultdict(list)
-    for row in rows:
-        subjects[row.subject].append(row.counts)
-    return {subject: total(counts) for subject, counts in subjects.items()}

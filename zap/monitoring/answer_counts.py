@@ -6,7 +6,6 @@ processes and minutes are sums of whole numbers, so their order does not matter.
 
 import math
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -77,12 +76,13 @@ NOTHING = Counts()
 def total(counts: Iterable[Counts]) -> Counts:
     """Return the sum of counts."""
     refused = failed = nanoseconds = 0
-    buckets: Counter[int] = Counter()
+    buckets: dict[int, int] = {}
     for one in counts:
         refused += one.refused
         failed += one.failed
         nanoseconds += one.nanoseconds
-        buckets.update(one.buckets)
+        for place, n in one.buckets.items():
+            buckets[place] = buckets.get(place, 0) + n
     return Counts(refused, failed, nanoseconds, buckets)
 
 

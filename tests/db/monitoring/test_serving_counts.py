@@ -70,10 +70,9 @@ def test_old_minutes_become_ten_minutes_and_then_hours(engine):
     write_minutes(engine, "b", [minute(n, begin + timedelta(minutes=n)) for n in range(90)])
     before = sums(engine)
 
-    merge_minutes(engine, begin + timedelta(hours=2, minutes=35))
+    merge_minutes(engine, begin + timedelta(minutes=105))
     assert sums(engine) == before
     tens = [(10, begin + timedelta(minutes=10 * n)) for n in range(3)]
-    assert sorted({*lengths(engine)})[-3:] == tens
     assert [one for one in lengths(engine) if one[0] == 10] == tens
     assert min(begins_at for minutes, begins_at in lengths(engine) if minutes == 1) == begin + timedelta(minutes=30)
 

@@ -1,7 +1,7 @@
 """The counts of serving: what each process answered in a minute, merged into longer spans, and read.
 
-The rows of processes are merged two hours after their minute, when no process writes them again. So the table has a
-bound: the rows of two hours for each process, about 150 spans of ten minutes, and 35 days of hours.
+The rows of processes are merged 70 minutes after their minute, when no process writes them again. So the table has a
+bound: the rows of 80 minutes for each process, about 150 spans of ten minutes, and 35 days of hours.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from zap.monitoring.answer_counts import Counts, total
 WRITTEN_WITHIN = timedelta(hours=1)
 # Spans of so many minutes become longer spans at this age. The minutes have to be older than WRITTEN_WITHIN, because a
 # minute that is written again must find its row.
-MERGES = ((1, 10, timedelta(hours=2)), (10, 60, timedelta(hours=26)))
+MERGES = ((1, 10, timedelta(minutes=70)), (10, 60, timedelta(hours=25)))
 KEPT = timedelta(days=35)
 # The most spans that one call merges at each level.
 _MOST_MERGES = 30
