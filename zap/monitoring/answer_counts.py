@@ -111,7 +111,7 @@ class AnswerCounter:
             self._refused += 1
 
     def read(self) -> Counts:
-        """Return the counts so far. A time may be missing whose answer is counted; the next reading has it."""
+        """Return the counts so far. The time of the newest answer may be missing; the next reading has it."""
         buckets = {place: n for place, n in enumerate(self._buckets.copy()) if n}
         return Counts(self._refused, self._failed, self._nanoseconds, buckets)
 
