@@ -15,7 +15,14 @@ import structlog
 from sqlalchemy import Engine
 
 from zap.db.engine import file_of, write_transaction
-from zap.db.monitoring.alarm_facts import commit_seconds, newest_training, outcome_days, outcome_gaps, refused_days, seconds_behind
+from zap.db.monitoring.alarm_facts import (
+    commit_seconds,
+    newest_training,
+    outcome_days,
+    outcome_gaps,
+    refused_days,
+    seconds_behind,
+)
 from zap.db.monitoring.alarms import AlarmChange, raise_alarm, resolve_alarm, standing_alarms
 from zap.db.versions.model_registry import Version, load_version, production_version
 from zap.errors import ZapError

@@ -14,8 +14,8 @@ from zap.monitoring.matching import LIVE, MATCHED, NO_DRIVER, WAITING
 from zap.monitoring.outcome_change import OutcomeChange
 
 # The upper ends in hours of the classes of delays. A longer delay is no usual delay: older sessions were added.
-_LONGEST_DAYS = 91
-CLASSES = (1, 2, 3, 6, 12, *(24 * day for day in range(1, _LONGEST_DAYS + 1)))
+LONGEST = timedelta(days=91)
+CLASSES = (1, 2, 3, 6, 12, *(24 * day for day in range(1, LONGEST.days + 1)))
 _WITHOUT = {WAITING, NO_DRIVER}
 # On nine of ten days with arrivals, 95 % of the arrived sessions were not later. So one load of older sessions does not
 # change the usual delay, but an import each week besides reports at plug-in does.

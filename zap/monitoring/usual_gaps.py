@@ -10,11 +10,13 @@ with the probability 1 - q, where t is the quantile 1 - q of Student's distribut
 (the predictive distribution of Gelman et al., Bayesian Data Analysis, 3rd edition, section 3.3). v = 4 weeks with the
 spread s0 = 0.25 are taken as known before. A year has at most 52 such gaps, so with q = .05 / 52 a gap is longer at
 most once in twenty years. Real gaps have other distributions: an import fails, and the next import comes after twice
-the usual gap, and a little late. So the limit is also 2.2 times the longest gap at least. `tests/simulations/usual_gaps.py` measures how often the limit is passed.
+the usual gap, and a little late. So the limit is also 2.2 times the longest gap at least.
+`tests/simulations/usual_gaps.py` measures how often the limit is passed.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from math import exp, log
 from typing import NamedTuple
 
@@ -58,7 +60,7 @@ def usual_gap(arrivals: Sequence[datetime], alarms: Sequence[datetime], now: dat
     if not arrivals:
         return None
     whole = range(_week(arrivals[0]) + 1, _week(now))
-    gaps = [(start, end) for start, end in zip(arrivals, arrivals[1:], strict=False) if _week(end) in whole]
+    gaps = [(start, end) for start, end in pairwise(arrivals) if _week(end) in whole]
     alarmed = {gap for gap in gaps if any(gap[0] < at <= gap[1] for at in alarms)}
     longest: dict[int, timedelta] = {}
     for start, end in gaps:
