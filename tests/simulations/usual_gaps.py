@@ -120,7 +120,13 @@ def hours_until_found(service, random):
     stop = _BEFORE + int(random.integers(4 * _WEEK))
     arrivals = service(random, stop)
     last = int(arrivals[-1])
-    return next((now - last for now in range(last, last + 104 * _WEEK) if now - last > _limit(arrivals, now)), np.inf)
+    for week in range(last // _WEEK, last // _WEEK + 104):
+        # The limit changes only with the week.
+        limit = _limit(arrivals, max(last, week * _WEEK))
+        passed = max(last + int(limit) + 1, week * _WEEK) if np.isfinite(limit) else np.inf
+        if passed < (week + 1) * _WEEK:
+            return passed - last
+    return np.inf
 
 
 def main():

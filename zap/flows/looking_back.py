@@ -21,7 +21,7 @@ from zap.db.monitoring.quality_days import apply as add_to_quality
 from zap.db.tables import utc_now
 from zap.errors import ZapError
 from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
-from zap.flows.following import Following
+from zap.flows.following import Following, KeepSums
 from zap.flows.monitors import Monitors
 from zap.flows.trials import Trials
 from zap.settings import Settings
@@ -49,7 +49,7 @@ class LookingBack:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
-        sums = [add_to_quality, partial(count_arrivals, wall_time=settings.wall_time)]
+        sums: list[KeepSums] = [add_to_quality, partial(count_arrivals, wall_time=settings.wall_time)]
         self.following = Following(engine, settings.wall_time, settings.horizon, sums, [count_requests])
         self._trials = Trials(engine, settings, settings.horizon)
         self._monitors = Monitors(engine, settings)
