@@ -89,6 +89,7 @@ simulate-monitoring: setup
 	$(BIN)/python tests/simulations/harm.py
 	$(BIN)/python tests/simulations/trials.py
 	$(BIN)/python tests/simulations/usual_counts.py
+	$(BIN)/python tests/simulations/usual_gaps.py
 
 soak: setup
 	$(BIN)/python tests/faults/soak.py $(SOAK)

@@ -4,11 +4,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
+from zap.db.monitoring.data_quality_days import OUTCOMES, apply
 from zap.db.monitoring_tables import Follower, Outcome
 from zap.db.runs.training_runs import read_run
 from zap.db.tables import InferenceInput, Prediction
@@ -21,6 +22,9 @@ from zap.ml.model import ChargerTypeModel
 HOUR, WEEKDAY = (MATRIX_COLUMNS.index(name) for name in ("hour", "weekday"))
 # A Monday.
 MONDAY = datetime.fromisoformat("2030-01-07")
+_WAITING = {
+    "status": "waiting", "session_id": None, "actual_class": None, "lag_seconds": None, "matched_by": None,
+}  # fmt: skip
 
 
 class Service:
@@ -42,9 +46,13 @@ class Service:
         self.used = split.test["charger_type"].to_numpy(dtype=object)
         self.version, self.engine = version.model_version, engine
         self.random = np.random.default_rng(seed)
+        self.unreported = []
 
-    def answer(self, week, sessions=600, change=None):
-        """Write the answers of a week and their outcomes. `change` may change the rows before they are answered."""
+    def answer(self, week, sessions=600, change=None, *, reported=True):
+        """Write the answers of a week and their outcomes. `change` may change the rows before they are answered.
+
+        If the sessions are not `reported`, `report` reports them later.
+        """
         rows = self.random.integers(len(self.matrix), size=sessions)
         matrix, users, used = self.matrix[rows].copy(), self.users[rows].copy(), self.used[rows].copy()
         begin = MONDAY + timedelta(weeks=week)
@@ -91,9 +99,34 @@ class Service:
                         "matched_by": "time",
                     }
                 )
+            if not reported:
+                self.unreported += [(one["prediction_id"], one["actual_class"]) for one in outcomes]
+                for one in outcomes:
+                    one.update(_WAITING)
             connection.execute(insert(InferenceInput), inputs)
             connection.execute(insert(Prediction), predictions)
             connection.execute(insert(Outcome), outcomes)
             connection.execute(Follower.__table__.delete())
             connection.execute(insert(Follower), {"follower_id": 1, "prediction_id": predictions[-1]["prediction_id"]})
+        if reported:
+            self.arrive(begin, {1: sessions})
         return begin + timedelta(weeks=1)
+
+    def report(self, at, hours):
+        """Report the sessions that are not reported, at a moment; they are all of one class of delays."""
+        known = [
+            {"number": number, "session_id": number, "actual_class": used, "status": "matched", "lag_seconds": 0}
+            for number, used in self.unreported
+        ]
+        with write_transaction(self.engine) as connection:
+            table = Outcome.__table__
+            values = {name: bindparam(name) for name in known[0] if name != "number"}
+            connection.execute(update(table).where(table.c.prediction_id == bindparam("number")).values(values), known)
+        self.arrive(at, {hours: len(known)})
+        self.unreported = []
+
+    def arrive(self, at, delays):
+        """Count outcomes that arrive at a moment, by the hours of their delay."""
+        with write_transaction(self.engine) as connection:
+            counts = {("00", f"{hours} h"): count for hours, count in delays.items()}
+            apply(connection, OUTCOMES, {at.date(): counts})

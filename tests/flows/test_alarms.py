@@ -219,8 +219,18 @@ def outcomes(engine, day, matched, waiting, *, kind="live", version=1):
     write(engine, (insert(QualityDay), row | {"kind": kind, "answers": answers}))
 
 
+def arrivals(engine, *moments):
+    """Let outcomes arrive in the hours of some moments."""
+    at = [moment.astimezone(UTC) for moment in moments]
+    values = {"subject": "outcomes", "found": "1 h", "count": 5}
+    rows = {(one.date(), f"{one.hour:02}") for one in at}
+    of_day = [values | {"day": datetime.combine(day, datetime.min.time()), "field": hour} for day, hour in sorted(rows)]
+    write(engine, (insert(DataQualityDay), of_day))
+
+
 def test_reports_that_stop_are_found_and_one_session_ends_the_alarm(engine, settings, now):
     days = [now - timedelta(days=back) for back in range(40, -1, -1)]
+    arrivals(engine, *(day for day in days[:37]))
     for place, day in enumerate(days):
         outcomes(engine, day, 0 if place > 36 else 30, 60 if place > 36 else 30)
         # Answers about the past tell nothing about the reports.
@@ -231,7 +241,10 @@ def test_reports_that_stop_are_found_and_one_session_ends_the_alarm(engine, sett
     since = days[37].date().isoformat()
     # Today and yesterday may still get sessions.
     assert raised.message.startswith(f"Since {since} none of ")
-    assert raised.message.endswith("answers with a driver has a session; usually 50% have one.")
+    assert raised.message.endswith(
+        "answers with a driver has a session; usually 50% have one. The longest usual time between two arrivals of"
+        " sessions is 24 hours."
+    )
     assert look_for_alarms(engine, settings, now + timedelta(hours=1)) == []
     # A standing alarm does not end because the usual days are over.
     assert look_for_alarms(engine, settings, now + timedelta(days=200)) == []
@@ -239,6 +252,44 @@ def test_reports_that_stop_are_found_and_one_session_ends_the_alarm(engine, sett
 
     outcomes(engine, now, 1, 0, version=2)
     assert [one.raised for one in look_for_alarms(engine, settings, now)] == [False]
+
+
+def imports(engine, now, weeks, every=7):
+    """Let a service answer for some weeks until now. Its sessions arrive in imports; return the days of the imports."""
+    days = [now - timedelta(days=back) for back in range(7 * weeks, -1, -1)]
+    imported = days[::every]
+    arrivals(engine, *imported)
+    for day in days:
+        outcomes(engine, day, 30 if day < imported[-1] else 0, 30 if day < imported[-1] else 60)
+    return imported
+
+
+def test_a_service_with_weekly_imports_has_no_alarm_before_more_than_its_usual_gap(engine, settings, now):
+    last = imports(engine, now, 8)[-1]
+    found = []
+    for day in range(1, 25):
+        outcomes(engine, last + timedelta(days=day), 0, 60)
+        found.append(bool(look_for_alarms(engine, settings, last + timedelta(days=day))))
+
+    assert found.index(True) + 1 in range(14, 22)
+    (evidence,) = standing_alarms(engine).values()
+    assert evidence["longest_usual_gap_hours"] == 7 * 24
+    # The import is made up for. It knows nothing yet about the newest days.
+    until = last + timedelta(days=24)
+    arrivals(engine, until)
+    days = QualityDay.__table__
+    older = days.c.day < (until - timedelta(days=4)).replace(tzinfo=None)
+    write(engine, (update(days).where(older).values(answers={"matched": 30, "waiting": 30}),))
+    assert [one.raised for one in look_for_alarms(engine, settings, until)] == [False]
+    assert look_for_alarms(engine, settings, until + timedelta(days=3)) == []
+
+
+def test_a_new_service_with_rare_imports_waits_until_it_knows_what_is_usual(engine, settings, now):
+    last = imports(engine, now, 4)[-1]
+    for day in range(1, 7):
+        outcomes(engine, last + timedelta(days=day), 0, 60)
+
+        assert look_for_alarms(engine, settings, last + timedelta(days=day)) == []
 
 
 def requests(engine, day, answered, refused):

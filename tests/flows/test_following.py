@@ -2,6 +2,8 @@
 
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from followed import (
@@ -17,12 +19,14 @@ from followed import (
     row_of,
     session,
     statuses,
+    wall_time,
 )
 from histories import add_sessions
 from sqlalchemy import delete, insert, select, text, update
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.follower_marks import begin_anew
+from zap.db.monitoring.outcome_arrivals import arrival_hours, arrived_delays, count_arrivals
 from zap.db.monitoring_tables import DataQualityDay
 from zap.db.tables import ChargingSession, InferenceInput, Prediction
 from zap.flows import following as flows
@@ -358,3 +362,29 @@ def test_the_rows_are_those_of_the_definition_whatever_happens_in_which_order(en
     assert Counter({one: count for one, count in story.changes.items() if count}) == change_of_all
     assert outcomes(engine) == rows
     assert len({row["status"] for row in rows.values()}) == 4
+
+
+def test_the_arrivals_of_outcomes_are_counted_once_with_their_delay(engine):
+    now = datetime.now(UTC).replace(tzinfo=None)
+    late = (now - NOON) / HOUR - 30
+    counting = {"sums": [partial(count_arrivals, wall_time=wall_time)]}
+    log_answers(engine, row_of(1, after=late), row_of(2, after=late, user_id="v"), row_of(3, after=late, user_id="w"))
+    add_sessions(engine, session(9, late, user_id="w"))
+    following = follower(engine, **counting)
+    following.look()
+    add_sessions(engine, session(7, late), session(8, late + 23, user_id="v"))
+    following.look()
+    change(engine, update(SESSIONS).where(SESSIONS.c.session_id == 7).values(charger_type="B"))
+    following.look()
+    following.close()
+    # Another follower makes the outcomes again, and knows nothing about their arrivals.
+    with write_transaction(engine) as connection:
+        begin_anew(connection)
+    follow(engine, **counting)
+
+    with engine.connect() as connection:
+        delays = arrived_delays(connection, datetime.now(UTC) - timedelta(days=1))
+        hours = arrival_hours(connection, datetime.now(UTC) - timedelta(days=1))
+    assert sum(delays.values(), Counter()) == {12: 1, 48: 1}
+    assert abs(hours[-1] - now) < timedelta(hours=2)
+    assert statuses(engine) == {1: ("matched", 7), 2: ("matched", 8), 3: ("matched", 9)}

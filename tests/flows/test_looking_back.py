@@ -1,13 +1,16 @@
 """Looking back: what people hear while the follower is behind, and that long parts keep the lease and end early."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from followed import log_answers, outcomes, row_of
+from followed import HOUR, NOON, log_answers, outcomes, row_of, session
+from histories import add_sessions
 from sqlalchemy import text
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import list_alarms
+from zap.db.monitoring.data_quality_days import read_days
+from zap.db.monitoring.outcome_arrivals import arrived_delays
 from zap.flows import alarms, looking_back
 from zap.flows.looking_back import LookingBack
 from zap.settings import Settings
@@ -55,3 +58,17 @@ def test_people_hear_that_the_follower_cannot_go_on(engine, looking):
         looking.look()
 
     assert behind(engine) == [True]
+
+
+def test_the_arrival_of_an_outcome_is_counted_and_is_no_data_quality(engine, looking):
+    today = datetime.now(UTC)
+    start = (today.replace(tzinfo=None) - NOON) / HOUR - 5
+    log_answers(engine, row_of(1, after=start, model_version=None))
+    looking.look()
+    add_sessions(engine, session(7, start))
+    looking.look()
+
+    with engine.connect() as connection:
+        (delays,) = arrived_delays(connection, today - timedelta(days=1)).values()
+    assert delays == {6: 1}
+    assert not [one for one in read_days(engine, today.date(), datetime.now(UTC).date()) if one.subject == "outcomes"]

@@ -7,21 +7,25 @@ import numpy as np
 import pytest
 from answered import MONDAY, Service
 from servers import until
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, func, insert, select, update
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_store import upsert_history
 from zap.db.monitoring.alarms import list_alarms, standing_alarms
 from zap.db.monitoring.monitor_states import read_monitor, store_references
-from zap.db.monitoring_tables import MonitorState, Outcome
+from zap.db.monitoring_tables import Follower, MonitorState
 from zap.db.schema import upgrade
 from zap.db.tables import ChargingSession, ModelVersion, Promotion
+from zap.db.versions.model_registry import load_version, production_version
 from zap.db.versions.promotions import promote_version
 from zap.errors import NotFound
+from zap.flows.drift_monitor import DriftMonitor
 from zap.flows.monitors import Monitors
 from zap.flows.training import run_training
 from zap.formats.promotion_reason import Reason
 from zap.formats.training_options import TrainingOptions
+from zap.ml.cells import to_seconds
+from zap.ml.driver_columns import DAY
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.fitted import computed_columns
 from zap.ml.sample import sample_history
@@ -178,20 +182,142 @@ def test_harm_stands_again_when_its_version_serves_again(engine, settings):
     assert follow(engine, settings, 1, begin=4, change=swap) == [{"harm"}]
 
 
+def late(engine, settings, weeks, begin=0, **options):
+    """Let a service answer whose sessions are imported on Monday mornings; return the alarms after each import."""
+    service, monitors = Service(engine), Monitors(engine, settings)
+    found = []
+    for week in range(begin, begin + weeks):
+        end = service.answer(week, reported=False, **options)
+        for day in range(5):
+            monitors.look(lambda _: None, (end + timedelta(days=day - 4)).replace(tzinfo=UTC))
+        service.report(end, 7 * 24)
+        monitors.look(lambda _: None, (end + timedelta(hours=1)).replace(tzinfo=UTC))
+        found.append({kind for kind, _ in standing_alarms(engine)})
+    return found
+
+
+def scored_sessions(engine):
+    """Return how many sessions the days of harm have."""
+    with engine.connect() as connection:
+        days = read_monitor(connection, 1, "harm").state["days"]
+    return {int(day): sum(sessions for sessions, *_ in sums.values()) for day, sums in days.items()}
+
+
+def test_swapped_labels_are_harm_with_weekly_imports_too(engine, settings):
+    assert late(engine, settings, 4) == [set()] * 4
+    # The horizon and the delay take eight days. Each day that is scored has all its sessions.
+    days = {day: sessions for day, sessions in scored_sessions(engine).items() if day >= to_seconds(MONDAY) // DAY}
+    assert len(days) == 3 * 7 - 1
+    assert min(days.values()) > 30
+
+    found = late(engine, settings, 3, begin=4, change=swap)
+    assert "harm" in found[-1]
+    print("weekly imports: harm after", ["harm" in one for one in found].index(True) + 1, "weeks")
+
+
+def test_no_day_is_scored_before_anything_has_arrived(engine, settings):
+    service, monitors = Service(engine), Monitors(engine, settings)
+    end = service.answer(0, reported=False)
+    monitors.look(lambda _: None, (end + timedelta(days=5)).replace(tzinfo=UTC))
+
+    with engine.connect() as connection:
+        assert read_monitor(connection, 1, "harm").state is None
+
+
+def states(engine):
+    """Return what the monitor of drift of version 1 has stored, without its time."""
+    with engine.connect() as connection:
+        return read_monitor(connection, 1, "drift")
+
+
 def test_a_look_can_end_between_two_portions(engine, settings, monkeypatch):
-    monkeypatch.setattr("zap.flows.monitors._PORTION", 50)
-    service = Service(engine)
-    end = service.answer(0)
+    monkeypatch.setattr("zap.flows.drift_monitor._PORTION", 50)
+    Service(engine).answer(0)
+    monitor, model = DriftMonitor(engine, settings), load_version(engine, production_version(engine))
+    portions = []
 
     def refuse():
+        portions.append("refused")
         raise NotFound("the process is told to stop")
 
-    with pytest.raises(NotFound):
-        Monitors(engine, settings).look(lambda _: None, end.replace(tzinfo=UTC), refuse)
-    with engine.connect() as connection:
-        answers = connection.scalars(select(Outcome.prediction_id).order_by(Outcome.prediction_id)).all()
-        assert len(answers) > 50
-        assert read_monitor(connection, 1, "drift").prediction_id == answers[49]
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            monitor.look(lambda _: None, 1, model, refuse)
+    assert states(engine).state is None
+    monitor.look(lambda _: None, 1, model, lambda: portions.append("counted"))
+    # Of 600 answers, the first 100 are not read again.
+    assert portions == 2 * ["refused"] + 10 * ["counted"]
+
+
+def test_a_process_that_is_killed_leaves_the_rows_of_one_that_is_not(engine, settings, monkeypatch, tmp_path):
+    """Look after each half week: one process all the time, and beside it a new process for each look."""
+    monkeypatch.setattr("zap.flows.drift_monitor._STORED_AFTER", 170)
+    shutil.copy(tmp_path / "zap" / "zap.sqlite", tmp_path / "zap" / "other.sqlite")
+    other_settings = settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'zap' / 'other.sqlite'}"})
+    other = create_engine(other_settings.database_url)
+    services = Service(engine), Service(other)
+    monitors = Monitors(engine, settings)
+    for week in range(6):
+        options = {"sessions": 230, "change": in_miles if week > 2 else None}
+        (end, _) = (one.answer(week, **options).replace(tzinfo=UTC) for one in services)
+        with write_transaction(engine) as connection:
+            newest = connection.execute(select(Follower.prediction_id)).scalar_one()
+            connection.execute(update(Follower).values(prediction_id=newest - 101))
+        monitors.look(lambda _: None, end - timedelta(days=3))
+        with write_transaction(engine) as connection:
+            connection.execute(update(Follower).values(prediction_id=newest))
+        monitors.look(lambda _: None, end)
+        Monitors(other, other_settings).look(lambda _: None, end)
+        if week % 2:
+            monitors = Monitors(engine, settings)
+
+    assert states(engine) == states(other)
+    assert [one["evidence"] for one in list_alarms(engine, 9, standing=False) if one["kind"] == "drift"] == [
+        one["evidence"] for one in list_alarms(other, 9, standing=False) if one["kind"] == "drift"
+    ]
+    assert alarm(other, "drift")
+    other.dispose()
+
+
+def test_a_look_within_a_week_stores_nothing(engine, settings):
+    service, monitors = Service(engine), Monitors(engine, settings)
+    for week in range(2):
+        end = service.answer(week).replace(tzinfo=UTC)
+        monitors.look(lambda _: None, end)
+    before = states(engine)
+    written = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: written.append(arguments[2]))
+    service.answer(1, sessions=20)
+    written.clear()
+    monitors.look(lambda _: None, end)
+
+    assert not [one for one in written if "monitor_states" in one and not one.lstrip().startswith("SELECT")]
+    # What was stored is not read either, because it may be large.
+    assert not [one for one in written if "monitor_states.state" in one]
+    assert states(engine) == before
+
+
+def serve_again(engine, week):
+    """Let version 1 serve again from the Wednesday of a week on."""
+    promote_version(engine, 1, Reason(why="the other was worse"))
+    since = (MONDAY + timedelta(weeks=week, days=2)).replace(tzinfo=UTC)
+    with write_transaction(engine) as connection:
+        newest = select(func.max(Promotion.promotion_id)).scalar_subquery()
+        connection.execute(update(Promotion).where(Promotion.promotion_id == newest).values(promoted_at=since))
+
+
+def test_drift_is_noticed_again_when_its_version_serves_again(engine, settings):
+    assert "drift" in follow(engine, settings, 3, change=in_miles)[-1]
+    promote_another(engine)
+    Monitors(engine, settings).look(lambda _: None, (MONDAY + timedelta(weeks=3)).replace(tzinfo=UTC))
+    assert not standing_alarms(engine)
+    serve_again(engine, 3)
+
+    # The week in which it begins again is not whole.
+    found = follow(engine, settings, 3, begin=3, change=in_miles)
+    assert "drift" not in found[0] | found[1]
+    assert "drift" in found[-1]
+    assert "distance_driven_km" in alarm(engine, "drift")["message"]
 
 
 def test_nothing_is_stored_by_a_process_that_no_longer_follows(engine, settings):

@@ -158,6 +158,29 @@ def test_a_notice_stands_and_is_given_again_only_after_it_was_over():
     assert add(12, changed).shifts[0].feature == "distance_driven_km"
 
 
+def test_a_version_that_serves_again_begins_anew():
+    detector = _detector(_reference())
+    quiet = _quiet(np.random.default_rng(3))
+    for week in range(1, 3):
+        _send(detector, week, 300, quiet)
+    _send(detector, 3, 300, lambda _: {"user_type": "New"})
+    assert _send(detector, 4, 300, quiet)
+    kept = dict(detector.state.sums), list(detector.state.past)
+    # A version that serves all the time goes on.
+    detector.state.serves_since(0)
+    assert detector.state.raised
+
+    detector.state.serves_since(9)
+    assert detector.state.raised == {}
+    # Neither the week in which it stopped counts, nor the week in which it serves again.
+    assert _send(detector, 4, 300, lambda _: {"user_type": "New"}) == []
+    assert _send(detector, 9, 300, lambda _: {"user_type": "New"}) == []
+    assert _send(detector, 10, 300, quiet) == []
+    assert (detector.state.sums, detector.state.past) == kept
+    assert [notice.week for notice in _send(detector, 11, 300, lambda _: {"user_type": "New"})] == []
+    assert [notice.week for notice in _send(detector, 12, 300, quiet)] == [11]
+
+
 def test_a_small_change_of_many_drivers_is_no_notice():
     reference = _reference(rows=40_000)
     usual = {feature.name: [*(10 * round(one) for one in feature.counts), 0] for feature in reference.features}

@@ -22,6 +22,8 @@ FEATURES = 40
 WEEKS = 52
 # How much of a value is the driver's own, and the standard deviation of what all drivers of a week share.
 OWN = 0.7
+# How many sessions the days of a week have, from Monday on.
+RHYTHM = np.array([1.0, 1.1, 1.1, 1.0, 1.2, 0.5, 0.4])
 LETTERS = np.array(["a", "b", "c", "d", "e", "f", "g", "h"])
 CUTS = np.array([-1.2, -0.5, 0.0, 0.6, 1.3, 1.9, 2.3])
 
@@ -51,8 +53,15 @@ class Service:
     features: int = FEATURES
 
 
-def simulated(service, random):
-    """Return the weekly first rows of all drivers: their weeks, drivers, days and values, in the order of time."""
+def simulated(service, random, *, first=False):
+    """Return one row of each driver and week: the weeks, drivers, days and values, in the order of time.
+
+    Args:
+        service: the settings.
+        random: the generator.
+        first: whether the rows are the first rows of the week. By default they are random rows, as the detector counts
+            them. A random row lies on any day; the first row comes early in the week if the driver comes often.
+    """
     total = service.training + service.weeks
     often = random.standard_normal(service.drivers)
     activity = np.exp(0.8 * often)
@@ -60,7 +69,10 @@ def simulated(service, random):
     # A driver in a hundred is replaced each week by a new driver of the same habit.
     generation = np.cumsum(random.random((total, service.drivers)) < 0.01, axis=0)
     weeks, slots = np.nonzero(random.random((total, service.drivers)) < activity)
-    days = np.minimum(random.geometric(0.3 + 0.4 * activity[slots]) - 1, 6)
+    if first:
+        days = np.minimum(random.geometric(0.3 + 0.4 * activity[slots]) - 1, 6)
+    else:
+        days = random.choice(7, size=len(weeks), p=RHYTHM / RHYTHM.sum())
     order = np.lexsort((days, weeks))
     weeks, slots, days = weeks[order], slots[order], days[order]
     _, drivers = np.unique(slots * (total + 1) + generation[weeks, slots], return_inverse=True)
@@ -163,7 +175,7 @@ def first_come_notices(service, random):
     This is the same e-detector without care for who comes when: known shares p_b from a random row of each training
     driver, and a process of each week that ends at a tenth of the reference's drivers.
     """
-    weeks, drivers, days, values = simulated(service, random)
+    weeks, drivers, days, values = simulated(service, random, first=True)
     columns = _columns(values)
     training = np.flatnonzero(weeks < service.training)
     shuffled = random.permutation(training)

@@ -28,6 +28,7 @@ class Service:
         no_better: the version is exactly as good as the baseline.
         fault_day: the day of production on which the fault begins.
         swapped: the share of the sessions whose answer is turned round from then on.
+        late: the share of the sessions of production that arrive after their day was scored. Drivers differ in it.
     """
 
     drivers: int = 800
@@ -37,6 +38,7 @@ class Service:
     no_better: bool = False
     fault_day: int = 0
     swapped: float = 0.0
+    late: float = 0.0
 
 
 def simulated(service, random):
@@ -60,6 +62,9 @@ def simulated(service, random):
     said = np.where(turned, 1 - said, said)
     scores, baseline = ((probability - used) ** 2 for probability in (said, of_baseline))
     order = np.argsort(days, kind="stable")
+    if service.late:
+        of_driver = random.beta(2 * service.late, 2 * (1 - service.late), service.drivers)
+        order = order[(days[order] < TEST_DAYS) | (random.random(size) >= of_driver[drivers[order]])]
     return days[order], drivers[order], scores[order], baseline[order]
 
 
@@ -119,6 +124,8 @@ QUIET = {
     "800 drivers; the limit is the true mean": Service(exact=True),
     "800 drivers; the version is exactly as good as the baseline": Service(no_better=True),
     "100 drivers; the version is exactly as good as the baseline": Service(drivers=100, no_better=True),
+    "800 drivers; a fifth of the sessions is not known when their day is scored": Service(late=0.2),
+    "100 drivers; the same, and exactly as good as the baseline": Service(drivers=100, late=0.2, no_better=True),
 }
 FAULTS = {
     "all answers are turned round, 800 drivers": Service(days=200, fault_day=100, swapped=1.0),

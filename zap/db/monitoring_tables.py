@@ -1,7 +1,7 @@
 """The tables of what happened after an answer. Only the follower writes them, except where a class says otherwise.
 
 The rows of `outcomes`, `quality_days` and the followed part of `data_quality_days` follow from the log and the history:
-`zap follow --from-start` makes them again.
+`zap follow --from-start` makes them again. When outcomes arrived does not follow from them, and is kept.
 """
 
 from datetime import datetime
@@ -109,11 +109,14 @@ class DataQualityDay(SQLModel, table=True):
     """How often something was found in the values of one field on one day.
 
     Attributes:
-        day: midnight of the day (UTC) on which the request or the report arrived.
+        day: midnight of the day (UTC) on which the request, the report or the outcome arrived.
         subject: `requests` (answered ones, which the follower counts), `sessions` (which their reports count),
-            `refused` (requests) or `refused_reports`, which servers count.
-        field: the name of a field, or the name of another part of a request; `` for the request as a whole.
-        found: what was found, such as `missing`.
+            `refused` (requests) or `refused_reports`, which servers count; `outcomes`, which the follower counts when
+            they arrive.
+        field: the name of a field, or the name of another part of a request; `` for the request as a whole. For
+            outcomes the hour (UTC), such as `07`.
+        found: what was found, such as `missing`. For outcomes how late they arrived, such as `24 h`: the hours from the
+            start of the session at most.
         count: how often.
     """
 

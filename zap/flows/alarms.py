@@ -15,7 +15,14 @@ import structlog
 from sqlalchemy import Engine
 
 from zap.db.engine import file_of, write_transaction
-from zap.db.monitoring.alarm_facts import commit_seconds, newest_training, outcome_days, refused_days, seconds_behind
+from zap.db.monitoring.alarm_facts import (
+    commit_seconds,
+    newest_training,
+    outcome_days,
+    outcome_gaps,
+    refused_days,
+    seconds_behind,
+)
 from zap.db.monitoring.alarms import AlarmChange, raise_alarm, resolve_alarm, standing_alarms
 from zap.db.versions.model_registry import Version, load_version, production_version
 from zap.errors import ZapError
@@ -217,21 +224,38 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
 
 
 def _no_outcomes(look: _Look) -> list[Finding]:
+    """Look for answers without sessions, for longer than sessions have usually let people wait.
+
+    The alarm ends with the next arrival of an outcome.
+    """
     matured_before = look.settings.wall_time(look.now) - look.settings.horizon
     days = outcome_days(look.engine, matured_before)
-    if unusual := missing(days):
-        message = (
-            f"Since {unusual.since.isoformat()} none of {unusual.chances:,} answers with a driver has a session;"
-            f" usually {unusual.usual_share:.0%} have one."
-        )
-        evidence = {
-            "since": unusual.since.isoformat(),
-            "answers": unusual.chances,
-            "usual_share": round(unusual.usual_share, 4),
-        }
-        return [Finding("", message, evidence)]
     before = look.standing.get(("no_outcomes", ""))
-    return [Finding("", "", dict(before), raises=False)] if before and still_missing(days) else []
+    unusual = missing(days)
+    if unusual is None and not (before and still_missing(days)):
+        return []
+    last, usual = outcome_gaps(look.engine, look.now)
+    last_arrival = None if last is None else last.isoformat()
+    stands = before is not None and before.get("last_arrival", last_arrival) == last_arrival
+    if before and stands and unusual is None:
+        return [Finding("", "", dict(before), raises=False)]
+    if unusual is None or not (stands or (last and usual and look.now - last > usual.limit)):
+        return []
+    message = (
+        f"Since {unusual.since.isoformat()} none of {unusual.chances:,} answers with a driver has a session;"
+        f" usually {unusual.usual_share:.0%} have one."
+    )
+    evidence = {
+        "since": unusual.since.isoformat(),
+        "answers": unusual.chances,
+        "usual_share": round(unusual.usual_share, 4),
+        "last_arrival": last_arrival,
+    }
+    if usual is not None:
+        longest = usual.longest.total_seconds()
+        message += f" The longest usual time between two arrivals of sessions is {_in_words(longest)}."
+        evidence["longest_usual_gap_hours"] = round(longest / 3600)
+    return [Finding("", message, evidence)]
 
 
 def _refused_requests(look: _Look) -> list[Finding]:
@@ -256,7 +280,10 @@ def _refused_requests(look: _Look) -> list[Finding]:
 
 def _in_words(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{minutes:,} minutes" if minutes < 120 else f"{minutes / 60:,.0f} hours"
+    for unit, size in (("day", 1440), ("hour", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:,.0f} {unit}s"
+    return f"{minutes:,} minutes"
 
 
 LOOKS: dict[str, Callable[[_Look], list[Finding]]] = {

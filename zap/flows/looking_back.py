@@ -8,6 +8,7 @@ While the follower works off a backlog, or fails, only the alarms that need no c
 import math
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine
@@ -15,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.monitoring.answered_requests import count_requests
 from zap.db.monitoring.follower_marks import LeaseLost
+from zap.db.monitoring.outcome_arrivals import count_arrivals
 from zap.db.monitoring.quality_days import apply as add_to_quality
 from zap.db.tables import utc_now
 from zap.errors import ZapError
 from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
-from zap.flows.following import Following
+from zap.flows.following import Following, KeepSums
 from zap.flows.monitors import Monitors
 from zap.flows.trials import Trials
 from zap.settings import Settings
@@ -47,9 +49,8 @@ class LookingBack:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
-        self.following = Following(
-            engine, settings.wall_time, settings.horizon, sums=[add_to_quality], counts=[count_requests]
-        )
+        sums: list[KeepSums] = [add_to_quality, partial(count_arrivals, wall_time=settings.wall_time)]
+        self.following = Following(engine, settings.wall_time, settings.horizon, sums, [count_requests])
         self._trials = Trials(engine, settings, settings.horizon)
         self._monitors = Monitors(engine, settings)
         self._monitors_at = self._alarms_at = -math.inf

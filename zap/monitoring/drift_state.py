@@ -27,7 +27,7 @@ class DriftState:
     """All that the detector remembers, as plain numbers.
 
     Attributes:
-        first_week: the week in which the detector began. It is not counted, because it began in the middle.
+        first_week: the week in which the version began to serve. It is not counted, because it began in the middle.
         sample: the drivers of the current week.
         past: the whole weeks before it that are still needed.
         sums: for each feature, the sum of the e-values since the last notice.
@@ -48,6 +48,18 @@ class DriftState:
             week: the number of the week.
         """
         return cls(week, DriverSample(week))
+
+    def serves_since(self, week: int) -> None:
+        """Begin anew if the version serves again, after another version has served.
+
+        The week in which it stopped and the week in which it begins are not whole, so they are not counted. Its earlier
+        notice ended with the other version. If the change goes on, it is found again, like any other change.
+
+        Args:
+            week: the number of the week in which the version was promoted last.
+        """
+        if week > self.first_week:
+            self.first_week, self.sample, self.raised = week, DriverSample(week), {}
 
     def to_plain(self) -> dict[str, Any]:
         """Return the state as JSON values."""

@@ -13,12 +13,14 @@ class OutcomeState(NamedTuple):
         kind: `live` or `backtest`.
         status: `matched`, `superseded`, `waiting` or `no_driver`.
         actual_class: the type that the driver used; None without a session, or if the session has no type.
+        lag_seconds: from the moment that was asked about to the start of the session; None without a session.
     """
 
     asked_at: datetime
     kind: str
     status: str
     actual_class: str | None = None
+    lag_seconds: int | None = None
 
 
 class OutcomeChange(NamedTuple):

@@ -11,11 +11,13 @@ from sqlmodel import col
 from zap.db.engine import database_now
 from zap.db.log.prediction_log import check_writable
 from zap.db.monitoring.data_quality_days import REFUSED, REQUESTS
-from zap.db.monitoring_tables import DataQualityDay, Follower, QualityDay
+from zap.db.monitoring.outcome_arrivals import arrival_hours
+from zap.db.monitoring_tables import Alarm, DataQualityDay, Follower, QualityDay
 from zap.db.tables import Prediction, TrainingRun
 from zap.formats.refusal_reasons import REFUSED as REFUSED_ONES
 from zap.monitoring.data_quality import ANSWERED, WHOLE
 from zap.monitoring.usual_counts import DayCount
+from zap.monitoring.usual_gaps import REMEMBERED, UsualGap, usual_gap
 
 # The days that are read: the usual days, and the days of a fault.
 _DAYS = timedelta(days=90)
@@ -89,6 +91,21 @@ def outcome_days(engine: Engine, matured_before: datetime) -> list[DayCount]:
                 sums[status] += int(found.get(status, 0))
     days = [DayCount(day, sum(sums.values()), sums[_MATCHED]) for day, sums in sorted(answers.items())]
     return [one for one in days if one.times or datetime.combine(one.day, datetime.max.time()) < matured_before]
+
+
+def outcome_gaps(engine: Engine, now: datetime) -> tuple[datetime | None, UsualGap | None]:
+    """Return the last hour (UTC) in which outcomes arrived, and the usual gap; None where it is not known.
+
+    Args:
+        engine: on the database.
+        now: the present moment (UTC).
+    """
+    since = now - REMEMBERED
+    raised = select(col(Alarm.since)).where((col(Alarm.kind) == "no_outcomes") & (col(Alarm.since) >= since))
+    with engine.connect() as connection:
+        hours = [hour.replace(tzinfo=UTC) for hour in arrival_hours(connection, since)]
+        alarms = [_in_utc(moment) for moment in connection.scalars(raised)]
+    return (hours[-1] if hours else None), usual_gap(hours, alarms, now)
 
 
 def refused_days(engine: Engine, now: datetime) -> list[DayCount]:

@@ -13,6 +13,8 @@ from zap.monitoring.data_quality import Found
 
 # What is counted: answered requests, reported sessions, refused requests and rows, refused reports.
 REQUESTS, SESSIONS, REFUSED, REFUSED_REPORTS = "requests", "sessions", "refused", "refused_reports"
+# And the arrivals of outcomes, see `zap.db.monitoring.outcome_arrivals`.
+OUTCOMES = "outcomes"
 _DAYS: Table = DataQualityDay.__table__  # type: ignore[attr-defined]
 _KEY = ("day", "subject", "field", "found")
 
@@ -65,9 +67,11 @@ def remove_days(connection: Connection, subject: str) -> None:
 
 
 def read_days(engine: Engine, first: date, last: date) -> list[DayCount]:
-    """Return the counts of the days from `first` to `last`, in order of day, subject, field and what was found."""
+    """Return the counts of requests and reports from one day to another, by day, subject, field and what was found."""
     in_range = _DAYS.c.day.between(datetime.combine(first, time()), datetime.combine(last, time()))
-    statement = select(_DAYS).where(in_range).order_by(*(_DAYS.c[name] for name in _KEY))
+    statement = (
+        select(_DAYS).where(in_range & (_DAYS.c.subject != OUTCOMES)).order_by(*(_DAYS.c[name] for name in _KEY))
+    )
     with engine.connect() as connection:
         rows = connection.execute(statement).mappings().all()
     return [DayCount(**row | {"day": row["day"].date()}) for row in map(dict, rows)]

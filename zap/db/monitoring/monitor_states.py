@@ -34,6 +34,12 @@ def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered
     return None if row is None or row[0] is None else Remembered(*row)
 
 
+def read_place(connection: Connection, version: int, kind: Kind) -> int | None:
+    """Return the last answer that the stored state of a monitor has counted; None without a state."""
+    place: int | None = connection.scalar(select(col(MonitorState.prediction_id)).where(_this(version, kind)))
+    return place
+
+
 def has_references(connection: Connection, version: int) -> bool:
     """Return whether the monitors of both kinds have their references. What they remember is not read."""
     known = select(col(MonitorState.kind)).where(col(MonitorState.model_version) == version)

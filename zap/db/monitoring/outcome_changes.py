@@ -56,4 +56,5 @@ def _change(before: Outcome | None, after: Outcome, stored: Sequence[Any]) -> Ou
 
 def _state(outcome: Outcome) -> OutcomeState:
     _, _, asked_at, kind = outcome.answer
-    return OutcomeState(asked_at, kind, outcome.match.status, outcome.match.actual_class)
+    match = outcome.match
+    return OutcomeState(asked_at, kind, match.status, match.actual_class, match.lag_seconds)
