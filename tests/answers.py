@@ -74,7 +74,8 @@ class Answers:
             return
         value = reply.json() if kind in {"application/json", ERRORS} else reply.text
         if kind == ERRORS:
-            name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else value["title"].lower()
+            plain = "wrong parameter" if "errors" in value else value["title"].lower()
+            name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else plain
         by_kind = self.found.setdefault(group, {}).setdefault(str(reply.status_code), {})
         by_kind.setdefault(kind, {})[name] = value
 
