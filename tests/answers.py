@@ -175,7 +175,14 @@ def refusals(asked):
         asked.ask(operation, 422, json={"wo": "ann"})
     asked.ask("tryModel", 422, json={"weeks": 60, "on_better": "serve"})
     asked.ask("followTrainingRun", 422, headers={"Last-Event-ID": "newest"})
-    for operation in ("listModels", "listPromotions", "listTrainingRuns", "listAlarms", "listTrials", "listPredictions"):
+    for operation in (
+        "listModels",
+        "listPromotions",
+        "listTrainingRuns",
+        "listAlarms",
+        "listTrials",
+        "listPredictions",
+    ):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
     asked.ask("getQuality", 400, params={"by": "hour"})

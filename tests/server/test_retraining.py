@@ -121,7 +121,8 @@ def test_a_part_of_the_server_that_ends_by_an_error_says_so(trained_sqlite, monk
         raise ValueError("unexpected")
 
     monkeypatch.setattr("zap.server.lifespan.retrain", broken)
-    with capture_logs() as logs, client_of(trained_sqlite) as client:
+    app = create_app(trained_sqlite)
+    with capture_logs() as logs, client_of(app) as client:
         assert client.get("/health/live").status_code == 200
 
     (found,) = [one for one in logs if one["event"].startswith("a part of the server has ended")]

@@ -25,8 +25,8 @@ def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | 
     With a number of days, it is time when this many days have passed since the newest training began. With
     `harm_or_drift`, it is time when an alarm stands that was raised after the newest training began. A training that
     failed, or that ended because its server was stopped, is repeated after a day. A training that a person cancelled is
-    not repeated: it counts as the newest training, so the next one begins when it is time again. While a version is on trial, no other version is trained for a trial. People start
-    the first training.
+    not repeated: it counts as the newest training, so the next one begins when it is time again. While a version is on
+    trial, no other version is trained for a trial. People start the first training.
 
     Args:
         engine: on the database.
