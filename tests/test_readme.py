@@ -42,7 +42,7 @@ def routes():
 def every_error(error=errors.ZapError):
     for one in error.__subclasses__():
         # Others have names of their own at each time.
-        if one.__module__ == errors.__name__:
+        if one.__module__.startswith(f"{errors.__name__}."):
             if one is not errors.CommandError:
                 yield one
             yield from every_error(one)
@@ -80,6 +80,19 @@ def test_every_module_stands_in_the_manual(module):
     tree = (FOLDER / "developing.md").read_text().split("## The package")[1]
 
     assert re.search(rf"^ +{re.escape(module.name)} +\S", tree, re.MULTILINE)
+
+
+def test_the_tree_of_the_manual_has_each_module_once_in_its_folder():
+    tree = (FOLDER / "developing.md").read_text().split("## The package")[1].split("```")[1]
+    found, folders = [], []
+    for line in tree.strip().splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name]
+        if name.endswith(".py") and folders[0] == "zap/":
+            found.append("".join(folders))
+
+    modules = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    assert sorted(found) == sorted(map(str, modules))
 
 
 @pytest.mark.parametrize("error", list(every_error()))
