@@ -14,6 +14,8 @@ from zap.cli import main
 from zap.controllers.openapi import openapi_document
 from zap.controllers.request_examples import Known
 from zap.db.tables import SQLModel
+from zap.flows.alarms import LOOKS
+from zap.monitoring.alarm_kinds import KINDS
 from zap.pages.manual_pages import PAGES
 from zap.settings import Settings
 
@@ -73,6 +75,25 @@ def test_every_command_stands_in_the_manual_and_has_help(name, command):
 @pytest.mark.parametrize("table", list(SQLModel.metadata.tables))
 def test_every_table_stands_in_the_manual(table):
     assert f"`{table}`" in REFERENCE.split("## Tables")[1]
+
+
+def rows_of(section):
+    """Return the names in the first column of the tables in a section of the reference."""
+    text = REFERENCE.split(f"## {section}\n")[1].split("\n## ")[0]
+    return [
+        name for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)
+    ]
+
+
+def test_the_reference_has_nothing_that_zap_does_not_have():
+    assert sorted(rows_of("Tables")) == sorted(SQLModel.metadata.tables)
+    assert sorted(rows_of("Routes")) == sorted(f"{method} {path}" for method, path in routes())
+    known = {" ".join(name.split()[:words]) for name, _ in commands(main) for words in (2, 3)}
+    assert [row for row in rows_of("Commands") if re.sub(r" [A-Z].*", "", row) not in known] == []
+    assert set(rows_of("Configuration")) == {f"ZAP_{name.upper()}" for name in Settings.model_fields}
+    kinds = re.findall(r"^\| `(\w+)` \|", (FOLDER / "alarms.md").read_text(), re.MULTILINE)
+    assert set(kinds) == set(KINDS)
+    assert set(LOOKS) == set(KINDS)
 
 
 @pytest.mark.parametrize("module", sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")))

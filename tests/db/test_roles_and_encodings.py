@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -9,12 +10,19 @@ import pytest
 from alembic import command
 from databases import LEAST_RIGHTS, REVISIONS, config_for, connect, postgresql, role_in
 from faults.asking import ask
+from followed import log_answers, outcomes, row_of
 from servers import until
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
-from zap.db.engine import create_engine
+import zap
+from zap.db.engine import create_engine, write_transaction
+from zap.db.monitoring.alarms import raise_alarm
+from zap.db.monitoring.follower_lease import may_follow
 from zap.db.schema import check_at_head, check_rights, upgrade
 from zap.errors import DatabaseUnavailable
+from zap.flows.looking_back import LookingBack
+from zap.settings import Settings
 
 USUAL = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
@@ -125,6 +133,39 @@ def test_a_role_that_could_answer_nobody_is_refused_at_the_start(
         connection.execute(" ".join(granted))
     check_rights(engine)
     engine.dispose()
+
+
+OLD_TABLES = (
+    '"Users", "Vehicles", "ChargingSessions", alembic_version, inference_inputs, predictions, session_facts,'
+    " session_text_ids, session_changes, training_runs, training_events, tunings, model_versions, promotions"
+)
+
+
+def test_the_manual_grants_what_the_tables_of_revision_0010_need(empty_postgresql_url, role_of):
+    upgrade(empty_postgresql_url)
+    page = (Path(zap.__file__).parent / "manual" / "operating.md").read_text()
+    statements = re.search(r"```sql\n(-- To start.*?)```", page, re.DOTALL)[1]
+    url = role_of(empty_postgresql_url, f"GRANT SELECT ON {OLD_TABLES} TO {{role}}", *LEAST[1:])
+    engine, owner = create_engine(url), create_engine(empty_postgresql_url)
+    with pytest.raises(DatabaseUnavailable, match=r"GRANT SELECT ON [^;]*\btrial_predictions\b"):
+        check_rights(engine)
+
+    with admin(empty_postgresql_url) as connection:
+        connection.execute(statements.replace("zap_serving", make_url(url).username))
+
+    check_rights(engine)
+    assert may_follow(engine)
+    looking = LookingBack(engine, Settings(database_url=url, timezone="UTC"))
+    log_answers(owner, row_of(1), row_of(2))
+    with capture_logs() as logs:
+        assert looking.look()
+    with write_transaction(engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "…", {}, posts=True)
+    looking.close()
+    assert len(outcomes(owner)) == 2
+    assert [one for one in logs if one["log_level"] != "info"] == []
+    for one in (engine, owner):
+        one.dispose()
 
 
 # Encodings.

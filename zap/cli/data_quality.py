@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
-from zap.cli.time_options import Day, check_range
+from zap.cli.time_options import check_range, day
 
 if TYPE_CHECKING:
     from datetime import date
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @click.command("data-quality", cls=Command)
 @click.option(
-    "--from", "since", type=Day(), metavar="DAY", help="The first day (UTC), such as 2026-03-02. Default: 30 days."
+    "--from", "since", callback=day, metavar="DAY", help="The first day (UTC), such as 2026-03-02. Default: 30 days."
 )
-@click.option("--to", "until", type=Day(), metavar="DAY", help="The last day (UTC). Default: today.")
+@click.option("--to", "until", callback=day, metavar="DAY", help="The last day (UTC). Default: today.")
 @DATABASE
 @JSON
 def data_quality_command(since: "date | None", until: "date | None", database_url: str | None, as_json: bool) -> None:

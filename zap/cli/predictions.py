@@ -9,7 +9,7 @@ import click
 
 from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Group, WholeNumber, engine_at_head, print_json, read_settings
-from zap.cli.time_options import Moment, check_range
+from zap.cli.time_options import check_range, moment
 
 if TYPE_CHECKING:
     from zap.db.log.prediction_list import Wanted
@@ -28,13 +28,13 @@ _FILTERS = (
     click.option(
         "--from",
         "since",
-        type=Moment(),
+        callback=moment,
         metavar="TIME",
         help="Only requests from this moment on: 2026-03-02, or 2026-03-02T18:30:00+01:00; UTC without an offset."
         " Default: all.",
     ),
     click.option(
-        "--to", "until", type=Moment(), metavar="TIME", help="Only requests before this moment. Default: all."
+        "--to", "until", callback=moment, metavar="TIME", help="Only requests before this moment. Default: all."
     ),
     click.option("--user-id", help="Only answers for this driver. Default: all drivers."),
     click.option(

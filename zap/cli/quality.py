@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zap.cli.command import DATABASE, JSON, Command, WholeNumber, engine_at_head, print_json, read_settings
-from zap.cli.time_options import Day, check_range
+from zap.cli.time_options import check_range, day
 
 if TYPE_CHECKING:
     from datetime import date
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "first",
-    type=Day(),
+    callback=day,
     metavar="DAY",
     help="The first day, as 2026-01-31. Default: 90 days before the last day.",
 )
-@click.option("--to", "last", type=Day(), metavar="DAY", help="The last day. Default: today.")
+@click.option("--to", "last", callback=day, metavar="DAY", help="The last day. Default: today.")
 @click.option(
     "--by",
     type=click.Choice(["day", "week", "month", "total"]),

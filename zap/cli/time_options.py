@@ -1,44 +1,41 @@
 """The options `--from` and `--to`: days and moments, read as the parameters `from` and `to` of the routes are read."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-
-class Day(click.ParamType):
-    """A day, such as 2026-03-02."""
-
-    name = "day"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the day of a text.
-
-        Raises:
-            BadParameter: the text is no day. The error names the option.
-        """
-        from zap.formats.time_range import read_day
-
-        day = read_day(value) if isinstance(value, str) else value
-        return self.fail(f"{value!r} is not a day; give a day such as 2026-03-02", param, ctx) if day is None else day
+if TYPE_CHECKING:
+    from datetime import date, datetime
 
 
-class Moment(click.ParamType):
-    """A moment: a day (its midnight), or a date and time; in UTC unless it has an offset."""
+def day(_context: click.Context, _option: click.Parameter, text: str | None) -> "date | None":
+    """Return the day of an option, such as 2026-03-02; None if it is not given.
 
-    name = "moment"
+    Raises:
+        BadParameter: the text is no day. click adds the name of the option.
+    """
+    from zap.formats.time_range import read_day
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the moment of a text, in UTC.
+    read = None if text is None else read_day(text)
+    if text is not None and read is None:
+        raise click.BadParameter(f"{text!r} is not a day; give a day such as 2026-03-02")
+    return read
 
-        Raises:
-            BadParameter: the text is no moment. The error names the option.
-        """
-        from zap.formats.time_range import read_moment
 
-        moment = read_moment(value) if isinstance(value, str) else value
-        if moment is None:
-            self.fail(f"{value!r} is not a moment; give a day such as 2026-03-02, or a date and time", param, ctx)
-        return moment
+def moment(_context: click.Context, _option: click.Parameter, text: str | None) -> "datetime | None":
+    """Return the moment of an option in UTC; None if it is not given.
+
+    The text is a day (its midnight), or a date and time; in UTC unless it has an offset.
+
+    Raises:
+        BadParameter: the text is no moment. click adds the name of the option.
+    """
+    from zap.formats.time_range import read_moment
+
+    read = None if text is None else read_moment(text)
+    if text is not None and read is None:
+        raise click.BadParameter(f"{text!r} is not a moment; give a day such as 2026-03-02, or a date and time")
+    return read
 
 
 def check_range(wrong: str | None) -> None:

@@ -79,7 +79,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Called first, so that work which still waits for the database soon gives up.
         closing.callback(bounds_of(engine).hurry)
         await recent.begin(FIRST_READ_SECONDS)
-        tasks = [asyncio.create_task(one, name=one.__qualname__) for one in _background(state)]
+        tasks = [asyncio.create_task(one) for one in _background(state)]
         for task in tasks:
             task.add_done_callback(_tell_error)
         try:
@@ -149,7 +149,11 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
 def _tell_error(task: asyncio.Task[None]) -> None:
     """Log the error that has ended a task beside requests, because nobody awaits the task before the server ends."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a part of the server has ended and does nothing any more", part=task.get_name(), exc_info=error)
+        log.error(
+            "a part of the server has ended and does nothing any more",
+            part=getattr(task.get_coro(), "__qualname__", ""),
+            exc_info=error,
+        )
 
 
 async def _end_trainings(state: State) -> None:
