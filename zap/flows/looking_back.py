@@ -121,7 +121,9 @@ class LookingBack:
         self._monitors.look(self.following.check, utc_now(), lambda: self._between(stop))
 
     def _remove_old_rows(self, stop: Callable[[], bool]) -> None:
-        remove_old_rows(self._engine, self.following.check, utc_now(), lambda: self._between(stop))
+        if remove_old_rows(self._engine, self.following.check, utc_now(), lambda: self._between(stop)):
+            # The next look goes on.
+            self._old_rows_at = -math.inf
 
     def _between(self, stop: Callable[[], bool]) -> None:
         """Let requests go first, and keep the lease, between two portions of a long part.

@@ -11,12 +11,13 @@ from zap.flows.trial_answers import Between, Check, nothing
 
 # How long the messages about alarms are kept after their end, and the answers of a trial after its end.
 KEPT = timedelta(days=90)
-# The most rows of one transaction.
+# The most rows of one transaction, and the most transactions of one look: meanwhile the follower does not follow.
 PORTION = 1_000
+_MOST_PORTIONS = 20
 
 
-def remove_old_rows(engine: Engine, check: Check, now: datetime, between: Between = nothing) -> int:
-    """Remove messages and answers of trials that ended long ago, and return how many rows were removed.
+def remove_old_rows(engine: Engine, check: Check, now: datetime, between: Between = nothing) -> bool:
+    """Remove messages and answers of trials that ended long ago. Return whether more of them are left for another look.
 
     What a trial has found stays, because it is stored with the trial.
 
@@ -28,17 +29,19 @@ def remove_old_rows(engine: Engine, check: Check, now: datetime, between: Betwee
     """
     before = now - KEPT
     transaction = background_transactions(engine)
-    removed = 0
     between()
     with transaction() as connection:
         check(connection)
-        removed += remove_messages(connection, before)
+        remove_messages(connection, before)
+    portions = 0
     for trial_id in ended_trials_with_answers(engine, before):
         some = PORTION
         while some == PORTION:
+            if portions == _MOST_PORTIONS:
+                return True
+            portions += 1
             between()
             with transaction() as connection:
                 check(connection)
                 some = remove_answers(connection, trial_id, PORTION)
-            removed += some
-    return removed
+    return False
