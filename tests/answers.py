@@ -77,7 +77,8 @@ class Answers:
             return
         value = reply.json() if kind in {"application/json", ERRORS} else reply.text
         if kind == ERRORS:
-            name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else value["title"].lower()
+            plain = "wrong parameter" if "errors" in value else value["title"].lower()
+            name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else plain
         by_kind = self.found.setdefault(group, {}).setdefault(str(reply.status_code), {})
         by_kind.setdefault(kind, {})[name] = value
 
@@ -187,12 +188,19 @@ def refusals(asked):
         asked.ask(operation, 422, json={"wo": "ann"})
     asked.ask("tryModel", 422, json={"weeks": 60, "on_better": "serve"})
     asked.ask("followTrainingRun", 422, headers={"Last-Event-ID": "newest"})
-    for operation in ("listModels", "listPromotions", "listTrainingRuns", "listAlarms", "listTrials"):
+    for operation in (
+        "listModels",
+        "listPromotions",
+        "listTrainingRuns",
+        "listAlarms",
+        "listTrials",
+        "listPredictions",
+    ):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})
     asked.ask("getQuality", 400, params={"by": "hour"})
     asked.ask("getQuality", 404, params={"version": 10**9})
-    asked.ask("getQuality", 422, params={"from": "2024-02-02", "to": "2024-02-01"})
+    asked.ask("getDataQuality", 400, params={"from": "2024-02-02", "to": "2024-02-01"})
     found = ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun", "getTrial")
     for operation in found:
         asked.ask(operation, 404, number=10**9)

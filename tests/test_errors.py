@@ -21,11 +21,18 @@ def test_it_works():
     }
 
 
-@pytest.mark.parametrize("error", [one for one in family() if one.__module__ == errors.__name__])
+@pytest.mark.parametrize("error", [one for one in family() if one.__module__.startswith(f"{errors.__name__}.")])
 def test_every_error_has_a_title_a_status_and_an_exit_code(error):
     assert error.title
     assert 400 <= error.status_code < 600
     assert 1 <= error.exit_code < 126
+
+
+def test_all_errors_are_imported_from_one_place():
+    ours = [one for one in family() if one.__module__.startswith(f"{errors.__name__}.")]
+
+    assert {one.__name__ for one in ours} | {"DOES_NOT_ANSWER"} == set(errors.__all__)
+    assert len(ours) > 40
 
 
 def test_a_bad_request_names_its_fields():

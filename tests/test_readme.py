@@ -13,7 +13,10 @@ from zap.app import create_app
 from zap.cli import main
 from zap.controllers.openapi import openapi_document
 from zap.controllers.request_examples import Known
+from zap.db.monitoring.monitor_states import KINDS as MONITORED
 from zap.db.tables import SQLModel
+from zap.flows.alarms import LOOKS
+from zap.monitoring.alarm_kinds import KINDS
 from zap.pages.manual_pages import PAGES
 from zap.settings import Settings
 
@@ -42,7 +45,7 @@ def routes():
 def every_error(error=errors.ZapError):
     for one in error.__subclasses__():
         # Others have names of their own at each time.
-        if one.__module__ == errors.__name__:
+        if one.__module__.startswith(f"{errors.__name__}."):
             if one is not errors.CommandError:
                 yield one
             yield from every_error(one)
@@ -75,11 +78,43 @@ def test_every_table_stands_in_the_manual(table):
     assert f"`{table}`" in REFERENCE.split("## Tables")[1]
 
 
+def rows_of(section):
+    """Return the names in the first column of the tables in a section of the reference."""
+    text = REFERENCE.split(f"## {section}\n")[1].split("\n## ")[0]
+    return [
+        name for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)
+    ]
+
+
+def test_the_reference_has_nothing_that_zap_does_not_have():
+    assert sorted(rows_of("Tables")) == sorted(SQLModel.metadata.tables)
+    assert sorted(rows_of("Routes")) == sorted(f"{method} {path}" for method, path in routes())
+    known = {" ".join(name.split()[:words]) for name, _ in commands(main) for words in (2, 3)}
+    assert [row for row in rows_of("Commands") if re.sub(r" [A-Z].*", "", row) not in known] == []
+    assert set(rows_of("Configuration")) == {f"ZAP_{name.upper()}" for name in Settings.model_fields}
+    kinds = re.findall(r"^\| `(\w+)` \|", (FOLDER / "alarms.md").read_text(), re.MULTILINE)
+    assert set(kinds) == set(KINDS)
+    assert set(LOOKS) | set(MONITORED) == set(KINDS)
+
+
 @pytest.mark.parametrize("module", sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")))
 def test_every_module_stands_in_the_manual(module):
     tree = (FOLDER / "developing.md").read_text().split("## The package")[1]
 
     assert re.search(rf"^ +{re.escape(module.name)} +\S", tree, re.MULTILINE)
+
+
+def test_the_tree_of_the_manual_has_each_module_once_in_its_folder():
+    tree = (FOLDER / "developing.md").read_text().split("## The package")[1].split("```")[1]
+    found, folders = [], []
+    for line in tree.strip().splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name]
+        if name.endswith(".py") and folders[0] == "zap/":
+            found.append("".join(folders))
+
+    modules = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")]
+    assert sorted(found) == sorted(map(str, modules))
 
 
 @pytest.mark.parametrize("error", list(every_error()))

@@ -34,7 +34,7 @@ def by_code():
     while left:
         for error in left.pop().__subclasses__():
             left.append(error)
-            if error.__module__ == errors.__name__ and error.exit_code != 1:
+            if error.__module__.startswith(f"{errors.__name__}.") and error.exit_code != 1:
                 problem = error([] if error is errors.InvalidRequest else "").problem()["type"]
                 found[error.exit_code].add(problem.removeprefix("urn:zap:problem:"))
     return found

@@ -48,7 +48,7 @@ def test_without_outcomes_it_says_so(zap_command, trained_sqlite):
     ("options", "code", "said"),
     [
         (("--from", "2024-04-31"), 2, "2024-04-31"),
-        (("--from", "2024-04-02", "--to", "2024-04-01"), 2, "2024-04-02 is after 2024-04-01"),
+        (("--from", "2024-04-02", "--to", "2024-04-01"), 2, "--from is 2024-04-02; it must not be after 2024-04-01"),
         (("--version", "9"), 20, "there is no model version 9"),
         (("--by", "hour"), 2, "hour"),
     ],

@@ -7,7 +7,7 @@ import time
 import pytest
 from sqlalchemy import func, text, update
 
-from zap.controllers import docs
+from zap.controllers import docs, openapi
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import raise_alarm
 from zap.db.tables import User
@@ -218,6 +218,19 @@ def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_cl
     for tag in tags:
         assert tag["description"].endswith(".")
         assert sqlite_client.get(tag["externalDocs"]["url"]).status_code == 200
+
+
+def test_the_routes_are_in_the_order_of_their_groups(sqlite_client):
+    whole = document(sqlite_client)
+
+    # A route that nobody has placed would come after the last group.
+    assert set(whole["paths"]) == set(openapi._ORDER)
+    groups = [one["tags"][0] for methods in whole["paths"].values() for one in methods.values()]
+    names = [tag["name"] for tag in whole["tags"]]
+    assert groups == sorted(groups, key=names.index)
+    paths = list(whole["paths"])
+    for first, later in (("/predict", "/predict/batch"), ("/quality", "/quality/data"), ("/alarms", "/health/live")):
+        assert paths.index(first) < paths.index(later)
 
 
 def test_every_body_has_a_name(sqlite_client):

@@ -206,6 +206,7 @@ WRONG_TIMES = (
         *({"limit": number} for number in (0, 1001, "x")),
         *({"before": number} for number in (0, 2**63, "x")),
         *({name: number} for name in ("version", "input_id") for number in (-1, 2**63, "x", "null")),
+        {"from": "2026-03-02T12:00:01", "to": "2026-03-02T12:00"},
         {"outcome": "lost"},
         {"kind": ""},
         {"user_id": "x" * 501},

@@ -168,6 +168,23 @@ def quality(held, settings):
     held.request("get", "/quality", 404, params={"version": 99})
 
 
+def refusals(held):
+    """Send each route a wrong value of each parameter, and a body that is no JSON or has an unknown field."""
+    for path, methods in held.document.paths.items():
+        number = 1 if "{" in path else None
+        for method, operation in methods.items():
+            queried = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+            body = {"json": {"inputs": []}} if method == "post" else {}
+            for name in queried:
+                held.request(method, path, 400, number=number, params={name: "\0"}, **body)
+            if "requestBody" in operation:
+                held.request(method, path, 400, number=number, content="{", headers={"Content-Type": JSON[0]})
+                held.request(method, path, 422, number=number, json={"wo": "ann"})
+    back = {"from": "2026-03-02", "to": "2026-03-01"}
+    for path in ("/predictions", "/quality", "/quality/data"):
+        held.request("get", path, 400, params=back)
+
+
 def health(held):
     held.request("get", "/health/live")
     held.request("get", "/health/ready")
@@ -189,6 +206,7 @@ def test_every_reply_is_described(trained_sqlite, good_request):
         versions(held)
         sessions(held)
         alarms(held)
+        refusals(held)
         health(held)
 
     described = {

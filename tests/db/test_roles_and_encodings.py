@@ -2,6 +2,7 @@
 
 import re
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -9,12 +10,19 @@ import pytest
 from alembic import command
 from databases import LEAST_RIGHTS, REVISIONS, config_for, connect, postgresql, role_in
 from faults.asking import ask
+from followed import log_answers, outcomes, row_of
 from servers import until
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
-from zap.db.engine import create_engine
+import zap
+from zap.db.engine import create_engine, write_transaction
+from zap.db.monitoring.alarms import raise_alarm
+from zap.db.monitoring.follower_lease import may_follow
 from zap.db.schema import check_at_head, check_rights, upgrade
 from zap.errors import DatabaseUnavailable
+from zap.flows.looking_back import LookingBack
+from zap.settings import Settings
 
 USUAL = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
@@ -90,11 +98,11 @@ def test_serving_needs_no_more_than_rows(serve, trained_postgresql, role_of, goo
 @pytest.mark.parametrize(
     ("rights", "says"),
     [
-        (USUAL[:1], "USAGE of public.predictions_prediction_id_seq"),
-        (LEAST[:1] + LEAST[2:], "INSERT into predictions"),
+        (USUAL[:1], ["USAGE of public.predictions_prediction_id_seq"]),
+        (LEAST[:1] + LEAST[2:], ["INSERT into predictions"]),
         (
             ["GRANT SELECT ON alembic_version, predictions, inference_inputs TO {role}", *LEAST[1:]],
-            "SELECT from model_versions",
+            ["SELECT from model_versions", 'SELECT from "Users"', "SELECT from outcomes", "SELECT from alarms"],
         ),
     ],
 )
@@ -104,19 +112,60 @@ def test_a_role_that_could_answer_nobody_is_refused_at_the_start(
     # Otherwise every request would get a 503 that can never succeed.
     url = role_of(trained_postgresql.database_url, *rights)
     engine = create_engine(url)
-    with pytest.raises(DatabaseUnavailable, match=says):
+    with pytest.raises(DatabaseUnavailable) as refused:
         check_rights(engine)
-    engine.dispose()
+    assert [one for one in says if one not in refused.value.message] == []
     settings = trained_postgresql.model_copy(update={"database_url": url})
 
     served = zap_command("serve", "--port", "1", settings=settings)
     assert served.returncode == 15
-    assert says in served.stderr
+    assert says[0] in served.stderr
     assert "USAGE and UPDATE on all sequences" in served.stderr
     assert "Traceback" not in served.stderr
 
     workers = zap_command("serve", "--port", "1", "--workers", "2", settings=settings)
     assert workers.returncode == 15
+
+    # The statements of the message are all that is needed.
+    granted = re.findall(r"GRANT [^;]+;", refused.value.message)
+    assert granted
+    with admin(trained_postgresql.database_url) as connection:
+        connection.execute(" ".join(granted))
+    check_rights(engine)
+    engine.dispose()
+
+
+OLD_TABLES = (
+    '"Users", "Vehicles", "ChargingSessions", alembic_version, inference_inputs, predictions, session_facts,'
+    " session_text_ids, session_changes, training_runs, training_events, tunings, model_versions, promotions"
+)
+
+
+def test_the_manual_grants_what_the_tables_of_revision_0010_need(empty_postgresql_url, role_of):
+    upgrade(empty_postgresql_url)
+    page = (Path(zap.__file__).parent / "manual" / "operating.md").read_text()
+    statements = re.search(r"```sql\n(-- To start.*?)```", page, re.DOTALL)[1]
+    url = role_of(empty_postgresql_url, f"GRANT SELECT ON {OLD_TABLES} TO {{role}}", *LEAST[1:])
+    engine, owner = create_engine(url), create_engine(empty_postgresql_url)
+    with pytest.raises(DatabaseUnavailable, match=r"GRANT SELECT ON [^;]*\btrial_predictions\b"):
+        check_rights(engine)
+
+    with admin(empty_postgresql_url) as connection:
+        connection.execute(statements.replace("zap_serving", make_url(url).username))
+
+    check_rights(engine)
+    assert may_follow(engine)
+    looking = LookingBack(engine, Settings(database_url=url, timezone="UTC"))
+    log_answers(owner, row_of(1), row_of(2))
+    with capture_logs() as logs:
+        assert looking.look()
+    with write_transaction(engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "…", {}, posts=True)
+    looking.close()
+    assert len(outcomes(owner)) == 2
+    assert [one for one in logs if one["log_level"] != "info"] == []
+    for one in (engine, owner):
+        one.dispose()
 
 
 # Encodings.

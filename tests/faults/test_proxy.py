@@ -17,6 +17,8 @@ from playwright.sync_api import expect, sync_playwright
 from servers import until
 
 from zap.app import create_app
+from zap.db.engine import create_engine, write_transaction
+from zap.db.monitoring.alarms import raise_alarm
 from zap.errors import InvalidSettings
 
 OPERATING = (Path(__file__).resolve().parents[2] / "zap" / "manual" / "operating.md").read_text()
@@ -32,8 +34,13 @@ def nginx():
 
 
 @pytest.fixture(scope="module")
-def server(_trained_sqlite, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("behind")
+def folder(tmp_path_factory):
+    """The folder of the server's database."""
+    return tmp_path_factory.mktemp("behind")
+
+
+@pytest.fixture(scope="module")
+def server(_trained_sqlite, folder):
     limits = {"root_path": "/zap", "trusted_proxies": "127.0.0.1", "cors_origins": ORIGIN, "allowed_hosts": HOST}
     with contextlib.closing(server_on(_trained_sqlite, folder, **limits)) as server:
         yield server.wait()
@@ -140,6 +147,63 @@ def test_a_training_is_found_where_the_reply_says(url):
         assert httpx.get(place).json()["status"] == "running"
         assert httpx.delete(place, timeout=60).status_code == 200
         assert "event: end" in list(lines)
+
+
+def test_every_route_that_reads_answers_as_without_the_proxy(url, server, good_request):
+    asked = httpx.post(f"{url}/predict", json=good_request | {"user_id": "Zoë/1"}, timeout=60).json()
+    numbers = {"prediction_id": asked["prediction_id"], "model_version": 1, "run_id": 1, "trial_id": 1}
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    reading = [path.format(**numbers) for path, methods in paths.items() if "get" in methods]
+    assert {"/quality", "/quality/data", "/alarms", "/trials", f"/predictions/{asked['prediction_id']}"} < set(reading)
+
+    for path in reading:
+        direct, behind = (httpx.get(f"{base}{path}", timeout=60) for base in (server.url, url))
+        assert behind.status_code == direct.status_code, path
+        assert behind.headers["content-type"] == direct.headers["content-type"], path
+        assert behind.status_code < 500, path
+
+
+def test_what_happened_after_answers_is_read_and_changed(url, folder, good_request):
+    driver = "Zoë/1 + 1"
+    ids = [
+        httpx.post(f"{url}/predict", json=good_request | {"user_id": driver}, timeout=60).json()["prediction_id"]
+        for _ in range(3)
+    ]
+    query = {"user_id": driver, "from": "2026-01-01T00:00:00+01:00", "limit": 1}
+    until(lambda: ids[-1] in listed(url, query)[:1])
+    assert listed(url, query)[:3] == ids[::-1]
+
+    explained = httpx.get(f"{url}/predictions/{ids[0]}/explanation", timeout=60)
+    assert explained.json()["prediction_id"] == ids[0]
+    data = httpx.get(f"{url}/quality/data").json()
+    assert data["all_days"]["requests"]["answered"] >= 3
+    assert httpx.get(f"{url}/quality", params={"by": "week"}).json()["by"] == "week"
+    back = httpx.get(f"{url}/quality", params={"from": "2026-03-02", "to": "2026-03-01"})
+    assert (back.status_code, back.json()["errors"][0]["pointer"]) == (400, "#/from")
+
+    engine = create_engine(f"sqlite:///{folder}/zap.sqlite")
+    with write_transaction(engine) as connection:
+        raise_alarm(connection, "harm", f"version {httpx.URL(url).port}", "it is worse", {"drivers": 41}, posts=False)
+    engine.dispose()
+    alarm = httpx.get(f"{url}/alarms").json()["alarms"][0]
+    seen = httpx.post(f"{url}/alarms/{alarm['alarm_id']}/acknowledge", json={"who": "Zoë"})
+    assert (seen.status_code, seen.json()["acknowledged_by"]) == (200, "Zoë")
+
+    assert httpx.post(f"{url}/models/1/trial", json={"weeks": 4}).status_code == 409
+    assert httpx.post(f"{url}/models/1/trial/end").status_code == 404
+    assert "/zap/docs lists" in httpx.get(f"{url}/trials/1/nothing").json()["detail"]
+
+
+def listed(url, query):
+    """Return the ids of all pages of answers."""
+    found, before = [], {}
+    while before is not None:
+        page = httpx.get(f"{url}/predictions", params=query | before, timeout=60)
+        assert page.status_code == 200, page.text
+        found += [one["prediction_id"] for one in page.json()["predictions"]]
+        next_before = page.json()["next_before"]
+        before = None if next_before is None else {"before": next_before}
+    return found
 
 
 def test_lines_are_answered_while_they_come(url, good_request):

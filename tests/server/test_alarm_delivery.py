@@ -22,7 +22,7 @@ from zap.db.monitoring.alarm_outbox import PAUSES
 from zap.db.monitoring.alarms import raise_alarm, resolve_alarm
 from zap.db.monitoring_tables import AlarmDelivery as Row
 from zap.server.alarm_delivery import AlarmDelivery, receiver_of
-from zap.server.webhook import Receiver, signature
+from zap.server.webhook import Receiver, _Exchange, signature
 from zap.settings import Settings
 
 
@@ -161,6 +161,14 @@ def test_a_wrong_secret_is_refused_by_the_reference_library(receiver):
     reply = to(receiver, secret="whsec_" + "A" * 32).post("msg_1", "{}")
 
     assert (reply.status, reply.accepted, receiver.got) == (401, False, [])
+
+
+def test_a_receiver_that_does_not_answer_is_called_late_whichever_clock_notices_it():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        exchange = _Exchange("http", "127.0.0.1", silent.getsockname()[1])
+        exchange.run("/", b"{}", {}, 0.1)
+
+    assert exchange.result == (None, "no reply came within 0.1 seconds")
 
 
 def test_a_receiver_that_does_not_answer_costs_the_deadline_and_no_more(receiver):

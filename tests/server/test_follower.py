@@ -53,7 +53,12 @@ def test_a_server_that_must_not_follow_does_not(serve, trained_sqlite, good_requ
 OUTCOMES_ONLY = "GRANT INSERT, UPDATE, DELETE ON follower, outcomes, quality_days, data_quality_days TO {role}"
 
 
-@pytest.mark.parametrize("more", [[], [OUTCOMES_ONLY]], ids=["no more", "no alarms"])
+NO_SEQUENCES = "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+
+
+@pytest.mark.parametrize(
+    "more", [[], [OUTCOMES_ONLY], [NO_SEQUENCES]], ids=["no more", "no alarms", "no numbers of alarms"]
+)
 def test_a_role_that_only_predicts_does_not_follow(empty_postgresql_url, more):
     upgrade(empty_postgresql_url)
     with role_in(empty_postgresql_url, *LEAST_RIGHTS, *more) as url, capture_logs() as logs:

@@ -1,22 +1,25 @@
 """Trainings that a server starts by itself."""
 
+import signal
 from datetime import timedelta
 
 import pytest
 from conftest import client_of
 from servers import until
 from sqlalchemy import insert, text, update
+from structlog.testing import capture_logs
 
 from zap.app import create_app
 from zap.db.engine import create_engine, write_transaction
 from zap.db.monitoring.alarms import raise_alarm, resolve_alarm
 from zap.db.monitoring.trials import running_trials
-from zap.db.runs.training_runs import claim_run, fail_run
+from zap.db.runs.training_runs import cancel_run, claim_run, fail_run
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
-from zap.errors import TrainingFailed
+from zap.errors import TrainingCancelled, TrainingFailed
 from zap.flows.retraining import reason_to_train
 from zap.flows.trials import try_version
 from zap.formats.trial_options import TrialOptions
+from zap.server import retraining
 
 
 @pytest.fixture
@@ -64,7 +67,67 @@ def test_a_training_that_failed_is_repeated_after_a_day(weekly, engine):
     began(engine, 0.9)
     assert reason_to_train(engine, weekly, utc_now()) is None
     began(engine, 1.1)
-    assert reason_to_train(engine, weekly, utc_now()) == "training run 2 was failed"
+    assert reason_to_train(engine, weekly, utc_now()) == "training run 2 failed"
+
+
+@pytest.mark.parametrize("every", [7, "harm_or_drift"])
+def test_a_training_that_a_person_cancelled_is_not_repeated(trained, engine, every):
+    settings = trained.model_copy(update={"retrain_every": every})
+    cancel_run(engine, claim_run(engine, "train", {}))
+    began(engine, 1.1)
+    assert reason_to_train(engine, settings, utc_now()) is None
+    # The next one begins when it is time, as after any other training.
+    began(engine, 7.1)
+    if every == "harm_or_drift":
+        with write_transaction(engine) as connection:
+            raise_alarm(connection, "harm", "version 1", "…", {}, posts=False)
+    said = {7: "the newest training, run 2, began 7 days ago", "harm_or_drift": "alarm: harm of version 1"}
+    assert reason_to_train(engine, settings, utc_now()) == said[every]
+
+
+@pytest.mark.parametrize("every", [7, "harm_or_drift"])
+def test_a_training_that_ended_with_its_server_is_repeated_after_a_day(trained, engine, every):
+    settings = trained.model_copy(update={"retrain_every": every})
+    fail_run(engine, claim_run(engine, "train", {}), TrainingCancelled.by_signal(signal.SIGTERM))
+    began(engine, 0.9)
+    assert reason_to_train(engine, settings, utc_now()) is None
+    began(engine, 1.1)
+    assert reason_to_train(engine, settings, utc_now()) == "training run 2 was told to stop"
+
+
+def test_an_unexpected_error_is_logged_and_does_not_end_retraining(trained_sqlite, monkeypatch):
+    looks = []
+
+    def look(*_asked):
+        looks.append(None)
+        raise ValueError("unexpected")
+
+    async def retrain_often(state):
+        await retraining.retrain(state, pause=0.01)
+
+    monkeypatch.setattr(retraining, "reason_to_train", look)
+    monkeypatch.setattr("zap.server.lifespan.retrain", retrain_often)
+    with client_of(create_app(trained_sqlite.model_copy(update={"retrain_every": 7}))), capture_logs() as logs:
+        until(lambda: len(looks) >= 3)
+
+    found = [one for one in logs if one["event"] == "no training could be started"]
+    assert len(found) >= 2
+    assert found[0]["log_level"] == "error"
+    assert found[0]["exc_info"]
+
+
+def test_a_part_of_the_server_that_ends_by_an_error_says_so(trained_sqlite, monkeypatch):
+    async def broken(_state):
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr("zap.server.lifespan.retrain", broken)
+    app = create_app(trained_sqlite)
+    with capture_logs() as logs, client_of(app) as client:
+        assert client.get("/health/live").status_code == 200
+
+    (found,) = [one for one in logs if one["event"].startswith("a part of the server has ended")]
+    assert found["log_level"] == "error"
+    assert isinstance(found["exc_info"], ValueError)
 
 
 def test_an_alarm_of_harm_or_drift_is_an_occasion_once(trained, engine):

@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from zap.cli.command import DATABASE, JSON, Group, WholeNumber, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import (
+    DATABASE,
+    JSON,
+    Group,
+    WholeNumber,
+    engine_at_head,
+    fail,
+    options_named,
+    print_json,
+    read_settings,
+)
 from zap.errors import AlarmNotDelivered, AlarmStands, InvalidSettings
 
 
@@ -60,7 +70,9 @@ def acknowledge(alarm: int, who: str, database_url: str | None, as_json: bool) -
         from zap.db.monitoring.alarms import acknowledge_alarm
         from zap.formats.acknowledgement import Acknowledgement
 
-        seen = acknowledge_alarm(engine, alarm, Acknowledgement.read({"who": who}).who)
+        with options_named(as_json=as_json):
+            seen_by = Acknowledgement.read({"who": who}).who
+        seen = acknowledge_alarm(engine, alarm, seen_by)
     if as_json:
         print_json(_with_advice(seen))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zap.cli.output import check_output, takes_unicode
-from zap.errors import OutputFailed, ZapError
+from zap.errors import InvalidRequest, OutputFailed, ZapError
 from zap.standard_error import tell
 
 if TYPE_CHECKING:
@@ -168,6 +168,35 @@ def engine_at_head(
         raise unusable(settings.url, error) from error
     finally:
         engine.dispose()
+
+
+def option_of(field: str) -> str:
+    """Return the option that sets a field of a body, such as `--on-better` for `on_better`."""
+    return f"--{field.replace('_', '-')}"
+
+
+@contextmanager
+def options_named(*, as_json: bool, option: Callable[[str], str] = option_of) -> Iterator[None]:
+    """Let the errors of a body that the options of a command make name the options.
+
+    With --json, they name the fields of the body, as over HTTP.
+
+    Args:
+        as_json: whether the command prints JSON.
+        option: returns the option that sets a field; the field of an object in the body is `outer/inner`.
+
+    Raises:
+        InvalidRequest: the body has errors.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        if as_json:
+            raise
+        errors = error.details["errors"]
+        raise InvalidRequest(
+            [one | {"pointer": option(one["pointer"].removeprefix("#/"))} for one in errors]
+        ) from error
 
 
 def print_json(value: Any) -> None:

@@ -1,12 +1,26 @@
 """The commands `models`: versions, promotions, rollbacks and trials."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Group, Number, WholeNumber, engine_at_head, fail, print_json, read_settings
+from zap.cli.command import (
+    DATABASE,
+    JSON,
+    Group,
+    Number,
+    WholeNumber,
+    engine_at_head,
+    fail,
+    options_named,
+    print_json,
+    read_settings,
+)
 from zap.errors import NotReproduced
+
+if TYPE_CHECKING:
+    from zap.formats.promotion_reason import Reason
 
 _WHO = click.option("--who", help="Who makes the change. The text is stored with the change. Default: none.")
 _WHY = click.option("--why", help="The reason for the change. It is stored with the change. Default: none.")
@@ -151,7 +165,8 @@ def try_command(version: int, database_url: str | None, as_json: bool, **asked: 
         from zap.flows.trials import try_version
         from zap.formats.trial_options import TrialOptions
 
-        options = TrialOptions.read({name: value for name, value in asked.items() if value is not None})
+        with options_named(as_json=as_json):
+            options = TrialOptions.read({name: value for name, value in asked.items() if value is not None})
         trial = try_version(engine, version, options)
     if as_json:
         print_json(trial)
@@ -187,12 +202,8 @@ def end_trial(version: int, who: str | None, why: str | None, database_url: str 
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.cli.shown_trials import print_trial
         from zap.flows.trials import stop_trial
-        from zap.formats.promotion_reason import Reason
 
-        said = {"who": who, "why": why}
-        trial = stop_trial(
-            engine, version, Reason.read({name: text for name, text in said.items() if text is not None})
-        )
+        trial = stop_trial(engine, version, _reason(who, why, as_json=as_json))
     if as_json:
         print_json(trial)
     else:
@@ -229,10 +240,8 @@ def _change(database_url: str | None, who: str | None, why: str | None, version:
         from zap.db.versions.model_file import export_in_time
         from zap.db.versions.model_registry import production_version
         from zap.db.versions.promotions import promote_version, roll_back
-        from zap.formats.promotion_reason import Reason
 
-        said = {"who": who, "why": why}
-        reason = Reason.read({name: text for name, text in said.items() if text is not None})
+        reason = _reason(who, why, as_json=as_json)
         change = roll_back(engine, reason) if version is None else promote_version(engine, version, reason)
         serving = production_version(engine)
         if serving is not None:
@@ -243,6 +252,19 @@ def _change(database_url: str | None, who: str | None, why: str | None, version:
         click.echo(f"version {change.to_version} serves now, instead of {change.from_version or 'none'}")
     else:
         click.echo(f"version {change.to_version} serves already")
+
+
+def _reason(who: str | None, why: str | None, *, as_json: bool) -> "Reason":
+    """Return the reason for a change.
+
+    Raises:
+        InvalidRequest: a text cannot be stored.
+    """
+    from zap.formats.promotion_reason import Reason
+
+    said = {"who": who, "why": why}
+    with options_named(as_json=as_json):
+        return Reason.read({name: text for name, text in said.items() if text is not None})
 
 
 def _why_not(found: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from zap.cli.bars import shown_progress
 from zap.cli.command import DATABASE, JSON, Group, WholeNumber, engine_at_head, print_json, read_settings
+from zap.cli.time_options import check_range, moment
 
 if TYPE_CHECKING:
     from zap.db.log.prediction_list import Wanted
@@ -27,11 +28,14 @@ _FILTERS = (
     click.option(
         "--from",
         "since",
+        callback=moment,
         metavar="TIME",
         help="Only requests from this moment on: 2026-03-02, or 2026-03-02T18:30:00+01:00; UTC without an offset."
         " Default: all.",
     ),
-    click.option("--to", "until", metavar="TIME", help="Only requests before this moment. Default: all."),
+    click.option(
+        "--to", "until", callback=moment, metavar="TIME", help="Only requests before this moment. Default: all."
+    ),
     click.option("--user-id", help="Only answers for this driver. Default: all drivers."),
     click.option(
         "--version", "model_version", type=_NUMBER, help="Only answers of this model version. Default: all versions."
@@ -114,18 +118,14 @@ def _wanted(filters: dict[str, Any]) -> "Wanted":
     """Return the filter that the options say.
 
     Raises:
-        UsageError: a text is not a moment.
+        UsageError: the range ends before it begins.
     """
     from zap.db.log.prediction_list import Wanted
-    from zap.formats.time_range import read_moment
+    from zap.formats.time_range import wrong_moments
 
-    moments: dict[str, Any] = {}
-    for option, name in (("--from", "since"), ("--to", "until")):
-        text = filters.pop(name)
-        moments[name] = text and read_moment(text)
-        if text and moments[name] is None:
-            raise click.UsageError(f"{option} is {text!r}; give a date such as 2026-03-02, or a date and time")
-    return Wanted(**moments, **filters)
+    wanted = Wanted(**filters)
+    check_range(wrong_moments(wanted.since, wanted.until))
+    return wanted
 
 
 @predictions.command()

@@ -1,12 +1,14 @@
 """The command `quality`: what versions scored on the sessions that followed their answers."""
 
-from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zap.cli.command import DATABASE, JSON, Command, WholeNumber, engine_at_head, print_json, read_settings
+from zap.cli.time_options import check_range, day
 
-_DAY = click.DateTime(["%Y-%m-%d"])
+if TYPE_CHECKING:
+    from datetime import date
 
 
 @click.command(cls=Command, short_help="Show how versions score on later sessions.")
@@ -16,11 +18,11 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 @click.option(
     "--from",
     "first",
-    type=_DAY,
+    callback=day,
     metavar="DAY",
     help="The first day, as 2026-01-31. Default: 90 days before the last day.",
 )
-@click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day. Default: today.")
+@click.option("--to", "last", callback=day, metavar="DAY", help="The last day. Default: today.")
 @click.option(
     "--by",
     type=click.Choice(["day", "week", "month", "total"]),
@@ -39,10 +41,10 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 @JSON
 def quality(  # noqa: PLR0913, PLR0917 - the options of the command
     version: int | None,
-    first: datetime | None,
-    last: datetime | None,
-    by: str,
-    kind: str,
+    first: "date | None",
+    last: "date | None",
+    by: Any,
+    kind: Any,
     database_url: str | None,
     as_json: bool,
 ) -> None:
@@ -52,10 +54,12 @@ def quality(  # noqa: PLR0913, PLR0917 - the options of the command
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine:
-        from zap.flows.quality import Question, read_quality
+        from zap.flows.quality import MOST_DAYS, Question, read_quality
+        from zap.formats.time_range import wrong_days
 
-        question = Question(first and first.date(), last and last.date(), version, by, kind)  # type: ignore[arg-type]
-        report = read_quality(engine, question, settings.wall_now(), settings.horizon)
+        question, now = Question(first, last, version, by, kind), settings.wall_now()
+        check_range(wrong_days(*question.days(now.date()), MOST_DAYS))
+        report = read_quality(engine, question, now, settings.horizon)
     if as_json:
         print_json(report)
     else:

@@ -19,13 +19,14 @@ from zap.cli.command import (
     Number,
     WholeNumber,
     engine_at_head,
+    option_of,
+    options_named,
     print_json,
     quiet_settings,
     read_settings,
 )
 from zap.cli.ending import Ending, ending_when_told
 from zap.cli.limits import limited
-from zap.errors import InvalidRequest
 from zap.server.interpreter import taking_turns
 
 if TYPE_CHECKING:
@@ -329,20 +330,14 @@ def _options(fields: dict[str, Any], settings: "Settings", *, as_json: bool) -> 
     """
     from zap.formats.training_options import TrainingOptions
 
-    try:
+    with options_named(as_json=as_json, option=_option):
         return TrainingOptions.read(fields, settings.wall_time)
-    except InvalidRequest as error:
-        if as_json:
-            raise
-        raise InvalidRequest([one | {"pointer": _option(one["pointer"])} for one in error.details["errors"]]) from error
 
 
-def _option(pointer: str) -> str:
+def _option(field: str) -> str:
     """Return the option that sets a field of the body."""
-    name, _, parameter = pointer.removeprefix("#/").partition("/")
-    if name == "hyper_parameters":
-        return f"--set {parameter}".rstrip()
-    return f"--{name.removeprefix('history_').replace('_', '-')}"
+    name, _, parameter = field.partition("/")
+    return f"--set {parameter}".rstrip() if name == "hyper_parameters" else option_of(name.removeprefix("history_"))
 
 
 def _show_parameters(*, as_json: bool) -> None:

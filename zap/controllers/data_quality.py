@@ -4,10 +4,11 @@ from litestar import Controller, get
 from litestar.datastructures import State
 
 from zap.controllers.problems import problem_specs
-from zap.controllers.time_parameters import FromDay, ToDay, day_parameter, wrong_parameter
+from zap.controllers.time_parameters import FromDay, ToDay, check_range, day_parameter
 from zap.db.monitoring.data_quality_days import day_of
 from zap.db.tables import utc_now
 from zap.flows.data_quality import MOST_DAYS, DataQuality, data_quality, usual_first
+from zap.formats.time_range import wrong_days
 
 
 class DataQualityController(Controller):
@@ -28,7 +29,6 @@ class DataQualityController(Controller):
         """
         to = day_parameter("to", last) or day_of(utc_now())
         since = day_parameter("from", first) or usual_first(to)
-        if not 0 <= (to - since).days < MOST_DAYS:
-            raise wrong_parameter("from", f"is {since}; it must be at most {MOST_DAYS - 1} days before {to}")
+        check_range(wrong_days(since, to, MOST_DAYS))
         report: DataQuality = await state.threads.run(data_quality, state.engine, since, to)
         return report

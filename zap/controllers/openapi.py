@@ -59,15 +59,15 @@ _GROUPS = {
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
-# The paths in the order in which their groups show them; other paths come after them.
+# All paths in the order in which their groups show them: what a reader needs first comes first.
 _ORDER = (
     *("/predict", "/predict/batch", "/predictions", "/predictions/{prediction_id}"),
-    *("/predictions/{prediction_id}/explanation", "/charging-sessions"),
+    *("/predictions/{prediction_id}/explanation", "/charging-sessions", "/charging-sessions/{session_id}"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
-    "/serving",
-    *("/alarms", "/alarms/{alarm_id}/acknowledge"),
+    *("/quality", "/quality/data", "/serving", "/alarms", "/alarms/{alarm_id}/acknowledge"),
+    *("/health/live", "/health/ready"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
 _HEADERS = {

@@ -9,10 +9,11 @@ from msgspec import Meta, Struct
 
 from zap.controllers.parameters import Before, Limit
 from zap.controllers.problems import problem_specs
-from zap.controllers.time_parameters import FromMoment, ToMoment, moment_parameter
+from zap.controllers.time_parameters import FromMoment, ToMoment, check_range, moment_parameter
 from zap.db.log.prediction_list import Wanted
 from zap.flows.prediction_list import list_predictions
 from zap.formats.json_body import TEXT_PATTERN
+from zap.formats.time_range import wrong_moments
 from zap.formats.values import LARGEST_ID, LONGEST_TEXT
 
 _ANY = "any"
@@ -118,5 +119,6 @@ class PredictionListController(Controller):
             kind=None if kind == _ANY else kind,
             input_id=input_id or None,
         )
+        check_range(wrong_moments(wanted.since, wanted.until))
         page = await state.threads.run(list_predictions, state.engine, wanted, limit, before)
         return Predictions([ListedPrediction(**row) for row in page.rows], page.before)

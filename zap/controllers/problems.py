@@ -13,6 +13,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy.exc import SQLAlchemyError
 
+from zap.db.rights import lacks_right
 from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, NoRight, UnsupportedEncoding, ZapError
 from zap.flows.training_report import Dropped, LeftOutTypes
 from zap.formats.json_body import pointer
@@ -25,8 +26,6 @@ log = structlog.get_logger(__name__)
 TRAINING_RUN = "training_run"
 # Messages of libraries are cut, because they may quote all that a client sent.
 _LONGEST_DETAIL = 200
-# PostgreSQL's error code for a missing right.
-_INSUFFICIENT_PRIVILEGE = "42501"
 _COUNTED = "counted_refusals"
 # How msgspec begins the error of a text that is not among the accepted ones.
 _NOT_AMONG = "Invalid enum value "
@@ -147,7 +146,7 @@ def _parameter_error(request: Request[Any, Any, Any], key: str, message: str) ->
 
 
 def _database_error(request: Request[Any, Any, Any], error: SQLAlchemyError) -> Response[dict[str, Any]]:
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+    if lacks_right(error):
         # Not DatabaseUnavailable, which would tell the client to try again.
         refused = NoRight("zap's database role lacks the right to do this; the log says which right")
         refused.__cause__ = error

@@ -9,9 +9,9 @@ from litestar.params import QueryParameter
 
 from zap.controllers.problems import problem_specs
 from zap.controllers.quality_replies import QualityReply
-from zap.controllers.time_parameters import day_parameter
-from zap.flows.quality import By, Kind, Question, read_quality
-from zap.formats.time_range import QUERY_DAY_PATTERN
+from zap.controllers.time_parameters import check_range, day_parameter
+from zap.flows.quality import MOST_DAYS, By, Kind, Question, read_quality
+from zap.formats.time_range import QUERY_DAY_PATTERN, wrong_days
 from zap.formats.values import LARGEST_ID
 from zap.settings import Settings
 
@@ -25,7 +25,7 @@ class QualityController(Controller):
         "/quality",
         operation_id="getQuality",
         summary="What versions scored on the sessions that followed their answers",
-        responses=problem_specs(400, 404, 422, 503),
+        responses=problem_specs(400, 404, 503),
     )
     async def read(  # noqa: PLR0913, PLR0917 - the parameters of the route
         self,
@@ -58,5 +58,6 @@ class QualityController(Controller):
         settings: Settings = state.settings
         question = Question(day_parameter("from", first), day_parameter("to", last), version or None, by, kind)
         now = settings.wall_now()
+        check_range(wrong_days(*question.days(now.date()), MOST_DAYS))
         report = await state.threads.run(read_quality, state.engine, question, now, settings.horizon)
         return msgspec.convert(report, QualityReply)

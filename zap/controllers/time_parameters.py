@@ -68,6 +68,19 @@ def moment_parameter(name: str, text: str) -> datetime | None:
     return moment
 
 
+def check_range(wrong: str | None) -> None:
+    """Refuse the parameters `from` and `to` together.
+
+    Args:
+        wrong: what `wrong_days` or `wrong_moments` says.
+
+    Raises:
+        ValidationException: something is wrong.
+    """
+    if wrong is not None:
+        raise wrong_parameter("from", wrong)
+
+
 def wrong_parameter(name: str, detail: str) -> ValidationException:
     """Return the error of a parameter of the query."""
     return ValidationException(f"{name} {detail}", extra=[{"key": name, "message": detail}])

@@ -251,7 +251,7 @@ class Trial(SQLModel, table=True):
 
 
 class TrialPrediction(SQLModel, table=True):
-    """What a challenger would have answered to one request."""
+    """What a challenger would have answered to one request, until 90 days after the end of the trial."""
 
     __tablename__ = "trial_predictions"
 

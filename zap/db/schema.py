@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from zap.db.additions import changes
-from zap.db.rights import missing_rights
+from zap.db.rights import grants, missing_rights
 from zap.db.session_triggers import lost_triggers, make_triggers, warning_of
 from zap.db.unusable import reason_of, unusable
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
@@ -131,19 +131,19 @@ def check_rights(engine: Engine) -> None:
     """Check on PostgreSQL that the role has the rights that a prediction needs.
 
     Raises:
-        DatabaseUnavailable: rights are missing. The message names them and says how to grant them.
+        DatabaseUnavailable: rights are missing. The message names each, and has the statements that grant them.
     """
     if engine.dialect.name != "postgresql":
         return
     keys = {"inference_inputs": "input_id", "predictions": "prediction_id"}
     with _explained(engine), engine.connect() as connection:
         missing = missing_rights(connection, list(SQLModel.metadata.tables), keys)
-    if not missing:
-        missing = _refused_insert(engine)
-    if missing:
+        granted = f"As the owner of the tables: {grants(connection, missing)} " if missing else ""
+    lacks = [*map(str, missing)] or _refused_insert(engine)
+    if lacks:
         raise DatabaseUnavailable(
-            f"{_shown(engine)}: its role lacks the rights {', '.join(missing)}: zap could not answer predictions."
-            f" {_RIGHTS}"
+            f"{_shown(engine)}: its role lacks the rights {', '.join(lacks)}: zap could not answer predictions."
+            f" {granted}{_RIGHTS}"
         )
 
 

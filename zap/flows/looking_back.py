@@ -1,7 +1,8 @@
 """Looking back: everything that one process does about earlier answers, one look after another.
 
 First the follower matches answers with sessions and keeps sums and counts up to date. Then challengers answer the
-newest requests, drift and harm are looked at, and alarms are raised and resolved. A part that fails is tried again.
+newest requests, drift and harm are looked at, alarms are raised and resolved, and rows whose time is over are removed.
+A part that fails is tried again.
 While the follower works off a backlog, or fails, only the alarms that need no counts are looked at.
 """
 
@@ -23,6 +24,7 @@ from zap.errors import ZapError
 from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
 from zap.flows.following import Following, KeepSums
 from zap.flows.monitors import Monitors
+from zap.flows.old_rows import remove_old_rows
 from zap.flows.trials import Trials
 from zap.settings import Settings
 
@@ -30,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 # The pause between two looks at drift and harm.
 _MONITORS_SECONDS = 300.0
+# The pause between two looks for rows whose time is over.
+_OLD_ROWS_SECONDS = 3600.0
 
 
 class _Stopped(Exception):
@@ -53,7 +57,7 @@ class LookingBack:
         self.following = Following(engine, settings.wall_time, settings.horizon, sums, [count_requests])
         self._trials = Trials(engine, settings, settings.horizon)
         self._monitors = Monitors(engine, settings)
-        self._monitors_at = self._alarms_at = -math.inf
+        self._monitors_at = self._alarms_at = self._old_rows_at = -math.inf
         self._behind_at = time.monotonic()
 
     def look(self, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -80,6 +84,9 @@ class LookingBack:
             if time.monotonic() - self._alarms_at >= LOOK_SECONDS:
                 self._alarms_at = time.monotonic()
                 self._look_for_alarms(LOOKS, stop)
+            if time.monotonic() - self._old_rows_at >= _OLD_ROWS_SECONDS:
+                self._old_rows_at = time.monotonic()
+                self._part("old rows", lambda: self._remove_old_rows(stop), stop)
         except LeaseLost:
             return False
         except _Stopped:
@@ -113,6 +120,11 @@ class LookingBack:
 
     def _look_at_monitors(self, stop: Callable[[], bool]) -> None:
         self._monitors.look(self.following.check, utc_now(), lambda: self._between(stop))
+
+    def _remove_old_rows(self, stop: Callable[[], bool]) -> None:
+        if remove_old_rows(self._engine, self.following.check, utc_now(), lambda: self._between(stop)):
+            # The next look goes on.
+            self._old_rows_at = -math.inf
 
     def _between(self, stop: Callable[[], bool]) -> None:
         """Let requests go first, and keep the lease, between two portions of a long part.

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from zap.db.monitoring.quality_days import StoredDay, read_days
 from zap.db.versions.model_registry import read_version
-from zap.errors import InvalidRequest, NotFound
+from zap.errors import NotFound
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS, separate_intervals
 from zap.monitoring.quality_figures import Figures, expected_accuracy
 from zap.monitoring.quality_sums import Totals
@@ -60,18 +60,9 @@ class Question:
     kind: Kind = "live"
 
     def days(self, today: date) -> tuple[date, date]:
-        """Return the first and the last day.
-
-        Raises:
-            InvalidRequest: the first day is after the last one, or there are more than MOST_DAYS days.
-        """
+        """Return the first and the last day. A report may be about at most MOST_DAYS days, see `wrong_days`."""
         last = self.last or max(today, self.first or today)
         first = self.first or last - timedelta(days=min(_DAYS, last.toordinal() - 1))
-        if first > last:
-            raise InvalidRequest([{"pointer": "#/from", "detail": f"{first} is after {last}, the last day"}])
-        if (last - first).days >= MOST_DAYS:
-            detail = f"{first} to {last} are more than {MOST_DAYS:,} days; ask for fewer"
-            raise InvalidRequest([{"pointer": "#/from", "detail": detail}])
         return first, last
 
 
@@ -85,7 +76,6 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
         horizon: how long after the moment that was asked about an outcome may begin.
 
     Raises:
-        InvalidRequest: as `Question.days`.
         NotFound: there is no such version.
     """
     first, last = question.days(now.date())

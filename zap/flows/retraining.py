@@ -9,10 +9,12 @@ from zap.db.monitoring.alarms import standing_alarms
 from zap.db.monitoring.monitor_states import KINDS
 from zap.db.monitoring.trials import running_trials
 from zap.db.monitoring_tables import Alarm
+from zap.db.runs.run_end import CANCELLED
+from zap.db.runs.training_runs import read_run
 from zap.db.tables import TrainingRun
 from zap.settings import Settings
 
-# After a training that failed, or that an alarm has caused, the next training waits this long.
+# After a training that failed or was interrupted, or that an alarm has caused, the next training waits this long.
 _PAUSE = timedelta(days=1)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -22,8 +24,9 @@ def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | 
 
     With a number of days, it is time when this many days have passed since the newest training began. With
     `harm_or_drift`, it is time when an alarm stands that was raised after the newest training began. A training that
-    failed is repeated after a day. While a version is on trial, no other version is trained for a trial. People start
-    the first training.
+    failed, or that ended because its server was stopped, is repeated after a day. A training that a person cancelled is
+    not repeated: it counts as the newest training, so the next one begins when it is time again. While a version is on
+    trial, no other version is trained for a trial. People start the first training.
 
     Args:
         engine: on the database.
@@ -40,14 +43,23 @@ def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | 
     began = _LONG_AGO if run is None or run.started_at is None else run.started_at.replace(tzinfo=UTC)
     if run is None or run.status == "running" or now - began < _PAUSE:
         return None
-    if run.status != "finished":
-        return f"training run {run.run_id} was {run.status}"
+    if (interrupted := _interrupted(engine, run.run_id, run.status)) is not None:
+        return interrupted
     if settings.retrain_every == "harm_or_drift":
         return _alarmed(engine, began)
     days = (now - began).days
     if days < settings.retrain_every:
         return None
     return f"the newest training, run {run.run_id}, began {days:,} {'day' if days == 1 else 'days'} ago"
+
+
+def _interrupted(engine: Engine, run_id: int, status: str) -> str | None:
+    """Return in words how a training ended that should be repeated; None if it finished or a person cancelled it."""
+    if status == "failed":
+        return f"training run {run_id} failed"
+    if status == "cancelled" and (read_run(engine, run_id)["report"] or {}).get("detail") != CANCELLED:
+        return f"training run {run_id} was told to stop"
+    return None
 
 
 def _alarmed(engine: Engine, since: datetime) -> str | None:

@@ -20,6 +20,28 @@ def read_day(text: str) -> date | None:
         return None
 
 
+def wrong_days(first: date, last: date, most: int) -> str | None:
+    """Return why the days from a first to a last one are not accepted, or None.
+
+    Args:
+        first: the first day.
+        last: the last day.
+        most: the most days that are accepted.
+    """
+    if first > last:
+        return f"is {first}; it must not be after {last}, the last day"
+    if (last - first).days >= most:
+        return f"is {first}; it must be at most {most - 1:,} days before {last}, the last day"
+    return None
+
+
+def wrong_moments(first: datetime | None, end: datetime | None) -> str | None:
+    """Return why the moments from a first one to an end are not accepted, or None. None stands for no limit."""
+    if first is None or end is None or first <= end:
+        return None
+    return f"is {first.isoformat()}; it must not be after {end.isoformat()}, the end"
+
+
 def read_moment(text: str) -> datetime | None:
     """Return the moment (UTC) of a day or of a date and time in ISO 8601; None for another text.
 

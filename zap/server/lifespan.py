@@ -6,6 +6,7 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 from sqlalchemy import Engine
@@ -36,6 +37,8 @@ from zap.server.training_jobs import TrainingProcesses
 from zap.server.watch import last_write, watch
 from zap.settings import Settings
 from zap.threads import Pool
+
+log = structlog.get_logger(__name__)
 
 # The pause between two looks of a watch. A change on another machine is noticed within twice this time.
 WATCH_SECONDS = 0.5
@@ -82,6 +85,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(bounds_of(engine).hurry)
         await recent.begin(FIRST_READ_SECONDS)
         tasks = [asyncio.create_task(one) for one in _background(state)]
+        for task in tasks:
+            task.add_done_callback(_tell_error)
         try:
             with told_to_stop(state.stopping):
                 yield
@@ -146,6 +151,16 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield retrain(state)
     if state.follower is not None:
         yield watch(state.follower.look, FOLLOW_SECONDS)
+
+
+def _tell_error(task: asyncio.Task[None]) -> None:
+    """Log the error that has ended a task beside requests, because nobody awaits the task before the server ends."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(
+            "a part of the server has ended and does nothing any more",
+            part=getattr(task.get_coro(), "__qualname__", ""),
+            exc_info=error,
+        )
 
 
 async def _end_trainings(state: State) -> None:

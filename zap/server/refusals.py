@@ -12,12 +12,16 @@ from zap.db.monitoring.data_quality_days import apply, day_of
 from zap.db.tables import utc_now
 from zap.monitoring.data_quality import Found
 
+# The newest days whose counts are kept while they cannot be written, as when the role of the database may not.
+_MOST_DAYS = 7
+
 
 class Refusals:
     """Count the refusals of this process in memory, and add them to the database now and then.
 
     An answered request costs nothing here. The counts have a bound: there are a few dozen fields and a dozen reasons
-    for each day. A process that is killed loses the counts of the last seconds.
+    for each day, and if they cannot be written, those of the newest days are kept. A process that is killed loses the
+    counts of the last seconds.
 
     Args:
         engine: on the database.
@@ -39,7 +43,7 @@ class Refusals:
             return
         key = subject, day_of(utc_now())
         with self._lock:
-            self._counts.setdefault(key, Counter()).update(counts)
+            self._add(key, counts)
 
     def write(self) -> None:
         """Add the counts to the database. Counts that cannot be written are kept for the next attempt.
@@ -59,5 +63,13 @@ class Refusals:
         except BaseException:
             with self._lock:
                 for key, found in counts.items():
-                    self._counts.setdefault(key, Counter()).update(found)
+                    self._add(key, found)
             raise
+
+    def _add(self, key: tuple[str, date], counts: Mapping[Found, int]) -> None:
+        """Add to the counts of a subject and a day. The lock must be held."""
+        self._counts.setdefault(key, Counter()).update(counts)
+        days = {day for _, day in self._counts}
+        if len(days) > _MOST_DAYS:
+            first = sorted(days)[-_MOST_DAYS]
+            self._counts = {key: found for key, found in self._counts.items() if key[1] >= first}

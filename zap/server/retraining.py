@@ -41,6 +41,9 @@ async def retrain(state: State, pause: float = _PAUSE_SECONDS) -> None:
             log.warning("no training could be started", reason=error.message)
         except (SQLAlchemyError, OSError) as error:
             log.warning("no training could be started", error=type(error).__name__)
+        except Exception:
+            # The next look may succeed, and nobody else would start a training.
+            log.exception("no training could be started")
         try:
             await asyncio.wait_for(state.stopping.wait(), pause)
         except TimeoutError:

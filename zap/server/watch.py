@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from zap.db.rights import lacks_right
+from zap.db.unusable import reason_of
 from zap.errors import ZapError
 
 log = structlog.get_logger(__name__)
@@ -48,18 +50,40 @@ def last_write(write: Callable[[], object], loss: str) -> None:
 
 async def _look_again_and_again(look: Callable[[], object], seconds: float, thread: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
+    # What the role of the database may not do, as the log has said it.
+    lacks = None
     while True:
         looking = loop.run_in_executor(thread, look)
         try:
             await asyncio.shield(looking)
+            if lacks is not None:
+                log.info("a repeated check is possible again", look=str(look))
+            lacks = None
         except asyncio.CancelledError:
             await asyncio.wait([looking], timeout=_LAST_LOOK_SECONDS)
             raise
         except SQLAlchemyError as error:
-            log.warning("the database did not answer a repeated check", look=str(look), error=type(error).__name__)
+            lacks = _note(look, error, lacks)
         except ZapError as error:
             log.warning("a repeated check was not possible", look=str(look), reason=error.message)
         except Exception:
             # The next look may succeed, and without the watch this process would miss all later changes.
             log.exception("a repeated check failed", look=str(look))
         await asyncio.sleep(seconds)
+
+
+def _note(look: Callable[[], object], error: SQLAlchemyError, lacks: str | None) -> str | None:
+    """Log an error of the database. Return the right that its role lacks, in words; None for another error.
+
+    Args:
+        look: the function that raised the error.
+        error: the error.
+        lacks: the right that the log has named already. Until a person grants it, nothing changes.
+    """
+    if not lacks_right(error):
+        log.warning("the database did not answer a repeated check", look=str(look), error=type(error).__name__)
+        return None
+    reason = reason_of(error)
+    if reason != lacks:
+        log.warning("a repeated check is not possible without a right in the database", look=str(look), reason=reason)
+    return reason

@@ -105,7 +105,7 @@ class Receiver:
         work.start()
         if not self._closed:
             exchange.done.wait(self._deadline)
-        why = "the server stops" if self._closed else f"no reply came within {self._deadline:g} seconds"
+        why = "the server stops" if self._closed else _late(self._deadline)
         status, text = exchange.result or (None, why)
         exchange.abort()
         return Reply(status, text, time.monotonic() - begun)
@@ -130,6 +130,10 @@ def signature(key: bytes, message_id: str, sent_at: int, body: str) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
+def _late(seconds: float) -> str:
+    return f"no reply came within {seconds:g} seconds"
+
+
 class _Exchange:
     """One request and its reply. It follows no redirects and uses no proxy."""
 
@@ -148,6 +152,9 @@ class _Exchange:
             self.result = self._run(path, body, headers, seconds)
         except ssl.SSLCertVerificationError as error:
             self.result = None, f"the certificate of the receiver is not valid: {error.verify_message}"
+        except TimeoutError:
+            # The time of the socket and the time of the caller end together, and either may be noticed first.
+            self.result = None, _late(seconds)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.result = None, f"the receiver cannot be reached: {str(error) or type(error).__name__}"
         finally:
@@ -157,7 +164,7 @@ class _Exchange:
         with socket.create_connection((self._host, self._port), timeout=seconds) as plain, self._secured(plain) as one:
             self._socket = one
             if self.done.is_set():
-                raise TimeoutError("the connection took too long")
+                raise TimeoutError
             if isinstance(one, ssl.SSLSocket):
                 one.do_handshake()
             connection = http.client.HTTPConnection(self._host, self._port)

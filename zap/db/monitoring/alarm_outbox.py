@@ -23,8 +23,6 @@ from zap.monitoring.alarm_kinds import advice_for
 PAUSES = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
 # How long a claim holds: longer than a post may take.
 CLAIM_SECONDS = 60
-# How long messages are kept after their end.
-_KEPT = timedelta(days=90)
 _LONGEST_ERROR = 500
 _TOLD = ("alarm_id", "kind", "subject", "since", "until", "message", "evidence")
 
@@ -105,13 +103,10 @@ def claim_message(engine: Engine, clock: Clock = database_now) -> AlarmMessage |
 
 
 def note_delivered(engine: Engine, message: AlarmMessage, clock: Clock = database_now) -> None:
-    """Store that a message was delivered, and remove messages that ended long ago."""
+    """Store that a message was delivered."""
     with write_transaction(engine) as connection:
-        now = clock(connection)
-        done = {"delivered_at": now, "last_error": None}
+        done = {"delivered_at": clock(connection), "last_error": None}
         connection.execute(update(AlarmDelivery).where(_is(message)).values(done))
-        old = (col(AlarmDelivery.delivered_at) < now - _KEPT) | (col(AlarmDelivery.given_up_at) < now - _KEPT)
-        connection.execute(delete(AlarmDelivery).where(old))
 
 
 def note_failed(
@@ -136,6 +131,12 @@ def note_failed(
             failed["given_up_at"] = now
         connection.execute(update(AlarmDelivery).where(_is(message)).values(failed))
     return again
+
+
+def remove_messages(connection: Connection, before: datetime) -> int:
+    """Remove the messages that were delivered or given up before a moment (UTC), and return how many these are."""
+    ended = (col(AlarmDelivery.delivered_at) < before) | (col(AlarmDelivery.given_up_at) < before)
+    return connection.execute(delete(AlarmDelivery).where(ended)).rowcount
 
 
 def _is(message: AlarmMessage) -> ColumnElement[bool]:

@@ -19,7 +19,10 @@ LAPSED = timedelta(seconds=10)
 # How often a follower without anything to do writes a heartbeat.
 _BEAT_SECONDS = 3.0
 _MAY_FOLLOW = text(
-    "SELECT bool_and(has_table_privilege(written, needed)) FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS needed,"
+    "SELECT bool_and(has_table_privilege(written, needed)) AND (SELECT bool_and(has_sequence_privilege("
+    "pg_get_serial_sequence(name, key), 'USAGE, UPDATE')) FROM"
+    " (VALUES ('alarms', 'alarm_id'), ('alarm_deliveries', 'delivery_id')) AS numbered (name, key))"
+    " FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS needed,"
     " unnest(ARRAY['follower', 'outcomes', 'quality_days', 'data_quality_days', 'monitor_states', 'alarms',"
     " 'alarm_deliveries', 'trials', 'trial_predictions']) AS written"
 )

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, insert, select
 from sqlmodel import col
 
 from zap.db.monitoring.trials import RunningTrial
-from zap.db.monitoring_tables import Follower, Outcome, TrialPrediction
+from zap.db.monitoring_tables import Follower, Outcome, Trial, TrialPrediction
 from zap.db.tables import InferenceInput, Prediction
 from zap.ml.inference import Answer
 
@@ -148,3 +148,29 @@ def compared_sessions(engine: Engine, trial: RunningTrial, until: datetime) -> I
             return
         after = rows[-1][0]
         yield [Compared(*row[1:]) for row in rows]
+
+
+def ended_trials_with_answers(engine: Engine, before: datetime) -> list[int]:
+    """Return the trials that ended before a moment (UTC) and whose challengers' answers are still stored."""
+    has_answers = exists().where(col(TrialPrediction.trial_id) == col(Trial.trial_id))
+    ended = select(col(Trial.trial_id)).where(col(Trial.ended_at) < before, has_answers).order_by(col(Trial.trial_id))
+    with engine.connect() as connection:
+        return list(connection.scalars(ended))
+
+
+def remove_answers(connection: Connection, trial_id: int, limit: int) -> int:
+    """Remove the first answers of a trial, and return how many were removed.
+
+    Args:
+        connection: a transaction that writes.
+        trial_id: the trial.
+        limit: the most answers to remove.
+    """
+    of_trial = col(TrialPrediction.trial_id) == trial_id
+    first = select(col(TrialPrediction.prediction_id)).where(of_trial)
+    numbers = connection.scalars(first.order_by(col(TrialPrediction.prediction_id)).limit(limit)).all()
+    if not numbers:
+        return 0
+    # A range, because SQLite has a bound for the values of a statement.
+    some = of_trial & (col(TrialPrediction.prediction_id) <= numbers[-1])
+    return connection.execute(delete(TrialPrediction).where(some)).rowcount

@@ -15,6 +15,7 @@ from zap.errors import TrainingCancelled, TrainingFailed, ZapError
 log = structlog.get_logger(__name__)
 
 RUNNING = col(TrainingRun.status) == "running"
+# What a run says that another process has ended, because a person asked for it.
 CANCELLED = "the training was cancelled; the version in production is unchanged"
 
 

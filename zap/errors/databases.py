@@ -1,0 +1,68 @@
+"""Errors of the database and of its schema."""
+
+from zap.errors.family import CommandError, ZapError
+
+# What clients are told about a database that fails. The reason names addresses and files, so it goes to the log only.
+DOES_NOT_ANSWER = "the database does not answer; the log says why"
+
+
+class LogUnavailable(ZapError):
+    """The request and its prediction could not be committed, so no prediction is sent."""
+
+    title = "The prediction could not be logged"
+    status_code = 503
+    exit_code = 14
+
+
+class DatabaseUnavailable(ZapError):
+    """The database cannot be reached, cannot be opened, or takes too long."""
+
+    title = "The database cannot be used"
+    status_code = 503
+    exit_code = 15
+
+
+class NoRight(ZapError):
+    """zap's database role lacks the right that this request needs. Other requests may still be answered."""
+
+    title = "The database does not let zap do this"
+    status_code = 403
+    exit_code = 28
+
+
+class DatabaseReplaced(ZapError):
+    """The path of the SQLite file that this process opened now leads to another file, or to none."""
+
+    title = "The database file is not the one that was opened"
+    status_code = 503
+    exit_code = 15
+
+
+class DatabaseBehind(ZapError):
+    """The database's schema is older than this code needs."""
+
+    title = "The database has to be upgraded"
+    status_code = 503
+    exit_code = 16
+
+
+class DatabaseAhead(ZapError):
+    """The database's schema was upgraded by a newer zap, which this code does not know."""
+
+    title = "The database is newer than this zap"
+    status_code = 503
+    exit_code = 17
+
+
+class AdoptionRefused(CommandError):
+    """An existing database cannot be adopted without losing data. Nothing was changed."""
+
+    title = "The database cannot be adopted as it is"
+    exit_code = 18
+
+
+class UpgradeBlocked(CommandError):
+    """Other connections keep a table locked that the upgrade has to change. Servers go on serving."""
+
+    title = "The upgrade cannot lock the database"
+    exit_code = 27

@@ -1,0 +1,117 @@
+"""Errors of a request: what its client should send instead."""
+
+from typing import ClassVar
+
+from zap.errors.family import ZapError
+
+
+class InvalidRequest(ZapError):
+    """Some values of the request cannot be accepted. `errors` lists each of them with a JSON pointer."""
+
+    title = "The request has errors"
+    status_code = 422
+    exit_code = 2
+
+    # A reply lists at most this many errors: a person does not correct more from one reply.
+    SHOWN: ClassVar[int] = 100
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        more = len(errors) - self.SHOWN
+        fields = ", ".join(error["pointer"] for error in errors[: self.SHOWN])
+        said = f"{len(errors)} error{'s' * (len(errors) != 1)}: {fields}{f' and {more} more' * (more > 0)}"
+        super().__init__(said, errors=errors[: self.SHOWN])
+
+
+class MalformedJson(ZapError):
+    """The body cannot be parsed as JSON."""
+
+    title = "The body is not JSON"
+    status_code = 400
+    exit_code = 2
+
+
+class MalformedCsv(ZapError):
+    """The body or file cannot be parsed as CSV."""
+
+    title = "The data is not CSV"
+    status_code = 400
+    exit_code = 2
+
+
+class BatchTooLarge(ZapError):
+    """A batch has more rows or bytes than it may have. The message names the limit and its setting."""
+
+    title = "The batch is too large"
+    status_code = 413
+    exit_code = 2
+
+
+class UnsupportedMediaType(ZapError):
+    """The Content-Type of the body is not one that the route accepts."""
+
+    title = "The body has a type that this route does not accept"
+    status_code = 415
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed, which no route accepts."""
+
+    title = "The body is compressed"
+
+
+class ClientLeft(ZapError):
+    """The client closed the connection before it had sent the whole request. No answer can be sent."""
+
+    title = "The request is incomplete"
+    # The status that nginx writes to its log in this case; it is never sent.
+    status_code = 499
+
+
+class TooSlow(ZapError):
+    """The client sent nothing for too long in the middle of a request."""
+
+    title = "The request did not arrive in time"
+    status_code = 408
+
+
+class UnknownHost(ZapError):
+    """The Host header names a host that this server does not serve. The request is refused unread."""
+
+    title = "zap does not answer under this host name"
+    status_code = 421
+
+
+class CrossSiteRequest(ZapError):
+    """A page of another site made a browser send the request."""
+
+    title = "A page of another site may not change anything here"
+    status_code = 403
+
+
+class Unauthorized(ZapError):
+    """The request needs the API key and does not carry it."""
+
+    title = "The API key is missing or wrong"
+    status_code = 401
+
+
+class NotFound(ZapError):
+    """There is no resource with this path or number."""
+
+    title = "Not found"
+    status_code = 404
+    exit_code = 20
+
+
+class SessionTaken(ZapError):
+    """The ids of reported sessions belong to other sessions. `errors` lists each of them with a JSON pointer."""
+
+    title = "The id belongs to another session"
+    status_code = 409
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        many = len(errors) != 1
+        said = (
+            f"{len(errors)} session{'s' * many} of the report {'have ids' if many else 'has an id'} of another session"
+        )
+        super().__init__(said, errors=errors[: InvalidRequest.SHOWN])
