@@ -24,7 +24,9 @@ from zap.controllers.training_runs import TrainingRunController
 from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.pages.manual import manual_handlers
+from zap.pages.site import page_router
 from zap.server.lifespan import lifespan
+from zap.server.logins import Logins
 from zap.settings import Settings, read_settings
 from zap.variables import refuse_missed_key
 
@@ -44,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         settings = read_settings()
         refuse_missed_key(settings)
     configure_logs(settings)
+    logins = Logins(settings.api_key.get_secret_value() if settings.api_key else None)
     app = Litestar(
         route_handlers=[
             PredictionController,
@@ -61,15 +64,17 @@ def create_app(settings: Settings | None = None) -> Litestar:
             HealthController,
             *docs_handlers(),
             *manual_handlers(),
+            page_router(EXCEPTION_HANDLERS),
         ],
         lifespan=[lifespan],
         state=State(
             {
                 "settings": settings,
+                "logins": logins,
                 "refused_requests": 0,
             }
         ),
-        guards=[Guard(settings).check],
+        guards=[Guard(settings, logins).check],
         middleware=[in_time],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),
