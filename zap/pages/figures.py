@@ -3,6 +3,7 @@
 The colours are classes of `pages.css`. Each figure stands beside its numbers as text, so that screen readers skip it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -94,7 +95,7 @@ def calibration(bins: Sequence[Bin], x_label: str, y_label: str) -> Markup:
 
 def _radius(one: Bin, most: int) -> float:
     """Return the radius of a point, whose area grows with the number of answers."""
-    return 2 + 5 * float(one.answers / most) ** 0.5
+    return 2 + 5 * math.sqrt(one.answers / most)
 
 
 def _at(share: float) -> float:

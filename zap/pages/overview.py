@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request, Response, get, post
 from sqlalchemy import Engine
 
-from zap.db.history.history_store import has_history
+from zap.db.history.history_rows import has_history
 from zap.db.monitoring.alarms import list_alarms
 from zap.db.runs.training_runs import read_run, running_run
 from zap.db.versions.model_registry import list_versions, production_version, read_version
