@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | simulate-monitoring | soak: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | simulate-monitoring | soak | catalogue: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ SOAK ?=
 HISTORY ?=
 PEERS := .bench
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate simulate-monitoring soak lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate simulate-monitoring soak catalogue lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -27,6 +27,7 @@ help:
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
+	@echo "make catalogue  collect the texts of the pages into the catalogues of their languages, zap/pages/catalogues/*.po"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -93,6 +94,14 @@ simulate-monitoring: setup
 
 soak: setup
 	$(BIN)/python tests/faults/soak.py $(SOAK)
+
+catalogue: setup
+	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keyword marked --no-location --sort-output \
+		--output-file $(VENV)/pages.pot .
+	@for file in zap/pages/catalogues/*.po; do \
+		$(BIN)/pybabel --quiet update --input-file $(VENV)/pages.pot --output-file $$file --locale $$(basename $$file .po) \
+			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --width 120; \
+	done
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }

@@ -92,8 +92,8 @@ class Reader:
         elif language == "json":
             self.compare(text)
         else:
-            # tests/faults/test_proxy.py starts nginx with its block; a PowerShell is not here.
-            assert language in {"nginx", "powershell"}, language
+            # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates.
+            assert language in {"nginx", "powershell", "html"}, language
 
     def grant(self, text):
         with psycopg.connect(self.environment["DATABASE"]) as connection:

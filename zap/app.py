@@ -26,7 +26,9 @@ from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.monitoring.answer_counts import new_counters
 from zap.pages.manual import manual_handlers
+from zap.pages.site import page_router
 from zap.server.lifespan import lifespan
+from zap.server.logins import Logins
 from zap.settings import Settings, read_settings
 from zap.variables import refuse_missed_key
 
@@ -47,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         refuse_missed_key(settings)
     configure_logs(settings)
     counters = new_counters()
+    logins = Logins(settings.api_key.get_secret_value() if settings.api_key else None)
     app = Litestar(
         route_handlers=[
             PredictionController,
@@ -65,16 +68,18 @@ def create_app(settings: Settings | None = None) -> Litestar:
             HealthController,
             *docs_handlers(),
             *manual_handlers(),
+            page_router(EXCEPTION_HANDLERS),
         ],
         lifespan=[lifespan],
         state=State(
             {
                 "settings": settings,
+                "logins": logins,
                 "refused_requests": 0,
                 "answer_counters": counters,
             }
         ),
-        guards=[Guard(settings).check],
+        guards=[Guard(settings, logins).check],
         middleware=[in_time],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=openapi_config(),

@@ -11,6 +11,13 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+# What a route says in its `opt` that answers people in a browser: it needs a key or a login, and shows errors as pages.
+PAGE = {"page": True}
+# The policy of zap's own pages, which have no inline script and no inline style.
+PAGE_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 
 
 def public_path(scope: Scope, path: str) -> str:

@@ -49,10 +49,6 @@ def test_no_inline_script_is_allowed_nor_needed(sqlite_client):
     assert "http" not in page.text
 
 
-def test_the_root_leads_there(sqlite_client):
-    assert sqlite_client.get("/").url.path == "/docs"
-
-
 def test_both_addresses_give_the_same_document(sqlite_client):
     assert sqlite_client.get("/docs/openapi.json").json() == document(sqlite_client)
     assert document(sqlite_client)["openapi"].startswith("3.1")

@@ -15,7 +15,6 @@ from zap.settings import Settings
 
 KEY = "correct horse battery"
 PUBLIC = {
-    "/",
     "/docs",
     "/docs/openapi.json",
     "/openapi.json",
@@ -72,7 +71,7 @@ def test_without_the_key_everything_but_health_and_docs_is_refused(guarded, head
             assert KEY not in reply.text
 
 
-@pytest.mark.parametrize("path", sorted(PUBLIC - {"/"}))
+@pytest.mark.parametrize("path", sorted(PUBLIC))
 def test_health_and_docs_need_no_key(guarded, path):
     assert guarded.get(path).status_code == 200
 

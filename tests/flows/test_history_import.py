@@ -17,8 +17,8 @@ from sqlalchemy import delete, func, select
 
 from zap.db.engine import create_engine
 from zap.db.history.drivers import driver_facts
-from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, USERS, VEHICLES
-from zap.db.history.history_store import Count, has_history, read_history
+from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, USERS, VEHICLES, has_history
+from zap.db.history.history_store import Count, read_history
 from zap.db.schema import upgrade
 from zap.errors import BadHistoryFile
 from zap.flows.history_import import import_history

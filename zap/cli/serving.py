@@ -86,7 +86,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _bootstrap(engine: "Engine", settings: "Settings") -> None:
-    from zap.db.history.history_store import has_history
+    from zap.db.history.history_rows import has_history
     from zap.db.versions.model_registry import load_version, production_version
 
     if not has_history(engine):

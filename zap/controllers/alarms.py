@@ -8,11 +8,12 @@ from litestar.datastructures import State
 from litestar.params import FromPath, QueryParameter
 
 from zap.controllers.alarm_replies import AlarmRecord, Alarms, alarm_record
-from zap.controllers.parameters import Before, Limit, check_number, media_type, read_body
+from zap.controllers.parameters import Before, Limit, check_number, media_type
 from zap.controllers.problems import problem_specs
 from zap.db.monitoring.alarms import acknowledge_alarm, list_alarms
 from zap.formats.acknowledgement import Acknowledgement
 from zap.formats.values import LARGEST_ID
+from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
 All = Annotated[bool, QueryParameter(name="all", description="true: also the alarms that were resolved")]

@@ -21,7 +21,7 @@ from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.line_groups import Line
 from zap.controllers.line_stream import NDJSON, LineStream
 from zap.controllers.open_batches import batch_of, few_at_once
-from zap.controllers.parameters import media_type, read_body
+from zap.controllers.parameters import media_type
 from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import FieldError, counts_refusals, problem_specs
 from zap.db.log.prediction_log import Logged
@@ -35,6 +35,7 @@ from zap.formats.request import NAMES
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, read_json, refusals
 from zap.ml.inference import Predictor
+from zap.server.bodies import read_body
 from zap.settings import Settings
 from zap.threads import Pool, Turns
 

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.params import PathParameter
 from msgspec import Meta, Struct, field
 
-from zap.controllers.parameters import media_type, read_body
+from zap.controllers.parameters import media_type
 from zap.controllers.problems import counts_refusals, problem_specs
 from zap.db.history.session_removal import remove_sessions
 from zap.db.history.session_reports import ReportedSessions, report_sessions
@@ -18,6 +18,7 @@ from zap.db.tables import utc_now
 from zap.errors import DatabaseUnavailable
 from zap.formats.session_ids import read_session_id
 from zap.formats.session_report import ChargingSession, Report, parse_report
+from zap.server.bodies import read_body
 from zap.threads import PATIENCE_SECONDS, Turns
 
 # A thousand whole sessions take half a megabyte.

@@ -11,7 +11,6 @@ from litestar.exceptions import InternalServerException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.status_codes import HTTP_404_NOT_FOUND
 from sqlalchemy.exc import SQLAlchemyError
@@ -142,7 +141,7 @@ def docs_handlers() -> list[HTTPRouteHandler | Router]:
         opt=PUBLIC,
         exception_handlers={InternalServerException: unreadable_file},
     )
-    return [_root, _openapi, assets]
+    return [_openapi, assets]
 
 
 async def _look(request: Request[Any, Any, Any]) -> None:
@@ -156,11 +155,6 @@ def _protect(response: Response[Any]) -> Response[Any]:
         raise NotFoundException
     response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return response
-
-
-@get("/", include_in_schema=False, opt=PUBLIC)
-async def _root(request: Request[Any, Any, Any]) -> Redirect:
-    return Redirect(public_path(request.scope, "/docs"))
 
 
 @get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON, before_request=_look, opt=PUBLIC)

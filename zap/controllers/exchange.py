@@ -14,12 +14,12 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from zap.controllers.parameters import BODY_READ_AT
 from zap.controllers.problems import MEDIA_TYPE as PROBLEM_JSON
 from zap.controllers.reply_headers import complete_headers
 from zap.errors import ClientLeft, ServerStopping
 from zap.logs import REQUEST_ID
 from zap.monitoring.answer_counts import BATCH, OTHER, PREDICT, TRAINING, AnswerCounter
+from zap.server.bodies import BODY_READ_AT
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,8 @@
-"""The check before every route: the request's host name, the web page that sent it, and its API key.
+"""The check before every route: the request's host name, the web page that sent it, and its API key or its login.
 
 A route declares in its `opt` that it is public, or the scope that a key needs for it. A route that declares nothing
-needs a key with all scopes. The one key of ZAP_API_KEY has all scopes; without it, all routes are open.
+needs a key with all scopes. The one key of ZAP_API_KEY has all scopes; without it, all routes are open. The login of a
+browser stands for the key on pages, whose forms have a token, and wherever a request changes nothing.
 """
 
 import secrets
@@ -13,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 
 from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
 from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
+from zap.server.logins import COOKIE, Logins
 from zap.settings import Settings
 
 # Methods that change nothing. A page of another site may send them, because browsers do not let it read the reply.
@@ -39,9 +41,11 @@ class Guard:
 
     Args:
         settings: the API key, the host names of the server, and the origins whose pages may send requests.
+        logins: the logins of browsers.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, logins: Logins) -> None:
+        self._logins = logins
         self._key = settings.api_key.get_secret_value().encode() if settings.api_key else None
         self._origins = frozenset(one.encode() for one in settings.allowed_origins)
         self._is_known = host_check(settings.host_names)
@@ -77,7 +81,11 @@ class Guard:
             raise NotFound("the path holds a NUL byte, and no path of zap does; remove it")
         if self._key is None or needed_scope(handler) is None or method == "OPTIONS":
             return
-        if not secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
+        if secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
+            return
+        # No other route accepts a login for a change: only the forms of pages have a token.
+        by_login = method in _SAFE or "page" in handler.opt
+        if not (by_login and self._logins.is_valid(connection.cookies.get(COOKIE))):
             raise Unauthorized("send the key in the header X-API-Key")
 
     def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:

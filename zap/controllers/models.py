@@ -10,13 +10,14 @@ from litestar.params import FromPath
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.model_replies import ModelDetail, Models, ModelSummary
-from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number, read_body
+from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number
 from zap.controllers.problems import problem_specs
 from zap.controllers.promotion_replies import Changed, PromotionRecord, Promotions
 from zap.db.versions.model_registry import list_versions, read_version
 from zap.db.versions.promotions import Change, list_promotions, promote_version, roll_back
 from zap.formats.promotion_reason import Reason
 from zap.formats.values import LARGEST_ID
+from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
 

@@ -1,14 +1,11 @@
 """The parameters and bodies that several routes read."""
 
-from time import perf_counter_ns
 from typing import Annotated, Any
 
 from litestar import Request
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import QueryParameter
-from litestar.types import Receive, Scope
 
-from zap.errors import ClientLeft, NotFound, UnsupportedMediaType
+from zap.errors import NotFound, UnsupportedMediaType
 from zap.formats.values import LARGEST_ID
 
 MOST_ENTRIES = 1000
@@ -18,35 +15,8 @@ Before = Annotated[
     int, QueryParameter(name="before", ge=1, le=LARGEST_ID, description="return entries with smaller numbers")
 ]
 
-# In the state of a request: when its whole body had arrived, in nanoseconds of `perf_counter_ns`.
-BODY_READ_AT = "body_read_at"
 # ASCII text is also UTF-8 text.
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
-
-
-async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
-    """Return the whole body of a request. No more than `most_bytes` of it are ever held.
-
-    Raises:
-        RequestEntityTooLarge: the body has more bytes than `most_bytes`, or its Content-Length says so.
-        ClientLeft: the connection ended before the whole body was received.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value[:19]) > most_bytes:
-            raise RequestEntityTooLarge
-    pieces = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientLeft("the connection ended before the whole body was received")
-        piece = message.get("body", b"")
-        if len(pieces) + len(piece) > most_bytes:
-            raise RequestEntityTooLarge
-        if not message.get("more_body", False):
-            # The speed of the client does not count in the time of an answer.
-            scope["state"][BODY_READ_AT] = perf_counter_ns()
-            return bytes(pieces + piece) if pieces else piece
-        pieces += piece
 
 
 def check_json_or_nothing(request: Request[Any, Any, Any], body: bytes) -> None:

@@ -11,13 +11,14 @@ from litestar.serialization import encode_json
 from litestar.types import HTTPScope, Receive, Scope, Send
 
 from zap.controllers.deadline import TAKES_ITS_TIME
-from zap.controllers.parameters import media_type, read_body
+from zap.controllers.parameters import media_type
 from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import counts_refusals
 from zap.db.monitoring.data_quality_days import REFUSED
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import NAMES
 from zap.formats.request_rows import LARGEST_ROW
+from zap.server.bodies import read_body
 
 _LARGEST_BODY = LARGEST_ROW
 _METHODS = b"OPTIONS, POST"

@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
 from zap.controllers.deadline import TAKES_ITS_TIME
-from zap.controllers.parameters import check_json_or_nothing, read_body
+from zap.controllers.parameters import check_json_or_nothing
 from zap.controllers.problems import problem_specs
 from zap.controllers.training_runs import RunDetail
 from zap.db.runs.training_runs import read_run
@@ -15,6 +15,7 @@ from zap.errors import ZapError
 from zap.flows.training_report import TrainReply
 from zap.formats.training_options import TrainingOptions
 from zap.public import public_path
+from zap.server.bodies import read_body
 from zap.server.training_jobs import TrainingProcesses
 
 _LARGEST_BODY = 65536

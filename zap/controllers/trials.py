@@ -7,7 +7,7 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath
 
-from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number, read_body
+from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number
 from zap.controllers.problems import problem_specs
 from zap.controllers.trial_replies import TrialRecord, TrialRecords
 from zap.db.monitoring.trials import list_trials, read_trial
@@ -15,6 +15,7 @@ from zap.flows.trials import stop_trial, try_version
 from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
 from zap.formats.values import LARGEST_ID
+from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
 

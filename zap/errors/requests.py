@@ -88,6 +88,13 @@ class CrossSiteRequest(ZapError):
     status_code = 403
 
 
+class FormRefused(ZapError):
+    """A form of a page was sent without the token of the page, or with a token of an earlier visit."""
+
+    title = "The form was not accepted"
+    status_code = 403
+
+
 class Unauthorized(ZapError):
     """The request needs the API key and does not carry it."""
 

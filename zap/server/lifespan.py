@@ -77,6 +77,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(state.explanations.close)
         if follower is not None:
             closing.callback(follower.close)
+        closing.callback(state.page_threads.close)
         closing.callback(state.batch_threads.close)
         closing.callback(state.threads.close)
         closing.enter_context(collecting_seldom())
@@ -113,9 +114,11 @@ def _opened(state: State) -> Engine:
     check_at_head(engine)
     check_rights(engine)
     state.engine = engine
-    # Two pools: short database work of requests must not wait for batches, which compute long.
+    # Three pools: short database work of requests must not wait for batches, which compute long, or for pages, which
+    # read and show much.
     state.threads = threads = Pool("requests", 8)
     state.batch_threads = Pool("batches", 2)
+    state.page_threads = Pool("pages", 2)
     state.database_watch = DatabaseWatch(engine)
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)

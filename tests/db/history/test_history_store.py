@@ -13,8 +13,8 @@ from sqlalchemy import delete, insert, make_url, select
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history import history_store, session_upsert
-from zap.db.history.history_rows import FACTS, SESSION_FACTS, SESSIONS, USERS, VEHICLES
-from zap.db.history.history_store import Count, HistoryCounts, has_history, read_history, upsert_history
+from zap.db.history.history_rows import FACTS, SESSION_FACTS, SESSIONS, USERS, VEHICLES, has_history
+from zap.db.history.history_store import Count, HistoryCounts, read_history, upsert_history
 from zap.db.history.session_ids import TEXT_IDS
 from zap.db.schema import upgrade
 from zap.errors import BadHistoryFile

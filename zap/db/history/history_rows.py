@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Engine,
     FromClause,
     String,
     Table,
     bindparam,
     cast,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -41,6 +43,12 @@ _IMPORT_LOCK_KEY = 0x7A61_7002
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
+
+
+def has_history(engine: Engine) -> bool:
+    """Return whether there is any charging session."""
+    with engine.connect() as connection:
+        return bool(connection.scalar(select(exists(select(SESSIONS.c.session_id)))))
 
 
 def take_turn(connection: Connection) -> None:

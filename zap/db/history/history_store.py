@@ -20,7 +20,6 @@ from sqlalchemy import (
     String,
     Table,
     cast,
-    exists,
     func,
     inspect,
     select,
@@ -67,12 +66,6 @@ class HistoryCounts:
     users: Count
     vehicles: Count
     sessions: Count
-
-
-def has_history(engine: Engine) -> bool:
-    """Return whether there is any charging session."""
-    with engine.connect() as connection:
-        return bool(connection.scalar(select(exists(select(SESSIONS.c.session_id)))))
 
 
 def read_history(engine: Engine) -> RawHistory:

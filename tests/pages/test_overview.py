@@ -1,0 +1,86 @@
+"""GET /: what it shows with a model, with a history only, and with nothing."""
+
+import re
+import shutil
+import time
+
+import pytest
+from conftest import client_of
+
+from zap.db.engine import write_transaction
+from zap.db.history.history_store import upsert_history
+from zap.db.monitoring.alarms import raise_alarm
+from zap.ml.sample import sample_history
+from zap.settings import Settings
+
+
+def token_of(page):
+    return re.search(r'name="token" value="([0-9a-f]+)"', page.text)[1]
+
+
+@pytest.fixture
+def empty(_sqlite_at_head, tmp_path):
+    """Yield a client of an app on an empty database."""
+    url = f"sqlite:///{shutil.copy(_sqlite_at_head, tmp_path / 'zap.sqlite')}"
+    settings = Settings(database_url=url, models_dir=tmp_path / "models", follow=False)
+    with client_of(settings) as client:
+        yield client
+
+
+def test_it_shows_what_serves_beside_guessing(client):
+    page = client.get("/")
+    version = client.get("/models/1").json()
+
+    assert page.status_code == 200
+    assert f"{version['scores']['log_loss']:.3f}" in page.text
+    assert f"guessing: {version['scores']['best_baseline_log_loss']:.3f}" in page.text
+    assert f"{version['trained_samples']:,}" in page.text
+    assert "beats guessing" in page.text
+    assert "No outcome yet" in page.text
+    assert "First steps" not in page.text
+    assert "Learned from the synthetic sample" in page.text
+    assert '<a href="/" aria-current="page">Overview' in page.text
+
+
+def test_it_shows_standing_alarms_escaped(client):
+    with write_transaction(client.app.state.engine) as connection:
+        raise_alarm(connection, "log_slow", "", "A commit took <b>3</b> seconds.", {}, posts=False)
+
+    page = client.get("/").text
+
+    assert "The log is slow" in page
+    assert "A commit took &lt;b&gt;3&lt;/b&gt; seconds." in page
+    assert "1 alarm" in page
+
+
+def test_the_first_steps_begin_with_a_history(empty):
+    page = empty.get("/").text
+
+    assert "zap import-history sessions.csv" in page
+    assert re.search(r"<button[^>]* disabled>Start the training", page)
+
+
+def test_a_training_can_be_started_from_the_page(empty):
+    sample = sample_history(seed=1, drivers=20, months=2)
+    upsert_history(empty.app.state.engine, sample.users, sample.vehicles, sample.sessions)
+    page = empty.get("/")
+    assert re.search(r'<button class="primary">Start the training', page.text)
+
+    reply = empty.post("/pages/first-training", data={"token": token_of(page)}, follow_redirects=False)
+
+    assert (reply.status_code, reply.headers["location"]) == (303, "/")
+    assert 'data-run="/training-runs/1/events"' in empty.get("/").text
+    assert empty.post("/pages/first-training", data={"token": token_of(page)}).status_code == 409
+    assert empty.delete("/training-runs/1").status_code == 200
+    assert "data-run" not in empty.get("/").text
+
+
+def test_it_takes_less_than_a_tenth_of_a_second(sqlite_client):
+    sqlite_client.get("/")
+    seconds = []
+    for _ in range(5):
+        before = time.perf_counter()
+        assert sqlite_client.get("/").status_code == 200
+        seconds.append(time.perf_counter() - before)
+
+    assert min(seconds) < 0.1

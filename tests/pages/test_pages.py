@@ -1,0 +1,272 @@
+"""What all pages share: policy, logins, forms, languages, colours, prefixes, errors and assets."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import client_of
+from litestar.routes import HTTPRoute
+from sqlalchemy.exc import OperationalError
+
+import zap
+from zap.pages import overview as overview_page
+from zap.pages.page import own_path
+from zap.public import PAGE_SECURITY_POLICY
+
+KEY = "correct horse battery"
+VENDOR = Path(zap.__file__).parent / "static" / "vendor"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def token_of(page):
+    return re.search(r'name="token" value="([0-9a-f]+)"', page.text)[1]
+
+
+def pages_of(app, method):
+    """Return the paths of all pages that answer a method."""
+    return {
+        route.path
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if method in handler.http_methods and "page" in handler.opt
+    }
+
+
+@pytest.mark.parametrize("path", ["/", "/pages/nothing"])
+def test_every_page_has_the_policy_and_nothing_inline(sqlite_client, path):
+    page = sqlite_client.get(path)
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == POLICY == PAGE_SECURITY_POLICY
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["referrer-policy"] == "same-origin"
+    assert page.headers["cache-control"] == "no-store"
+    assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page.text) == []
+
+
+def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(sqlite_client):
+    found = re.findall(r'(?:src|href)="(/pages/assets/[^"]+)"', sqlite_client.get("/").text)
+    assert {one.rpartition("/")[2] for one in found} == {"icon.svg", "pages.css", "pages.js"}
+    for address in found:
+        reply = sqlite_client.get(address)
+        assert reply.status_code == 200
+        assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
+    imported = found[0].rpartition("/")[0] + "/uPlot.esm.js"
+    assert sqlite_client.get(imported).headers["content-type"].startswith("text/javascript")
+
+
+def test_an_asset_at_the_address_of_another_zap_is_not_kept(sqlite_client):
+    assert sqlite_client.get("/pages/assets/0123456789abcdef/pages.css").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("name", ["nothing.css", "..%2fmanual.css", "manifest.json"])
+def test_there_is_no_other_asset(sqlite_client, name):
+    assert sqlite_client.get(f"/pages/assets/0123456789abcdef/{name}").status_code == 404
+
+
+def test_vendored_files_are_as_the_manifest_says():
+    manifest = json.loads((VENDOR / "manifest.json").read_text())
+    listed = {name: digest for one in manifest for name, digest in one["files"].items()}
+
+    assert {path.name for path in VENDOR.iterdir()} == {*listed, "manifest.json"}
+    for name, digest in listed.items():
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == digest, name
+    for one in manifest:
+        assert one["version"] in (VENDOR / next(iter(one["files"]))).read_text()
+        assert one["licence"] in (VENDOR / one["licence_file"]).read_text()
+
+
+# Logins
+
+
+def test_with_a_key_pages_ask_for_it_once(guarded, log_in):
+    first = guarded.get("/?a=1", follow_redirects=False)
+    assert (first.status_code, first.headers["location"]) == (303, "/pages/login?next=%2F%3Fa%3D1")
+    assert "/pages/models" not in guarded.get("/").text
+
+    reply = log_in(guarded, after="/?a=1")
+
+    assert (reply.status_code, reply.headers["location"]) == (303, "/?a=1")
+    cookie = reply.headers["set-cookie"]
+    assert cookie.startswith("zap_login=")
+    for part in ("HttpOnly", "SameSite=strict", "Path=/", "Max-Age=43200"):
+        assert part.lower() in cookie.lower()
+    assert "secure" not in cookie.lower()
+    assert KEY not in reply.text + str(reply.headers)
+    assert guarded.get("/", follow_redirects=False).status_code == 200
+    assert guarded.get("/pages/login", follow_redirects=False).status_code == 303
+    assert 'href="/pages/models"' in guarded.get("/").text
+
+
+def test_all_pages_are_closed_without_a_login(guarded):
+    open_ = {"/pages/login", "/pages/logout", "/pages/choices"}
+    for path in pages_of(guarded.app, "GET") - open_:
+        asked = re.sub(r"{\w+:\w+}", "1", path)
+        assert guarded.get(asked, follow_redirects=False).status_code == 303, path
+    for path in pages_of(guarded.app, "POST") - open_:
+        asked = re.sub(r"{\w+:\w+}", "1", path)
+        reply = guarded.post(asked, data={"token": "0"}, follow_redirects=False)
+        assert reply.status_code == 401, path
+        assert "/pages/login" in reply.text
+
+
+def test_a_wrong_key_is_refused_on_the_page(guarded, log_in):
+    reply = log_in(guarded, key="wrong")
+
+    assert reply.status_code == 403
+    assert "not the key of this server" in reply.text
+    assert "zap_login" not in reply.headers.get("set-cookie", "")
+    assert guarded.get("/", follow_redirects=False).status_code == 303
+
+
+def test_logout_ends_the_login(guarded, log_in):
+    log_in(guarded)
+    token = token_of(guarded.get("/"))
+
+    reply = guarded.post("/pages/logout", data={"token": token}, follow_redirects=False)
+
+    assert reply.status_code == 303
+    assert guarded.get("/", follow_redirects=False).status_code == 303
+
+
+def test_a_login_reads_but_changes_nothing_without_a_form(guarded, log_in):
+    assert guarded.get("/models").status_code == 401
+    log_in(guarded)
+
+    assert guarded.get("/models").status_code == 200
+    assert guarded.post("/models/1/promote").status_code == 401
+    assert guarded.delete("/training-runs/1").status_code == 401
+
+
+def test_a_changed_key_ends_logins(guarded, log_in, trained_sqlite):
+    log_in(guarded)
+    cookie = guarded.cookies["zap_login"]
+    settings = trained_sqlite.model_copy(update={"api_key": type(guarded.app.state.settings.api_key)(f"{KEY}!")})
+
+    with client_of(settings) as other:
+        other.cookies.set("zap_login", cookie)
+        assert other.get("/", follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "after", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "evil", "/\nevil", ""]
+)
+def test_a_login_leads_to_no_other_site(guarded, log_in, after):
+    assert own_path(after) == "/"
+    assert log_in(guarded, after=after).headers["location"] == "/"
+
+
+def test_without_a_key_the_login_page_leads_on(sqlite_client):
+    reply = sqlite_client.get("/pages/login?next=/manual", follow_redirects=False)
+
+    assert (reply.status_code, reply.headers["location"]) == (303, "/manual")
+
+
+# Forms
+
+
+@pytest.mark.parametrize("form", [{"other": "1"}, {"token": ""}, {"token": "0" * 64}, {"token": "ї"}])
+def test_every_form_without_its_token_is_refused(sqlite_client, form):
+    sqlite_client.get("/")
+    asked = pages_of(sqlite_client.app, "POST")
+    assert {"/pages/choices", "/pages/login", "/pages/first-training"} <= asked
+    for path in asked:
+        reply = sqlite_client.post(re.sub(r"{\w+:\w+}", "1", path), data=form, follow_redirects=False)
+
+        assert reply.status_code == 403, path
+        assert "open it again" in reply.text
+        assert reply.headers["content-security-policy"] == POLICY
+
+
+def test_a_token_of_another_visit_is_refused(trained_sqlite):
+    with client_of(trained_sqlite) as one:
+        token = token_of(one.get("/"))
+        one.cookies.clear()
+        assert one.post("/pages/choices", data={"token": token}).status_code == 403
+        one.get("/")
+        assert one.post("/pages/choices", data={"token": token}).status_code == 403
+
+
+def test_a_page_of_another_site_sends_no_form(sqlite_client):
+    token = token_of(sqlite_client.get("/"))
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+
+    assert sqlite_client.post("/pages/choices", data={"token": token}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"{}", "application/json", 415),
+        (b"token=%FF", "application/x-www-form-urlencoded", 422),
+        (b"&".join(b"a=1" for _ in range(300)), "application/x-www-form-urlencoded", 422),
+        (b"a" * 70_000, "application/x-www-form-urlencoded", 413),
+    ],
+)
+def test_a_body_that_is_no_form_is_refused(sqlite_client, body, kind, status):
+    reply = sqlite_client.post("/pages/choices", content=body, headers={"Content-Type": kind})
+
+    assert reply.status_code == status
+    assert reply.headers["content-type"].startswith("text/html")
+
+
+# Languages and colours
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("uk", "uk"), ("uk-UA,en;q=0.5", "uk"), ("en-GB,uk;q=0.9", "en"), ("de", "en"), ("", "en"), ("uk;q=x,en", "en"),
+     ("*;q=0.1,uk;q=0.2", "uk")],
+)  # fmt: skip
+def test_the_language_is_that_of_the_browser(sqlite_client, accepted, language):
+    page = sqlite_client.get("/", headers={"Accept-Language": accepted})
+
+    assert f'<html lang="{language}"' in page.text
+    assert ("Огляд" in page.text) == (language == "uk")
+
+
+def test_a_chosen_language_and_chosen_colours_stay(trained_sqlite):
+    with client_of(trained_sqlite) as client:
+        form = {"token": token_of(client.get("/")), "language": "uk", "scheme": "dark", "next": "/?a=1"}
+        reply = client.post("/pages/choices", data=form, follow_redirects=False)
+
+        assert (reply.status_code, reply.headers["location"]) == (303, "/?a=1")
+        assert '<html lang="uk" data-scheme="dark"' in client.get("/", headers={"Accept-Language": "en"}).text
+
+        form |= {"language": "klingon", "scheme": "<script>"}
+        client.post("/pages/choices", data=form, follow_redirects=False)
+        assert '<html lang="uk" data-scheme="dark"' in client.get("/").text
+
+
+# Errors
+
+
+def test_an_unknown_page_is_a_page(sqlite_client):
+    reply = sqlite_client.get("/pages/<script>")
+
+    assert reply.status_code == 404
+    assert "<h1" in reply.text
+    assert "<script>" not in reply.text
+
+
+def test_a_database_that_fails_is_a_page_without_its_reason(sqlite_client, monkeypatch):
+    def fail(*_):
+        raise OperationalError("SELECT secret", {}, Exception("/secret/path"))
+
+    monkeypatch.setattr(overview_page, "_read", fail)
+    reply = sqlite_client.get("/")
+
+    assert reply.status_code == 503
+    assert reply.headers["retry-after"] == "1"
+    assert "secret" not in reply.text
+    assert "Try again" in reply.text
+
+
+def test_a_program_gets_problems_from_the_other_routes(sqlite_client):
+    assert sqlite_client.get("/models/999").headers["content-type"] == "application/problem+json"

@@ -1,0 +1,102 @@
+"""GET /: what serves and how good it is, what is wrong, what is trained. Before all that: the first steps."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from litestar import Request, Response, get, post
+from sqlalchemy import Engine
+
+from zap.db.history.history_rows import has_history
+from zap.db.monitoring.alarms import list_alarms
+from zap.db.runs.training_runs import read_run, running_run
+from zap.db.versions.model_registry import list_versions, production_version, read_version
+from zap.db.versions.promotions import list_promotions
+from zap.flows.quality import Question, read_quality
+from zap.formats.training_options import TrainingOptions
+from zap.pages.page import answer, read_form, see_other
+from zap.public import PAGE
+from zap.server.training_jobs import TrainingProcesses
+from zap.settings import Settings
+
+_ALARMS, _VERSIONS = 3, 6
+_INTERVAL = "log_loss_difference_interval"
+
+
+@get("/", opt=PAGE)
+async def overview(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Show the overview, or the first steps while no version is in production."""
+    state = request.app.state
+    return await answer(request, "overview.html", lambda: _read(state.engine, state.settings))
+
+
+@post("/pages/first-training", status_code=200, opt=PAGE)
+async def train_first(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Start a training with the default options, and show it on the overview."""
+    await read_form(request)
+    state = request.app.state
+    options = await state.threads.run(TrainingOptions.parse, b"", state.settings.wall_time)
+    processes: TrainingProcesses = state.training_processes
+    await processes.start(options)
+    return see_other(request, "/")
+
+
+def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
+    version, running = production_version(engine), running_run(engine)
+    serving = None if version is None else _serving(engine, version.model_version)
+    live = None if version is None else _live(engine, settings, version.model_version)
+    return {
+        "serving": serving,
+        "live": live,
+        "scale": _scale(serving, live),
+        "has_history": version is not None or has_history(engine),
+        "alarms": list_alarms(engine, _ALARMS, standing=True),
+        "run": None if running is None else read_run(engine, running),
+        "versions": list_versions(engine, _VERSIONS),
+    }
+
+
+def _scale(serving: Mapping[str, Any] | None, live: Mapping[str, Any] | None) -> tuple[float, float]:
+    """Return the ends of one line for the promised interval and the live one, so that they can be compared."""
+    intervals = [serving and serving["interval"], live and live["scores"] and live["scores"][_INTERVAL]]
+    ends = [end for one in intervals for end in one or ()]
+    return (min(ends, default=0.0), max(ends, default=0.0))
+
+
+def _serving(engine: Engine, number: int) -> dict[str, Any]:
+    """Return what is known about the version in production, and what its test promised."""
+    version = read_version(engine, number)
+    evaluation = version["evaluation"] or {}
+    newest = list_promotions(engine, 1)
+    judged = evaluation.get("judged") or {}
+    return {
+        "number": number,
+        "since": newest[0]["promoted_at"] if newest and newest[0]["to_version"] == number else version["created_at"],
+        "trained_samples": version["trained_samples"],
+        "trained_until": version["trained_until"],
+        "scores": version["scores"],
+        "difference": evaluation.get("log_loss_difference"),
+        "interval": evaluation.get(_INTERVAL),
+        "verdict": judged.get("verdict"),
+        "is_synthetic": bool(version["synthetic_sessions"]),
+    }
+
+
+def _live(engine: Engine, settings: Settings, number: int) -> dict[str, Any] | None:
+    """Return the live scores of the version in production; None without answers in the last 90 days."""
+    now: datetime = settings.wall_now()
+    report = read_quality(engine, Question(model_version=number), now, settings.horizon)
+    if not report["versions"]:
+        return None
+    (version,) = report["versions"]
+    final = version["final"]
+    scores = final and final["scores"]
+    return {
+        "final": final,
+        "provisional": version["provisional"],
+        "scores": scores,
+        "guessing": scores and scores["baselines"][scores["best_baseline"]]["log_loss"],
+        "expected": version["expected"],
+        "from": report["from"],
+        "to": report["to"],
+    }

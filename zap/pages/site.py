@@ -1,0 +1,36 @@
+"""The routes of all pages."""
+
+from litestar import Router, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+from litestar.types import ExceptionHandlersMap
+
+from zap.pages.assets import asset
+from zap.pages.choices import choose
+from zap.pages.login import log_in, log_out, login_page
+from zap.pages.overview import overview, train_first
+from zap.pages.problems import page_problems
+from zap.public import PAGE
+
+# Each page adds its routes here.
+_PAGES = [overview, train_first]
+
+
+def page_router(problems: ExceptionHandlersMap) -> Router:
+    """Return the routes of the pages, whose errors are pages too.
+
+    Args:
+        problems: the exception handlers of the JSON routes.
+    """
+    return Router(
+        "/",
+        route_handlers=[*_PAGES, login_page, log_in, log_out, choose, asset, _unknown],
+        exception_handlers=page_problems(problems),
+        include_in_schema=False,
+    )
+
+
+@get("/pages/{rest:path}", opt=PAGE)
+async def _unknown(rest: FromPath[str]) -> None:
+    del rest
+    raise NotFoundException

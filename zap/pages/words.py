@@ -1,0 +1,45 @@
+"""The words for codes that the database stores: alarms, verdicts, statuses, baselines, phases of a training."""
+
+from zap.pages.texts import marked
+
+ALARM_WORDS = {
+    "harm": marked("Worse than promised"),
+    "drift": marked("Drift"),
+    "no_outcomes": marked("No outcomes"),
+    "refused_requests": marked("Many refused requests"),
+    "follower_behind": marked("The follower is behind"),
+    "log_slow": marked("The log is slow"),
+    "version_refused": marked("The version cannot be loaded"),
+    "training_failed": marked("The training failed"),
+    "disk_nearly_full": marked("The disk is nearly full"),
+}
+# For each verdict, the words and the kind of the badge.
+VERDICT_WORDS = {
+    "better": (marked("beats guessing"), "good"),
+    "not_shown": (marked("not shown to beat guessing"), "notice"),
+    "worse": (marked("worse than guessing"), "bad"),
+}
+STATUS_WORDS = {
+    "candidate": (marked("candidate"), "quiet"),
+    "production": (marked("in production"), "good"),
+    "archived": (marked("served earlier"), "quiet"),
+}
+BASELINE_WORDS = {
+    "prior": marked("usual mix of types"),
+    "driver_share": marked("driver's own share"),
+    "driver_share_time_of_day": marked("driver's share at that time of day"),
+    "driver_share_recent": marked("driver's recent share"),
+    "pooled_shares": marked("driver's shares, pooled"),
+}
+PHASE_WORDS = {
+    "read": marked("reading the history"),
+    "clean": marked("cleaning the history"),
+    "features": marked("computing the features"),
+    "tune": marked("searching hyper-parameters"),
+    "fit": marked("fitting"),
+    "evaluate": marked("evaluating"),
+    "windows": marked("testing on windows"),
+    "compare": marked("comparing with the version in production"),
+    "save": marked("saving"),
+    "log": marked("logging the predictions"),
+}

@@ -1,0 +1,132 @@
+// Draw each figure with `data-plot`, the JSON of zap/pages/plots.py, with uPlot.
+import uPlot from "./uPlot.esm.js";
+import { savePicture, saveRows } from "./saving.js";
+
+// As the server writes days and numbers.
+const language = { en: "en-GB" }[document.documentElement.lang] ?? document.documentElement.lang;
+const number = (decimals) => new Intl.NumberFormat(language, { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+
+// The value of a colour that a class of the style sheet gives.
+function colour(name) {
+  const probe = document.createElement("span");
+  probe.className = name;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+const faint = (rgb, alpha) => rgb.replace(/^rgba?\(([^,]+),([^,]+),([^,)]+).*\)$/, `rgba($1,$2,$3,${alpha})`);
+
+// uPlot's data: x, then the lines, then the ends of the bands.
+function arranged(plot) {
+  const data = [plot.x], series = [{ label: plot.x_label, value: (_, x) => at(plot, x) }], bands = [];
+  plot.lines.forEach((line, place) => {
+    const stroke = colour(`colour-${place % 6}`);
+    series.push({
+      label: line.name, stroke, width: 2, points: { show: plot.x.length < 40 ? undefined : false, size: 5 },
+      dash: line.kind === "dashed" ? [5, 4] : undefined,
+      paths: line.kind === "steps" ? uPlot.paths.stepped({ align: 1 }) : undefined,
+      value: (_, y) => y == null ? "–" : number(plot.decimals).format(y),
+    });
+    data.push(line.values);
+  });
+  plot.lines.forEach((line, place) => {
+    if (!line.low.length) return;
+    const fill = faint(colour(`colour-${place % 6}`), .18), first = data.length;
+    for (const ends of [line.high, line.low]) {
+      data.push(ends);
+      series.push({ label: line.name, stroke: "transparent", points: { show: false }, class: "band" });
+    }
+    bands.push({ series: [first, first + 1], fill });
+  });
+  return { data, series, bands };
+}
+
+function at(plot, x) {
+  if (x == null) return "–";
+  return plot.is_time ? day.format(x * 1000) : number(plot.decimals).format(x);
+}
+
+function marks(plot, ink) {
+  return (u) => {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = ink;
+    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
+    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    for (const mark of plot.marks) {
+      const x = u.valToPos(mark.x, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.fillText(mark.text, x + 4 * devicePixelRatio, bbox.top + 10 * devicePixelRatio);
+    }
+    ctx.restore();
+  };
+}
+
+function draw(figure) {
+  const plot = JSON.parse(figure.dataset.plot), room = figure.querySelector(".canvas");
+  room.replaceChildren();
+  const ink = getComputedStyle(figure.querySelector("figcaption")).color;
+  const line = getComputedStyle(figure.closest(".card") ?? figure).borderTopColor;
+  const font = "12px system-ui, sans-serif";
+  const axis = { stroke: ink, font, labelFont: font, grid: { stroke: faint(line, .7), width: 1 }, ticks: { show: false }, labelSize: 18 };
+  const { data, series, bands } = arranged(plot);
+  const height = room.clientHeight;
+  const drawn = new uPlot({
+    width: room.clientWidth, height, series, bands,
+    // Days of zap are days everywhere; they are not moved into the reader's zone.
+    tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "UTC"),
+    scales: {
+      x: { time: plot.is_time },
+      y: plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
+    },
+    axes: [
+      { ...axis, size: 30, label: plot.is_time ? undefined : plot.x_label,
+        values: plot.is_time ? dates : undefined },
+      { ...axis, label: plot.y_label, size: 56, values: (_, all) => all.map((y) => new Intl.NumberFormat(language).format(y)) },
+    ],
+    legend: { live: true },
+    cursor: { drag: { x: true, y: false } },
+    hooks: { drawAxes: [marks(plot, ink)] },
+  }, data, room);
+  // The legend is part of the room, so the plot gets what it leaves.
+  for (const band of drawn.root.querySelectorAll(".u-legend .band")) band.remove();
+  const legend = drawn.root.querySelector(".u-legend");
+  const fit = () => drawn.setSize({ width: room.clientWidth, height: height - legend.offsetHeight });
+  fit();
+  return { drawn, fit, plot };
+}
+
+function dates(u, all) {
+  const wide = (u.scales.x.max - u.scales.x.min) > 200 * 86400;
+  const shown = new Intl.DateTimeFormat(language, { timeZone: "UTC", ...(wide ? { month: "short", year: "numeric" } : { day: "numeric", month: "short" }) });
+  return all.map((x) => x % 86400 && !wide ? new Intl.DateTimeFormat(language, { timeZone: "UTC", hour: "2-digit", minute: "2-digit" }).format(x * 1000) : shown.format(x * 1000));
+}
+
+function rows({ plot }) {
+  const names = plot.lines.flatMap((line) => line.low.length ? [line.name, `${line.name}: from`, `${line.name}: to`] : [line.name]);
+  const x = (one) => plot.is_time ? new Date(one * 1000).toISOString().slice(0, 16) + "Z" : one;
+  return [[plot.x_label, ...names], ...plot.x.map((one, place) => [x(one),
+    ...plot.lines.flatMap((line) => line.low.length ? [line.values[place], line.low[place], line.high[place]] : [line.values[place]])])];
+}
+
+for (const figure of document.querySelectorAll("figure[data-plot]")) {
+  let one = draw(figure);
+  new ResizeObserver(() => one.fit()).observe(figure.querySelector(".canvas"));
+  // The colours are on a canvas, so a change of the system's colours draws again.
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { one.drawn.destroy(); one = draw(figure); });
+  const downloads = figure.querySelector(".downloads");
+  downloads.hidden = false;
+  downloads.addEventListener("click", (event) => {
+    const kind = event.target.dataset.save;
+    if (kind === "csv") saveRows(rows(one), figure.dataset.name);
+    if (kind === "png") savePicture(one.drawn.ctx.canvas, figure.dataset.name);
+  });
+}
