@@ -1,7 +1,7 @@
 """Weeks of a service, day by day: drivers ask, zap's own code answers, and sessions follow; without a server."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
 import numpy as np
 import pandas as pd
@@ -25,11 +25,17 @@ STORED = ("user_id", "charger_type", START, END, "energy_consumed_kwh", "chargin
           "state_of_charge_start", "distance_driven_km", "temperature_c")  # fmt: skip
 
 
-def first_monday(engine):
-    """Return the first Monday after the last session of the history."""
-    with engine.connect() as connection:
-        last = connection.scalar(select(func.max(col(ChargingSession.charging_start_time))))
-    return datetime.combine(last.date() + timedelta(days=7 - last.weekday()), datetime.min.time())
+def sessions_of_the_test(engine):
+    """Return the sessions on which the version in production was tested; later sessions may follow them."""
+    stored = read_version(engine, production_version(engine).model_version)
+    frame = clean_history(read_history(engine)).frame
+    return frame.iloc[stored["trained_samples"] : stored["trained_samples"] + stored["test_samples"]]
+
+
+def first_monday(tested):
+    """Return the first Monday after the test sessions."""
+    last = tested[START].iloc[-1]
+    return (last.normalize() + timedelta(days=7 - last.day_of_week)).to_pydatetime()
 
 
 class Life:
@@ -43,14 +49,13 @@ class Life:
 
     def __init__(self, engine, wall_time, seed=1):
         version = production_version(engine)
-        n_test = read_version(engine, version.model_version)["test_samples"]
-        tested = clean_history(read_history(engine)).frame.iloc[-n_test:]
+        tested = sessions_of_the_test(engine)
         # Whole weeks, so that each day of the week has its share of the sessions.
         last = tested[START].iloc[-1].normalize()
         weeks = (last - tested[START].iloc[0]).days // 7
         inside = (tested[START] >= last - timedelta(weeks=weeks)) & (tested[START] < last)
         self.usual = tested[inside].reset_index(drop=True)
-        self.begin = self.now = first_monday(engine)
+        self.begin = self.now = first_monday(tested)
         self.engine, self.random = engine, np.random.default_rng(seed)
         self.predictor = Predictor(load_version(engine, version), version.model_version)
         self.histories, self.recent = DriverHistories(engine), RecentSessions(engine, lambda: self.now)

@@ -11,7 +11,7 @@ from datetime import UTC, timedelta
 import numpy as np
 import pytest
 from databases import postgresql_database
-from lived import Life, first_monday
+from lived import Life, first_monday, sessions_of_the_test
 from sqlalchemy import make_url, update
 
 from zap.db.engine import create_engine, write_transaction
@@ -35,7 +35,7 @@ QUICK = TrainingOptions(hyper_parameters={"n_estimators": 20}, test_share=0.25)
 # The type whose places are closed, and the type that its drivers use then.
 CLOSED, INSTEAD = "Level 2", "DC Fast Charger"
 # The sessions of a week, and the share that is reported.
-A_WEEK, REPORTED = 400, 0.7
+A_WEEK, REPORTED = 300, 0.7
 # Three quiet weeks come before a fault.
 QUIET_WEEKS, MOST_WEEKS = 3, 5
 # The disk and the speed of the machine of the tests say nothing about the service.
@@ -131,8 +131,8 @@ def prepared(settings):
     upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
     run_training(engine, settings, options=QUICK)
     with write_transaction(engine) as connection:
-        before = (first_monday(engine) - timedelta(days=2)).replace(tzinfo=UTC)
-        connection.execute(update(Promotion).values(promoted_at=before))
+        before = first_monday(sessions_of_the_test(engine)) - timedelta(days=2)
+        connection.execute(update(Promotion).values(promoted_at=before.replace(tzinfo=UTC)))
     engine.dispose()
 
 
