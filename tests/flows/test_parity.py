@@ -1,6 +1,5 @@
 """Parity of live quality: what was tested is asked and reported day by day over HTTP, and the scores are equal."""
 
-import sys
 from datetime import UTC
 
 import pytest
@@ -8,32 +7,23 @@ from conftest import client_of
 from followed import Following
 from replayed import Replay
 from simulations.quality import COMPARED, differences
+from stopped import stop_clock
 
-from zap.db import tables
 from zap.db.engine import create_engine
 from zap.db.history import recent_sessions
 from zap.db.monitoring.quality_days import apply as add_to_quality
-from zap.settings import Settings
 
 
 @pytest.fixture
-def stop_clock(monkeypatch):
+def clock(monkeypatch):
     """Return a function that stops the wall clock of the app at a moment; and let answers know reports at once."""
     stopped = {}
-
-    def utc_now():
-        return stopped["at"]
-
-    real = tables.utc_now
-    for name, module in list(sys.modules.items()):
-        if name.startswith("zap.") and getattr(module, "utc_now", None) is real:
-            monkeypatch.setattr(module, "utc_now", utc_now)
-    monkeypatch.setattr(Settings, "wall_now", lambda self: self.wall_time(utc_now()))
+    stop_clock(monkeypatch, lambda: stopped["at"])
     monkeypatch.setattr(recent_sessions, "FRESH_SECONDS", 0.0)
     return lambda moment: stopped.update(at=moment.replace(tzinfo=UTC))
 
 
-def test_a_replay_over_http_has_the_scores_of_the_training(trained_sqlite, stop_clock):
+def test_a_replay_over_http_has_the_scores_of_the_training(trained_sqlite, clock):
     settings = trained_sqlite.model_copy(update={"follow": False, "timezone": "UTC"})
     engine = create_engine(settings.database_url)
     replay = Replay(engine)
@@ -41,9 +31,9 @@ def test_a_replay_over_http_has_the_scores_of_the_training(trained_sqlite, stop_
     assert [again[name] for name in COMPARED] == [stored[name] for name in COMPARED]
     replay.forget()
     following = Following(engine, settings.wall_time, settings.horizon, sums=[add_to_quality])
-    stop_clock(replay.begin)
+    clock(replay.begin)
     with client_of(settings) as client:
-        replay.play(client, stop_clock, at_midnight=following.look)
+        replay.play(client, clock, at_midnight=following.look)
         found = replay.asked_quality(client)
     following.close()
 
