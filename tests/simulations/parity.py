@@ -6,8 +6,8 @@ each driver asks ZAP_ASKED_BEFORE_MINUTES before each session, and reports its s
 The wall clock of all processes of zap is stopped at each of these moments. `zap follow --once` runs at the end of each
 day. At the end, each figure of `GET /quality` is compared with the training's evaluation on these sessions.
 
-Answers use a report within two seconds, so a replay waits before questions: 1,234 sessions of Dundee take half an hour;
-`--wait 0.8` takes a third of it, and prints how many answers used an older present.
+Answers use a report within two seconds, so the replay waits before questions that follow reports. With `--wait 0.8`
+the 1,234 sessions of Dundee took 17 minutes; an answer with an older present would be counted as another row.
 """
 
 import argparse
