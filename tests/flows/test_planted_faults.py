@@ -71,9 +71,12 @@ class Watched:
             for number, sessions in enumerate(self.life.days(week, A_WEEK), start=7 * week + 1):
                 changed = change(sessions)
                 self.life.ask(changed)
+                # Answers are followed before their sessions are reported.
+                self.now = (self.life.now + timedelta(days=1)).replace(tzinfo=UTC)
+                assert self.back.following.look()
                 if change is not unreported:
                     self.life.report(changed[self.life.random.random(len(changed)) < REPORTED])
-                self.now = (self.life.now + timedelta(days=1, minutes=5)).replace(tzinfo=UTC)
+                self.now += timedelta(minutes=5)
                 # Each look is a look at everything.
                 self.back._monitors_at = self.back._alarms_at = -math.inf
                 assert self.back.look()
