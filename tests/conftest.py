@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from databases import REVISIONS, connect, postgresql, postgresql_database
 from filelock import FileLock
-from forked import COMMANDS
+from forked import COMMANDS, of_trainings
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
@@ -26,7 +26,7 @@ from zap.db.tables import Prediction
 from zap.flows.training import run_training
 from zap.ml.features import FEATURES
 from zap.ml.sample import sample_history
-from zap.server import interpreter
+from zap.server import interpreter, training_process
 from zap.settings import Settings
 
 TESTS = Path(__file__).resolve().parent
@@ -106,6 +106,21 @@ def _no_settings_from_outside(monkeypatch, tmp_path):
         if name.startswith("ZAP_") and not name.startswith("ZAP_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _forked_trainings(request, monkeypatch):
+    """Fork the trainings of an app in this process: a new Python takes two seconds of a core to begin one.
+
+    Tests that look for the process of a training, or look into it, take the fixture `new_processes`.
+    """
+    if "new_processes" not in request.fixturenames:
+        monkeypatch.setattr(training_process, "subprocess", of_trainings(COMMANDS.connection))
+
+
+@pytest.fixture
+def new_processes():
+    """Let each training of the app start in a new Python, as in a server."""
 
 
 def absent(what: str) -> None:
@@ -315,6 +330,8 @@ def trained(request):
 
 def client_of(app, **options):
     """Return a client of an app, or of a new app with these settings. Its base URL has an address as its host."""
+    # A training has ten seconds for its first sign of life, so the process that forks it is ready before.
+    COMMANDS.connection()
     app = create_app(app) if isinstance(app, Settings) else app
     return TestClient(app, base_url="http://127.0.0.1:8000", **options)
 

@@ -150,7 +150,7 @@ def training_under(server):
 
 
 def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained, database, good_request):
-    server = serve(trained, "--workers", "2").wait()
+    server = serve(trained, "--workers", "2", child_trainings=True).wait()
     location = begin(server)
     _, training = until(lambda: training_under(server))
 
@@ -165,7 +165,7 @@ def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained,
 
 def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, database, good_request):
     # The training goes on. Every worker can report its progress and cancel it.
-    server = serve(trained, "--workers", "2").wait()
+    server = serve(trained, "--workers", "2", child_trainings=True).wait()
     location = begin(server)
     worker, training = until(lambda: training_under(server))
 
@@ -183,7 +183,7 @@ def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, datab
 def test_a_machine_that_dies_leaves_a_failed_run_to_the_others(serve, trained, database, tmp_path):
     # One server dies with its training. Another server on this database marks the run as failed within 15
     # seconds.
-    dying, other = serve(trained).wait(), serve(trained).wait()
+    dying, other = serve(trained, child_trainings=True).wait(), serve(trained).wait()
     location = begin(dying)
     _, training = until(lambda: training_under(dying))
     os.kill(dying.process.pid, signal.SIGKILL)

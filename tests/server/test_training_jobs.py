@@ -16,6 +16,9 @@ from zap.formats.training_options import TrainingOptions
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
+# Where a process cannot be started, or starts slowly, it is started as in a server.
+pytestmark = pytest.mark.usefixtures("new_processes")
+
 
 @pytest.fixture
 def processes(engine, database_url, tmp_path):
