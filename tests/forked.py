@@ -213,12 +213,24 @@ def _run(files, arguments, environment, folder):
     if others:
         connection = socket.socket(fileno=others[0])
         importlib.import_module("zap.server.training_process").subprocess = of_trainings(lambda: connection)
+    importlib.import_module("zap.server.serving").os = SimpleNamespace(execv=_go_on)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
     sys.argv = ["zap", *arguments]
     importlib.import_module("zap.__main__").run()
+
+
+def _go_on(_program, command):
+    """Do in this process what a server of several workers replaces its process for.
+
+    It is replaced because LightGBM may have been used in it, as a server with --bootstrap does. A test starts such a
+    server anew.
+    """
+    assert command[:3] == [sys.executable, "-m", "zap.server.serving"]
+    sys.argv = command[2:]
+    importlib.import_module("zap.server.serving")._main()
 
 
 if __name__ == "__main__":
