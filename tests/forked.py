@@ -135,11 +135,16 @@ def of_trainings(connect):
         connect: returns the socket of the process that forks.
     """
 
-    def popen(command, *, stdin, stdout, stderr, env):
+    def popen(command, *, stdin=None, stdout=None, stderr=None, env):
         assert command[:3] == [sys.executable, "-m", "zap"]
-        assert (stdin, stdout) == (subprocess.DEVNULL, subprocess.DEVNULL)
         with Path(os.devnull).open("r+b", buffering=0) as nothing:
-            return _ask(connect(), command[3:], env, (nothing.fileno(), nothing.fileno(), stderr))
+            # Without a stream of its own, a process has the one of its parent.
+            given = {subprocess.DEVNULL: nothing.fileno()}
+            streams = [
+                own if stream is None else given.get(stream, stream)
+                for own, stream in enumerate((stdin, stdout, stderr))
+            ]
+            return _ask(connect(), command[3:], env, streams)
 
     return SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
 
@@ -212,7 +217,8 @@ def _run(files, arguments, environment, folder):
         os.close(file)
     if others:
         connection = socket.socket(fileno=others[0])
-        importlib.import_module("zap.server.training_process").subprocess = of_trainings(lambda: connection)
+        for starts in ("zap.server.training_process", "zap.cli.serving"):
+            importlib.import_module(starts).subprocess = of_trainings(lambda: connection)
     importlib.import_module("zap.server.serving").os = SimpleNamespace(execv=_go_on)
     os.environ.clear()
     os.environ.update(environment)
