@@ -10,13 +10,21 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
-from databases import REVISIONS, connect, postgresql, postgresql_database
+from databases import (
+    REVISIONS,
+    connect,
+    drop_shared,
+    postgresql,
+    postgresql_database,
+    shared_database,
+    shared_name,
+)
 from filelock import FileLock
 from forked import COMMANDS, of_trainings
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, select
 
 from zap.app import create_app
 from zap.db.engine import create_engine
@@ -58,6 +66,8 @@ def pytest_configure():
 
 def pytest_unconfigure():
     COMMANDS.close()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        drop_shared()
 
 
 def pytest_collection_modifyitems(items):
@@ -186,21 +196,35 @@ def empty_database_url(request, tmp_path):
     return request.getfixturevalue("empty_postgresql_url")
 
 
-# One database is upgraded once in a session. Each test works on its own copy.
+# One database is upgraded once in a run. Each test works on its own copy.
 
 
 @pytest.fixture(scope="session")
-def _sqlite_at_head(tmp_path_factory):
-    file = tmp_path_factory.mktemp("head") / "zap.sqlite"
-    upgrade(f"sqlite:///{file}")
-    return file
+def made_once(tmp_path_factory):
+    """Return a function that returns a folder with a name. One worker of pytest-xdist fills it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+
+    def made(name, fill):
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                begun = tmp_path_factory.mktemp(name)
+                fill(begun)
+                begun.rename(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def _postgresql_at_head(postgresql_server):
-    with postgresql_database() as url:
-        upgrade(url)
-        yield make_url(url).database
+def _sqlite_at_head(made_once):
+    return made_once("head", lambda folder: upgrade(f"sqlite:///{folder / 'zap.sqlite'}")) / "zap.sqlite"
+
+
+@pytest.fixture(scope="session")
+def _postgresql_at_head(postgresql_server, made_once):
+    made_once("head-postgresql", lambda _: upgrade(shared_database("head")))
+    return shared_name("head")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -271,7 +295,7 @@ def import_cases():
     return path if path.exists() else absent(str(path))
 
 
-# One small history is trained on once in a session. Each test works on its own copy.
+# One small history is trained on once in a run. Each test works on its own copy.
 
 
 def _train(url, models_dir):
@@ -285,24 +309,16 @@ def _train(url, models_dir):
 
 
 @pytest.fixture(scope="session")
-def _trained_sqlite(tmp_path_factory):
-    """Return the folder of a trained database. One worker of pytest-xdist trains it, and the others wait for it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-sqlite"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            begun = tmp_path_factory.mktemp("trained")
-            _train(f"sqlite:///{begun / 'zap.sqlite'}", begun / "models")
-            begun.rename(folder)
-    return folder
+def _trained_sqlite(made_once):
+    """Return the folder of a trained database."""
+    return made_once("trained", lambda folder: _train(f"sqlite:///{folder / 'zap.sqlite'}", folder / "models"))
 
 
 @pytest.fixture(scope="session")
-def _trained_postgresql(postgresql_server, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with postgresql_database() as url:
-        _train(url, folder / "models")
-        yield make_url(url).database, folder
+def _trained_postgresql(postgresql_server, made_once):
+    """Return the name of a trained database, and the folder with its models."""
+    folder = made_once("trained-postgresql", lambda folder: _train(shared_database("trained"), folder / "models"))
+    return shared_name("trained"), folder
 
 
 @pytest.fixture
