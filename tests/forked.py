@@ -29,9 +29,14 @@ READY = b"ready"
 
 
 class Commands:
-    """Run commands of zap. The process that forks theirs is started with the first of them."""
+    """Run commands of zap. The process that forks theirs is started with the first of them.
 
-    def __init__(self):
+    Args:
+        folder: the folder with another code of zap than the code of the tests.
+    """
+
+    def __init__(self, folder=None):
+        self._environment = os.environ | {"PYTHONPATH": str(folder)} if folder else None
         self._process = None
 
     def run(self, arguments, environment, text=None, seconds=240):
@@ -75,7 +80,10 @@ class Commands:
         self._connection, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         # -P: the modules of the tests are not on its path.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
+            [sys.executable, "-P", __file__, str(theirs.fileno())],
+            env=self._environment,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
         theirs.close()
         # Whoever starts a command waits for the imports here, not with a deadline behind the start.
