@@ -18,6 +18,7 @@ from zap.ml.model import ChargerTypeModel
 
 LONG = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
 QUICK = {"hyper_parameters": {"n_estimators": 3}}
+LONGER = {"hyper_parameters": {"n_estimators": 50}}
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_of_two_trainings_from_two_servers_one_runs(serve, trained, tmp_path):
     replies = []
 
     def post(server):
-        replies.append(httpx.post(f"{server.url}/train-model", timeout=120))
+        replies.append(httpx.post(f"{server.url}/train-model", json=LONGER, timeout=120))
 
     threads = [threading.Thread(target=post, args=[server]) for server in servers for _ in range(2)]
     for thread in threads:
