@@ -53,8 +53,11 @@ serve: setup
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	@# The types are checked beside the tests, because the check uses one core for half a minute. What it found is the last that
+	@# is said.
+	@$(BIN)/mypy >$(VENV)/types 2>&1 & types=$$!; \
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types; exit $$((tests | types))
 
 test-long: setup
 	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m long --numprocesses 2
