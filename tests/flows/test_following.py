@@ -266,7 +266,8 @@ def test_what_only_servers_can_count_stays_when_the_follower_begins_anew(engine)
 
 
 def test_matching_all_answers_again_goes_on_where_it_ended(engine):
-    log_answers(engine, *(row_of(number, f"u{number % 9}", number / 100) for number in range(1, 1300)))
+    numbers = range(1, 3 * flows.MOST_ANSWERS + 100)
+    log_answers(engine, *(row_of(number, f"u{number % 9}", number / 100) for number in numbers))
     follow(engine)
     add_sessions(engine, *(session(number, number, f"u{number}") for number in range(9)))
     change(engine, text("UPDATE follower SET session_mark = NULL"))
@@ -278,7 +279,7 @@ def test_matching_all_answers_again_goes_on_where_it_ended(engine):
     following.close()
     follow(engine)
 
-    assert until in {400, 800}
+    assert until in {flows.MOST_ANSWERS, 2 * flows.MOST_ANSWERS}
     assert outcomes(engine) == by_definition(engine)
 
 

@@ -32,6 +32,8 @@ _GAP_SECONDS = 0.0006
 WAL_BYTES = 64 * 2**20
 # The keys under which a connection stores its patience, and an engine its bounds, file and turn.
 _PATIENCE, _BOUNDS, _FILE, _TURN = "patience", "zap_bounds", "zap_file", "zap_turn"
+# The key under which a connection stores its PRAGMA synchronous, if it was changed.
+_SYNCHRONOUS = "synchronous"
 
 
 def create_engine(
@@ -89,6 +91,11 @@ def create_engine(
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        durable = connection.get_execution_options().get("durable", True)
+        wanted = sqlite_synchronous if durable else "NORMAL"
+        if connection.info.get(_SYNCHRONOUS, sqlite_synchronous) != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+            connection.info[_SYNCHRONOUS] = wanted
         if not connection.get_execution_options().get("immediate", False):
             connection.exec_driver_sql("BEGIN")
             return
@@ -287,22 +294,37 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
     """Yield the connection of a writing transaction. Commit it at the end; roll it back on any exception.
+
+    Args:
+        engine: on the database.
+        durable: whether the commit waits for the disk, as the setting says. Without it, a power cut may undo the last
+            transactions, but only from the last one backwards. So it is enough for rows that can be made again, if
+            their transaction also writes how far the work has come.
 
     Raises:
         DatabaseReplaced: the database file was replaced, so the commit may be in another file.
     """
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+    options = {"immediate": True, "durable": durable}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        if not durable and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         yield connection
     _check_file_of(engine)
 
 
-def background_transactions(engine: Engine) -> Callable[[], AbstractContextManager[Connection]]:
+def background_transactions(
+    engine: Engine, *, durable: bool = True
+) -> Callable[[], AbstractContextManager[Connection]]:
     """Return a `write_transaction` for many short transactions in a row that lets other writers in between.
 
     SQLite has no queue for its lock, so the lock stays free between two transactions long enough for other writers to
     take it. PostgreSQL needs no gap.
+
+    Args:
+        engine: on the database.
+        durable: as in `write_transaction`.
     """
     gap = _GAP_SECONDS if engine.dialect.name == "sqlite" else 0.0
     ended = -math.inf
@@ -311,7 +333,7 @@ def background_transactions(engine: Engine) -> Callable[[], AbstractContextManag
     def transaction() -> Iterator[Connection]:
         nonlocal ended
         time.sleep(max(0.0, ended + gap - time.monotonic()))
-        with write_transaction(engine) as connection:
+        with write_transaction(engine, durable=durable) as connection:
             yield connection
         ended = time.monotonic()
 
