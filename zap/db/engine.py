@@ -5,7 +5,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,6 @@ _GAP_SECONDS = 0.0006
 WAL_BYTES = 64 * 2**20
 # The keys under which a connection stores its patience, and an engine its bounds, file and turn.
 _PATIENCE, _BOUNDS, _FILE, _TURN = "patience", "zap_bounds", "zap_file", "zap_turn"
-# The key under which a connection stores its PRAGMA synchronous, if it was changed.
-_SYNCHRONOUS = "synchronous"
 
 
 def create_engine(
@@ -91,11 +89,6 @@ def create_engine(
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        durable = connection.get_execution_options().get("durable", True)
-        wanted = sqlite_synchronous if durable else "NORMAL"
-        if connection.info.get(_SYNCHRONOUS, sqlite_synchronous) != wanted:
-            connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
-            connection.info[_SYNCHRONOUS] = wanted
         if not connection.get_execution_options().get("immediate", False):
             connection.exec_driver_sql("BEGIN")
             return
@@ -306,12 +299,31 @@ def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Conne
     Raises:
         DatabaseReplaced: the database file was replaced, so the commit may be in another file.
     """
-    options = {"immediate": True, "durable": durable}
-    with engine.connect().execution_options(**options) as connection, connection.begin():
-        if not durable and connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-        yield connection
+    with engine.connect().execution_options(immediate=True) as connection:
+        with nullcontext() if durable else _not_waiting_for_the_disk(connection), connection.begin():
+            if not durable and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
     _check_file_of(engine)
+
+
+@contextmanager
+def _not_waiting_for_the_disk(connection: Connection) -> Iterator[None]:
+    """Let SQLite not wait for the disk at the end of a transaction. Requests get the connection as it was before."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    (before,) = driver.execute("PRAGMA synchronous").fetchone()
+    driver.execute("PRAGMA synchronous=NORMAL").close()
+    try:
+        yield
+    finally:
+        try:
+            driver.execute(f"PRAGMA synchronous={before}").close()
+        except sqlite3.Error:
+            # No request may get a connection that does not wait for the disk.
+            connection.invalidate()
 
 
 def background_transactions(
