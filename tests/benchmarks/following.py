@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from harness.fixture import NUMBERS, make_fixture, run_zap
 from sqlalchemy import func, select
 from sqlmodel import col
@@ -44,7 +43,7 @@ ANSWERS_OF_A_DAY = 50_000
 BEGIN = datetime.fromisoformat("2026-01-05T00:00:00")
 # Rows that are made and stored at once.
 PORTION = 50_000
-_json = msgspec.json.Encoder(decimal_format="number").encode
+_json = msgspec.json.Encoder().encode
 
 
 def main():
@@ -93,16 +92,15 @@ def make_backlog(url, answers, seed=1):
     model = ChargerTypeModel.from_fitted(load_version(engine, version))
     split = split_by_time(clean_history(read_history(engine)))
     matrix = model.matrix(split.test, split.test_past)
-    said = model.probabilities(matrix)
+    said = model.probabilities(matrix).tolist()
     types = model.classes_.tolist()
     # What the log has of an answer, for each session of the test part.
     stored = [
-        (types[row.argmax()], version.model_version, _json(dict(zip(types, row.tolist(), strict=True))).decode(),
+        (types[row.index(max(row))], version.model_version, _json(dict(zip(types, row, strict=True))).decode(),
          features.astype("<f8").tobytes())
         for row, features in zip(said, matrix, strict=True)
     ]  # fmt: skip
     draw = random.Random(seed)
-    pick = np.random.default_rng(seed)
     sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
         first = 1 + max(
@@ -118,14 +116,15 @@ def make_backlog(url, answers, seed=1):
         for number in range(first + begin, first + min(answers, begin + PORTION)):
             at = BEGIN + timedelta(seconds=(number - first) * 86400 // ANSWERS_OF_A_DAY)
             user = None if draw.random() < 0.05 else f"D{draw.randrange(DRIVERS):05d}"
-            answer = stored[draw.randrange(len(stored))]
+            row = draw.randrange(len(stored))
+            answer, answered = stored[row], said[row]
             stamp = at.replace(tzinfo=UTC, microsecond=number % 1_000_000)
             text = stamp.isoformat(timespec="microseconds") if sqlite else stamp
             inputs.append((number, text, request(draw, user, at if draw.random() < 0.5 else None)))
             predictions.append((number, number, text, "inference", *answer))
             if user is not None and draw.random() < 0.7:
                 start = str(at + timedelta(seconds=draw.randrange(-600, 4 * 3600)))
-                sessions.append((number, user, types[pick.choice(len(types), p=said[0] / said[0].sum())], start))
+                sessions.append((number, user, draw.choices(types, answered)[0], start))
         with write_transaction(engine) as connection:
             fill(connection, "inference_inputs", ("input_id", "request_timestamp", "input_data_json"), inputs)
             fill(

@@ -71,6 +71,7 @@ class Following:
         self.lease = FollowerLease(engine)
         self._sessions_at = self._all_at = -math.inf
         self._most_rows = MOST_ANSWERS
+        self._removed_until = 0
         self._stop: Callable[[], bool] = lambda: False
         self.rows = self.changed = 0
 
@@ -118,8 +119,9 @@ class Following:
         """Remove some derived rows. After the last ones, begin with the first answer."""
         with self.lease.writing() as connection:
             remove_sums(connection)
-            removed = remove_outcomes(connection, MOST_ANSWERS)
-        if not removed:
+            last = remove_outcomes(connection, self._removed_until, MOST_ANSWERS)
+        self._removed_until = last or 0
+        if last is None:
             with self.lease.writing(prediction_id=0):
                 pass
         return True
