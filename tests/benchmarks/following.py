@@ -29,7 +29,6 @@ from training import resident_mb
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_store import read_history
 from zap.db.monitoring_tables import Outcome, QualityDay
-from zap.db.tables import Prediction
 from zap.db.versions.model_registry import load_version, production_version
 from zap.flows.looking_back import LookingBack
 from zap.ml.history import clean_history
@@ -258,12 +257,18 @@ def table(result):
     return "\n".join(
         [
             *lines,
-            f"{result['answers']:,} answers: {result['matched']:,} matched, {result['superseded']:,} superseded;"
-            f" {result['changed']:,} changed later; {result['days']} days",
-            f"following takes {result['ratio_to_reading']} times as long as reading alone; peak of memory"
-            f" {result['peak_mb']} MB",
-            f"{result['engine']}, {result['cores']} cores, Python {result['python']}, load average before"
-            f" {result['load_average_before']}",
+            (
+                f"{result['answers']:,} answers: {result['matched']:,} matched, {result['superseded']:,} superseded;"
+                f" {result['changed']:,} changed later; {result['days']} days"
+            ),
+            (
+                f"following takes {result['ratio_to_reading']} times as long as reading alone; peak of memory"
+                f" {result['peak_mb']} MB"
+            ),
+            (
+                f"{result['engine']}, {result['cores']} cores, Python {result['python']}, load average before"
+                f" {result['load_average_before']}"
+            ),
         ]
     )
 

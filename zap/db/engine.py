@@ -299,11 +299,14 @@ def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Conne
     Raises:
         DatabaseReplaced: the database file was replaced, so the commit may be in another file.
     """
-    with engine.connect().execution_options(immediate=True) as connection:
-        with nullcontext() if durable else _not_waiting_for_the_disk(connection), connection.begin():
-            if not durable and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-            yield connection
+    with (
+        engine.connect().execution_options(immediate=True) as connection,
+        nullcontext() if durable else _not_waiting_for_the_disk(connection),
+        connection.begin(),
+    ):
+        if not durable and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        yield connection
     _check_file_of(engine)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import following
+
 from harness.fixture import Fixture
 from harness.load import RefusedRound, on_cores
 from harness.programs import program
