@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.load import RefusedRound, on_cores
 from harness.programs import program
 from harness.server import Program, Server
 
+_PATIENCE_SECONDS = 60
 # More answers than a follower works off in a round.
 BACKLOG = 100_000
 TITLES = {
@@ -67,7 +69,17 @@ def beside(name: str, fixture: Fixture, cores: Sequence[int], everything: Sequen
             if reply.status != 200:
                 raise RefusedRound(f"/models/2/trial answers {reply.status} {text[:300]!r}")
         with _follower(asked, everything) if name == "follow" else contextlib.nullcontext():
+            if name == "follow":
+                _wait_for_the_follower(name, fixture)
             yield server
+
+
+def _wait_for_the_follower(name: str, fixture: Fixture) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not done(name, fixture).followed:
+        if time.monotonic() > end:
+            raise RefusedRound("`zap follow` has followed nothing")
+        time.sleep(0.05)
 
 
 def done(name: str, fixture: Fixture) -> Done:
