@@ -25,7 +25,7 @@ def remove_outcomes(connection: Connection, after: int, most: int) -> int | None
     """
     number = col(Outcome.prediction_id)
     some = select(number).where(number > after).order_by(number).limit(most).subquery()
-    last = connection.scalar(select(func.max(some.c.prediction_id)))
+    last: int | None = connection.scalar(select(func.max(some.c.prediction_id)))
     if last is not None:
         connection.execute(delete(Outcome).where(number > after, number <= last))
     return last
