@@ -262,7 +262,7 @@ def _first_id(connection: Connection, moment: datetime, shift: timedelta) -> int
     return int(low)
 
 
-def _read(
+def _read(  # noqa: PLR0913 - the two ways through the ids share one statement
     connection: Connection,
     wanted: Wanted,
     ids: Sequence[ColumnElement[bool]],
