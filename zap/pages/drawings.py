@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 MOST_POINTS = 500
 # The most charger types with a lane of their own.
 _MOST_LANES = 8
-_ROW, _LANE = 34, 36
+_ROW, _LANE = 31, 36
 _FIRST, _ROOM = 2.0, 96.0
 
 

@@ -20,8 +20,9 @@ from zap.public import PAGE
 
 _PATH = "/pages/predictions/new"
 _TEMPLATE = "try_it.html"
-# What the last session of a driver can stand for until a person knows better.
-_OF_LAST_SESSION = ("state_of_charge_start", "distance_driven_km", "temperature_c")
+# What the last sessions of a driver can stand for until a person knows better. Reports need not have these values.
+_NEWEST = 20
+_OF_LAST_SESSIONS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
 
 
 class Field(NamedTuple):
@@ -84,11 +85,15 @@ def _filled(state: State, user_id: str | None) -> Mapping[str, Any]:
         return _form(state, {}, [], None)
     named = driver_named(state.engine, user_id)
     facts = driver_facts(state.engine, {USER_ID: named})
-    last = next(iter(sessions_of_driver(state.engine, named, 1)), None)
+    newest = sessions_of_driver(state.engine, named, _NEWEST)
     values = {name: _text(value) for name, value in facts.items()}
-    values |= {name: _text(getattr(last, name)) for name in _OF_LAST_SESSION if last is not None}
-    known = "driver" if facts and last else "facts" if facts else "sessions" if last else "nobody"
-    return _form(state, {USER_ID: named, **values}, [], known)
+    last = {
+        name: next((_text(one) for session in newest if (one := getattr(session, name)) is not None), "")
+        for name in _OF_LAST_SESSIONS
+    }
+    known = "facts" if facts else "sessions" if newest else "nobody"
+    shown = _form(state, {USER_ID: named, **values, **last}, [], known)
+    return {**shown, "has_last": any(last.values())}
 
 
 def _again(state: State, form: Mapping[str, str], errors: list[dict[str, str]]) -> Mapping[str, Any]:
@@ -124,10 +129,11 @@ def _form(
     own = {name: (values.get(name, ""), said.pop(name, [])) for name in (USER_ID, VEHICLE_ID, START)}
     return {
         "has_model": contract is not None,
-        "version": state.production.predictor.model_version if contract is not None else None,
+        "serving": state.production.predictor.model_version if contract is not None else None,
         "fields": fields,
         "own": own,
         "known": known,
+        "has_last": False,
         "others": [f"{name}: {detail}" for name, details in said.items() for detail in details],
         "wrong": len(errors),
     }
