@@ -177,6 +177,28 @@ def test_a_trusted_proxy_says_the_prefix(server, sent, prefix):
     assert document["servers"] == [{"url": prefix}]
 
 
+def test_pages_have_the_prefix_in_their_addresses_and_cookies_that_only_https_sends(server):
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": HOST}
+    with httpx.Client(base_url=server.url, headers=said) as client:
+        page = client.get("/zap/?a=1")
+
+    addresses = re.findall(r'(?:src|href|action)="([^"#]+)"', page.text)
+    assert len(addresses) > 10
+    assert [one for one in addresses if not one.startswith("/zap/")] == []
+    assert 'name="next" value="/?a=1"' in page.text
+    cookie = page.headers["set-cookie"].lower()
+    assert "path=/zap" in cookie
+    assert "secure" in cookie
+    for address in addresses:
+        if "/assets/" in address:
+            assert httpx.get(f"{server.url}{address}").status_code == 200
+    token = re.search(r'name="token" value="([0-9a-f]+)"', page.text)[1]
+    sent = {"token": token, "scheme": "dark", "next": "/?a=1"}
+    visit = re.search(r"zap_visit=[^;]+", page.headers["set-cookie"])[0]
+    reply = httpx.post(f"{server.url}/zap/pages/choices", data=sent, headers={**said, "Cookie": visit})
+    assert (reply.status_code, reply.headers["location"]) == (303, "/zap/?a=1")
+
+
 def test_what_others_say_counts_for_nothing(trained_sqlite):
     said = {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
     for settings in (trained_sqlite, trained_sqlite.model_copy(update={"trusted_proxies": "10.0.0.0/8"})):
@@ -206,7 +228,7 @@ def test_by_default_no_page_of_another_origin_is_allowed(sqlite_client):
     assert "access-control-allow-origin" not in reply.headers
 
 
-@pytest.mark.parametrize("prefix", ["/models", "/predict", "/docs", "/manual"])
+@pytest.mark.parametrize("prefix", ["/models", "/predict", "/docs", "/manual", "/pages"])
 def test_a_prefix_that_is_a_route_is_refused(trained_sqlite, prefix):
     with pytest.raises(InvalidSettings, match="path of zap itself"):
         create_app(trained_sqlite.model_copy(update={"root_path": prefix}))

@@ -38,7 +38,7 @@ def test_it_shows_what_serves_beside_guessing(client):
     assert "beats guessing" in page.text
     assert "No outcome yet" in page.text
     assert "First steps" not in page.text
-    assert "trained on synthetic sessions" in page.text
+    assert "Learned from the synthetic sample" in page.text
     assert '<a href="/" aria-current="page">Overview' in page.text
 
 

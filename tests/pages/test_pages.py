@@ -166,22 +166,6 @@ def test_without_a_key_the_login_page_leads_on(sqlite_client):
     assert (reply.status_code, reply.headers["location"]) == (303, "/manual")
 
 
-def test_behind_a_proxy_cookies_are_secure_and_paths_have_the_prefix(trained_sqlite):
-    settings = trained_sqlite.model_copy(
-        update={"root_path": "/zap", "trusted_proxies": "0.0.0.0/0", "follow": False, "allowed_hosts": "cars.example"}
-    )
-    with client_of(settings) as client:
-        # The test client has no address.
-        client.app.state.settings = settings
-        page = client.get("/zap/", headers={"X-Forwarded-Proto": "https"})
-
-    cookie = page.headers["set-cookie"].lower()
-    assert "path=/zap" in cookie
-    addresses = re.findall(r'(?:src|href|action)="(/[^"]*)"', page.text)
-    assert addresses
-    assert [one for one in addresses if not one.startswith("/zap/")] == []
-
-
 # Forms
 
 

@@ -75,7 +75,8 @@ def look(browser):
         if script:
             page.add_init_script(
                 "window.shifts = 0; new PerformanceObserver((list) => { for (const one of list.getEntries())"
-                " window.shifts += one.value; }).observe({ type: 'layout-shift', buffered: true });"
+                " if (!one.hadRecentInput) window.shifts += one.value; })"
+                ".observe({ type: 'layout-shift', buffered: true });"
             )
         page.goto(url)
         pages.append((page, url, script))

@@ -36,9 +36,20 @@ def bar(share: float, kind: str = "") -> Markup:
     ).format(kind, _short(width))
 
 
-def interval(value: float, low: float, high: float, *, zero: float = 0.0) -> Markup:
-    """Return a value with its interval on a line, beside the place `zero` where there is no difference."""
-    first, last = min(low, zero, value), max(high, zero, value)
+def interval(
+    value: float, low: float, high: float, *, zero: float = 0.0, scale: tuple[float, float] | None = None
+) -> Markup:
+    """Return a value with its interval on a line, beside the place `zero` where there is no difference.
+
+    Args:
+        value: the value.
+        low: the lower end of its interval.
+        high: the upper end.
+        zero: where there is no difference.
+        scale: the ends of the line, for figures that are compared; by default all of this figure.
+    """
+    first, last = scale or (low, high)
+    first, last = min(first, low, zero, value), max(last, high, zero, value)
     room = (last - first) or 1.0
     first, room = first - 0.08 * room, 1.16 * room
     places = [_short(_at((one - first) / room)) for one in (zero, low, high, value)]

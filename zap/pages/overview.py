@@ -14,13 +14,13 @@ from zap.db.versions.model_registry import list_versions, production_version, re
 from zap.db.versions.promotions import list_promotions
 from zap.flows.quality import Question, read_quality
 from zap.formats.training_options import TrainingOptions
-from zap.ml.verdict import sample_in_words
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
-_ALARMS, _VERSIONS = 5, 6
+_ALARMS, _VERSIONS = 3, 6
+_INTERVAL = "log_loss_difference_interval"
 
 
 @get("/", opt=PAGE)
@@ -42,15 +42,25 @@ async def train_first(request: Request[Any, Any, Any]) -> Response[Any]:
 
 
 def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
-    serving, running = production_version(engine), running_run(engine)
+    version, running = production_version(engine), running_run(engine)
+    serving = None if version is None else _serving(engine, version.model_version)
+    live = None if version is None else _live(engine, settings, version.model_version)
     return {
-        "serving": None if serving is None else _serving(engine, serving.model_version),
-        "live": None if serving is None else _live(engine, settings, serving.model_version),
-        "has_history": serving is not None or has_history(engine),
+        "serving": serving,
+        "live": live,
+        "scale": _scale(serving, live),
+        "has_history": version is not None or has_history(engine),
         "alarms": list_alarms(engine, _ALARMS, standing=True),
         "run": None if running is None else read_run(engine, running),
         "versions": list_versions(engine, _VERSIONS),
     }
+
+
+def _scale(serving: Mapping[str, Any] | None, live: Mapping[str, Any] | None) -> tuple[float, float]:
+    """Return the ends of one line for the promised interval and the live one, so that they can be compared."""
+    intervals = [serving and serving["interval"], live and live["scores"] and live["scores"][_INTERVAL]]
+    ends = [end for one in intervals for end in one or ()]
+    return (min(ends, default=0.0), max(ends, default=0.0))
 
 
 def _serving(engine: Engine, number: int) -> dict[str, Any]:
@@ -66,9 +76,9 @@ def _serving(engine: Engine, number: int) -> dict[str, Any]:
         "trained_until": version["trained_until"],
         "scores": version["scores"],
         "difference": evaluation.get("log_loss_difference"),
-        "interval": evaluation.get("log_loss_difference_interval"),
+        "interval": evaluation.get(_INTERVAL),
         "verdict": judged.get("verdict"),
-        "warning": sample_in_words(number) if version["synthetic_sessions"] else None,
+        "is_synthetic": bool(version["synthetic_sessions"]),
     }
 
 

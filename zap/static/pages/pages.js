@@ -14,7 +14,6 @@ export function showTimes(root) {
 showTimes(document);
 
 for (const form of document.querySelectorAll("[data-choices]")) {
-  form.querySelector("button").hidden = true;
   form.addEventListener("change", () => form.requestSubmit());
 }
 

@@ -55,6 +55,7 @@ function marks(plot, ink) {
     ctx.save();
     ctx.strokeStyle = ctx.fillStyle = ink;
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
     ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
     for (const mark of plot.marks) {
       const x = u.valToPos(mark.x, "x", true);
@@ -84,10 +85,10 @@ function draw(figure) {
     tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "UTC"),
     scales: {
       x: { time: plot.is_time },
-      y: plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .05 || 1] },
+      y: plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
     },
     axes: [
-      { ...axis, label: plot.is_time ? undefined : plot.x_label,
+      { ...axis, size: 30, label: plot.is_time ? undefined : plot.x_label,
         values: plot.is_time ? dates : undefined },
       { ...axis, label: plot.y_label, size: 56, values: (_, all) => all.map((y) => new Intl.NumberFormat(language).format(y)) },
     ],
