@@ -27,6 +27,7 @@ from zap.public import PAGE
 # A row of another program may hold a very long text.
 _LONGEST_JSON = 20_000
 _LONGEST_VALUE = 200
+_MOST_DIGITS = 19
 
 
 class Shown(NamedTuple):
@@ -47,15 +48,16 @@ class Shown(NamedTuple):
     unit: str
 
 
-@get("/pages/predictions/{prediction_id:int}", opt=PAGE)
-async def one_prediction(request: Request[Any, Any, Any], prediction_id: FromPath[int]) -> Response[Any]:
+@get("/pages/predictions/{number:str}", opt=PAGE)
+async def one_prediction(request: Request[Any, Any, Any], number: FromPath[str]) -> Response[Any]:
     """Show a prediction. Its explanation is computed by the thread of the explanations, as for the JSON route.
 
     Raises:
         NotFound: there is no such prediction.
     """
+    prediction_id = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
     if not 0 <= prediction_id <= LARGEST_ID:
-        raise NotFound(f"there is no prediction {str(prediction_id)[:50]}")
+        raise NotFound(f"there is no prediction {number[:50]}")
     state = request.app.state
     row, outcome = await state.page_threads.run(read_with_outcome, state.engine, prediction_id)
     full, unexplained = None, None

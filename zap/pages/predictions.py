@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
+from sqlalchemy import Engine
 
 from zap.db.log.prediction_list import PAGE_SECONDS, Wanted
 from zap.errors import NoModel
@@ -65,6 +66,10 @@ class Asked:
         return address(_PATH, {**self.filters, **place})
 
 
+# The rows of a page, and the addresses of the older and the newer page.
+Shown = tuple[list[dict[str, Any]], str | None, str | None]
+
+
 @get(_PATH, opt=PAGE)
 async def predictions(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show a page of answers. With an id, go to this prediction."""
@@ -80,25 +85,12 @@ async def predictions(request: Request[Any, Any, Any]) -> Response[Any]:
 
 
 def _read(state: State, asked: Asked) -> Mapping[str, Any]:
-    engine, wanted = state.engine, asked.wanted
-    newer: str | None = None
+    engine = state.engine
     seconds = _FIRST_SECONDS if asked.before is None and asked.after is None else PAGE_SECONDS
-    older: str | None = None
-    found: list[dict[str, Any]] | None = None
-    if asked.after is not None:
-        upward = list_newer(engine, wanted, _ROWS, asked.after, seconds)
-        if upward.after is not None:
-            found = upward.rows
-            newer = asked.address(after=upward.after)
-            older = asked.address(before=found[-1]["prediction_id"] if found else asked.after + 1)
-    if found is None:
-        # The newest page of all is full, so it is not read upwards.
-        before = None if asked.after is not None else asked.before
-        page = list_predictions(engine, wanted, _ROWS, LARGEST_ID if before is None else before, seconds)
-        found = page.rows
-        older = None if page.before is None else asked.address(before=page.before)
-        if before is not None:
-            newer = asked.address(after=found[0]["prediction_id"] if found else before - 1)
+    shown = None if asked.after is None else _newer(engine, asked, seconds)
+    if shown is None:
+        shown = _older(engine, asked, None if asked.after is not None else asked.before, seconds)
+    found, older, newer = shown
     types = _types(state)
     chosen = asked.filters["class"]
     return {
@@ -112,6 +104,28 @@ def _read(state: State, asked: Asked) -> Mapping[str, Any]:
         "types": types if chosen is None or chosen in types else [*types, chosen],
         "horizon": state.settings.horizon.total_seconds(),
     }
+
+
+def _older(engine: Engine, asked: Asked, before: int | None, seconds: float) -> Shown:
+    """Return a page read from above. One more row is read, which tells whether there is an older page."""
+    page = list_predictions(engine, asked.wanted, _ROWS + 1, LARGEST_ID if before is None else before, seconds)
+    rows = page.rows[:_ROWS]
+    last = rows[-1]["prediction_id"] if len(page.rows) > _ROWS else page.before
+    older = None if last is None else asked.address(before=last)
+    if before is None:
+        return rows, older, None
+    return rows, older, asked.address(after=rows[0]["prediction_id"] if rows else before - 1)
+
+
+def _newer(engine: Engine, asked: Asked, seconds: float) -> Shown | None:
+    """Return the page above `asked.after`; None if it has the newest answers, whose page is read from above."""
+    after = asked.after or 0
+    page = list_newer(engine, asked.wanted, _ROWS + 1, after, seconds)
+    if page.after is None:
+        return None
+    rows = page.rows[-_ROWS:]
+    older = asked.address(before=rows[-1]["prediction_id"] if rows else after + 1)
+    return rows, older, asked.address(after=rows[0]["prediction_id"] if len(page.rows) > _ROWS else page.after)
 
 
 def _types(state: State) -> list[str]:

@@ -114,7 +114,7 @@ def _form(
     contract = _contract(state)
     said: dict[str, list[str]] = {}
     for one in errors:
-        said.setdefault(one["pointer"].removeprefix("/"), []).append(one["detail"])
+        said.setdefault(one["pointer"].removeprefix("#/"), []).append(one["detail"])
     fields = []
     for feature in FEATURES:
         need = "ignored" if contract is None else contract["fields"][feature.name]
