@@ -88,6 +88,7 @@ def test_vendored_files_are_as_the_manifest_says():
 def test_with_a_key_pages_ask_for_it_once(guarded, log_in):
     first = guarded.get("/?a=1", follow_redirects=False)
     assert (first.status_code, first.headers["location"]) == (303, "/pages/login?next=%2F%3Fa%3D1")
+    assert "/pages/models" not in guarded.get("/").text
 
     reply = log_in(guarded, after="/?a=1")
 
@@ -100,6 +101,7 @@ def test_with_a_key_pages_ask_for_it_once(guarded, log_in):
     assert KEY not in reply.text + str(reply.headers)
     assert guarded.get("/", follow_redirects=False).status_code == 200
     assert guarded.get("/pages/login", follow_redirects=False).status_code == 303
+    assert 'href="/pages/models"' in guarded.get("/").text
 
 
 def test_all_pages_are_closed_without_a_login(guarded):

@@ -178,7 +178,9 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
     )
     page = look(f"{server.url}/")
     assets = page.locator("link[rel=stylesheet]").get_attribute("href").rpartition("/")[0]
-    reader = Reader("en", "auto", "", "/trial", "0", "0", is_new=False, has_login=False, is_secure=False)
+    reader = Reader(
+        "en", "auto", "", "/trial", "0", "0", is_new=False, has_login=False, is_stranger=False, is_secure=False
+    )
     from zap.pages.figures import Bin  # noqa: PLC0415
 
     html = environment("en").from_string(PLOTTED).render(

@@ -36,6 +36,7 @@ class Reader(msgspec.Struct, frozen=True):
         visit: the cookie of the visit, to which the token is bound without a login.
         is_new: whether the visit begins with this reply, which has to set its cookie.
         has_login: whether the person has logged in with the API key.
+        is_stranger: whether the person has to log in before any page is shown.
         is_secure: whether the browser speaks https.
     """
 
@@ -47,6 +48,7 @@ class Reader(msgspec.Struct, frozen=True):
     visit: str
     is_new: bool
     has_login: bool
+    is_stranger: bool
     is_secure: bool
 
     def path(self, path: str) -> str:
@@ -105,6 +107,7 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
         visit=visit,
         is_new=is_new,
         has_login=has_login,
+        is_stranger=logins.is_needed and not has_login,
         is_secure=scope["scheme"] == "https",
     )
 
