@@ -39,7 +39,7 @@ class Asked:
         self.before, self.after = query.number("before"), query.number("after")
         since, until = query.day("from"), query.day("to")
         outcome, kind = query.choice("outcome", OUTCOMES), query.choice("kind", KINDS)
-        self.filters = {
+        self.filters: dict[str, Any] = {
             "driver": query.text("driver"),
             "from": since,
             "to": until,
