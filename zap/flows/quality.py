@@ -51,6 +51,8 @@ class Question:
         model_version: the version; None for all versions with answers.
         by: the length of the periods that are shown one by one; `total` shows no periods.
         kind: `live`, or `backtest` for requests about the past.
+        detailed: the only version with all scores; the others have the main ones. None: all versions have all scores.
+        guessing: whether the main scores also have what guessing scored, and the interval of the F1.
     """
 
     first: date | None = None
@@ -58,6 +60,8 @@ class Question:
     model_version: int | None = None
     by: By = "total"
     kind: Kind = "live"
+    detailed: int | None = None
+    guessing: bool = False
 
     def days(self, today: date) -> tuple[date, date]:
         """Return the first and the last day.
@@ -102,7 +106,7 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
             if len(versions) == MOST_VERSIONS:
                 break
             known = _known(engine, number)
-            counted = _Counted(question.by, first, unknown, known["trained_samples"] or 0)
+            counted = _Counted(question, number, first, unknown, known["trained_samples"] or 0)
             for day in of_version:
                 counted.add(day)
             if counted.is_asked:
@@ -154,19 +158,21 @@ class _Counted:
     """What is counted for one version. Its days are added in order.
 
     Args:
-        by: the length of the periods.
+        question: what the report is about.
+        number: the version.
         first: the first day that was asked about.
         unknown: the first day that is provisional.
         trained_on: the number of training sessions.
     """
 
-    def __init__(self, by: By, first: date, unknown: date, trained_on: int) -> None:
-        self._by, self._first, self._unknown, self._trained_on = by, first, unknown, trained_on
+    def __init__(self, question: Question, number: int, first: date, unknown: date, trained_on: int) -> None:
+        self._by, self._first, self._unknown, self._trained_on = question.by, first, unknown, trained_on
+        self._guessing, self._detailed = question.guessing, question.detailed in {None, number}
         self._parts: dict[str, _Some] = {}
         self._earlier: Totals | None = None
         self._period: _Some | None = None
         self._periods: list[dict[str, Any]] = []
-        self._group_sums: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._group_sums: list[tuple[dict[str, Any], np.ndarray, np.ndarray]] = []
 
     @property
     def is_asked(self) -> bool:
@@ -198,24 +204,34 @@ class _Counted:
     def report(self) -> dict[str, Any]:
         """Return the figures of the final days, of the provisional days, and of the periods."""
         self._end_period()
-        for place, interval in zip((place for place, _, _ in self._group_sums), self._intervals(), strict=True):
-            self._periods[place]["scores"] |= _interval(interval)
         final, provisional = self._parts.get("final"), self._parts.get("provisional")
-        report = {"final": self._full(final), "provisional": self._full(provisional), "periods": self._periods}
+        report = {"final": self._part(final), "provisional": self._part(provisional), "periods": self._periods}
+        for (scores, _, _), interval in zip(self._group_sums, self._intervals(), strict=True):
+            scores |= _interval(interval)
         matured = final.totals if final else None
         if matured is not None and self._earlier is not None:
             matured.add(self._earlier)
         expected = expected_accuracy(provisional.totals if provisional else None, matured or self._earlier)
         return {**report, "expected": expected}
 
-    def _full(self, some: _Some | None) -> dict[str, Any] | None:
+    def _part(self, some: _Some | None) -> dict[str, Any] | None:
         if some is None:
             return None
         figures = some.figures(self._trained_on)
-        scores = None if figures is None else figures.full()
-        if scores is not None:
+        if figures is None:
+            return {"answers": some.coverage(), "scores": None}
+        scores = self._main(figures)
+        if self._detailed:
+            scores |= figures.full()
             scores |= _interval(scores["log_loss_difference_interval"])
+            if self._guessing:
+                scores["guessing"]["per_class"] = figures.class_scores_of_guessing()
+        else:
+            self._group_sums.append((scores, *figures.group_sums()))
         return {"answers": some.coverage(), "scores": scores}
+
+    def _main(self, figures: Figures) -> dict[str, Any]:
+        return figures.beside_guessing() if self._guessing else figures.brief()
 
     def _end_period(self) -> None:
         """Keep the figures of a period, and drop its sums, because a year has hundreds of periods."""
@@ -223,15 +239,16 @@ class _Counted:
         if period is None:
             return
         figures = period.figures(self._trained_on)
-        if figures is not None:
-            self._group_sums.append((len(self._periods), *figures.group_sums()))
+        scores = None if figures is None else self._main(figures)
+        if figures is not None and scores is not None:
+            self._group_sums.append((scores, *figures.group_sums()))
         self._periods.append(
             {
                 "from": period.first.isoformat(),
                 "to": period.last.isoformat(),
                 "final": period.final,
                 "answers": period.coverage(),
-                "scores": None if figures is None else figures.brief(),
+                "scores": scores,
             }
         )
 

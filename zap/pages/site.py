@@ -10,10 +10,11 @@ from zap.pages.choices import choose
 from zap.pages.login import log_in, log_out, login_page
 from zap.pages.overview import overview, train_first
 from zap.pages.problems import page_problems
+from zap.pages.quality import quality
 from zap.public import PAGE
 
 # Each page adds its routes here.
-_PAGES = [overview, train_first]
+_PAGES = [overview, train_first, quality]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

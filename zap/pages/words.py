@@ -43,3 +43,11 @@ PHASE_WORDS = {
     "save": marked("saving"),
     "log": marked("logging the predictions"),
 }
+# The slices of live quality, by the driver's past.
+EARLIER_WORDS = {
+    "0": marked("none"),
+    "1-4": marked("1 to 4"),
+    "5-19": marked("5 to 19"),
+    "20+": marked("20 and more"),
+}
+USED_WORDS = {"none": marked("none"), "one": marked("one"), "several": marked("several")}
