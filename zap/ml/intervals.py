@@ -185,7 +185,7 @@ def jackknife_interval_of(
 ) -> list[float] | None:
     """Return the 95 % interval of a smooth statistic of counts by the delete-one jackknife.
 
-    It takes a hundredth of the time of `statistic_interval_of`, so it is for plots with hundreds of intervals (Efron and
+    It takes far less time than `statistic_interval_of`, so it is for plots with hundreds of intervals (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11). It is symmetric, and cut off at 0 and 1.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Engine
 
@@ -55,9 +55,12 @@ def quality_plots(
     _ = texts_in(language).translations.gettext
     texts = _spread([(at, _("version %(number)s") % {"number": number}) for at, number in marks])
     names = (_("zap"), _("guessing"), _("zap, provisional"), _("guessing, provisional"))
-    loss = _plot(periods, (_log_loss, _guessed_log_loss), names, _("log loss (nats)"), _("First day"), texts)
-    f1 = _plot(periods, (_f1, _guessed_f1), names, _("weighted F1 (0 to 1)"), _("First day"), texts)
-    return loss, f1
+    x = [datetime.combine(date.fromisoformat(one["from"]), time(), UTC).timestamp() for one in periods]
+    loss, f1 = _lines(periods, (_log_loss, _guessed_log_loss), names), _lines(periods, (_f1, _guessed_f1), names)
+    return (
+        Plot(x, loss, _("First day"), _("log loss (nats)"), decimals=3, marks=texts),
+        Plot(x, f1, _("First day"), _("weighted F1 (0 to 1)"), decimals=3, marks=texts),
+    )
 
 
 def _main_periods(versions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -72,26 +75,19 @@ def _main_periods(versions: Iterable[Mapping[str, Any]]) -> list[Mapping[str, An
     return [found[key] for key in sorted(found)]
 
 
-def _plot(
-    periods: Sequence[Mapping[str, Any]],
-    parts: Sequence[Part],
-    names: Sequence[str],
-    y_label: str,
-    x_label: str,
-    marks: Sequence[Mark],
-) -> Plot:
+def _lines(periods: Sequence[Mapping[str, Any]], parts: Sequence[Part], names: Sequence[str]) -> list[Line]:
+    """Return the lines of zap and of guessing, for final periods and for provisional ones."""
     lines: list[Line] = []
     for final in (True, False):
         if not any(period["final"] == final for period in periods):
             continue
-        for part, name, kind in zip(parts, names[:2] if final else names[2:], ("line", "dashed"), strict=True):
+        for part, name in zip(parts, names[:2] if final else names[2:], strict=True):
             shown = [part(period["scores"]) if period["final"] == final else (None, None) for period in periods]
-            has_band = any(ends for _, ends in shown)
-            low, high = ([ends and ends[end] for _, ends in shown] for end in (0, 1))
-            bands = {"low": low, "high": high} if has_band else {}
-            lines.append(Line(name, [value for value, _ in shown], kind=kind, **bands))  # type: ignore[arg-type]
-    x = [datetime.combine(date.fromisoformat(period["from"]), time(), UTC).timestamp() for period in periods]
-    return Plot(x, lines, x_label, y_label, decimals=3, marks=marks)
+            ends = [end for _, end in shown]
+            low, high = ([end and end[at] for end in ends] if any(ends) else [] for at in (0, 1))
+            kind: Literal["line", "dashed"] = "line" if part is parts[0] else "dashed"
+            lines.append(Line(name, [value for value, _ in shown], low, high, kind))
+    return lines
 
 
 def _log_loss(scores: Mapping[str, Any]) -> tuple[float, Sequence[float] | None]:
@@ -113,7 +109,9 @@ def _guessed_f1(scores: Mapping[str, Any]) -> tuple[float, None]:
 
 
 def _spread(marks: Sequence[tuple[float, str]]) -> list[Mark]:
-    """Return the marks. Of marks near each other, only the last one has a text, because texts would cover each other."""
-    room = (marks[-1][0] - marks[0][0]) / _MARKS_WITH_TEXT if marks else 0.0
+    """Return the marks. Of marks near each other, only the last one has a text: texts must not cover each other."""
+    if not marks:
+        return []
+    room = (marks[-1][0] - marks[0][0]) / _MARKS_WITH_TEXT
     nexts = [at for at, _ in marks[1:]] + [float("inf")]
     return [Mark(at, text if after - at > room else "") for (at, text), after in zip(marks, nexts, strict=True)]

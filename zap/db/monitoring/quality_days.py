@@ -3,7 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from datetime import date, datetime, time
-from typing import Any, NamedTuple
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
 
 import structlog
 from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, and_, bindparam, delete, insert, select, update
@@ -25,12 +27,33 @@ _DAYS_AT_A_TIME = 50
 _ROWS = QualityDay.__table__  # type: ignore[attr-defined]
 
 
-class StoredDay(NamedTuple):
-    """A row of `quality_days`."""
+class StoredDay:
+    """A row of `quality_days`. Its sums are decoded when they are asked for, because this takes most of the time.
 
-    model_version: int
-    key: DayKey
-    counted: Day
+    Args:
+        row: the row.
+
+    Attributes:
+        model_version, key: which row it is.
+        answers: as in `Day`.
+        digest: of the sums: equal sums have equal digests. None without sums.
+    """
+
+    def __init__(self, row: Any) -> None:
+        self.model_version: int = row.model_version
+        self.key = DayKey(row.day.date(), row.kind)
+        self.answers: dict[str, int] = dict(row.answers)
+        self._data = None if row.sums is None else bytes(row.sums)
+        self.digest = None if self._data is None else sha256(self._data).digest()
+
+    @cached_property
+    def counted(self) -> Day:
+        """Return what is counted for the day.
+
+        Raises:
+            DamagedModel: the sums have another form.
+        """
+        return Day(self.answers, None if self._data is None else QualitySums.from_bytes(self._data))
 
 
 def apply(connection: Connection, changes: Sequence[OutcomeChange]) -> None:
@@ -78,7 +101,7 @@ def read_days(
         asked = asked.where(_ROWS.c.model_version == model_version)
     with engine.connect().execution_options(yield_per=_DAYS_AT_A_TIME) as connection:
         for row in connection.execute(asked.order_by(_ROWS.c.model_version.desc(), _ROWS.c.day)):
-            yield StoredDay(row.model_version, DayKey(row.day.date(), row.kind), _day_of(row))
+            yield StoredDay(row)
 
 
 def _stored(connection: Connection, version: int, keys: set[DayKey]) -> dict[DayKey, Day]:
