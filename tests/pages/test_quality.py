@@ -2,8 +2,7 @@
 
 import re
 import shutil
-from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -13,7 +12,6 @@ from playwright.sync_api import expect
 from readable import covered_texts, faint_texts, unnamed_controls
 from servers import Server
 
-from zap.flows.quality import Question, read_quality
 from zap.settings import Settings
 
 SPRING = {"from": "2024-04-01", "to": "2024-05-31"}
@@ -161,20 +159,6 @@ def test_without_a_model_it_leads_to_the_first_steps(untrained_client):
     assert "No model yet" in text_of(page)
 
 
-def test_the_f1_of_a_long_period_has_the_interval_of_the_bootstrap(spring):
-    """The jackknife of the plots and the bootstrap of the report agree on the same sessions."""
-    engine = spring.app.state.engine
-    question = Question(date(2024, 4, 1), date(2024, 5, 31), detailed=0, guessing=True)
-    asked = (spring.app.state.settings.wall_now(), timedelta(days=1))
-    (brief,) = read_quality(engine, question, *asked)["versions"]
-    (full,) = read_quality(engine, replace(question, detailed=None), *asked)["versions"]
-
-    by_jackknife, by_bootstrap = (one["final"]["scores"]["weighted_f1_interval"] for one in (brief, full))
-    assert by_jackknife == pytest.approx(by_bootstrap, abs=0.03)
-    assert "confusion_matrix" not in brief["final"]["scores"]
-    assert "baselines" in full["final"]["scores"]
-
-
 # In a browser.
 
 
@@ -206,7 +190,7 @@ def test_it_can_be_read_in_a_browser(browser, quality_server, width, scheme, loc
             "[...document.querySelectorAll('.plot .canvas')].map((one) => one.getBoundingClientRect().bottom)"
         )
         assert max(bottoms) <= 800
-        page.get_by_label("By").select_option("month")
+        page.locator("select[name=by]").select_option("month")
         page.get_by_role("button", name="Show").click()
         expect(page).to_have_url(re.compile("from=2024-04-01&to=2024-05-31&by=month"))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

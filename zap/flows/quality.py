@@ -43,7 +43,8 @@ class Question:
         model_version: the version; None for all versions with answers.
         by: the length of the periods that are shown one by one; `total` shows no periods.
         kind: `live`, or `backtest` for requests about the past.
-        detailed: the only version with all scores; the others have the main ones. None: all versions have all scores.
+        detailed: the only version whose final days have all scores; other versions and provisional days have the main
+            ones. None: all have all scores.
         guessing: whether the main scores also have what guessing scored, and the interval of the F1.
     """
 
@@ -98,7 +99,8 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
             if len(versions) == MOST_VERSIONS:
                 break
             known = _known(engine, number)
-            detailed = question.detailed in {None, number}
+            every = ("final", "provisional")
+            detailed = every if question.detailed is None else every[: number == question.detailed]
             wanted = Wanted(question.by, first, unknown, detailed, question.guessing)
             counted = VersionQuality(wanted, known["trained_samples"] or 0)
             for day in of_version:

@@ -5,7 +5,7 @@ change. So each process remembers the totals of months and the scores of periods
 that changes has another digest, so nothing that is remembered can be out of date.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -38,14 +38,14 @@ class Wanted(NamedTuple):
         by: the length of the periods: `day`, `week`, `month`, or `total` for no periods.
         first: the first day that was asked about.
         unknown: the first day that is provisional.
-        detailed: whether it wants all scores of the final and of the provisional days, or the main ones.
+        detailed: the parts of which it wants all scores: `final`, `provisional`. Of other parts it wants the main ones.
         guessing: whether the main scores also have what guessing scored, and the interval of the F1.
     """
 
     by: str
     first: date
     unknown: date
-    detailed: bool = True
+    detailed: Container[str]
     guessing: bool = False
 
 
@@ -60,7 +60,7 @@ class _Some:
         answers: the answers by status.
         digests: of the sums of all days.
         totals: the sums of all days but the newest ones.
-        newest: the newest days, which belong to one month.
+        newest: the newest days: of one month, or of one period.
     """
 
     first: date
@@ -79,7 +79,8 @@ class _Some:
             self.answers[name] = self.answers.get(name, 0) + number
         if day.digest is None:
             return
-        if self.newest and _begin(self.newest[0].key.day, "month") != _begin(day.key.day, "month"):
+        # The days of a period may belong to two months; they are few, and perhaps nobody asks for their sums.
+        if self.keeps and self.newest and _begin(self.newest[0].key.day, "month") != _begin(day.key.day, "month"):
             self._add_newest()
         self.digests.append(day.digest)
         self.newest.append(day)
@@ -158,18 +159,22 @@ class VersionQuality:
         """Return the figures of the final days, of the provisional days, and of the periods."""
         self._end_period()
         final, provisional = self._parts.get("final"), self._parts.get("provisional")
-        report = {"final": self._part(final), "provisional": self._part(provisional), "periods": self._periods}
+        parts = {name: self._part(name) for name in ("final", "provisional")}
         self._add_intervals()
         matured, earlier = final.summed() if final else None, self._earlier.summed()
         if matured is not None and earlier is not None:
             matured.add(earlier)
         expected = expected_accuracy(provisional.summed() if provisional else None, matured or earlier)
-        return {**report, "expected": expected}
+        return {**parts, "periods": self._periods, "expected": expected}
 
-    def _part(self, some: _Some | None) -> dict[str, Any] | None:
+    def _part(self, name: str) -> dict[str, Any] | None:
+        some = self._parts.get(name)
         if some is None:
             return None
-        return {"answers": some.coverage(), "scores": self._all(some) if self._wanted.detailed else self._main(some)}
+        return {
+            "answers": some.coverage(),
+            "scores": self._all(some) if name in self._wanted.detailed else self._main(some),
+        }
 
     def _all(self, some: _Some) -> _Scores | None:
         """Return all scores of some days; None without a scored session."""

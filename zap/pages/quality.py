@@ -128,6 +128,7 @@ def _tested(version: Mapping[str, Any]) -> dict[str, Any] | None:
         "weighted_f1_interval": evaluation.get("test_f1_interval"),
         "macro_f1": evaluation["macro_f1"],
         "accuracy": evaluation["accuracy"],
+        "expected_calibration_error": evaluation["calibration"]["expected_calibration_error"],
         "log_loss_difference": evaluation["log_loss_difference"],
         "log_loss_difference_interval": evaluation["log_loss_difference_interval"],
         "best_baseline": best,

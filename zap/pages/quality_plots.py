@@ -84,7 +84,9 @@ def _lines(periods: Sequence[Mapping[str, Any]], parts: Sequence[Part], names: S
         for part, name in zip(parts, names[:2] if final else names[2:], strict=True):
             shown = [part(period["scores"]) if period["final"] == final else (None, None) for period in periods]
             ends = [end for _, end in shown]
-            low, high = ([end and end[at] for end in ends] if any(ends) else [] for at in (0, 1))
+            low, high = ([None if end is None else end[at] for end in ends] for at in (0, 1))
+            if not any(ends):
+                low = high = []
             kind: Literal["line", "dashed"] = "line" if part is parts[0] else "dashed"
             lines.append(Line(name, [value for value, _ in shown], low, high, kind))
     return lines
