@@ -85,20 +85,18 @@ def _serving(engine: Engine, number: int) -> dict[str, Any]:
 def _live(engine: Engine, settings: Settings, number: int) -> dict[str, Any] | None:
     """Return the live scores of the version in production; None without answers in the last 90 days."""
     now: datetime = settings.wall_now()
-    report = read_quality(engine, Question(model_version=number, by="week"), now, settings.horizon)
+    report = read_quality(engine, Question(model_version=number), now, settings.horizon)
     if not report["versions"]:
         return None
     (version,) = report["versions"]
     final = version["final"]
     scores = final and final["scores"]
-    weeks = [one["scores"] and one["scores"]["log_loss"] for one in version["periods"] if one["final"]]
     return {
         "final": final,
         "provisional": version["provisional"],
         "scores": scores,
         "guessing": scores and scores["baselines"][scores["best_baseline"]]["log_loss"],
         "expected": version["expected"],
-        "weeks": weeks,
         "from": report["from"],
         "to": report["to"],
     }
