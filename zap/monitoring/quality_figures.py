@@ -5,6 +5,7 @@ that was answered (an evaluation lowers it a little if a type is unseen), and th
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Figures:
             "log_loss": scores.log_loss,
             "expected_calibration_error": self.calibration()["expected_calibration_error"],
             "best_baseline": self.best_baseline,
-            "log_loss_difference": float(self._differences()[self._best].sum() / self.sessions),
+            "log_loss_difference": float(self._differences[self._best].sum() / self.sessions),
             "effective_drivers": self.effective_drivers,
         }
 
@@ -129,7 +130,7 @@ class Figures:
     def group_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return for each group the log loss of the model minus that of the best baseline, and the sessions."""
         # Copies, so that whoever keeps them does not keep all sums.
-        return self._differences()[self._best].copy(), self._totals.groups[:, 0].copy()
+        return self._differences[self._best].copy(), self._totals.groups[:, 0].copy()
 
     def calibration(self) -> dict[str, Any]:
         """Return how well the confidence matches the accuracy, as `calibration_of` defines it."""
@@ -152,6 +153,7 @@ class Figures:
         """Return the sessions of each unseen type in one of PARTS."""
         return np.array([self._totals.unseen[name][part] for name in self._unseen])
 
+    @cached_property
     def _differences(self) -> np.ndarray:
         """Return for each baseline and group the log loss of the model minus that of the baseline."""
         losses = self._totals.groups[:, 1 : 1 + len(self._totals.layout.predictors)].T * UNIT
@@ -160,7 +162,7 @@ class Figures:
 
     def _baseline_differences(self) -> dict[str, dict[str, Any]]:
         used = self._totals.groups[:, 0] > 0
-        sums, sessions = self._differences()[:, used].T, self._totals.groups[used, 0]
+        sums, sessions = self._differences[:, used].T, self._totals.groups[used, 0]
         found = mean_intervals_of(sums, sessions)
         nothing: list[None] = [None] * len(self._names)
         alone, together = (nothing, nothing) if found is None else found
