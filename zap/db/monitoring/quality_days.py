@@ -96,12 +96,15 @@ def read_days(
         last: the last day.
         model_version: the version; None for all versions.
     """
-    asked = select(_ROWS).where(_ROWS.c.kind == kind, _ROWS.c.day.between(_midnight(first), _midnight(last)))
-    if model_version is not None:
-        asked = asked.where(_ROWS.c.model_version == model_version)
+    wanted = _ROWS.c.kind == kind, _ROWS.c.day.between(_midnight(first), _midnight(last))
+    number = _ROWS.c.model_version
     with engine.connect().execution_options(yield_per=_DAYS_AT_A_TIME) as connection:
-        for row in connection.execute(asked.order_by(_ROWS.c.model_version.desc(), _ROWS.c.day)):
-            yield StoredDay(row)
+        # The rows of each version come in the order of the index. To sort all rows, a database would copy all sums.
+        versions = select(number).where(*wanted).distinct().order_by(number.desc())
+        numbers = connection.scalars(versions).all() if model_version is None else [model_version]
+        for one in numbers:
+            for row in connection.execute(select(_ROWS).where(number == one, *wanted).order_by(_ROWS.c.day)):
+                yield StoredDay(row)
 
 
 def _stored(connection: Connection, version: int, keys: set[DayKey]) -> dict[DayKey, Day]:
