@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from zap.db.monitoring.quality_days import read_days
 from zap.db.versions.model_registry import read_version
 from zap.errors import InvalidRequest, NotFound
-from zap.flows.version_quality import VersionQuality, Wanted
+from zap.flows.version_quality import NewScores, VersionQuality, Wanted, add_intervals
 
 By = Literal["day", "week", "month", "total"]
 Kind = Literal["live", "backtest"]
@@ -94,6 +94,7 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
     begin = min(first, unknown - timedelta(days=_DAYS)) if last >= unknown else first
     days = read_days(engine, question.kind, begin, last, question.model_version)
     versions: list[dict[str, Any]] = []
+    new: list[NewScores] = []
     with closing(days):
         for number, of_version in groupby(days, key=attrgetter("model_version")):
             if len(versions) == MOST_VERSIONS:
@@ -102,11 +103,12 @@ def read_quality(engine: Engine, question: Question, now: datetime, horizon: tim
             every = ("final", "provisional")
             detailed = every if question.detailed is None else every[: number == question.detailed]
             wanted = Wanted(question.by, first, unknown, detailed, question.guessing)
-            counted = VersionQuality(wanted, known["trained_samples"] or 0)
+            counted = VersionQuality(wanted, known["trained_samples"] or 0, new)
             for day in of_version:
                 counted.add(day)
             if counted.is_asked:
                 versions.append({"model_version": number, "promise": _promise(known), **counted.report()})
+    add_intervals(new)
     return {
         "kind": question.kind,
         "by": question.by,

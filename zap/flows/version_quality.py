@@ -25,10 +25,12 @@ TOO_FEW_DRIVERS = (
 _STATUSES = ("matched", "superseded", "waiting", "no_driver")
 _Digests = tuple[bytes, ...]
 _Scores = dict[str, Any]
+# What scores depend on: the days, the number of training sessions, and whether they have what guessing scored.
+_Key = tuple[_Digests, int, bool]
 # The totals of a month take 150 kB with three types, and scores take 2 to 20 kB.
 _totals: Remembered[_Digests, Totals] = Remembered(100)
-_main_scores: Remembered[tuple[_Digests, int, bool], _Scores] = Remembered(2_000)
-_all_scores: Remembered[tuple[_Digests, int, bool], _Scores] = Remembered(50)
+_main_scores: Remembered[_Key, _Scores] = Remembered(2_000)
+_all_scores: Remembered[_Key, _Scores] = Remembered(50)
 
 
 class Wanted(NamedTuple):
@@ -47,6 +49,21 @@ class Wanted(NamedTuple):
     unknown: date
     detailed: Container[str]
     guessing: bool = False
+
+
+class NewScores(NamedTuple):
+    """Main scores that were computed now, and still need their interval.
+
+    Attributes:
+        key: what they depend on.
+        scores: the scores.
+        sums, sessions: for each group of drivers, as `Figures.group_sums` returns them.
+    """
+
+    key: _Key
+    scores: _Scores
+    sums: np.ndarray
+    sessions: np.ndarray
 
 
 @dataclass
@@ -113,15 +130,15 @@ class VersionQuality:
     Args:
         wanted: what the report wants to know.
         trained_on: the number of training sessions of the version.
+        new: gets the main scores that were not remembered, for `add_intervals`.
     """
 
-    def __init__(self, wanted: Wanted, trained_on: int) -> None:
-        self._wanted, self._trained_on = wanted, trained_on
+    def __init__(self, wanted: Wanted, trained_on: int, new: list[NewScores]) -> None:
+        self._wanted, self._trained_on, self._new = wanted, trained_on, new
         self._parts: dict[str, _Some] = {}
         self._earlier = _Some(wanted.first, wanted.first, final=True)
         self._period: _Some | None = None
         self._periods: list[dict[str, Any]] = []
-        self._new: list[tuple[_Digests, _Scores, np.ndarray, np.ndarray]] = []
 
     @property
     def is_asked(self) -> bool:
@@ -156,11 +173,10 @@ class VersionQuality:
         )
 
     def report(self) -> dict[str, Any]:
-        """Return the figures of the final days, of the provisional days, and of the periods."""
+        """Return the figures of the final and the provisional days, and of the periods, without new intervals."""
         self._end_period()
         final, provisional = self._parts.get("final"), self._parts.get("provisional")
         parts = {name: self._part(name) for name in ("final", "provisional")}
-        self._add_intervals()
         matured, earlier = final.summed() if final else None, self._earlier.summed()
         if matured is not None and earlier is not None:
             matured.add(earlier)
@@ -193,16 +209,16 @@ class VersionQuality:
         return dict(scores)
 
     def _main(self, some: _Some) -> _Scores | None:
-        """Return the main scores of some days, to which `_add_intervals` adds the interval; None as `_all`."""
-        digests = tuple(some.digests)
-        known = _main_scores.find((digests, self._trained_on, self._wanted.guessing))
+        """Return the main scores of some days, to which `add_intervals` adds the interval; None as `_all`."""
+        key = (tuple(some.digests), self._trained_on, self._wanted.guessing)
+        known = _main_scores.find(key)
         if known is not None:
             return dict(known)
         figures = self._figures(some)
         if figures is None:
             return None
         scores = self._main_of(figures)
-        self._new.append((digests, scores, *figures.group_sums()))
+        self._new.append(NewScores(key, scores, *figures.group_sums()))
         return scores
 
     def _main_of(self, figures: Figures) -> _Scores:
@@ -229,15 +245,17 @@ class VersionQuality:
             }
         )
 
-    def _add_intervals(self) -> None:
-        """Add the intervals to the new scores. All of them together take far less time than one by one."""
-        if not self._new:
-            return
-        digests, scores, sums, sessions = zip(*self._new, strict=True)
-        intervals = separate_intervals(np.column_stack(sums), np.column_stack(sessions))
-        for key, one, interval in zip(digests, scores, intervals, strict=True):
-            one.update(_interval(interval))
-            _main_scores.keep((key, self._trained_on, self._wanted.guessing), dict(one))
+
+def add_intervals(new: Sequence[NewScores]) -> None:
+    """Add the intervals to new scores, and remember them. All of them together take far less time than one by one."""
+    if not new:
+        return
+    intervals = separate_intervals(
+        np.column_stack([one.sums for one in new]), np.column_stack([one.sessions for one in new])
+    )
+    for one, interval in zip(new, intervals, strict=True):
+        one.scores.update(_interval(interval))
+        _main_scores.keep(one.key, dict(one.scores))
 
 
 def _remembered_totals(days: Sequence[StoredDay]) -> Totals:

@@ -77,8 +77,7 @@ def drawn_sums(per_driver: np.ndarray) -> np.ndarray:
     return np.concatenate([draws[at : at + _DRAWS_AT_A_TIME].astype(np.float64) @ per_driver for at in starts])
 
 
-# Reports of live quality resample all groups of drivers, and then those with sessions. 20 MB each at most.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _draws(drivers: int) -> np.ndarray:
     """Return how often each driver is drawn, of shape (RESAMPLES, drivers). All comparisons share these draws."""
     random = np.random.default_rng(42)
