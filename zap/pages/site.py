@@ -13,11 +13,12 @@ from zap.pages.one_prediction import one_prediction
 from zap.pages.overview import overview, train_first
 from zap.pages.predictions import predictions
 from zap.pages.problems import page_problems
+from zap.pages.quality import quality
 from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
 
 # Each page adds its routes here.
-_PAGES = [overview, train_first, predictions, one_prediction, try_it, ask, driver, driver_by_id]
+_PAGES = [overview, train_first, predictions, one_prediction, try_it, ask, driver, driver_by_id, quality]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:
