@@ -74,7 +74,7 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
     others = [one["model_version"] for one in list_versions(engine, _OTHERS) if one["model_version"] != number]
     serves = version["status"] == "production"
     return {
-        "version": version,
+        "stored": version,
         "evaluation": evaluation,
         "judged": evaluation.get("judged") or {},
         "windows": evaluation.get("windows"),

@@ -106,6 +106,7 @@ HYPER_PARAMETER_WORDS = {
     "left_out": marked("groups of columns that the trees do not use"),
     "asked_before": marked("minutes before a session that its driver asks"),
     "delay": marked("minutes until a session is stored"),
+    "n_jobs": marked("threads of the training"),
 }
 POLICY_WORDS = {
     "always": marked("serves at once"),
