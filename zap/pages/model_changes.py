@@ -15,26 +15,26 @@ from zap.errors import InvalidRequest, NotPromotable
 from zap.formats.promotion_reason import Reason
 from zap.pages.fields import errors_by_field, filled
 from zap.pages.model_comparison import beside
-from zap.pages.models import check_known
+from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
 
 WHO_AND_WHY = ("who", "why")
 
 
-@get("/pages/models/{number:int}/promote", opt=PAGE)
-async def ask_promote(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/models/{written:str}/promote", opt=PAGE)
+async def ask_promote(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to put a version into production.
 
     Raises:
         NotFound: there is no such version.
     """
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     return await _ask(request, number, is_rollback=False)
 
 
-@post("/pages/models/{number:int}/promote", status_code=200, opt=PAGE)
-async def promote(request: Request[Any, Any, State], number: FromPath[int]) -> Response[Any]:
+@post("/pages/models/{written:str}/promote", status_code=200, opt=PAGE)
+async def promote(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Put a version into production, if the version still serves that the question named.
 
     Raises:
@@ -42,7 +42,7 @@ async def promote(request: Request[Any, Any, State], number: FromPath[int]) -> R
         NotPromotable: the version cannot serve.
     """
     form = await read_form(request)
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     return await _change(request, number, form, is_rollback=False)
 
 

@@ -16,6 +16,7 @@ from zap.pages.page import answer
 from zap.public import PAGE
 
 _VERSIONS, _CHANGES = 20, 6
+_MOST_DIGITS = 20
 Before = Annotated[int, QueryParameter(name="before", ge=1, le=LARGEST_ID)]
 
 
@@ -26,14 +27,16 @@ async def models(request: Request[Any, Any, State], before: Before = LARGEST_ID)
     return await answer(request, "models.html", lambda: _read(state, before))
 
 
-def check_known(number: int, what: str) -> None:
-    """Check a number from a path.
+def known_number(written: str, what: str) -> int:
+    """Return the number in a path. Read as a text, because Litestar answers JSON for a path without a number.
 
     Raises:
         NotFound: no row can have this number.
     """
+    number = int(written) if written.isascii() and written.isdigit() and len(written) < _MOST_DIGITS else -1
     if not 0 <= number <= LARGEST_ID:
-        raise NotFound(f"there is no {what} {str(number)[:50]}")
+        raise NotFound(f"there is no {what} {written[:50]}")
+    return number
 
 
 def _read(state: State, before: int) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from zap.errors import NotFound
 from zap.formats.training_options import HYPER_PARAMETERS
 from zap.ml.estimator import DEFAULT_ESTIMATOR, OF_OLDER_VERSIONS
 from zap.pages.figures import Bin
-from zap.pages.models import check_known
+from zap.pages.models import known_number
 from zap.pages.page import answer
 from zap.public import PAGE
 
@@ -55,14 +55,14 @@ class Parameter(NamedTuple):
     is_default: bool | None
 
 
-@get("/pages/models/{number:int}", opt=PAGE)
-async def one_model(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/models/{written:str}", opt=PAGE)
+async def one_model(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show a version.
 
     Raises:
         NotFound: there is no such version.
     """
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     engine = request.app.state.engine
     return await answer(request, "one_model.html", lambda: _read(engine, number))
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from zap.db.runs.run_events import events_after
 from zap.db.runs.training_runs import cancel_run, read_run
-from zap.pages.models import check_known
+from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.pages.plots import MOST_POINTS, Line, Plot
 from zap.pages.reader import read_reader
@@ -22,32 +22,32 @@ _FEWEST_POINTS = 2
 _LOSS_LABELS = (marked("boosting rounds"), marked("log loss, nats"), marked("training sessions"))
 
 
-@get("/pages/trainings/{number:int}", opt=PAGE)
-async def one_training(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/trainings/{written:str}", opt=PAGE)
+async def one_training(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show a training run.
 
     Raises:
         NotFound: there is no such run.
     """
-    check_known(number, "training run")
+    number = known_number(written, "training run")
     engine, language = request.app.state.engine, read_reader(request).language
     return await answer(request, "one_training.html", lambda: _read(engine, number, language))
 
 
-@get("/pages/trainings/{number:int}/cancel", opt=PAGE)
-async def ask_cancel(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/trainings/{written:str}/cancel", opt=PAGE)
+async def ask_cancel(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to cancel a training run.
 
     Raises:
         NotFound: there is no such run.
     """
-    check_known(number, "training run")
+    number = known_number(written, "training run")
     engine = request.app.state.engine
     return await answer(request, "training_cancel.html", lambda: {"run": read_run(engine, number)})
 
 
-@post("/pages/trainings/{number:int}/cancel", status_code=200, opt=PAGE)
-async def cancel(request: Request[Any, Any, State], number: FromPath[int]) -> Response[Any]:
+@post("/pages/trainings/{written:str}/cancel", status_code=200, opt=PAGE)
+async def cancel(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Cancel a training run, and show it.
 
     Raises:
@@ -55,7 +55,7 @@ async def cancel(request: Request[Any, Any, State], number: FromPath[int]) -> Re
         RunEnded: the run has already ended.
     """
     await read_form(request)
-    check_known(number, "training run")
+    number = known_number(written, "training run")
     state = request.app.state
     await state.threads.run(cancel_run, state.engine, number)
     return see_other(request, f"/pages/trainings/{number}")

@@ -16,26 +16,26 @@ from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
 from zap.pages.fields import errors_by_field, filled, numbers
 from zap.pages.model_changes import WHO_AND_WHY
-from zap.pages.models import check_known
+from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
 
 
-@get("/pages/models/{number:int}/trial", opt=PAGE)
-async def ask_try(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/models/{written:str}/trial", opt=PAGE)
+async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show the options of a trial, and what a trial does.
 
     Raises:
         NotFound: there is no such version.
     """
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     engine, defaults = request.app.state.engine, TrialOptions()
     form = {"weeks": str(defaults.weeks), "epsilon": f"{defaults.epsilon:g}", "on_better": defaults.on_better}
     return await answer(request, "trial_begin.html", lambda: {**_read(engine, number), "form": form, "errors": {}})
 
 
-@post("/pages/models/{number:int}/trial", status_code=200, opt=PAGE)
-async def try_model(request: Request[Any, Any, State], number: FromPath[int]) -> Response[Any]:
+@post("/pages/models/{written:str}/trial", status_code=200, opt=PAGE)
+async def try_model(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Begin a trial. If an option is wrong, the form is shown again.
 
     Raises:
@@ -43,7 +43,7 @@ async def try_model(request: Request[Any, Any, State], number: FromPath[int]) ->
         TrialRefused: the version cannot be on trial now.
     """
     form = await read_form(request)
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     state = request.app.state
     try:
         options = TrialOptions.read(
@@ -56,29 +56,29 @@ async def try_model(request: Request[Any, Any, State], number: FromPath[int]) ->
     return see_other(request, f"/pages/models/{number}")
 
 
-@get("/pages/models/{number:int}/trial/end", opt=PAGE)
-async def ask_end_trial(request: Request[Any, Any, State], number: FromPath[int]) -> Response[bytes]:
+@get("/pages/models/{written:str}/trial/end", opt=PAGE)
+async def ask_end_trial(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to end the trial of a version.
 
     Raises:
         NotFound: the version is not on trial.
     """
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     engine = request.app.state.engine
     return await answer(
         request, "trial_end.html", lambda: {"trial": _running(engine, number), "form": {}, "errors": {}}
     )
 
 
-@post("/pages/models/{number:int}/trial/end", status_code=200, opt=PAGE)
-async def end_trial(request: Request[Any, Any, State], number: FromPath[int]) -> Response[Any]:
+@post("/pages/models/{written:str}/trial/end", status_code=200, opt=PAGE)
+async def end_trial(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """End the trial of a version, without a verdict.
 
     Raises:
         NotFound: the version is not on trial.
     """
     form = await read_form(request)
-    check_known(number, "model version")
+    number = known_number(written, "model version")
     state = request.app.state
     try:
         reason = Reason.read(filled(form, WHO_AND_WHY))
