@@ -10,9 +10,10 @@ from readable import covered_texts, faint_texts, unnamed_controls
 from servers import Server
 from trialled import add_copies
 
-from zap.db.engine import create_engine, write_transaction
+from zap.db.engine import create_engine, process_lock, write_transaction
+from zap.db.runs.dead_runs import PROCESS_LOCK
 from zap.db.runs.run_events import add_events
-from zap.db.runs.training_runs import beat, claim_run
+from zap.db.runs.training_runs import claim_run
 from zap.flows.trials import try_version
 from zap.formats.trial_options import TrialOptions
 from zap.settings import Settings
@@ -98,11 +99,12 @@ def test_a_person_promotes_a_version_and_takes_it_back(browser, server):
 
 def test_a_person_follows_a_training_and_cancels_it(browser, server):
     number = claim_run(server.engine, "train", {"note": "slow"})
-    with looking(browser, viewport={"width": 1280, "height": 800}) as page:
+    # A run whose process does not hold this lock counts as dead.
+    alive = process_lock(server.engine, PROCESS_LOCK, timeout=5)
+    with alive, looking(browser, viewport={"width": 1280, "height": 800}) as page:
         page.goto(f"{server.url}/pages/trainings/{number}")
         expect(page.locator("[data-phase]")).to_have_text("starting")
         with write_transaction(server.engine) as connection:
-            beat(connection, number)
             add_events(connection, number, [{"phase": "fit", "done": 3, "total": 4, "log_loss": 0.61}])
 
         expect(page.locator("[data-phase]")).to_have_text("fitting")
