@@ -1,13 +1,11 @@
 """/models: the model versions, the version in production, promotions and rollbacks."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath
-from sqlalchemy.exc import SQLAlchemyError
 
 from zap.controllers.model_replies import ModelDetail, Models, ModelSummary
 from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number
@@ -70,7 +68,7 @@ class ModelController(Controller):
         """
         check_number(request, model_version, "model version", ending="/promote")
         reason = await _reason(request)
-        return await _changed(state, promote_version, state.engine, model_version, reason)
+        return await _changed(state, promote_version, model_version, reason)
 
     @post(
         "/rollback",
@@ -85,7 +83,7 @@ class ModelController(Controller):
         A second rollback goes back one version further.
         """
         reason = await _reason(request)
-        return await _changed(state, roll_back, state.engine, reason)
+        return await _changed(state, roll_back, reason)
 
 
 async def _reason(request: Request[Any, Any, State]) -> Reason:
@@ -95,11 +93,4 @@ async def _reason(request: Request[Any, Any, State]) -> Reason:
 
 
 async def _changed(state: State, change: Callable[..., Change], *arguments: Any) -> Changed:
-    def work() -> Change:
-        done = change(*arguments)
-        # The change is committed. If this refresh fails, the watch of production repeats it in a moment.
-        with contextlib.suppress(SQLAlchemyError):
-            state.production.refresh()
-        return done
-
-    return Changed("success", *await state.threads.to_its_end(work))
+    return Changed("success", *await state.threads.to_its_end(state.production.changed, change, *arguments))

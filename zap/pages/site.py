@@ -9,16 +9,27 @@ from zap.pages.assets import asset
 from zap.pages.choices import choose
 from zap.pages.driver import driver, driver_by_id
 from zap.pages.login import log_in, log_out, login_page
+from zap.pages.model_changes import ask_promote, ask_roll_back, promote, roll_models_back
+from zap.pages.model_comparison import compare_models
+from zap.pages.models import models
+from zap.pages.one_model import one_model
 from zap.pages.one_prediction import one_prediction
+from zap.pages.one_training import ask_cancel, cancel, one_training
 from zap.pages.overview import overview, train_first
 from zap.pages.predictions import predictions
 from zap.pages.problems import page_problems
 from zap.pages.quality import quality
+from zap.pages.trainings import start_training, trainings
+from zap.pages.trial_changes import ask_end_trial, ask_try, end_trial, try_model
 from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
 
 # Each page adds its routes here.
-_PAGES = [overview, train_first, predictions, one_prediction, try_it, ask, driver, driver_by_id, quality]
+_MODELS = [models, one_model, compare_models, ask_promote, promote, ask_roll_back, roll_models_back]
+_TRIALS = [ask_try, try_model, ask_end_trial, end_trial]
+_TRAININGS = [trainings, start_training, one_training, ask_cancel, cancel]
+_PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id]
+_PAGES = [overview, train_first, quality, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

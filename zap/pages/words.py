@@ -102,3 +102,81 @@ EARLIER_WORDS = {
     "20+": marked("20 and more"),
 }
 USED_WORDS = {"none": marked("none"), "one": marked("one"), "several": marked("several")}
+RUN_WORDS = {
+    "running": (marked("running"), "running"),
+    "finished": (marked("finished"), "good"),
+    "failed": (marked("failed"), "bad"),
+    "cancelled": (marked("cancelled"), "quiet"),
+}
+TRIAL_WORDS = {
+    "running": (marked("on trial"), "running"),
+    "better": (marked("better"), "good"),
+    "not_worse": (marked("not worse"), "quiet"),
+    "worse": (marked("worse"), "bad"),
+    "undecided": (marked("undecided"), "quiet"),
+    "ended": (marked("ended"), "quiet"),
+}
+ACTION_WORDS = {"promote": marked("promoted"), "rollback": marked("rolled back")}
+SCORE_WORDS = {
+    "test_f1_score": marked("weighted F1"),
+    "macro_f1": marked("macro F1"),
+    "accuracy": marked("accuracy"),
+    "log_loss": marked("log loss"),
+}
+# The parts of a model that are scored alone.
+PART_WORDS = {
+    "trees": marked("the trees alone"),
+    "logistic": marked("the logistic regression alone"),
+    "blend": marked("the blend of both"),
+}
+# The groups of test sessions by the past of their drivers.
+SLICE_WORDS = {
+    "0": marked("no earlier session"),
+    "1-4": marked("1 to 4 earlier sessions"),
+    "5-19": marked("5 to 19 earlier sessions"),
+    "20+": marked("20 or more earlier sessions"),
+    "none": marked("no type used before"),
+    "one": marked("one type used before"),
+    "several": marked("several types used before"),
+}
+HYPER_PARAMETER_WORDS = {
+    "n_estimators": marked("boosting rounds"),
+    "num_leaves": marked("largest number of leaves of a tree"),
+    "learning_rate": marked("weight of each tree"),
+    "max_depth": marked("largest depth of a tree; -1 means no limit"),
+    "colsample_bytree": marked("share of the columns that each tree uses"),
+    "subsample": marked("share of the rows that each tree uses"),
+    "min_child_samples": marked("smallest number of rows in a leaf"),
+    "reg_alpha": marked("L1 regularisation"),
+    "reg_lambda": marked("L2 regularisation"),
+    "random_state": marked("seed"),
+    "estimator": marked("what answers: the trees alone, or their blend with a logistic regression"),
+    "left_out": marked("groups of columns that the trees do not use"),
+    "asked_before": marked("minutes before a session that its driver asks"),
+    "delay": marked("minutes until a session is stored"),
+    "n_jobs": marked("threads of the training"),
+}
+POLICY_WORDS = {
+    "always": marked("serves at once"),
+    "if_better": marked("serves if it is better than the version in production"),
+    "trial": marked("begins a trial beside the version in production"),
+    "never": marked("stays a candidate"),
+}
+FACT_WORDS = {
+    "status": marked("state"),
+    "created_at": marked("made"),
+    "trained_from": marked("learned from sessions since"),
+    "trained_until": marked("learned from sessions until"),
+    "trained_samples": marked("sessions learned from"),
+    "code_version": marked("code"),
+    "note": marked("note"),
+    "sessions": marked("test sessions"),
+    "from": marked("test sessions since"),
+    "until": marked("test sessions until"),
+    "sha256": marked("fingerprint of the test sessions"),
+}
+NEED_WORDS = {
+    "required": marked("required"),
+    "nullable": marked("may be null"),
+    "ignored": marked("not used"),
+}

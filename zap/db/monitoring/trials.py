@@ -150,6 +150,14 @@ def list_trials(engine: Engine, limit: int, before: int | None = None) -> list[d
         return [_described(row) for row in connection.execute(trials).mappings()]
 
 
+def newest_trial(engine: Engine, number: int) -> dict[str, Any] | None:
+    """Return the newest trial of a version, as `read_trial` does; None if it was never on trial."""
+    of_version = select(_TABLE).where(col(Trial.model_version) == number)
+    with engine.connect() as connection:
+        row = connection.execute(of_version.order_by(col(Trial.trial_id).desc()).limit(1)).mappings().one_or_none()
+    return None if row is None else _described(row)
+
+
 def read_trial(engine: Engine, trial_id: int) -> dict[str, Any]:
     """Return a trial: its columns, without its state; its longest time in `weeks`, and how many requests it answered.
 

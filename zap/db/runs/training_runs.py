@@ -17,6 +17,12 @@ from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, log_end_of_other, ma
 from zap.db.tables import TrainingEvent, TrainingRun, utc_now
 from zap.errors import NotFound, RunEnded, TrainingCancelled, TrainingRunning, ZapError
 
+# The main results in the report of a run.
+_REPORT = col(TrainingRun.report)
+_RESULTS = (
+    *(_REPORT[name].as_integer().label(name) for name in ("model_version", "tuning")),
+    *(_REPORT[name].as_string().label(name) for name in ("verdict", "detail")),
+)
 # How long a run's transaction may be idle on PostgreSQL before the server ends it.
 _IDLE_SECONDS = 5
 
@@ -129,15 +135,21 @@ def read_run(engine: Engine, run_id: int) -> dict[str, Any]:
         return {**run, "progress": connection.scalar(newest)}
 
 
-def list_runs(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+def list_runs(
+    engine: Engine, limit: int, before: int | None = None, *, with_results: bool = False
+) -> list[dict[str, Any]]:
     """Return the newest runs without their reports, newest first.
 
     Args:
         engine: on the database.
         limit: the most runs to return.
         before: return runs with a smaller number.
+        with_results: add the main results of each run from its report: `model_version` and `verdict` of a training,
+            `tuning` of a search, `detail` of an error. They are None where the report has no such value.
     """
-    columns = [column for column in TrainingRun.__table__.columns if column.name != "report"]  # type: ignore[attr-defined]
+    columns: list[Any] = [column for column in TrainingRun.__table__.columns if column.name != "report"]  # type: ignore[attr-defined]
+    if with_results:
+        columns += _RESULTS
     runs = select(*columns).order_by(col(TrainingRun.run_id).desc()).limit(limit)
     if before is not None:
         runs = runs.where(col(TrainingRun.run_id) < before)

@@ -1,12 +1,15 @@
 """Production: the version that serves in this process, which follows the version in production in the database."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.versions.model_file import ModelFile
 from zap.db.versions.model_registry import (
@@ -16,6 +19,7 @@ from zap.db.versions.model_registry import (
     synthetic_sessions,
     verdict_of_version,
 )
+from zap.db.versions.promotions import Change
 from zap.errors import NoModel, ZapError
 from zap.ml.inference import Predictor
 from zap.ml.verdict import sample_in_words, verdict_in_words
@@ -84,6 +88,19 @@ class Production:
         """Return the predictor that serves if it is the predictor of this version."""
         served, predictor = self._serving, self._predictor
         return predictor if served == version and predictor and predictor.model_version == version[0] else None
+
+    def changed(self, change: Callable[..., Change], *arguments: Any) -> Change:
+        """Change the version in production of the database, and serve it in this process. Return the change.
+
+        Args:
+            change: `promote_version` or `roll_back`.
+            arguments: the arguments of `change` after the engine.
+        """
+        done = change(self._engine, *arguments)
+        # The change is committed. If this refresh fails, the watch of production repeats it in a moment.
+        with contextlib.suppress(SQLAlchemyError):
+            self.refresh()
+        return done
 
     def refresh(self) -> None:
         """Serve the version in production, and keep the model file up to date.

@@ -1,6 +1,6 @@
 """The promotions: changes of the version in production, with their reasons, and rollbacks."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
@@ -71,31 +71,45 @@ def roll_back(engine: Engine, reason: Reason) -> Change:
         NotPromotable: there is no previous version, or it cannot be used. The version in production is unchanged.
     """
     with engine.connect() as connection:
-        target = _earlier(connection)
+        target = _target(connection)
     # Before the transaction, because loading takes longer than other writers should wait.
     check_usable(engine, target)
     with write_transaction(engine) as connection:
         serving_version(connection)
-        if _earlier(connection) != target:
+        if _target(connection) != target:
             raise NotPromotable(
                 "the version in production was changed at the same moment; look at /models, and try again"
             )
         return promote(connection, target, reason, action="rollback")
 
 
-def list_promotions(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+def list_promotions(
+    engine: Engine, limit: int, before: int | None = None, to_version: int | None = None
+) -> list[dict[str, Any]]:
     """Return the newest changes, newest first.
 
     Args:
         engine: on the database.
         limit: the most changes to return.
         before: return changes with a smaller number.
+        to_version: return changes that put this version into production.
     """
     changes = select(Promotion.__table__).order_by(col(Promotion.promotion_id).desc()).limit(limit)  # type: ignore[attr-defined]
     if before is not None:
         changes = changes.where(col(Promotion.promotion_id) < before)
+    if to_version is not None:
+        changes = changes.where(col(Promotion.to_version) == to_version)
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(changes).mappings()]
+
+
+def newest_promotions(engine: Engine, versions: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return for each version the newest change that put it into production; none for a version that never served."""
+    newest = select(func.max(col(Promotion.promotion_id))).where(col(Promotion.to_version).in_(versions))
+    newest = newest.group_by(col(Promotion.to_version))
+    changes = select(Promotion.__table__).where(col(Promotion.promotion_id).in_(newest))  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        return {row["to_version"]: dict(row) for row in connection.execute(changes).mappings()}
 
 
 def earlier_version(changes: Iterable[tuple[str, int]]) -> int | None:
@@ -133,9 +147,19 @@ def check_usable(engine: Engine, number: int) -> None:
         raise NotPromotable(f"version {number} cannot serve: {error.message}") from error
 
 
-def _earlier(connection: Connection) -> int:
-    rows = select(col(Promotion.action), col(Promotion.to_version)).order_by(col(Promotion.promotion_id))
-    target = earlier_version((row[0], row[1]) for row in connection.execute(rows))
+def rollback_target(engine: Engine) -> int | None:
+    """Return the version that a rollback puts back into production; None if there is none."""
+    with engine.connect() as connection:
+        return _earlier(connection)
+
+
+def _target(connection: Connection) -> int:
+    target = _earlier(connection)
     if target is None:
         raise NotPromotable("no version served before the present one; promote another version by its number")
     return target
+
+
+def _earlier(connection: Connection) -> int | None:
+    rows = select(col(Promotion.action), col(Promotion.to_version)).order_by(col(Promotion.promotion_id))
+    return earlier_version((row[0], row[1]) for row in connection.execute(rows))

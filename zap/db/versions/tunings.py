@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, insert, select
 from sqlmodel import col
 
 from zap.db.tables import Tuning, utc_now
+from zap.errors import NotFound
 
 DEFAULTS = "defaults"
 
@@ -56,3 +57,17 @@ def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
         seen_until and datetime.fromisoformat(seen_until),
         evidence.get("sessions"),
     )
+
+
+def read_tuning(engine: Engine, tuning_id: int) -> dict[str, Any]:
+    """Return a search: when it was made, the hyper-parameters that it found, and its evidence.
+
+    Raises:
+        NotFound: there is no such search.
+    """
+    this = select(Tuning.__table__).where(col(Tuning.tuning_id) == tuning_id)  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        row = connection.execute(this).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no tuning {tuning_id}")
+    return dict(row)
