@@ -1,0 +1,70 @@
+"""The filters in the address of a page. A form sends also empty fields, which do not count."""
+
+from collections.abc import Collection
+from datetime import date
+from typing import Any
+from urllib.parse import urlencode
+
+from litestar import Request
+from litestar.exceptions import ValidationException
+
+from zap.formats.time_range import read_day
+from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
+
+_LONGEST_SHOWN = 40
+
+
+class Query:
+    """The filters of a request. The methods raise ValidationException for a value that they cannot read.
+
+    Args:
+        request: the request.
+    """
+
+    def __init__(self, request: Request[Any, Any, Any]) -> None:
+        sent = request.query_params
+        self.has_empty = any(not value.strip() for value in sent.values())
+        self.values = {name: value.strip() for name, value in sent.items() if value.strip()}
+
+    def text(self, name: str) -> str | None:
+        """Return a text."""
+        value = self.values.get(name)
+        if value is not None and (len(value) > LONGEST_TEXT or CONTROL.search(value)):
+            raise wrong_filter(name, f"has more than {LONGEST_TEXT} characters, or control characters")
+        return value
+
+    def number(self, name: str) -> int | None:
+        """Return a number from 1 on."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+        if not 1 <= number <= LARGEST_ID:
+            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a whole number from 1 on")
+        return number
+
+    def day(self, name: str) -> date | None:
+        """Return a day."""
+        value = self.values.get(name)
+        day = None if value is None else read_day(value)
+        if day is None and value is not None:
+            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a day such as 2026-03-02")
+        return day
+
+    def choice(self, name: str, choices: Collection[str]) -> str | None:
+        """Return one of some words."""
+        value = self.values.get(name)
+        if value is not None and value not in choices:
+            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give one of: {', '.join(choices)}")
+        return value
+
+
+def address(path: str, values: dict[str, Any]) -> str:
+    """Return a path with the filters that are given: those with a value."""
+    query = urlencode({name: value for name, value in values.items() if value is not None})
+    return f"{path}?{query}" if query else path
+
+
+def wrong_filter(name: str, detail: str) -> ValidationException:
+    """Return the error of a filter."""
+    return ValidationException(f"{name} {detail}", extra=[{"key": name, "message": detail}])
