@@ -17,7 +17,14 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from zap.db.history.month_counts import MOST_MONTHS, MonthCounts, count_all, count_month, months_with_sessions, next_month
+from zap.db.history.month_counts import (
+    MOST_MONTHS,
+    MonthCounts,
+    count_all,
+    count_month,
+    months_with_sessions,
+    next_month,
+)
 from zap.db.history.session_changes import Mark, changes_since
 from zap.db.tables import utc_now
 from zap.errors import ZapError
@@ -27,7 +34,7 @@ log = structlog.get_logger(__name__)
 # The shortest pause between two counts, and the pause in multiples of the time that the last count took.
 _PAUSE_SECONDS, _PAUSE_TIMES = 1.0, 20.0
 # The most holes that are returned.
-_MOST_HOLES = 200
+_MOST_HOLES = 12
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class HistoryFigures:
         months: the months from the first to the last one, oldest first, also the empty ones between them.
         types: the charger types, the most frequent first.
         first, last: the days of the first and of the last session; None without sessions.
-        holes: the longest holes, in the order of time.
+        holes: the longest holes, the longest first.
+        hole_count: the number of all holes.
         empty_days: the number of days without a session between the first and the last one.
     """
 
@@ -64,6 +72,7 @@ class HistoryFigures:
     first: date | None
     last: date | None
     holes: Sequence[Hole]
+    hole_count: int
     empty_days: int
 
 
@@ -81,6 +90,8 @@ class HistoryCounter:
         self._counting: Future[None] | None = None
         self._next_count = float("-inf")
         self._is_closed = False
+        # Whether the newest count has failed.
+        self.has_failed = False
         # Only the thread changes these.
         self._mark: Mark | None = None
         self._months: dict[date, MonthCounts] = {}
@@ -111,9 +122,10 @@ class HistoryCounter:
         began = time.monotonic()
         try:
             self._figures = self._counted()
+            self.has_failed = False
         except (ZapError, SQLAlchemyError) as error:
             # All months are counted again next time.
-            self._mark = None
+            self._mark, self.has_failed = None, True
             log.warning("the history could not be counted", error=f"{type(error).__name__}: {error}"[:500])
         finally:
             self._next_count = time.monotonic() + max(_PAUSE_SECONDS, _PAUSE_TIMES * (time.monotonic() - began))
@@ -158,7 +170,6 @@ def _figures(counted_at: datetime, sessions: int, drivers: int, known: Mapping[d
         types.update(month.types)
     days = sorted(day for month in known.values() for day in month.days)
     holes = list(_holes(days))
-    longest = sorted(holes, key=lambda hole: -hole.days)[:_MOST_HOLES]
     return HistoryFigures(
         counted_at=counted_at,
         sessions=sessions,
@@ -168,7 +179,8 @@ def _figures(counted_at: datetime, sessions: int, drivers: int, known: Mapping[d
         types=[name for name, _ in types.most_common()],
         first=days[0] if days else None,
         last=days[-1] if days else None,
-        holes=sorted(longest, key=lambda hole: hole.first),
+        holes=sorted(holes, key=lambda hole: -hole.days)[:_MOST_HOLES],
+        hole_count=len(holes),
         empty_days=sum(hole.days for hole in holes),
     )
 

@@ -42,6 +42,7 @@ class FeatureDrift:
 
     Attributes:
         feature: its name.
+        edges: the upper ends of all bins of a number but the last bin; None for a category.
         noticed: the week in which its standing notice was given; None without a notice.
         years: the evidence of this feature alone; None while its notice stands.
         effect: the population stability index of the newest judged weeks, less what chance alone gives.
@@ -51,6 +52,7 @@ class FeatureDrift:
     """
 
     feature: str
+    edges: Sequence[float] | None
     noticed: date | None
     years: float | None
     effect: float
@@ -177,6 +179,7 @@ def _feature(
     noticed = raised.get(feature.name)
     return FeatureDrift(
         feature=feature.name,
+        edges=feature.edges,
         noticed=None if noticed is None else _monday(noticed),
         years=None if noticed is not None else points[-1].years,
         effect=shift.effect,

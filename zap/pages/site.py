@@ -7,13 +7,16 @@ from litestar.types import ExceptionHandlersMap
 
 from zap.pages.assets import asset
 from zap.pages.choices import choose
+from zap.pages.data import data
+from zap.pages.data_fields import fields
+from zap.pages.data_history import history
 from zap.pages.login import log_in, log_out, login_page
 from zap.pages.overview import overview, train_first
 from zap.pages.problems import page_problems
 from zap.public import PAGE
 
 # Each page adds its routes here.
-_PAGES = [overview, train_first]
+_PAGES = [overview, train_first, data, fields, history]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:
