@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, func, select, type_coerce
@@ -20,7 +20,7 @@ OTHER_TYPES = ""
 # How many texts that are no times are passed over in search of a month.
 _MOST_PASSED = 2000
 _AFTER_ALL = date.max
-_PREFIX, _DAY = 3, len("2026-03-02")
+_MONTH, _DAY = len("2026-03"), len("2026-03-02")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MonthCounts:
 def months_with_sessions(connection: Connection) -> Iterator[date]:
     """Yield the first day of each month in which sessions start, newest first, at most MOST_MONTHS.
 
-    Each month is one search in the index. A text that is no time is passed over.
+    Each month is one search in the index. A text that names no month is passed over.
     """
     before: date | str = _AFTER_ALL
     found = 0
@@ -58,12 +58,12 @@ def months_with_sessions(connection: Connection) -> Iterator[date]:
         newest = connection.scalar(select(func.max(_start(connection))).where(_before(connection, before)))
         if newest is None or found == MOST_MONTHS:
             return
-        day = _read_day(newest)
-        if day is None:
-            # All texts that begin like this one.
-            before = str(newest)[:_PREFIX]
+        month = _read_day(f"{str(newest)[:_MONTH]}-01")
+        if month is None:
+            # All texts that begin like this one. Texts such as 31/12/2023 have few beginnings.
+            before = str(newest)[:_MONTH]
             continue
-        before = day.replace(day=1)
+        before = month
         found += 1
         yield before
 
@@ -83,7 +83,7 @@ def count_month(connection: Connection, month: date) -> MonthCounts:
     types: Counter[str] = Counter()
     days, without_type = set(), 0
     for text, stored, count in connection.execute(of_days):
-        if (found := _read_day(text)) is None:
+        if (found := _read_day(str(text))) is None:
             continue
         days.add(found)
         if (name := read_text(stored)) is None:
@@ -126,11 +126,9 @@ def _before(connection: Connection, before: date | str) -> ColumnElement[bool]:
     return (_start(connection) >= date.min.isoformat()) & (_start(connection) < before)
 
 
-def _read_day(start: Any) -> date | None:
+def _read_day(start: str) -> date | None:
     """Return the day of a stored start; None for a text that is no time."""
-    if isinstance(start, datetime):
-        return start.date()
     try:
-        return date.fromisoformat(str(start)[:_DAY])
+        return date.fromisoformat(start[:_DAY])
     except ValueError:
         return None
