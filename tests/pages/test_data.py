@@ -66,9 +66,8 @@ def watched(changed_from=JUDGED - 3):
 def guarded_version(days=100):
     """Return the state of harm after some days without harm."""
     watch = HarmWatch({7: 0.25, 28: 0.25, 91: 0.25}, HarmState.beginning(FIRST_DAY))
-    random = np.random.default_rng(2)
     for day in range(FIRST_DAY, FIRST_DAY + days):
-        window = Window(random.uniform(0.0, 0.4, 200), random.uniform(-0.3, 0.1, 200))
+        window = Window(np.linspace(0.0, 0.4, 200), np.linspace(-0.3, 0.1, 200))
         watch.add_day(day, dict.fromkeys((7, 28, 91), window))
     return watch.state
 
@@ -124,11 +123,11 @@ def test_drift_shows_standing_notices_first_with_both_distributions(monitored):
     text = text_of(page)
 
     assert page.status_code == 200
-    assert text.index("Temperature (°C)", text.index("Newest weeks")) < text.index("Commuter")
+    assert text.index("Temperature (°C) ▲ drift") < text.index("User type By chance")
     assert "noticed in the week from 9 Mar 2026" in text
     assert "in the newest judged weeks together (up to 4)" in text
     assert re.search(r"above 14\.\d 20% 5\d%", text)
-    assert re.search(r"Commuter 50% 50%", text)
+    assert re.search(r"Commuter (49|50|51)% 50%", text)
     assert "nobody's fault" in text
     assert "Drivers in the newest judged week 400" in text
 
@@ -165,8 +164,8 @@ def test_harm_is_on_the_same_scale(monitored):
     text = text_of(page)
 
     assert [len(plot["x"]), set(plot["lines"][1]["values"])] == [100, {20.0}]
-    assert "Worse than its test promised 91 200 0.2" in text
-    assert "Worse than guessing 7 200 −0.1" in text
+    assert "Worse than its test promised 91 200 0.200 " in text
+    assert "Worse than guessing 7 200 −0.100" in text
     assert "driver's own share" in text
 
 
