@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | column-groups | simulate | simulate-monitoring | soak | catalogue: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | column-groups | simulate | simulate-monitoring | soak | catalogue: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +6,15 @@ STAMP := $(VENV)/.installed
 
 # What `make bench` is told beside its files, e.g. make bench BENCH="--quick --only many,zap,ceiling".
 BENCH ?=
+# What `make bench-following` is told, e.g. make bench-following FOLLOWING="--answers 1000000".
+FOLLOWING ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=
 PEERS := .bench
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training column-groups simulate simulate-monitoring soak catalogue lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following column-groups simulate simulate-monitoring soak catalogue lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -23,6 +25,7 @@ help:
 	@echo "make bench   measure how fast zap serves, beside what could be (up to ten minutes); wrk: apt-get install wrk"
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
 	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
+	@echo "make bench-following  measure how fast the follower works off a backlog; FOLLOWING=\"--answers 1000000\" (minutes)"
 	@echo "make column-groups  measure what each group of columns is worth; HISTORY=FILE of sessions (minutes)"
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
@@ -53,8 +56,11 @@ serve: setup
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	@# The types are checked beside the tests, because the check uses one core for half a minute. What it found is the last that
+	@# is said.
+	@$(BIN)/mypy >$(VENV)/types 2>&1 & types=$$!; \
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types; exit $$((tests | types))
 
 test-long: setup
 	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest -m long --numprocesses 2
@@ -78,6 +84,9 @@ $(PEERS)/%/.installed: tests/benchmarks/peers/%.txt
 bench-training: setup
 	$(BIN)/python tests/benchmarks/training.py
 	$(BIN)/python tests/benchmarks/driver_history.py
+
+bench-following: setup
+	$(BIN)/python tests/benchmarks/following.py $(FOLLOWING)
 
 column-groups: setup
 	$(BIN)/python tests/benchmarks/column_groups.py $(HISTORY)

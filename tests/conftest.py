@@ -10,13 +10,21 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
-from databases import REVISIONS, connect, postgresql, postgresql_database
+from databases import (
+    REVISIONS,
+    connect,
+    drop_shared,
+    postgresql,
+    postgresql_database,
+    shared_database,
+    shared_name,
+)
 from filelock import FileLock
-from forked import COMMANDS
+from forked import COMMANDS, of_trainings
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
 from servers import Server
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, select
 
 from zap.app import create_app
 from zap.db.engine import create_engine
@@ -26,7 +34,7 @@ from zap.db.tables import Prediction
 from zap.flows.training import run_training
 from zap.ml.features import FEATURES
 from zap.ml.sample import sample_history
-from zap.server import interpreter
+from zap.server import interpreter, training_process
 from zap.settings import Settings
 
 TESTS = Path(__file__).resolve().parent
@@ -58,6 +66,8 @@ def pytest_configure():
 
 def pytest_unconfigure():
     COMMANDS.close()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        drop_shared()
 
 
 def pytest_collection_modifyitems(items):
@@ -106,6 +116,21 @@ def _no_settings_from_outside(monkeypatch, tmp_path):
         if name.startswith("ZAP_") and not name.startswith("ZAP_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _forked_trainings(request, monkeypatch):
+    """Fork the trainings of an app in this process: a new Python takes two seconds of a core to begin one.
+
+    Tests that look for the process of a training, or look into it, take the fixture `new_processes`.
+    """
+    if "new_processes" not in request.fixturenames:
+        monkeypatch.setattr(training_process, "subprocess", of_trainings(COMMANDS.connection))
+
+
+@pytest.fixture
+def new_processes():
+    """Let each training of the app start in a new Python, as in a server."""
 
 
 def absent(what: str) -> None:
@@ -171,21 +196,35 @@ def empty_database_url(request, tmp_path):
     return request.getfixturevalue("empty_postgresql_url")
 
 
-# One database is upgraded once in a session. Each test works on its own copy.
+# One database is upgraded once in a run. Each test works on its own copy.
 
 
 @pytest.fixture(scope="session")
-def _sqlite_at_head(tmp_path_factory):
-    file = tmp_path_factory.mktemp("head") / "zap.sqlite"
-    upgrade(f"sqlite:///{file}")
-    return file
+def made_once(tmp_path_factory):
+    """Return a function that returns a folder with a name. One worker of pytest-xdist fills it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+
+    def made(name, fill):
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                begun = tmp_path_factory.mktemp(name)
+                fill(begun)
+                begun.rename(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def _postgresql_at_head(postgresql_server):
-    with postgresql_database() as url:
-        upgrade(url)
-        yield make_url(url).database
+def _sqlite_at_head(made_once):
+    return made_once("head", lambda folder: upgrade(f"sqlite:///{folder / 'zap.sqlite'}")) / "zap.sqlite"
+
+
+@pytest.fixture(scope="session")
+def _postgresql_at_head(postgresql_server, made_once):
+    made_once("head-postgresql", lambda _: upgrade(shared_database("head")))
+    return shared_name("head")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -256,7 +295,7 @@ def import_cases():
     return path if path.exists() else absent(str(path))
 
 
-# One small history is trained on once in a session. Each test works on its own copy.
+# One small history is trained on once in a run. Each test works on its own copy.
 
 
 def _train(url, models_dir):
@@ -270,24 +309,16 @@ def _train(url, models_dir):
 
 
 @pytest.fixture(scope="session")
-def _trained_sqlite(tmp_path_factory):
-    """Return the folder of a trained database. One worker of pytest-xdist trains it, and the others wait for it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained-sqlite"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            begun = tmp_path_factory.mktemp("trained")
-            _train(f"sqlite:///{begun / 'zap.sqlite'}", begun / "models")
-            begun.rename(folder)
-    return folder
+def _trained_sqlite(made_once):
+    """Return the folder of a trained database."""
+    return made_once("trained", lambda folder: _train(f"sqlite:///{folder / 'zap.sqlite'}", folder / "models"))
 
 
 @pytest.fixture(scope="session")
-def _trained_postgresql(postgresql_server, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    with postgresql_database() as url:
-        _train(url, folder / "models")
-        yield make_url(url).database, folder
+def _trained_postgresql(postgresql_server, made_once):
+    """Return the name of a trained database, and the folder with its models."""
+    folder = made_once("trained-postgresql", lambda folder: _train(shared_database("trained"), folder / "models"))
+    return shared_name("trained"), folder
 
 
 @pytest.fixture
@@ -315,6 +346,8 @@ def trained(request):
 
 def client_of(app, **options):
     """Return a client of an app, or of a new app with these settings. Its base URL has an address as its host."""
+    # A training has ten seconds for its first sign of life, so the process that forks it is ready before.
+    COMMANDS.connection()
     app = create_app(app) if isinstance(app, Settings) else app
     return TestClient(app, base_url="http://127.0.0.1:8000", **options)
 

@@ -1,7 +1,7 @@
 """Databases that tests make on PostgreSQL, and the revisions of the migrations."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from uuid import uuid4
 
@@ -17,6 +17,8 @@ USUAL_POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 # From the oldest to the newest.
 REVISIONS = tuple(script.revision for script in ScriptDirectory(str(migrations_folder())).walk_revisions())[::-1]
 HEAD = REVISIONS[-1]
+# What all workers of pytest-xdist have in common. They get their environment from the process that starts them.
+RUN = os.environ.setdefault("ZAP_TEST_RUN", uuid4().hex)
 
 
 @cache
@@ -35,11 +37,39 @@ def connect(url, **options):
 def postgresql_database(template="template1"):
     """Yield the URL of a new PostgreSQL database, a copy of the database `template`."""
     name = f"zap_test_{uuid4().hex}"
+    yield _created(name, template)
+    _drop(name)
+
+
+def shared_name(name):
+    """Return the name of a database on PostgreSQL that all workers of this run use as a template."""
+    return f"zap_test_{RUN}_{name}"
+
+
+def shared_database(name):
+    """Return the URL of a new database with a shared name, which `drop_shared` drops. One worker makes it."""
+    _drop(shared_name(name))
+    return _created(shared_name(name))
+
+
+def drop_shared():
+    """Drop the databases with shared names, if this process has used PostgreSQL."""
+    if postgresql.cache_info().currsize:
+        with suppress(psycopg.OperationalError), connect(postgresql(), autocommit=True) as admin:
+            like = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
+            for (name,) in admin.execute(like, [shared_name("")]).fetchall():
+                admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _created(name, template="template1"):
     with connect(postgresql(), autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {_strategy(admin)}')
-    yield make_url(postgresql()).set(database=name).render_as_string(hide_password=False)
+    return make_url(postgresql()).set(database=name).render_as_string(hide_password=False)
+
+
+def _drop(name):
     with connect(postgresql(), autocommit=True) as admin:
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def _strategy(connection):

@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from select import select
+from types import SimpleNamespace
 
 # What commands and servers import.
 PACKAGES = ("zap.cli", "zap.flows", "zap.db", "zap.formats", "zap.ml", "zap.server", "zap.controllers", "zap.pages")
@@ -28,9 +29,14 @@ READY = b"ready"
 
 
 class Commands:
-    """Run commands of zap. The process that forks theirs is started with the first of them."""
+    """Run commands of zap. The process that forks theirs is started with the first of them.
 
-    def __init__(self):
+    Args:
+        folder: the folder with another code of zap than the code of the tests.
+    """
+
+    def __init__(self, folder=None):
+        self._environment = os.environ | {"PYTHONPATH": str(folder)} if folder else None
         self._process = None
 
     def run(self, arguments, environment, text=None, seconds=240):
@@ -42,7 +48,7 @@ class Commands:
         ):
             asked.write(text or "")
             asked.seek(0)
-            command = self.start(arguments, environment, asked.fileno(), out.fileno(), err.fileno())
+            command = self.start(arguments, environment, (asked.fileno(), out.fileno(), err.fileno()))
             try:
                 code = command.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -52,13 +58,17 @@ class Commands:
             err.seek(0)
             return subprocess.CompletedProcess(["zap", *arguments], code, out.read(), err.read())
 
-    def start(self, arguments, environment, asked, out, err):
+    def start(self, arguments, environment, streams, *, forks_trainings=False):
         """Start `zap` with these arguments in the present folder, and return its process.
 
-        The numbers of three open files are its standard input, output and error.
+        Args:
+            arguments: the arguments.
+            environment: the environment.
+            streams: the numbers of the open files that are its standard input, output and error.
+            forks_trainings: whether the trainings that it starts are forked too, and are no children of its process.
         """
-        message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
-        return _ask(self.connection(), message, (asked, out, err))
+        connection = self.connection()
+        return _ask(connection, arguments, environment, streams, forks_trainings=forks_trainings)
 
     def connection(self):
         """Return the socket by which programs that inherit it can start commands too (see `_in_the_place_of`)."""
@@ -70,7 +80,10 @@ class Commands:
         self._connection, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         # -P: the modules of the tests are not on its path.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
+            [sys.executable, "-P", __file__, str(theirs.fileno())],
+            env=self._environment,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
         theirs.close()
         # Whoever starts a command waits for the imports here, not with a deadline behind the start.
@@ -123,17 +136,39 @@ class Forked:
         return int(self._news.recv(100))
 
 
-def _ask(connection, message, streams):
+def of_trainings(connect):
+    """Return what stands for the module `subprocess` where a server starts its trainings, so that they are forked.
+
+    Args:
+        connect: returns the socket of the process that forks.
+    """
+
+    def popen(command, *, stdin=None, stdout=None, stderr=None, env):
+        assert command[:3] == [sys.executable, "-m", "zap"]
+        with Path(os.devnull).open("r+b", buffering=0) as nothing:
+            # Without a stream of its own, a process has the one of its parent.
+            given = {subprocess.DEVNULL: nothing.fileno()}
+            streams = [
+                own if stream is None else given.get(stream, stream)
+                for own, stream in enumerate((stdin, stdout, stderr))
+            ]
+            return _ask(connect(), command[3:], env, streams)
+
+    return SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
+
+
+def _ask(connection, arguments, environment, streams, *, forks_trainings=False):
+    message = json.dumps([arguments, environment, str(Path.cwd())]).encode()
     news, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
-        socket.send_fds(connection, [message], [*streams, theirs.fileno()])
+        files = [theirs.fileno(), *streams, *([connection.fileno()] if forks_trainings else [])]
+        socket.send_fds(connection, [message], files)
     return Forked(news)
 
 
 def _in_the_place_of(connection, arguments):
     """Run a command with the streams, the environment and the folder of this process. Return its exit code."""
-    message = json.dumps([arguments, dict(os.environ), str(Path.cwd())]).encode()
-    return _ask(connection, message, (0, 1, 2)).wait()
+    return _ask(connection, arguments, dict(os.environ), (0, 1, 2)).wait()
 
 
 def _import_all():
@@ -150,19 +185,19 @@ def _forked(connection):
     # Nobody waits for the keepers.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 4)
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 5)
         if not message:
             return None
         if os.fork() == 0:
             connection.close()
-            *streams, news = files
-            _keep(socket.socket(fileno=news), streams)
-            return streams, *json.loads(message)
+            news, *others = files
+            _keep(socket.socket(fileno=news), others)
+            return others, *json.loads(message)
         for file in files:
             os.close(file)
 
 
-def _keep(news, streams):
+def _keep(news, others):
     """Fork the process of a command, in which this function returns. This process tells its number and its exit code.
 
     It only waits, so that any number of commands can run.
@@ -172,7 +207,7 @@ def _keep(news, streams):
     if child == 0:
         news.close()
         return
-    for file in streams:
+    for file in others:
         os.close(file)
     # A test that does not wait for the end has closed its side.
     with suppress(OSError):
@@ -183,16 +218,33 @@ def _keep(news, streams):
 
 def _run(files, arguments, environment, folder):
     """Run a command in this process, which ends with it as any process of Python."""
+    streams, others = files[:3], files[3:]
     # Python's streams, from and to which nothing has gone, are on these files from now on.
-    for number, file in enumerate(files):
+    for number, file in enumerate(streams):
         os.dup2(file, number)
         os.close(file)
+    if others:
+        connection = socket.socket(fileno=others[0])
+        for starts in ("zap.server.training_process", "zap.cli.serving"):
+            importlib.import_module(starts).subprocess = of_trainings(lambda: connection)
+    importlib.import_module("zap.server.serving").os = SimpleNamespace(execv=_go_on)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
     sys.argv = ["zap", *arguments]
     importlib.import_module("zap.__main__").run()
+
+
+def _go_on(_program, command):
+    """Do in this process what a server of several workers replaces its process for.
+
+    It is replaced because LightGBM may have been used in it, as a server with --bootstrap does. A test starts such a
+    server anew.
+    """
+    assert command[:3] == [sys.executable, "-m", "zap.server.serving"]
+    sys.argv = command[2:]
+    importlib.import_module("zap.server.serving")._main()
 
 
 if __name__ == "__main__":

@@ -45,10 +45,11 @@ def trainings(pid):
 class Server:
     """Run `zap serve`, or another module, in its own process on a real socket.
 
-    The process is forked, unless it is to start `anew`, as users start it.
+    The process is forked, unless it is to start `anew`, as users start it. The trainings that a forked server starts
+    are forked beside it, unless they are to be its children, as the trainings of every server of users are.
     """
 
-    def __init__(self, settings, *arguments, anew=False, module=()):
+    def __init__(self, settings, *arguments, anew=False, child_trainings=False, module=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -58,7 +59,12 @@ class Server:
         if not anew and not module:
             lines = self.lines.fileno()
             with Path(os.devnull).open() as nothing:
-                self.process = COMMANDS.start(["serve", *arguments], environment, nothing.fileno(), lines, lines)
+                self.process = COMMANDS.start(
+                    ["serve", *arguments],
+                    environment,
+                    (nothing.fileno(), lines, lines),
+                    forks_trainings=not child_trainings,
+                )
             return
         command = [*module, str(self.port)] if module else ["zap", "serve", *arguments]
         self.process = subprocess.Popen(

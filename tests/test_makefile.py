@@ -42,6 +42,25 @@ def test_what_is_missing_is_named(tmp_path, missing, says):
     assert not (tmp_path / ".venv" / ".installed").exists()
 
 
+@pytest.mark.parametrize("wrong", [None, "ruff", "mypy", "pytest"])
+def test_lint_types_and_tests_are_each_fatal_and_the_types_are_said_last(tmp_path, wrong):
+    shutil.copy(MAKEFILE, tmp_path)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).touch()
+    for name in ("ruff", "mypy", "python"):
+        seen = "pytest" if name == "python" else name
+        (programs / name).write_text(f"#!/bin/sh\necho {seen} ran\nexit {int(seen == wrong)}\n")
+        (programs / name).chmod(0o755)
+
+    done = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode != 0) == (wrong is not None)
+    if wrong != "ruff":
+        assert [line for line in done.stdout.splitlines() if line.endswith(" ran")][-2:] == ["pytest ran", "mypy ran"]
+
+
 def test_the_lock_file_names_no_index_and_pins_with_hashes():
     lines = (MAKEFILE.parent / "requirements.lock").read_text().splitlines()
 

@@ -58,7 +58,7 @@ class Reader:
         self.start()
 
     def start(self):
-        self.server = Server(self.settings, "--bootstrap", anew=True).wait(180)
+        self.server = Server(self.settings, "--bootstrap").wait(180)
 
     def run(self, text):
         done = subprocess.run(

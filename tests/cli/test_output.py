@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from forked import COMMANDS
 from sqlalchemy import create_engine, text
 
 from zap.errors import OutputFailed
@@ -19,6 +21,20 @@ def zap(settings, *arguments, stdout, **environment):
         [sys.executable, "-m", "zap", *arguments], env=os.environ | settings.environment() | environment,
         stdout=stdout, stderr=subprocess.PIPE, timeout=120, check=False,
     )  # fmt: skip
+
+
+def zap_on_full_disk(settings, *arguments):
+    """Run a command in a forked process whose standard output cannot be written."""
+    environment = os.environ | settings.environment()
+    with (
+        Path("/dev/full").open("wb") as out,
+        Path(os.devnull).open() as nothing,
+        tempfile.TemporaryFile() as err,
+    ):
+        streams = (nothing.fileno(), out.fileno(), err.fileno())
+        code = COMMANDS.start(arguments, environment, streams).wait(120)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, code, stderr=err.read())
 
 
 def versions(settings):
@@ -60,7 +76,7 @@ def test_an_encoding_without_a_character_shows_its_number(trained_sqlite, enviro
     assert r"\u2500" not in train.stdout.decode("cp1252")
 
 
-COMMANDS = [
+WRITING = [
     ("train", "--json", "--set", "n_estimators=3"),
     ("train", "--set", "n_estimators=3"),
     ("tune", "--trials", "1"),
@@ -74,10 +90,9 @@ COMMANDS = [
 def test_nothing_is_done_if_the_output_cannot_be_written(trained_sqlite, good_request, full):
     Path("request.json").write_text(json.dumps(good_request))
     before = versions(trained_sqlite)
-    for command in COMMANDS if full == "full" else COMMANDS[:1]:
+    for command in WRITING if full == "full" else WRITING[:1]:
         if full == "full":
-            with Path("/dev/full").open("wb") as stdout:
-                done = zap(trained_sqlite, *command, stdout=stdout)
+            done = zap_on_full_disk(trained_sqlite, *command)
         elif full == "closed":
             shell = ["sh", "-c", f"exec {sys.executable} -m zap {' '.join(command)} >&-"]
             environment = os.environ | trained_sqlite.environment()

@@ -85,6 +85,8 @@ def test_sigterm_under_load_loses_nothing_that_was_answered(serve, trained_sqlit
                     return
                 if reply.status_code == 200:
                     answers.append(reply.json()["prediction_id"])
+                # Hundreds of requests each second, and the rest of the machine for other tests.
+                stopped.wait(0.01)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -103,9 +105,9 @@ def test_sigterm_under_load_loses_nothing_that_was_answered(serve, trained_sqlit
 
 def test_sigterm_ends_a_training_and_leaves_nothing_of_it(serve, trained_sqlite, good_request):
     server = serve(trained_sqlite).wait()
-    thread = threading.Thread(target=train_in_vain, args=[server])
-    # Enough history for the training to be still running when the signal comes.
-    multiply_history(trained_sqlite, times=200)
+    # The training is still running when the signal comes.
+    long = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
+    thread = threading.Thread(target=train_in_vain, args=[server], kwargs=long)
     thread.start()
     wait_for_a_running_training(trained_sqlite)
     _, seconds = server.stop()
@@ -161,8 +163,8 @@ def multiply_history(settings, times):
 
 def test_kill_in_the_middle_of_a_training_leaves_nothing_of_it(serve, trained_sqlite, good_request):
     # Neither the server nor the training can clean up. The next server does.
-    server = serve(trained_sqlite).wait()
-    multiply_history(trained_sqlite, times=40)
+    server = serve(trained_sqlite, child_trainings=True).wait()
+    multiply_history(trained_sqlite, times=20)
     quick = {"hyper_parameters": {"n_estimators": 3}}
     thread = threading.Thread(target=train_in_vain, args=[server], kwargs=quick)
     thread.start()

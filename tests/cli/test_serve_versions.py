@@ -18,6 +18,7 @@ from zap.ml.model import ChargerTypeModel
 
 LONG = {"hyper_parameters": {"n_estimators": 10_000, "num_leaves": 200}}
 QUICK = {"hyper_parameters": {"n_estimators": 3}}
+LONGER = {"hyper_parameters": {"n_estimators": 50}}
 
 
 @pytest.fixture
@@ -75,6 +76,8 @@ class Load:
                         self.answers.append((begun, reply.json()))
                     else:
                         self.others.append(reply.text)
+                    # Hundreds of requests each second, and the rest of the machine for other tests.
+                    self._over.wait(0.01)
 
 
 def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve, two_versions, database, good_request):
@@ -129,7 +132,7 @@ def test_of_two_trainings_from_two_servers_one_runs(serve, trained, tmp_path):
     replies = []
 
     def post(server):
-        replies.append(httpx.post(f"{server.url}/train-model", timeout=120))
+        replies.append(httpx.post(f"{server.url}/train-model", json=LONGER, timeout=120))
 
     threads = [threading.Thread(target=post, args=[server]) for server in servers for _ in range(2)]
     for thread in threads:
@@ -150,7 +153,7 @@ def training_under(server):
 
 
 def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained, database, good_request):
-    server = serve(trained, "--workers", "2").wait()
+    server = serve(trained, "--workers", "2", child_trainings=True).wait()
     location = begin(server)
     _, training = until(lambda: training_under(server))
 
@@ -165,7 +168,7 @@ def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained,
 
 def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, database, good_request):
     # The training goes on. Every worker can report its progress and cancel it.
-    server = serve(trained, "--workers", "2").wait()
+    server = serve(trained, "--workers", "2", child_trainings=True).wait()
     location = begin(server)
     worker, training = until(lambda: training_under(server))
 
@@ -183,7 +186,7 @@ def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, datab
 def test_a_machine_that_dies_leaves_a_failed_run_to_the_others(serve, trained, database, tmp_path):
     # One server dies with its training. Another server on this database marks the run as failed within 15
     # seconds.
-    dying, other = serve(trained).wait(), serve(trained).wait()
+    dying, other = serve(trained, child_trainings=True).wait(), serve(trained).wait()
     location = begin(dying)
     _, training = until(lambda: training_under(dying))
     os.kill(dying.process.pid, signal.SIGKILL)

@@ -507,9 +507,9 @@ def test_of_many_common_types_a_bounded_number_is_learned(trained_sqlite):
     [({"training_memory": 2**28}, "ZAP_TRAINING_MEMORY"), ({"training_seconds": 1.5}, "ZAP_TRAINING_SECONDS")],
 )
 def test_a_training_that_takes_too_much_fails_with_a_sentence(  # noqa: PLR0917 - fixtures
-    new_processes, trained, good_request, rows, limits, setting
+    new_processes, trained_sqlite, good_request, rows, limits, setting
 ):
-    with client_of(trained.model_copy(update=limits)) as client:
+    with client_of(trained_sqlite.model_copy(update=limits)) as client:
         reply = client.post("/train-model", json={"hyper_parameters": {"n_estimators": 5000}})
 
         assert reply.status_code == 500

@@ -247,3 +247,21 @@ def test_a_wait_for_postgresql_ends_in_time(empty_postgresql_url, monkeypatch, s
             connection.execute(text("SELECT pg_sleep(20)"))
         assert time.monotonic() - begun < 10
     engine.dispose()
+
+
+def test_a_transaction_that_does_not_wait_for_the_disk_leaves_the_connection_as_it_was(engine):
+    sqlite = engine.dialect.name == "sqlite"
+    asked = "PRAGMA synchronous" if sqlite else "SHOW synchronous_commit"
+
+    def durability(connection):
+        return connection.exec_driver_sql(asked).scalar_one()
+
+    with write_transaction(engine, durable=False) as connection:
+        inside = durability(connection)
+    with pytest.raises(ZeroDivisionError), write_transaction(engine, durable=False) as connection:
+        raise ZeroDivisionError
+    with write_transaction(engine) as connection:
+        after = durability(connection)
+
+    # 1 is NORMAL, and 2 is FULL.
+    assert (inside, after) == ((1, 2) if sqlite else ("off", "on"))

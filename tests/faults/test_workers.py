@@ -46,7 +46,7 @@ def until(condition, seconds):
 @pytest.fixture
 def workers(serve, trained_sqlite):
     """A server with two workers that both serve, and their numbers."""
-    server = serve(trained_sqlite, "--workers", str(WORKERS)).wait()
+    server = serve(trained_sqlite, "--workers", str(WORKERS), child_trainings=True).wait()
     until(lambda: server.log().count("Started server process") == WORKERS, 60)
     # Processes of Python's own, which end by themselves, do not count.
     found = [pid for pid in server.children() if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()]

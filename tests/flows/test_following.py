@@ -269,8 +269,18 @@ def test_what_only_servers_can_count_stays_when_the_follower_begins_anew(engine)
         assert set(connection.scalars(select(counts.c.subject))) == {"sessions", "refused"}
 
 
+def test_any_text_names_a_driver(engine):
+    drivers = ['a"b', "c\\d", "{e,f}", "NULL 1", "g\nh", "ä'ö", "i;j k"]
+    log_answers(engine, *(row_of(number, user_id) for number, user_id in enumerate(drivers, start=1)))
+    add_sessions(engine, *(session(number, 1, user_id) for number, user_id in enumerate(drivers, start=1)))
+    follow(engine)
+
+    assert statuses(engine) == {number: ("matched", number) for number in range(1, len(drivers) + 1)}
+
+
 def test_matching_all_answers_again_goes_on_where_it_ended(engine):
-    log_answers(engine, *(row_of(number, f"u{number % 9}", number / 100) for number in range(1, 1300)))
+    numbers = range(1, 3 * flows.MOST_ANSWERS + 100)
+    log_answers(engine, *(row_of(number, f"u{number % 9}", number / 100) for number in numbers))
     follow(engine)
     add_sessions(engine, *(session(number, number, f"u{number}") for number in range(9)))
     change(engine, text("UPDATE follower SET session_mark = NULL"))
@@ -282,7 +292,7 @@ def test_matching_all_answers_again_goes_on_where_it_ended(engine):
     following.close()
     follow(engine)
 
-    assert until in {400, 800}
+    assert until in {flows.MOST_ANSWERS, 2 * flows.MOST_ANSWERS}
     assert outcomes(engine) == by_definition(engine)
 
 

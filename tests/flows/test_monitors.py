@@ -340,6 +340,10 @@ def test_another_process_computes_the_references_of_an_older_version_once(engine
     before = [one.reference for one in references()]
     with write_transaction(engine) as connection:
         connection.execute(MonitorState.__table__.delete())
+        # An older zap did not store the exponents with the scores.
+        scores = connection.scalar(select(ModelVersion.__table__.c.evaluation))
+        del scores["pooled_exponents"]
+        connection.execute(update(ModelVersion).values(evaluation=scores))
     monitors = Monitors(engine, settings)
 
     def looked():

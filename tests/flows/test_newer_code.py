@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Commands
 
 import zap
 
@@ -57,10 +56,12 @@ TYRES = (
 
 @pytest.fixture
 def newer(tmp_path, trained_sqlite):
-    """Runs a command of a newer zap, whose code differs from this one's in some places."""
+    """Yield a function that runs a command of a newer zap, whose code differs from this one's in some places."""
+
+    folder = tmp_path / "newer"
+    commands = Commands(folder)
 
     def run(changes, *arguments, text=None):
-        folder = tmp_path / "newer"
         if not folder.exists():
             shutil.copytree(PACKAGE, folder / "zap", ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copytree(PACKAGE.parent / "migrations", folder / "migrations")
@@ -69,14 +70,12 @@ def newer(tmp_path, trained_sqlite):
                 source = file.read_text()
                 assert source.count(place) == 1
                 file.write_text(source.replace(place, added + place))
-        done = subprocess.run(
-            [sys.executable, "-m", "zap", *arguments], cwd=folder, input=text, capture_output=True, text=True,
-            timeout=240, check=False, env=os.environ | trained_sqlite.environment() | {"PYTHONPATH": str(folder)},
-        )  # fmt: skip
+        done = commands.run(arguments, os.environ | trained_sqlite.environment(), text)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
 
-    return run
+    yield run
+    commands.close()
 
 
 def predict(run, request):

@@ -9,7 +9,7 @@ from outcomes import applied, asked_about, last_sessions
 
 from zap.db.engine import create_engine
 from zap.db.versions.model_registry import read_version
-from zap.errors import InvalidRequest, NotFound
+from zap.errors import NotFound
 from zap.flows.quality import Question, read_quality
 from zap.settings import Settings
 
@@ -212,17 +212,6 @@ def test_a_day_without_a_scored_outcome_has_no_scores(engine, answers):
     assert version["final"]["scores"] is None
     assert version["periods"][0]["scores"] is None
     assert version["final"]["answers"]["label_coverage"] == 0
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "said"),
-    [("2026-07-02", "2026-07-01", "is after"), ("2020-01-01", "2026-07-01", "more than 1,100 days")],
-)
-def test_days_that_cannot_be_reported_are_refused(engine, first, last, said):
-    with pytest.raises(InvalidRequest) as caught:
-        report(engine, datetime.fromisoformat(first), datetime.fromisoformat(last))
-
-    assert said in caught.value.details["errors"][0]["detail"]
 
 
 def test_an_unknown_version_is_not_found(engine):

@@ -6,6 +6,7 @@ import tracemalloc
 from datetime import datetime
 
 import pytest
+from conftest import EXAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +69,7 @@ def alone(text, contract):
         return Refusal.of(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.lists(rows(), min_size=1, max_size=5), contracts())
 def test_a_row_is_read_as_a_request_alone(texts, contract):
     found = [completed(row, {}, contract, NOW) for row in read_rows(texts, contract, wall_time, NOW)]

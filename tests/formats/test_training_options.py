@@ -5,6 +5,7 @@ import math
 from datetime import datetime, timedelta
 
 import pytest
+from conftest import EXAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -371,7 +372,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=EXAMPLES)
 @given(ANY_JSON | st.dictionaries(st.sampled_from([*WHOLE]), ANY_JSON))
 def test_any_body_is_read_or_refused_with_an_error(fields):
     try:

@@ -12,7 +12,7 @@ from zap.ml.sample import sample_history
 from zap.ml.training import split_by_time
 from zap.ml.tuning import Budget, search
 
-QUICK = {"num_leaves": 7, "n_estimators": 60, "colsample_bytree": 1.0}
+QUICK = {"num_leaves": 7, "n_estimators": 20, "learning_rate": 0.15, "colsample_bytree": 1.0}
 
 
 def misleading(share):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from zap.formats import request, session_report
@@ -37,8 +38,12 @@ SCORED = {name: 1.0 for name in WHOLE if name in CONTRACT["fields"] and name != 
 }
 
 
+def columns(row):
+    return {name: np.array([value]) for name, value in row.items()}
+
+
 def counted(sent, **scored):
-    found = request_counts(sent, CONTRACT, SCORED | scored)
+    found = request_counts([sent], CONTRACT, columns(SCORED | scored))
     assert found.pop(("", "answered")) == 1
     return dict(found)
 
@@ -89,13 +94,13 @@ def test_a_driver_without_a_known_session_is_unknown():
     without = {name: value for name, value in WHOLE.items() if name != "user_id"}
 
     assert counted(WHOLE, sessions=0.0) == {("user_id", "unknown"): 1}
-    assert request_counts(without, CONTRACT, {"sessions": 0.0})["user_id", "missing"] == 1
-    assert request_counts(without, CONTRACT, {"sessions": 0.0})["user_id", "unknown"] == 0
+    assert request_counts([without], CONTRACT, columns({"sessions": 0.0}))["user_id", "missing"] == 1
+    assert request_counts([without], CONTRACT, columns({"sessions": 0.0}))["user_id", "unknown"] == 0
 
 
 @pytest.mark.parametrize("text", ["{old: 1}", None, 3, []])
 def test_a_logged_text_of_an_older_program_is_only_an_answer(text):
-    assert request_counts(text, CONTRACT, {}) == {("", "answered"): 1}
+    assert request_counts([text], CONTRACT, {}) == {("", "answered"): 1}
 
 
 def test_a_session_is_counted_when_its_end_is_stored():

@@ -175,9 +175,11 @@ def test_every_page_shows_without_errors_and_nothing_overflows(page, server, wid
             """
         )
         assert broken == [], name
+        # A scheme has colours and moves nothing.
+        assert covered_texts(page, "main") == [], name
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            assert faint_texts(page) + covered_texts(page, "main") == [], (name, scheme)
+            assert faint_texts(page) == [], (name, scheme)
         assert unnamed_controls(page) == [], name
         pictures = page.evaluate("[...document.images].map((one) => one.complete && one.naturalWidth > 0)")
         assert all(pictures), name

@@ -1,6 +1,8 @@
 """The follower in a server: outcomes come by themselves, from one of its processes, and requests go first."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -74,16 +76,18 @@ def test_a_role_that_only_predicts_does_not_follow(empty_postgresql_url, more):
     ]
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_requests_go_first_when_the_process_is_busy(sqlite_engine, monkeypatch, busy):
+@pytest.mark.parametrize(("waits", "busy"), [(0, False), (0, True), (9, False), (9, True)])
+def test_requests_go_first_when_the_process_is_busy(sqlite_engine, monkeypatch, waits, busy):
     log_answers(sqlite_engine, *(row_of(number) for number in range(1, 2_000)))
     follower = Follower(sqlite_engine, Settings(database_url="sqlite:///none", timezone="UTC"))
-    clocks = {"monotonic": 0.0, "process": 0.0, "thread": 0.0}
+    clocks = {"monotonic": 0.0, "waited": 0.0, "process": 0.0, "thread": 0.0}
     paused = []
 
     def times():
-        # Each step takes 0.05 s of the follower's thread, and the other threads use the processor or not.
-        clocks["monotonic"] += 0.05
+        # Each step takes 0.05 s of the follower's thread, and the other threads use the processor or not. On a crowded
+        # machine, the thread waits for a processor most of the time.
+        clocks["monotonic"] += 0.05 * (1 + waits)
+        clocks["waited"] += 0.05 * waits
         clocks["thread"] += 0.05
         clocks["process"] += 0.05 + 0.04 * busy
         return tuple(clocks.values())
@@ -95,6 +99,27 @@ def test_requests_go_first_when_the_process_is_busy(sqlite_engine, monkeypatch, 
 
     assert len(statuses(sqlite_engine)) == 1_999
     assert {round(pause, 3) for pause in paused} == ({1.0} if busy else set())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a thread has waited")
+def test_a_thread_knows_how_long_it_has_waited_for_a_processor():
+    """Two busy processes share one processor: each waits for about half of the time."""
+    code = """
+import os, time
+from zap.server.follower import _waited
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+other = os.fork()
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    pass
+if other:
+    os.waitpid(other, 0)
+    print(_waited())
+"""
+    waited = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30).stdout)
+
+    assert waited > 0.25
 
 
 def test_its_thread_has_a_low_priority(engine):

@@ -15,6 +15,7 @@ from zap.db.monitoring.alarms import raise_alarm, resolve_alarm
 from zap.db.monitoring.trials import running_trials
 from zap.db.runs.training_runs import cancel_run, claim_run, fail_run
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
+from zap.db.versions.tunings import add_tuning
 from zap.errors import TrainingCancelled, TrainingFailed
 from zap.flows.retraining import reason_to_train
 from zap.flows.trials import try_version
@@ -156,6 +157,8 @@ def test_a_server_trains_and_the_new_version_is_on_trial_and_no_other_is_trained
     settings = trained_sqlite.model_copy(update={"retrain_every": 7})
     engine = create_engine(settings.database_url)
     began(engine, 10)
+    with write_transaction(engine) as connection:
+        add_tuning(connection, {"n_estimators": 10}, None)
     with client_of(create_app(settings)) as client:
         until(lambda: running_trials(engine))
         run = client.get("/training-runs/2").json()

@@ -1,29 +1,34 @@
 """The process of a training: one that cannot be started, and one that starts when its client leaves."""
 
 import asyncio
-import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from forked import COMMANDS
 from servers import until
 
 from zap.db.runs.training_runs import claim_run, read_run
 from zap.db.versions.production import Production
 from zap.errors import ServerStopping, TrainingRunning
 from zap.formats.training_options import TrainingOptions
+from zap.server import training_process
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
 
 @pytest.fixture
 def processes(engine, database_url, tmp_path):
+    # What forks a training is ready before the training begins.
+    COMMANDS.connection()
     settings = Settings(database_url=database_url, models_dir=tmp_path)
     return TrainingProcesses(engine, settings, Production(engine, settings.model_file))
 
 
-def test_a_process_that_cannot_be_started_fails_its_run_and_the_way_is_free(processes, engine, monkeypatch):
+def test_a_process_that_cannot_be_started_fails_its_run_and_the_way_is_free(
+    new_processes, processes, engine, monkeypatch
+):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
 
     with pytest.raises(FileNotFoundError):
@@ -37,14 +42,14 @@ def test_a_process_that_cannot_be_started_fails_its_run_and_the_way_is_free(proc
 @pytest.fixture
 def slow_start(monkeypatch):
     """Make each process of a training start slowly. Return an event that is set when a start begins."""
-    begins, real = threading.Event(), subprocess.Popen
+    begins, real = threading.Event(), training_process.subprocess.Popen
 
     def slowly(*arguments, **options):
         begins.set()
         time.sleep(0.3)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(subprocess, "Popen", slowly)
+    monkeypatch.setattr(training_process.subprocess, "Popen", slowly)
     return begins
 
 

@@ -9,58 +9,20 @@ the script prints the alarms, trainings, trials and promotions in the order of t
 
 import argparse
 import json
-import os
-import struct
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 import pandas as pd
+from simulations.stopped_clock import Clock
 
 PORT = 8917
 ASKED_BEFORE = timedelta(minutes=15)
-
-
-class Clock:
-    """The stopped wall clock of zap's processes: a library in C that they load first, and the file that it reads."""
-
-    def __init__(self, folder, retrain, promote):
-        library = folder / "stopped_clock.so"
-        source = Path(__file__).with_name("stopped_clock.c")
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-        self._file = folder / "now"
-        self._file.write_bytes(bytes(8))
-        self.environment = os.environ | {
-            "LD_PRELOAD": str(library),
-            "STOPPED_CLOCK": str(self._file),
-            "TZ": "UTC",
-            "ZAP_TIMEZONE": "UTC",
-            "ZAP_DATABASE_URL": f"sqlite:///{folder / 'zap.sqlite'}",
-            "ZAP_MODELS_DIR": str(folder / "models"),
-            "ZAP_FOLLOW": "false",
-            "ZAP_RETRAIN_EVERY": retrain,
-            "ZAP_RETRAIN_PROMOTE": promote,
-            "ZAP_PORT": str(PORT),
-            "ZAP_LOG_LEVEL": "WARNING",
-        }
-
-    def set(self, moment):
-        """Stop the clock at a moment (UTC)."""
-        with self._file.open("r+b") as file:
-            file.write(struct.pack("=q", int(moment.replace(tzinfo=UTC).timestamp())))
-
-    def run(self, *command):
-        """Run a command of zap, and return its JSON."""
-        done = subprocess.run(
-            [sys.executable, "-m", "zap", *command], env=self.environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode not in {0, 30}:
-            raise SystemExit(f"zap {' '.join(command)} ended with {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
 
 
 def events(sessions):
@@ -151,28 +113,17 @@ def main():
         folder = Path(name)
         before = sessions[sessions["charging_start_time"] < begin]
         before.to_csv(folder / "before.csv", index=False)
-        clock = Clock(folder, options.retrain, options.promote)
+        clock = Clock(folder, PORT, ZAP_RETRAIN_EVERY=options.retrain, ZAP_RETRAIN_PROMOTE=options.promote)
         clock.set(begin)
         clock.run("db", "upgrade")
         clock.run("import-history", str(folder / "before.csv"), "--json")
         clock.run("train", "--json")
-        server = subprocess.Popen([sys.executable, "-m", "zap", "serve"], env=clock.environment)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as client:
-                for _ in range(120):
-                    try:
-                        client.get("/health/ready")
-                        break
-                    except httpx.TransportError:
-                        time.sleep(0.5)
-                later = sessions[sessions["charging_start_time"] >= begin]
-                refused = play(clock, client, later, end)
-                told(client)
-                print(f"{len(later):,} sessions; {len(refused)} requests were refused", *refused[:5], sep="\n")
-                print(json.dumps(client.get("/quality").json(), indent=1)[:6000])
-        finally:
-            server.terminate()
-            server.wait()
+        with clock.serving() as client:
+            later = sessions[sessions["charging_start_time"] >= begin]
+            refused = play(clock, client, later, end)
+            told(client)
+            print(f"{len(later):,} sessions; {len(refused)} requests were refused", *refused[:5], sep="\n")
+            print(json.dumps(client.get("/quality").json(), indent=1)[:6000])
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ from litestar import Controller, Request, get
 from litestar.datastructures import State
 from litestar.params import FromPath
 from msgspec import Meta, Struct
-from sqlalchemy import Engine
 
 from zap.controllers.explanation_reply import Explanation
 from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
-from zap.db.history.session_ids import id_of
-from zap.db.log.stored_predictions import logged_json, read_prediction
-from zap.db.monitoring.outcome_rows import read_outcome
+from zap.db.log.stored_predictions import logged_json
+from zap.flows.stored_prediction import read_with_outcome
 
 
 class OutcomeRecord(Struct):
@@ -93,7 +91,8 @@ class StoredPredictionController(Controller):
         self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
     ) -> PredictionRecord:
         check_number(request, prediction_id, "prediction")
-        row, outcome = await state.threads.run(_read, state.engine, prediction_id)
+        found, outcome = await state.threads.run(read_with_outcome, state.engine, prediction_id)
+        row = dict(found)
         text = row.pop("input_data_json")
         return PredictionRecord(
             **row
@@ -101,7 +100,7 @@ class StoredPredictionController(Controller):
                 "prediction_timestamp": _iso(row["prediction_timestamp"]),
                 "request_timestamp": _iso(row["request_timestamp"]),
                 "request": logged_json(text),
-                "outcome": outcome,
+                "outcome": None if outcome is None else _outcome(outcome),
             }
         )
 
@@ -126,16 +125,9 @@ class StoredPredictionController(Controller):
         )
 
 
-def _read(engine: Engine, prediction_id: int) -> tuple[dict[str, Any], OutcomeRecord | None]:
-    row, outcome = read_prediction(engine, prediction_id), read_outcome(engine, prediction_id)
-    if outcome is None:
-        return dict(row), None
-    fields: dict[str, Any] = outcome.match._asdict()
-    fields |= {"kind": outcome.answer.kind, "asked_at": outcome.answer.asked_at.isoformat()}
-    if fields["session_id"] is not None:
-        with engine.connect() as connection:
-            fields["session_id"] = id_of(connection, fields["session_id"])
-    return dict(row), OutcomeRecord(**fields)
+def _outcome(outcome: dict[str, Any]) -> OutcomeRecord:
+    fields = {name: value for name, value in outcome.items() if name != "user_id"}
+    return OutcomeRecord(**fields | {"asked_at": fields["asked_at"].isoformat()})
 
 
 def _iso(stamp: datetime | None) -> str | None:

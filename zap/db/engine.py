@@ -5,7 +5,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -287,22 +287,59 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 @contextmanager
-def write_transaction(engine: Engine) -> Iterator[Connection]:
+def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
     """Yield the connection of a writing transaction. Commit it at the end; roll it back on any exception.
+
+    Args:
+        engine: on the database.
+        durable: whether the commit waits for the disk, as the setting says. Without it, a power cut may undo the last
+            transactions, but only from the last one backwards. So it is enough for rows that can be made again, if
+            their transaction also writes how far the work has come.
 
     Raises:
         DatabaseReplaced: the database file was replaced, so the commit may be in another file.
     """
-    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+    with (
+        engine.connect().execution_options(immediate=True) as connection,
+        nullcontext() if durable else _not_waiting_for_the_disk(connection),
+        connection.begin(),
+    ):
+        if not durable and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         yield connection
     _check_file_of(engine)
 
 
-def background_transactions(engine: Engine) -> Callable[[], AbstractContextManager[Connection]]:
+@contextmanager
+def _not_waiting_for_the_disk(connection: Connection) -> Iterator[None]:
+    """Let SQLite not wait for the disk at the end of a transaction. Requests get the connection as it was before."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    (before,) = driver.execute("PRAGMA synchronous").fetchone()
+    driver.execute("PRAGMA synchronous=NORMAL").close()
+    try:
+        yield
+    finally:
+        try:
+            driver.execute(f"PRAGMA synchronous={before}").close()
+        except sqlite3.Error:
+            # No request may get a connection that does not wait for the disk.
+            connection.invalidate()
+
+
+def background_transactions(
+    engine: Engine, *, durable: bool = True
+) -> Callable[[], AbstractContextManager[Connection]]:
     """Return a `write_transaction` for many short transactions in a row that lets other writers in between.
 
     SQLite has no queue for its lock, so the lock stays free between two transactions long enough for other writers to
     take it. PostgreSQL needs no gap.
+
+    Args:
+        engine: on the database.
+        durable: as in `write_transaction`.
     """
     gap = _GAP_SECONDS if engine.dialect.name == "sqlite" else 0.0
     ended = -math.inf
@@ -311,7 +348,7 @@ def background_transactions(engine: Engine) -> Callable[[], AbstractContextManag
     def transaction() -> Iterator[Connection]:
         nonlocal ended
         time.sleep(max(0.0, ended + gap - time.monotonic()))
-        with write_transaction(engine) as connection:
+        with write_transaction(engine, durable=durable) as connection:
             yield connection
         ended = time.monotonic()
 

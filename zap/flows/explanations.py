@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Engine
@@ -72,6 +72,32 @@ class VersionExplainer:
             "averaging": found.averaging,
             "parts": [part._asdict() for part in found.parts],
         }
+
+    def in_full(self, scored: Scored) -> "InFull":
+        """Return the explanation of a stored prediction beside its row and the usual mix.
+
+        Raises:
+            DamagedModel: the row or the probabilities belong to another model.
+        """
+        told = self.explain(scored.features, scored.probabilities)
+        again = self.predictor.explain(scored.features, scored.probabilities)
+        return InFull(told, again["features"], self._explainer.mix, again["equal"])
+
+
+class InFull(NamedTuple):
+    """A stored prediction with all that its version says about it.
+
+    Attributes:
+        told: the explanation.
+        row: the scored row by column name, with categories as texts; None where missing.
+        mix: the share of each charger type in the training sessions.
+        computed_again: whether the version computes exactly these probabilities again from the row.
+    """
+
+    told: Told
+    row: dict[str, Any]
+    mix: dict[str, float]
+    computed_again: bool
 
 
 class VersionExplainers:
@@ -169,6 +195,19 @@ class Explanations:
         def work() -> tuple[Scored, Told]:
             scored, explainer = self._versions.stored(prediction_id)
             return scored, explainer.explain(scored.features, scored.probabilities)
+
+        return await self._in_turn(work, None)
+
+    async def in_full(self, prediction_id: int) -> InFull:
+        """Return a stored prediction with all that its version says about it.
+
+        Raises:
+            ZapError: as in `of_stored`.
+        """
+
+        def work() -> InFull:
+            scored, explainer = self._versions.stored(prediction_id)
+            return explainer.in_full(scored)
 
         return await self._in_turn(work, None)
 

@@ -18,7 +18,7 @@ from zap.db.monitoring.derived_rows import remove_outcomes, remove_sums
 from zap.db.monitoring.follower_lease import FollowerLease
 from zap.db.monitoring.follower_marks import BEGIN_ANEW, LeaseLost
 from zap.db.monitoring.log_portion import MOST_ANSWERS, MOST_ROWS, LoggedAnswer, WallTime, next_portion
-from zap.db.monitoring.matches import rematch
+from zap.db.monitoring.matches import match_new, rematch, rematch_around
 from zap.db.monitoring.outcome_changes import first_changes, later_changes
 from zap.db.monitoring.outcome_rows import Outcome, insert_outcomes, outcomes_after, outcomes_of
 from zap.monitoring.matching import NO_DRIVER, WAITING, Answer, Match, kind_of
@@ -33,7 +33,8 @@ _MOST_CHANGES = 500
 
 # What is kept up to date in the transactions of the outcomes: sums of their changes, and counts of new requests.
 KeepSums = Callable[[Connection, Sequence[OutcomeChange]], None]
-KeepCounts = Callable[[Connection, Sequence[LoggedAnswer]], None]
+# Counts are made before the transaction, and the result of a call adds them in it.
+KeepCounts = Callable[[Connection, Sequence[LoggedAnswer]], Callable[[Connection], None]]
 SUMS: tuple[KeepSums, ...] = ()
 COUNTS: tuple[KeepCounts, ...] = ()
 
@@ -46,7 +47,7 @@ class Following:
         wall_time: converts a moment to the drivers' wall time.
         horizon: how long after the moment asked about a session may start.
         sums: called in each transaction with the changes of outcomes.
-        counts: called in each transaction with the answers that are followed for the first time.
+        counts: called before each transaction with the answers that are followed for the first time.
 
     Attributes:
         lease: the lease, for transactions of other work that only the process that follows may do.
@@ -70,6 +71,7 @@ class Following:
         self.lease = FollowerLease(engine)
         self._sessions_at = self._all_at = -math.inf
         self._most_rows = MOST_ANSWERS
+        self._removed_until = 0
         self._stop: Callable[[], bool] = lambda: False
         self.rows = self.changed = 0
 
@@ -117,8 +119,9 @@ class Following:
         """Remove some derived rows. After the last ones, begin with the first answer."""
         with self.lease.writing() as connection:
             remove_sums(connection)
-            removed = remove_outcomes(connection, MOST_ANSWERS)
-        if not removed:
+            last = remove_outcomes(connection, self._removed_until, MOST_ANSWERS)
+        self._removed_until = last or 0
+        if last is None:
             with self.lease.writing(prediction_id=0):
                 pass
         return True
@@ -165,20 +168,22 @@ class Following:
         marks = self.lease.marks
         with self._engine.connect() as connection:
             answers, after, rows = next_portion(connection, marks, self._wall_time, self._most_rows)
-        self._most_rows = MOST_ANSWERS if answers else MOST_ROWS
-        if after == marks:
-            return False
-        new = [self._outcome(one) for one in answers]
+            self._most_rows = MOST_ANSWERS if answers else MOST_ROWS
+            if after == marks:
+                return False
+            # Before the transaction, because requests wait for it on SQLite.
+            new = match_new(connection, [self._outcome(one) for one in answers], self._horizon)
+            counts = [count(connection, answers) for count in self._counts]
         with self.lease.writing(prediction_id=after.prediction_id, missing=after.missing) as connection:
-            insert_outcomes(connection, new)
+            insert_outcomes(connection, new.outcomes)
             numbers = {one.prediction_id for one in answers}
-            moved = rematch(connection, new, self._horizon, numbers)
+            moved = rematch_around(connection, new, self._horizon)
             final = {one.after.answer.prediction_id: one.after for one in moved}
-            outcomes = [final.get(one.answer.prediction_id, one) for one in new]
+            outcomes = [final.get(one.answer.prediction_id, one) for one in new.outcomes]
             earlier = [one for one in moved if one.after.answer.prediction_id not in numbers]
             self._keep(connection, [*first_changes(answers, outcomes), *later_changes(connection, earlier)])
-            for keep in self._counts:
-                keep(connection, answers)
+            for keep in counts:
+                keep(connection)
         self.rows += rows
         self.changed += len(earlier)
         return rows > 0

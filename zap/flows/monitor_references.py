@@ -26,13 +26,14 @@ from zap.monitoring.harm_days import group_of
 from zap.monitoring.watched import Rows, answer_values, reference_of_version, request_values, week_of
 
 
-def references_of(split: Split, model: ChargerTypeModel, best_baseline: str) -> dict[Kind, dict[str, Any]]:
+def references_of(split: Split, model: ChargerTypeModel, evaluation: Mapping[str, Any]) -> dict[Kind, dict[str, Any]]:
     """Return the references of a version, as JSON values.
 
     Args:
         split: the sessions that the model was trained and tested on.
         model: the model.
-        best_baseline: the baseline with the lowest log loss on the test sessions.
+        evaluation: the scores of the model; empty for a version without scores. An older zap did not store
+            `pooled_exponents` in them, so these are then fitted again.
 
     Returns:
         For drift `features`, which is None if the training has too few drivers. For harm the `limits` by window, and
@@ -41,7 +42,7 @@ def references_of(split: Split, model: ChargerTypeModel, best_baseline: str) -> 
     probabilities = model.probabilities(model.matrix(split.test, split.test_past))
     return {
         "drift": _of_drift(split, model, probabilities),
-        "harm": _of_harm(split, model, probabilities, best_baseline),
+        "harm": _of_harm(split, model, probabilities, evaluation),
     }
 
 
@@ -57,7 +58,7 @@ def find_references(engine: Engine, number: int) -> dict[Kind, dict[str, Any]]:
     model = ChargerTypeModel.from_fitted(load_version(engine, version(engine, number)))
     options = read_run(engine, stored["run_id"])["options"] or {}
     split = tested_again(clean_history(read_history(engine)).frame, stored, options, model)
-    return references_of(split, model, (stored["evaluation"] or {}).get("best_baseline", "prior"))
+    return references_of(split, model, stored["evaluation"] or {})
 
 
 def _of_drift(split: Split, model: ChargerTypeModel, probabilities: np.ndarray) -> dict[str, Any]:
@@ -81,22 +82,24 @@ def _rows(sessions: pd.DataFrame, columns: Mapping[str, Any]) -> Rows:
     return Rows(of_named, codes, week_of(_seconds(sessions)[named]))
 
 
-def _of_harm(split: Split, model: ChargerTypeModel, probabilities: np.ndarray, best_baseline: str) -> dict[str, Any]:
+def _of_harm(
+    split: Split, model: ChargerTypeModel, probabilities: np.ndarray, evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
     types, test = pd.Index(model.classes_), split.test
     named = np.flatnonzero(test["user_id"].notna().to_numpy())
     groups = np.array([group_of(driver) for driver in test["user_id"].iloc[named]], dtype=np.int64)
     scores = brier(probabilities, types.get_indexer(pd.Index(test["charger_type"])))
     codes = types.get_indexer(pd.Index(split.train["charger_type"]))
     mix = np.bincount(codes, minlength=len(types)) / len(codes)
-    exponents = fit_exponents(split.train_past, codes, len(types))
+    exponents = evaluation.get("pooled_exponents") or fit_exponents(split.train_past, codes, len(types)).tolist()
     return {
         "limits": {
             str(window): limit
             for window, limit in promised(_seconds(test)[named] // DAY, groups, scores[named]).items()
         },
-        "baseline": best_baseline,
+        "baseline": evaluation.get("best_baseline", "prior"),
         "mix": mix.tolist(),
-        "exponents": exponents.tolist(),
+        "exponents": exponents,
     }
 
 

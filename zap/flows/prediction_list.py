@@ -5,7 +5,7 @@ from dataclasses import replace
 from sqlalchemy import Engine
 
 from zap.db.history.drivers import driver_named
-from zap.db.log.prediction_list import PAGE_SECONDS, Page, Wanted, read_page
+from zap.db.log.prediction_list import PAGE_SECONDS, NewerPage, Page, Wanted, read_newer, read_page
 from zap.formats.values import LARGEST_ID
 from zap.ml.cells import plain_id
 
@@ -23,6 +23,11 @@ def list_predictions(
         seconds: how long to look. A page that ends then may have few answers, and says where to go on.
     """
     return read_page(engine, of_stored_driver(engine, wanted), limit, before, seconds)
+
+
+def list_newer(engine: Engine, wanted: Wanted, limit: int, after: int, seconds: float = PAGE_SECONDS) -> NewerPage:
+    """Return the page of answers with larger ids than `after`; see `list_predictions`."""
+    return read_newer(engine, of_stored_driver(engine, wanted), limit, after, seconds)
 
 
 def of_stored_driver(engine: Engine, wanted: Wanted) -> Wanted:

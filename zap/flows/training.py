@@ -166,7 +166,7 @@ def _train(
     with phase("save"):
         known = _known(split, model, chosen, {**scores, **found}, options)
         artefact = model.to_bytes()
-        references = references_of(split, model, scores["best_baseline"])
+        references = references_of(split, model, scores)
         with write_transaction(engine) as connection:
             lease.check(connection)
             version = add_candidate(connection, lease.run_id, artefact, known)

@@ -118,9 +118,10 @@ def read_wall_time(value: object) -> datetime | None:
     if not isinstance(value, str) or not _WALL_TIME.fullmatch(value):
         return None
     try:
-        return datetime.fromisoformat(value).replace(microsecond=0)
+        moment = datetime.fromisoformat(value)
     except ValueError:
         return None
+    return moment.replace(microsecond=0) if moment.microsecond else moment
 
 
 def read_id(value: object) -> str | None:

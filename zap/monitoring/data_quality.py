@@ -1,9 +1,11 @@
 """Count what is found in the fields of answered requests and of reported sessions, without their values."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from zap.ml.cells import Spellings, is_nothing
 from zap.ml.features import FEATURES, MEASURED, NUMBERS, STATION
@@ -28,6 +30,8 @@ _START, _END, _DRIVER, _VEHICLE, _MODEL = (
     "vehicle_id",
     "vehicle_model",
 )
+# In the place of a value that was not sent.
+_ABSENT: Any = object()
 # The column of a scored row with the number of the driver's sessions.
 _SESSIONS = "sessions"
 # The fields of a request, and the fields of a session that its reports may leave out.
@@ -40,8 +44,10 @@ SESSION_FIELDS = (
 )
 
 
-def request_counts(sent: Any, contract: Mapping[str, Any], scored: Mapping[str, float]) -> Counter[Found]:
-    """Return what is found in one answered request.
+def request_counts(
+    sent: Sequence[Any], contract: Mapping[str, Any], scored: Mapping[str, np.ndarray]
+) -> Counter[Found]:
+    """Return what is found in answered requests of one version.
 
     `completed`: the request left the field out, and zap took it from the database; for WHOLE, at least one field.
     `missing`: the field was left out, and zap had no value for it. `null`: the client sent null, or a text that counts
@@ -49,37 +55,62 @@ def request_counts(sent: Any, contract: Mapping[str, Any], scored: Mapping[str, 
     that the version ignores is not counted.
 
     Args:
-        sent: the JSON as the client sent it.
+        sent: the JSON of n requests as clients sent it.
         contract: the contract of the version that answered.
-        scored: the scored row, by the names of the version's columns; NaN where missing. Without it, a completed field
-            counts as missing, and no driver as unknown.
+        scored: the scored rows by the names of the version's columns, each of shape (n,); NaN where missing. Without a
+            column, a completed field counts as missing, and no driver as unknown.
     """
-    found: Counter[Found] = Counter({(WHOLE, ANSWERED): 1})
-    if not isinstance(sent, Mapping):
-        # A database that is older than zap may hold other texts.
-        return found
+    found: Counter[Found] = Counter({(WHOLE, ANSWERED): len(sent)})
+    # A database that is older than zap may hold other texts.
+    are_objects = [isinstance(one, dict) for one in sent]
+    if not all(are_objects):
+        sent = [one for one, is_object in zip(sent, are_objects, strict=True) if is_object]
+        scored = {name: column[are_objects] for name, column in scored.items()}
+    any_completed = np.zeros(len(sent), dtype=bool)
     needs = contract["fields"]
     for name in REQUEST_FIELDS:
-        if needs.get(name) != "ignored" and (what := _found_in(name, sent, contract, scored)):
-            found[name, what] += 1
-    if any(what == COMPLETED for _, what in found):
-        found[WHOLE, COMPLETED] = 1
-    return found
+        if needs.get(name) == "ignored":
+            continue
+        values = [one.get(name, _ABSENT) for one in sent]
+        number_absent = values.count(_ABSENT)
+        if number_absent:
+            completed = np.array([value is _ABSENT for value in values])
+            completed &= ~np.isnan(scored[name]) if name in scored else False
+            any_completed |= completed
+            number = int(completed.sum())
+            found[name, COMPLETED] += number
+            found[name, MISSING] += number_absent - number
+        if number_absent < len(values):
+            _count_sent(found, name, values, contract, scored)
+    found[WHOLE, COMPLETED] = int(any_completed.sum())
+    return +found
 
 
-def _found_in(
-    name: str, sent: Mapping[str, Any], contract: Mapping[str, Any], scored: Mapping[str, float]
-) -> str | None:
-    """Return what is found in one field, or None if it has a usable value."""
-    if name not in sent:
-        value = scored.get(name)
-        return COMPLETED if value is not None and value == value else MISSING  # noqa: PLR0124 - NaN differs from itself
-    value = sent[name]
-    if value is None or (isinstance(value, str) and is_nothing(value)):
-        return NULL
-    if name == _MODEL and _spellings(tuple(contract["categories"].get(name, ()))).meant(str(value)) is None:
-        return UNKNOWN
-    return UNKNOWN if name == _DRIVER and scored.get(_SESSIONS) == 0 else None
+def _count_sent(
+    found: Counter[Found],
+    name: str,
+    values: Sequence[Any],
+    contract: Mapping[str, Any],
+    scored: Mapping[str, np.ndarray],
+) -> None:
+    """Count what is found in the values of a field. Values that were not sent are `_ABSENT`."""
+    texts = {value for value in values if isinstance(value, str)}
+    nothing = {text for text in texts if is_nothing(text)}
+    found[name, NULL] += values.count(None)
+    found[name, NULL] += sum(value in nothing for value in values if isinstance(value, str)) if nothing else 0
+    if name == _MODEL:
+        spellings = _spellings(tuple(contract["categories"].get(name, ())))
+        known = {text: spellings.meant(text) is not None for text in texts}
+        for value in values:
+            if value is None or value is _ABSENT or (isinstance(value, str) and value in nothing):
+                continue
+            is_known = known[value] if isinstance(value, str) else spellings.meant(str(value)) is not None
+            found[name, UNKNOWN] += not is_known
+    elif name == _DRIVER and _SESSIONS in scored:
+        for row in np.flatnonzero(scored[_SESSIONS] == 0).tolist():
+            value = values[row]
+            is_null = value is None or (isinstance(value, str) and value in nothing)
+            found[name, UNKNOWN] += not is_null and value is not _ABSENT
 
 
 def session_counts(

@@ -198,7 +198,7 @@ class _Scored:
 
     def by_day(self) -> list[tuple[DayKey, np.ndarray, np.ndarray]]:
         """Return for each day the places of its outcomes, and their signs."""
-        return _by_day([entry._replace(row=place) for place, entry in enumerate(self._entries)])
+        return _by_day([_Entry(place, entry.sign, entry.key) for place, entry in enumerate(self._entries)])
 
     def add_to(self, sums: QualitySums, places: np.ndarray, signs: np.ndarray) -> None:
         """Add outcomes to the sums of their day.

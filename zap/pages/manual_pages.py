@@ -19,6 +19,7 @@ PAGES = (
     "trials",
     "quality",
     "data-quality",
+    "pages",
     "files",
     "python",
     "operating",

@@ -10,13 +10,29 @@ from zap.pages.choices import choose
 from zap.pages.data import data
 from zap.pages.data_fields import fields
 from zap.pages.data_history import history
+from zap.pages.driver import driver, driver_by_id
 from zap.pages.login import log_in, log_out, login_page
+from zap.pages.one_prediction import one_prediction
 from zap.pages.overview import overview, train_first
+from zap.pages.predictions import predictions
 from zap.pages.problems import page_problems
+from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
 
 # Each page adds its routes here.
-_PAGES = [overview, train_first, data, fields, history]
+_PAGES = [
+    overview,
+    train_first,
+    data,
+    fields,
+    history,
+    predictions,
+    one_prediction,
+    try_it,
+    ask,
+    driver,
+    driver_by_id,
+]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

@@ -43,3 +43,54 @@ PHASE_WORDS = {
     "save": marked("saving"),
     "log": marked("logging the predictions"),
 }
+# What happened after an answer: the words and the kind of the badge.
+WHAT_WORDS = {
+    "right": (marked("right"), "good"),
+    "wrong": (marked("wrong"), "bad"),
+    "waiting": (marked("not yet"), "running"),
+    "no_session": (marked("no session"), "quiet"),
+    "superseded": (marked("superseded"), "quiet"),
+    "no_driver": (marked("no driver named"), "quiet"),
+    "unfollowed": (marked("not read yet"), "quiet"),
+    "training": (marked("of a training"), "quiet"),
+}
+POINT_WORDS = {
+    "session": marked("session"),
+    "answer": marked("answer"),
+    "right": marked("right answer"),
+    "wrong": marked("wrong answer"),
+}
+GROUP_WORDS = {
+    "habit": marked("the driver's habit"),
+    "last_sessions": marked("the driver's last sessions"),
+    "time": marked("time of day and weekday"),
+    "charge_and_distance": marked("charge left and distance"),
+    "weather": marked("the weather"),
+    "vehicle": marked("the vehicle"),
+    "user_type": marked("the user type"),
+    "other_drivers": marked("the other drivers now"),
+    "usual_mix": marked("the usual mix"),
+    "averaging": marked("averaging of the parts"),
+    "total": marked("log-ratio of the answer"),
+}
+FIELD_WORDS = {
+    "user_id": marked("Driver"),
+    "vehicle_id": marked("Vehicle, by its id"),
+    "state_of_charge_start": marked("Charge left"),
+    "distance_driven_km": marked("Distance since the last charge"),
+    "temperature_c": marked("Outside temperature"),
+    "battery_capacity_kwh": marked("Battery size"),
+    "vehicle_age_years": marked("Age of the vehicle"),
+    "user_type": marked("User type"),
+    "vehicle_model": marked("Vehicle model"),
+    "charging_start_time": marked("Start"),
+}
+UNIT_WORDS = {"%": "%%", "km": marked("km"), "°C": "°C", "kWh": marked("kWh"), "years": marked("years")}
+# Where the value of a field came from.
+ORIGIN_WORDS = {
+    "sent": marked("the request"),
+    "history": marked("the history"),
+    "default": marked("the moment of asking"),
+    "missing": marked("missing"),
+    "ignored": marked("not used by this version"),
+}

@@ -4,6 +4,8 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Engine
@@ -21,11 +23,29 @@ FOLLOW_SECONDS = 1.0
 # Predictions get the processor before the follower.
 NICENESS = 10
 # The threads of a process take turns with one interpreter, so a low priority alone does not let requests go first. If
-# the other threads use more than this share of a processor, the follower takes only a small share of the time.
+# the other threads use more than this share of a processor, the follower takes only a small share of the time. Time in
+# which this thread waited for a processor does not count, because then the other threads may have waited for one too.
 _BUSY = 0.5
 _SHARE_WHEN_BUSY = 0.05
 # Shorter than the time after which a follower without a heartbeat loses its lease.
 _LONGEST_PAUSE = 3.0
+# Where Linux tells how long the thread that reads has waited for a processor.
+_SCHEDULED = Path("/proc/thread-self/schedstat")
+
+
+class _Times(NamedTuple):
+    """Times until now, in seconds.
+
+    Attributes:
+        wall: a clock that never goes back.
+        waited: how long this thread has been ready and without a processor.
+        process, thread: the processor time of this process, and of this thread.
+    """
+
+    wall: float
+    waited: float
+    process: float
+    thread: float
 
 
 class Follower:
@@ -43,8 +63,7 @@ class Follower:
         self._may: bool | None = None
         # Whether the database has answered the last look.
         self._answers = False
-        # When the last step ended; the processor time of this process and of this thread until then.
-        self._before = (0.0, 0.0, 0.0)
+        self._before = _Times(0.0, 0.0, 0.0, 0.0)
 
     def look(self) -> None:
         """Follow all that there is to follow, if this process may."""
@@ -58,8 +77,8 @@ class Follower:
 
     def _pause(self) -> bool:
         """Let requests go first after a step of the follower. Return whether the look has to end."""
-        took, used, own = (now - before for now, before in zip(_times(), self._before, strict=True))
-        if used - own > _BUSY * took:
+        took, waited, used, own = (now - before for now, before in zip(_times(), self._before, strict=True))
+        if used - own > _BUSY * (took - waited):
             self._stopping.wait(min(own / _SHARE_WHEN_BUSY, _LONGEST_PAUSE))
         self._before = _times()
         return self._stopping.is_set()
@@ -92,6 +111,14 @@ class Follower:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-def _times() -> tuple[float, float, float]:
-    """Return the time, the processor time of this process, and the processor time of this thread, in seconds."""
-    return time.monotonic(), time.process_time(), time.thread_time()
+def _times() -> _Times:
+    return _Times(time.monotonic(), _waited(), time.process_time(), time.thread_time())
+
+
+def _waited() -> float:
+    """Return how long this thread has been ready and without a processor, in seconds; 0.0 where this is not known."""
+    try:
+        # The second number, in nanoseconds: https://docs.kernel.org/scheduler/sched-stats.html
+        return int(_SCHEDULED.read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

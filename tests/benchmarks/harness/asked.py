@@ -63,6 +63,27 @@ ALL = (
         1.5,
         lower=True,
     ),
+    Asked(
+        "requests/s while `zap follow` works off a backlog, ratio to no follower",
+        "follower",
+        "follow over alone: requests_per_second",
+        0.8,
+        0.95,
+    ),
+    Asked(
+        "requests/s while the server works off a backlog, ratio to no follower",
+        "follower",
+        "server-follows over alone: requests_per_second",
+        0.8,
+        0.95,
+    ),
+    Asked(
+        "requests/s while a trial runs, ratio to no follower",
+        "follower",
+        "trial over alone: requests_per_second",
+        0.8,
+        0.95,
+    ),
 )
 
 

@@ -95,15 +95,15 @@ def read_fixture(folder: Path) -> Fixture:
     return Fixture(folder, *([value for (value,) in column] for column in (users, types, models)))
 
 
-def run_zap(folder: Path, *arguments: str) -> None:
-    """`zap` with its database and models in a folder.
+def run_zap(folder: Path, *arguments: str, **environment: str) -> None:
+    """`zap` with its database and models in a folder, unless the environment says otherwise.
 
     Raises:
         RuntimeError: it failed, with what it said.
     """
     done = subprocess.run(
         [sys.executable, "-m", "zap", *arguments],
-        env={**os.environ, **_zap_environment(folder)},
+        env={**os.environ, **_zap_environment(folder), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
         if scenario["servers"]:
             rows = [_server_row(key, one, scenario["ratios"]) for key, one in scenario["servers"].items()]
             heads = ["server", "requests/s", "p50 ms", "p99 ms", "server CPU µs"]
-            if name == "many":
+            if name in {"many", "follower"}:
                 found.append((scenario["title"], [*heads, "ratio to the ceiling"], rows))
             else:
                 found.append((scenario["title"], heads, [row[:-1] for row in rows]))
@@ -46,6 +46,11 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"A batch: {batch['batch_rows_per_second']:,} rows/s. LightGBM alone, on the finished matrix on this core:"
             f" {batch['booster_rows_per_second']:,} rows/s."
         )
+    work = result["scenarios"].get("follower", {}).get("figures", {})
+    if "followed_per_second" in work:
+        lines.append(f"While requests came, `zap follow` followed {work['followed_per_second']:,} answers a second.")
+    if "tried_per_second" in work:
+        lines.append(f"The challenger of the trial answered {work['tried_per_second']:,} requests a second meanwhile.")
     return lines
 
 

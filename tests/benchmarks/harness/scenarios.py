@@ -16,6 +16,7 @@ from typing import Any, Self
 from harness.disk import syncs_per_second
 from harness.fixture import REPOSITORY, SERVERS, Fixture
 from harness.load import Client, Load, RefusedRound, at_a_rate, measure, on_cores
+from harness.looking_back import TITLES, beside, done, with_backlog
 from harness.machine import Cores
 from harness.programs import NAMES, MissingPeer, program, with_driver
 from harness.rounds import Measured, Ratio, alternate, ratio
@@ -240,12 +241,50 @@ def while_training(bench: Bench) -> Found:
     return found
 
 
+def while_looking_back(bench: Bench) -> Found:
+    """/predict alone, beside a follower that works off a backlog, and beside a trial, each over the ceiling.
+
+    Each round starts a new server from the same database, because a follower would go on beside the other servers. A
+    follower in a process of its own, the server and the load share all cores.
+    """
+    found = Found("64 connections while zap looks back")
+    if "zap" not in bench.names:
+        found.why_not = "zap was not asked for"
+        return found
+    fixture = with_backlog(bench.fixture)
+    work: dict[str, list[float]] = {"followed": [], "tried": []}
+
+    def press(name: str) -> Load:
+        with beside(name, fixture, bench.cores.server, bench.cores.everything) as server:
+            before, begin = done(name, fixture), time.monotonic()
+            load = bench.load(server, 64)()
+            after, seconds = done(name, fixture), time.monotonic() - begin
+        if name == "trial":
+            work["tried"].append((after.tried - before.tried) / seconds)
+        elif name == "follow":
+            work["followed"].append((after.followed - before.followed) / seconds)
+        return load
+
+    contenders: dict[str, Callable[[], Load]] = {name: partial(press, name) for name in TITLES}
+    servers = bench.there([CEILING])
+    contenders |= {name: bench.load(server, 64) for name, server in servers.items()}
+    found.titles = {**TITLES, **_titles(servers)}
+    found.loads = bench.alternate(found.title, contenders)
+    for name in TITLES:
+        _compare(found, name, CEILING, "requests_per_second")
+        if name != "alone":
+            _compare(found, name, "alone", "requests_per_second")
+    found.figures = {f"{name}_per_second": round(statistics.median(each)) for name, each in work.items() if each}
+    return found
+
+
 SCENARIOS: Mapping[str, Callable[[Bench], Found]] = {
     "many": at_64,
     "one": at_1,
     "driver": of_a_driver,
     "batch": in_a_batch,
     "training": while_training,
+    "follower": while_looking_back,
 }
 
 

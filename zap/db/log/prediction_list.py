@@ -57,6 +57,7 @@ class Wanted:
         until: the moment at which the range ends; it is not in the range.
         user_id: the driver. The follower finds the driver of an answer, so answers that it has not read are left out.
         outcome: the status of the outcome.
+        right: whether the session that followed had the predicted type; answers without such a session are left out.
     """
 
     since: datetime | None = None
@@ -68,6 +69,7 @@ class Wanted:
     outcome: str | None = None
     kind: str | None = None
     input_id: int | None = None
+    right: bool | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions for the rows of the joined tables."""
@@ -82,6 +84,9 @@ class Wanted:
         }
         found = [_PREDICTIONS.c.source == "inference"]
         found += [column == value for column, value in equal.items() if value is not None]
+        if self.right is not None:
+            is_right = _OUTCOMES.c.actual_class == _PREDICTIONS.c.predicted_class
+            found += [_OUTCOMES.c.status == "matched", is_right if self.right else ~is_right]
         if self.since is not None:
             found.append(_INPUTS.c.request_timestamp >= self.since)
         if self.until is not None:
@@ -100,6 +105,19 @@ class Page:
 
     rows: list[dict[str, Any]]
     before: int | None
+
+
+@dataclass(frozen=True)
+class NewerPage:
+    """Some answers that are newer than a given one, newest first.
+
+    Attributes:
+        rows: as in Page.
+        after: the `after` of the page with the next newer answers; None if there are no more answers.
+    """
+
+    rows: list[dict[str, Any]]
+    after: int | None
 
 
 def read_page(
@@ -126,6 +144,27 @@ def read_page(
         return _in_windows(connection, wanted, limit, before, time.monotonic() + seconds)
 
 
+def read_newer(engine: Engine, wanted: Wanted, limit: int, after: int, seconds: float = PAGE_SECONDS) -> NewerPage:
+    """Return the page that is newer than an answer: the answers with the smallest ids above `after`.
+
+    The cost has the bound of `read_page`.
+
+    Args:
+        engine: on the database.
+        wanted: which answers.
+        limit: the most answers of the page.
+        after: return answers with larger ids.
+        seconds: how long to look for answers if only a few of many answers are wanted.
+    """
+    with engine.connect() as connection:
+        if wanted.input_id is not None:
+            return _full_newer(_read(connection, wanted, [after < _ID], limit, newest_first=False), limit)
+        if wanted.user_id is not None and (ids := _of_driver(connection, wanted.user_id)) is not None:
+            newer = [one for one in reversed(ids) if one > after]
+            return _full_newer(_among(connection, wanted, newer, limit, newest_first=False), limit)
+        return _in_windows_up(connection, wanted, limit, after, time.monotonic() + seconds)
+
+
 def pages(engine: Engine, wanted: Wanted, limit: int) -> Iterator[Page]:
     """Yield all pages. Each page has a transaction of its own, so that a long list blocks no other work."""
     before: int | None = LARGEST_ID
@@ -139,6 +178,10 @@ def _full(rows: list[dict[str, Any]], limit: int) -> Page:
     return Page(rows, rows[-1]["prediction_id"] if len(rows) == limit else None)
 
 
+def _full_newer(rows: list[dict[str, Any]], limit: int) -> NewerPage:
+    return NewerPage(rows[::-1], rows[-1]["prediction_id"] if len(rows) == limit else None)
+
+
 def _of_driver(connection: Connection, user_id: str) -> list[int] | None:
     """Return the ids of a driver's answers, newest first; None if the driver has very many."""
     # Without an order, because the database must use the index of drivers.
@@ -147,12 +190,15 @@ def _of_driver(connection: Connection, user_id: str) -> list[int] | None:
     return None if len(ids) > _MOST_OF_A_DRIVER else sorted(ids, reverse=True)
 
 
-def _among(connection: Connection, wanted: Wanted, ids: Sequence[int], limit: int) -> list[dict[str, Any]]:
+def _among(
+    connection: Connection, wanted: Wanted, ids: Sequence[int], limit: int, *, newest_first: bool = True
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for first in range(0, len(ids), _IDS_OF_A_QUERY):
         if len(rows) == limit:
             break
-        rows += _read(connection, wanted, [_ID.in_(ids[first : first + _IDS_OF_A_QUERY])], limit - len(rows))
+        some = [_ID.in_(ids[first : first + _IDS_OF_A_QUERY])]
+        rows += _read(connection, wanted, some, limit - len(rows), newest_first=newest_first)
     return rows
 
 
@@ -173,6 +219,24 @@ def _in_windows(connection: Connection, wanted: Wanted, limit: int, before: int,
             return _full(rows, limit)
         if time.monotonic() > end:
             return Page(rows, top)
+
+
+def _in_windows_up(connection: Connection, wanted: Wanted, limit: int, after: int, end: float) -> NewerPage:
+    """Return a page from windows of ids, from `after` up, until `end` on the monotonic clock."""
+    top = LARGEST_ID if wanted.until is None else _first_id(connection, wanted.until, _DISORDER)
+    low = after if wanted.since is None else max(after, _first_id(connection, wanted.since, -_DISORDER) - 1)
+    rows: list[dict[str, Any]] = []
+    while True:
+        oldest = connection.scalar(select(func.min(_ID)).where(low < _ID, top > _ID))
+        if oldest is None:
+            return NewerPage(rows[::-1], None)
+        low = min(oldest + WINDOW, top) - 1
+        window, of_outcomes = [_ID.between(oldest, low)], _OUTCOMES.c.prediction_id.between(oldest, low)
+        rows += _read(connection, wanted, window, limit - len(rows), of_outcomes, newest_first=False)
+        if len(rows) == limit:
+            return _full_newer(rows, limit)
+        if time.monotonic() > end:
+            return NewerPage(rows[::-1], low)
 
 
 def _first_id(connection: Connection, moment: datetime, shift: timedelta) -> int:
@@ -198,14 +262,17 @@ def _first_id(connection: Connection, moment: datetime, shift: timedelta) -> int
     return int(low)
 
 
-def _read(
+def _read(  # noqa: PLR0913 - the two ways through the ids share one statement
     connection: Connection,
     wanted: Wanted,
     ids: Sequence[ColumnElement[bool]],
     limit: int,
     of_outcomes: ColumnElement[bool] | None = None,
+    *,
+    newest_first: bool = True,
 ) -> list[dict[str, Any]]:
-    statement = _statement(of_outcomes).where(*ids, *wanted.conditions()).order_by(_ID.desc()).limit(limit)
+    order = _ID.desc() if newest_first else _ID.asc()
+    statement = _statement(of_outcomes).where(*ids, *wanted.conditions()).order_by(order).limit(limit)
     return [_listed(row) for row in connection.execute(statement).mappings()]
 
 

@@ -36,7 +36,7 @@ def logged_json(text: str | None) -> Any:
     """Return a logged request as a value. Rows older than zap may hold other text, which is returned unchanged."""
     try:
         return None if text is None else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -1,12 +1,12 @@
 """The counts of answered requests: what the follower finds in their fields, added to the days of data quality."""
 
-import struct
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
@@ -25,27 +25,38 @@ class _Contract(NamedTuple):
     contract: Mapping[str, Any]
     columns: Sequence[str]
 
+    @property
+    def row_bytes(self) -> int:
+        """Return the size of a scored row."""
+        return 8 * len(self.columns)
+
 
 # By the digest of the version, so that a database that is replaced needs no other cache.
 _contracts: OrderedDict[str, _Contract] = OrderedDict()
 
 
-def count_requests(connection: Connection, answers: Sequence[LoggedAnswer]) -> None:
-    """Count what is found in the requests of answers.
+def count_requests(connection: Connection, answers: Sequence[LoggedAnswer]) -> Callable[[Connection], None]:
+    """Count what is found in the requests of answers. Return a function that adds the counts to the stored counts.
 
-    The counts are correct only if every answer is counted once: count it in the transaction that follows it.
+    The counts are correct only if every answer is counted once: add them in the transaction that follows the answers.
 
     Args:
-        connection: a transaction that writes, of the only follower.
+        connection: on the database.
         answers: answers that are followed for the first time.
     """
+    groups: dict[tuple[date, int | None, bool], list[LoggedAnswer]] = {}
     contracts = {number: _contract(connection, number) for number in {one.model_version for one in answers}}
-    days: dict[date, Counter[Found]] = {}
     for one in answers:
-        known = contracts[one.model_version]
-        found = request_counts(_sent(one.text), known.contract, _scored(known.columns, one.features))
-        days.setdefault(one.day, Counter()).update(found)
-    apply(connection, REQUESTS, days)
+        row_bytes = contracts[one.model_version].row_bytes
+        has_row = one.features is not None and len(one.features) == row_bytes
+        groups.setdefault((one.day, one.model_version, has_row), []).append(one)
+    days: dict[date, Counter[Found]] = {}
+    for (day, version, has_row), some in groups.items():
+        known = contracts[version]
+        scored = _scored(known.columns, [one.features or b"" for one in some]) if has_row else {}
+        found = request_counts([_sent(one.text) for one in some], known.contract, scored)
+        days.setdefault(day, Counter()).update(found)
+    return lambda writing: apply(writing, REQUESTS, days)
 
 
 def _contract(connection: Connection, number: int | None) -> _Contract:
@@ -67,12 +78,13 @@ def _sent(text: str) -> Any:
     """Return the JSON of a request; None for the text of an older database that is no JSON."""
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
 
 
-def _scored(columns: Sequence[str], features: bytes | None) -> dict[str, float]:
-    """Return the scored row by the names of its columns; {} if it is not stored."""
-    if not columns or features is None or len(features) != 8 * len(columns):
+def _scored(columns: Sequence[str], features: Sequence[bytes]) -> dict[str, np.ndarray]:
+    """Return the scored rows by the names of their columns; {} if the version has no columns."""
+    if not columns:
         return {}
-    return dict(zip(columns, struct.unpack(f"<{len(columns)}d", features), strict=True))
+    matrix = np.frombuffer(b"".join(features), "<f8").reshape(-1, len(columns))
+    return dict(zip(columns, matrix.T, strict=True))

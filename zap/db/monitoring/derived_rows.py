@@ -1,6 +1,6 @@
 """The rows that follow from the log and the history, and that the follower can make again."""
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
 from zap.db.monitoring.data_quality_days import REQUESTS, remove_days
@@ -13,7 +13,19 @@ def remove_sums(connection: Connection) -> None:
     remove_days(connection, REQUESTS)
 
 
-def remove_outcomes(connection: Connection, most: int) -> int:
-    """Remove at most `most` outcomes, and return how many were removed."""
-    some = select(col(Outcome.prediction_id)).limit(most)
-    return connection.execute(delete(Outcome).where(col(Outcome.prediction_id).in_(some))).rowcount
+def remove_outcomes(connection: Connection, after: int, most: int) -> int | None:
+    """Remove the outcomes of the next answers after an answer. Return the last of these answers; None if there is none.
+
+    PostgreSQL keeps removed rows for a while. A search that begins after them need not pass over them again.
+
+    Args:
+        connection: a transaction that writes.
+        after: the answer.
+        most: the most outcomes to remove.
+    """
+    number = col(Outcome.prediction_id)
+    some = select(number).where(number > after).order_by(number).limit(most).subquery()
+    last: int | None = connection.scalar(select(func.max(some.c.prediction_id)))
+    if last is not None:
+        connection.execute(delete(Outcome).where(number > after, number <= last))
+    return last

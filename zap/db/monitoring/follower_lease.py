@@ -46,7 +46,8 @@ class FollowerLease:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._holder = new_process_name()
-        self._transaction = background_transactions(engine)
+        # All that these transactions write can be made again, from the marks that they write too.
+        self._transaction = background_transactions(engine, durable=False)
         # The marks as they are stored, and as they are now; None if this process does not hold the lease.
         self._stored: Marks | None = None
         self._marks: Marks | None = None

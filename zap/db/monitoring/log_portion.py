@@ -15,7 +15,7 @@ from zap.formats.logged_request import read_logged
 from zap.formats.values import in_years
 
 # The most answers of a portion: so few that requests wait little for the transaction that follows them.
-MOST_ANSWERS = 400
+MOST_ANSWERS = 1_000
 # The most rows of a portion if the portion before had only predictions of trainings.
 MOST_ROWS = 20_000
 
@@ -126,34 +126,25 @@ def _answers(connection: Connection, ids: Sequence[int], wall_time: WallTime) ->
 
 def _read(rows: Any, wall_time: WallTime) -> Iterator[LoggedAnswer]:
     for number, version, answer, probabilities, features, answered, requested, text in rows:
-        stamp = requested if _wall_time(requested, wall_time) is not None else answered
-        received = _wall_time(stamp, wall_time)
-        if received is not None:
-            request = read_logged(text or "", received, wall_time)
+        known = _received(requested, wall_time) or _received(answered, wall_time)
+        if known is not None:
+            received, day = known
+            user_id, asked_at = read_logged(text or "", received, wall_time)
             yield LoggedAnswer(
-                number,
-                version,
-                answer,
-                probabilities,
-                features,
-                received,
-                text or "",
-                request.user_id,
-                request.asked_at,
-                _day(stamp),
+                number, version, answer, probabilities, features, received, text or "", user_id, asked_at, day
             )
 
 
-def _day(stamp: str | datetime) -> date:
-    """Return the day of a stamp that is a time. A stored text is in UTC; an old stamp without offset stays."""
-    moment = datetime.fromisoformat(stamp) if isinstance(stamp, str) else stamp
-    return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
+def _received(stamp: str | datetime | None, wall_time: WallTime) -> tuple[datetime, date] | None:
+    """Return a stored stamp as the drivers' wall time, and its day (UTC); None if it is no time.
 
-
-def _wall_time(stamp: str | datetime | None, wall_time: WallTime) -> datetime | None:
-    """Return a stored stamp as the drivers' wall time; None if it is no time. An old stamp without offset stays."""
+    An old stamp without offset stays as it is.
+    """
     try:
         moment = datetime.fromisoformat(stamp) if isinstance(stamp, str) else stamp
-        return wall_time(moment) if moment is not None and in_years(moment) else None
+        if moment is None or not in_years(moment):
+            return None
+        in_utc = moment.tzinfo is None or moment.tzinfo is UTC
+        return wall_time(moment), (moment if in_utc else moment.astimezone(UTC)).date()
     except (ValueError, OverflowError):
         return None

@@ -1,6 +1,6 @@
 """The matches of stored answers with sessions: found again, and written where they have changed."""
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -37,20 +37,60 @@ class Rematched(NamedTuple):
     after: Outcome
 
 
-def rematch(
-    connection: Connection, outcomes: Sequence[Outcome], horizon: timedelta, new: Collection[int] = ()
-) -> list[Rematched]:
+class NewOutcomes(NamedTuple):
+    """The outcomes of answers that are followed for the first time.
+
+    Attributes:
+        outcomes: the outcomes, in the order of the answers.
+        shared: the sessions among them that stored outcomes have too.
+    """
+
+    outcomes: list[Outcome]
+    shared: Container[int | None]
+
+
+def match_new(connection: Connection, outcomes: Sequence[Outcome], horizon: timedelta) -> NewOutcomes:
+    """Match answers that have no outcome yet. Nothing is written.
+
+    Args:
+        connection: on a database at head.
+        outcomes: outcomes without a match. A session that changes meanwhile is a change for the next look.
+        horizon: as in `matched`.
+    """
+    found, shared = _matches(connection, [one.answer for one in outcomes], horizon, are_new=True)
+    return NewOutcomes(
+        [Outcome(one.answer, one.model_version, found[one.answer.prediction_id]) for one in outcomes], shared
+    )
+
+
+def rematch_around(connection: Connection, new: NewOutcomes, horizon: timedelta) -> list[Rematched]:
+    """Match the answers that depend on new answers. Write the matches that have changed, and return them.
+
+    Args:
+        connection: a transaction that writes, and that has added the new outcomes.
+        new: the new outcomes. The answers before them may have lost a session.
+        horizon: as in `matched`.
+    """
+    matched_now = [one for one in new.outcomes if one.match.session_id is not None]
+    named = [one for one in matched_now if one.match.matched_by == BY_REPORT]
+    numbers = {one.answer.prediction_id for one in new.outcomes}
+    again = _before(connection, [one.answer for one in matched_now if one.match.session_id in new.shared], horizon)
+    again = again - numbers | _before(connection, [one.answer for one in named], horizon)
+    again |= _counting_for(connection, named)
+    return rematch(connection, outcomes_of(connection, sorted(again)), horizon)
+
+
+def rematch(connection: Connection, outcomes: Sequence[Outcome], horizon: timedelta) -> list[Rematched]:
     """Match answers again, and the answers that depend on them. Write the matches that have changed, and return them.
 
     Args:
         connection: a transaction that writes.
         outcomes: stored outcomes.
         horizon: as in `matched`.
-        new: the numbers of those answers that have just been added. The answers before them may have lost a session.
     """
     changed: dict[int, Rematched] = {}
     while outcomes:
-        found, shared = _matches(connection, [one.answer for one in outcomes], horizon, are_new=bool(new))
+        found, _ = _matches(connection, [one.answer for one in outcomes], horizon, are_new=False)
         moved = [
             Rematched(one, Outcome(one.answer, one.model_version, match))
             for one in outcomes
@@ -60,11 +100,7 @@ def rematch(
         for one in moved:
             number = one.after.answer.prediction_id
             changed[number] = Rematched(changed[number].before if number in changed else one.before, one.after)
-        added = [one.after for one in moved if one.after.answer.prediction_id in new]
-        again = _renamed(connection, moved, horizon)
-        again |= _before_new(connection, [one for one in added if one.match.session_id in shared], horizon) - set(new)
-        again |= _counting_for(connection, [one for one in added if one.match.matched_by == BY_REPORT])
-        outcomes, new = outcomes_of(connection, sorted(again)), ()
+        outcomes = outcomes_of(connection, sorted(_renamed(connection, moved, horizon)))
     return [one for one in changed.values() if one.before != one.after]
 
 
@@ -74,10 +110,10 @@ def _matches(
     """Return the match of each answer, and perhaps of more answers; and the sessions that other answers may have.
 
     Args:
-        connection: a transaction that writes.
+        connection: on a database at head.
         answers: the answers.
         horizon: as in `matched`.
-        are_new: whether all of them have just been added, so that only the outcomes of other answers have sessions.
+        are_new: whether none of them has an outcome yet, so that all stored sessions are of other answers.
     """
     sessions = sessions_for(connection, answers, horizon)
     numbers = {one.prediction_id for one in answers}
@@ -108,13 +144,12 @@ def _renamed(connection: Connection, moved: Sequence[Rematched], horizon: timede
         for one in moved
         if (one.before.match.matched_by == BY_REPORT) != (one.after.match.matched_by == BY_REPORT)
     ]
-    return _neighbours(connection, [(one, one.asked_at - horizon - EARLY) for one in changed], _BEFORE)
+    return _before(connection, changed, horizon)
 
 
-def _before_new(connection: Connection, added: Sequence[Outcome], horizon: timedelta) -> set[int]:
-    """Return the answers before new answers with a session: they may have the same session."""
-    bounds = [(one.answer, one.answer.asked_at - horizon - EARLY) for one in added]
-    return _neighbours(connection, bounds, _BEFORE)
+def _before(connection: Connection, answers: Iterable[Answer], horizon: timedelta) -> set[int]:
+    """Return the answers before answers: they may have the same session."""
+    return _neighbours(connection, [(one, one.asked_at - horizon - EARLY) for one in answers], _BEFORE)
 
 
 def _taken(connection: Connection, matches: Iterable[Match]) -> set[int | None]:

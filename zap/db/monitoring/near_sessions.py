@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -41,10 +42,13 @@ def _windows(answers: Iterable[Answer], horizon: timedelta) -> Iterator[tuple[st
         first, last = windows[0]
         for low, high in windows[1:]:
             if low > last:
-                yield user_id, datetime.fromordinal(first), datetime.fromordinal(last)
+                yield user_id, _midnight(first), _midnight(last)
                 first = low
             last = max(last, high)
-        yield user_id, datetime.fromordinal(first), datetime.fromordinal(last)
+        yield user_id, _midnight(first), _midnight(last)
+
+
+_midnight = lru_cache(maxsize=1024)(datetime.fromordinal)
 
 
 def _inside(connection: Connection, windows: Sequence[tuple[str, datetime, datetime]]) -> Iterator[Session]:

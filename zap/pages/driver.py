@@ -1,0 +1,91 @@
+"""GET /pages/drivers/{user_id}: the sessions of a driver and the answers to the driver, side by side."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+from litestar import Request, Response, get
+from litestar.datastructures import State
+from litestar.params import FromPath
+
+from zap.db.history import driver_sessions
+from zap.db.history.driver_sessions import count_sessions, sessions_of_driver
+from zap.db.history.drivers import driver_facts, driver_named
+from zap.db.log.prediction_list import Wanted
+from zap.db.monitoring import driver_outcomes
+from zap.db.monitoring.driver_outcomes import outcomes_of_driver
+from zap.errors import NotFound
+from zap.flows.prediction_list import list_predictions
+from zap.formats.request import USER_ID
+from zap.formats.values import CONTROL, LONGEST_TEXT
+from zap.pages.drawings import MOST_POINTS, Kind, time_line
+from zap.pages.listed import driver_path, read_listed
+from zap.pages.one_prediction import shares_of
+from zap.pages.page import answer, see_other
+from zap.pages.query import Query, address
+from zap.public import PAGE
+
+_TEMPLATE = "driver.html"
+# Answers on the time line, and in the table.
+_ANSWERS, _LISTED = 200, 8
+# How long the answers are looked for if a driver, such as the id of all guests, has very many.
+_SECONDS = 0.05
+
+
+@get("/pages/drivers/{user_id:str}", opt=PAGE)
+async def driver(request: Request[Any, Any, Any], user_id: FromPath[str]) -> Response[Any]:
+    """Show a driver. The id in the path may have any characters, encoded."""
+    # In Litestar's path a slash of the id is still encoded.
+    sent = request.scope.get("raw_path", b"").partition(b"?")[0].rpartition(b"/")[2]
+    return await _page(request, unquote(sent.decode("ascii", "replace")) if sent else user_id)
+
+
+@get("/pages/drivers", opt=PAGE)
+async def driver_by_id(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Go to the page of a driver. An id of dots cannot be a path of its own, so its page is here.
+
+    Raises:
+        NotFound: no driver is named.
+    """
+    user_id = Query(request).text(USER_ID)
+    if user_id is None:
+        raise NotFound("name a driver: /pages/drivers/{user_id}")
+    path = driver_path(user_id)
+    return await _page(request, user_id) if "?" in path else see_other(request, path)
+
+
+async def _page(request: Request[Any, Any, Any], user_id: str) -> Response[bytes]:
+    if not user_id.strip() or len(user_id) > LONGEST_TEXT or CONTROL.search(user_id):
+        raise NotFound(f"no driver can have the id {user_id[:50]!r}")
+    state = request.app.state
+    return await answer(request, _TEMPLATE, lambda: _read(state, user_id))
+
+
+def _read(state: State, user_id: str) -> Mapping[str, Any]:
+    engine, named = state.engine, driver_named(state.engine, user_id)
+    sessions = sessions_of_driver(engine, named, MOST_POINTS)
+    page = list_predictions(engine, Wanted(user_id=named), _ANSWERS, seconds=_SECONDS)
+    listed = [read_listed(row, state.settings) for row in page.rows]
+    points: list[tuple[Kind, datetime, str]] = [("session", one.start, one.charger_type) for one in sessions]
+    kinds: dict[str, Kind] = {"right": "right", "wrong": "wrong"}
+    points += [
+        (kinds.get(one["what"], "answer"), one["asked_at"], one["predicted_class"])
+        for one in listed
+        if one["asked_at"] is not None
+    ]
+    return {
+        "user_id": named,
+        "facts": driver_facts(engine, {USER_ID: named}),
+        "sessions": sessions,
+        "count": count_sessions(engine, named),
+        "most_counted": driver_sessions.MOST_COUNTED,
+        "shares": shares_of(sessions),
+        "outcomes": outcomes_of_driver(engine, named),
+        "most_outcomes": driver_outcomes.MOST_COUNTED,
+        "answers": listed[:_LISTED],
+        "answers_on_line": len(listed),
+        "line": time_line(points),
+        "all_answers": address("/pages/predictions", {"driver": named}),
+        "ask": address("/pages/predictions/new", {USER_ID: named}),
+    }
