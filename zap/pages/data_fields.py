@@ -12,7 +12,9 @@ from zap.db.tables import utc_now
 from zap.flows.data_quality import (
     MOST_DAYS,
     DataQuality,
+    FoundInField,
     QualityOfDay,
+    RefusedField,
     RequestQuality,
     SessionQuality,
     data_quality,
@@ -32,6 +34,7 @@ _PATH = "/pages/data/fields"
 _SUBJECTS = ("requests", "sessions")
 _DAY_SECONDS = 86_400.0
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+Findings = Sequence[FoundInField | RefusedField]
 # The field and what was found in it, or why it was refused.
 Key = tuple[str, str]
 
@@ -84,7 +87,8 @@ def _read(engine: Engine, asked: Asked, language: str) -> Mapping[str, Any]:
     found = [one for one in quality.fields if asked.field in {None, one.field}]
     refusals = [one for one in quality.refusals if asked.field in {None, one.field}]
     by_day = _by_day(report, asked.subject)
-    known = {one.field for one in (*quality.fields, *quality.refusals)} | {asked.field}
+    findings: Findings = (*quality.fields, *quality.refusals)
+    known = {one.field for one in findings} | {asked.field}
     return {
         "asked": asked,
         "quality": quality,
@@ -109,9 +113,9 @@ def _of_subject(days: Any, subject: str) -> RequestQuality | SessionQuality:
     return quality
 
 
-def _what(one: Any) -> str:
-    """Return what was found in a field, or why it was refused; the two do not share words for one field."""
-    return f"refused {one.reason}" if hasattr(one, "reason") else str(one.found)
+def _what(one: FoundInField | RefusedField) -> str:
+    """Return what was found in a field, or why it was refused. Some words are both, such as `unknown`."""
+    return f"refused {one.reason}" if isinstance(one, RefusedField) else one.found
 
 
 def _one(quality: RequestQuality | SessionQuality, field: str, found: str) -> float | None:
@@ -129,10 +133,11 @@ def _by_day(report: DataQuality, subject: str) -> dict[Key, Sequence[float | Non
             zeros[(day.day - report.first).days] = 0.0
     for day in report.days:
         quality = _of_subject(day, subject)
-        for one in (*quality.fields, *quality.refusals):
+        findings: Findings = (*quality.fields, *quality.refusals)
+        for one in findings:
             of_one = series.setdefault((one.field, _what(one)), list(zeros))
             of_one[(day.day - report.first).days] = one.share
-    return {**series}
+    return dict(series)
 
 
 def _plot(report: DataQuality, asked: Asked, language: str) -> Plot:
