@@ -10,7 +10,10 @@ from outcomes import applied, asked_about, last_sessions
 from zap.db.engine import create_engine
 from zap.db.versions.model_registry import read_version
 from zap.errors import NotFound
+from zap.flows import version_quality
 from zap.flows.quality import Question, read_quality
+from zap.flows.remembered import Remembered
+from zap.monitoring.quality_sums import QualitySums
 from zap.settings import Settings
 
 LONG_AFTER = datetime.fromisoformat("2027-01-01T12:00:00")
@@ -212,6 +215,59 @@ def test_a_day_without_a_scored_outcome_has_no_scores(engine, answers):
     assert version["final"]["scores"] is None
     assert version["periods"][0]["scores"] is None
     assert version["final"]["answers"]["label_coverage"] == 0
+
+
+@pytest.mark.parametrize("by", ["day", "week", "month"])
+def test_what_is_remembered_is_never_out_of_date(july, answers, by, monkeypatch):
+    """Change one outcome of a final day: the next report equals the report of a process that remembers nothing."""
+    asked = {"now": NOW, "by": by, "guessing": True}
+    before = report(july, FIRST, LAST, **asked)
+    assert report(july, FIRST, LAST, **asked) == before
+
+    one = moved(answers, "2026-07-01", 31)[40]
+    types = before["versions"][0]["final"]["scores"]["classes"]
+    other = next(name for name in types if name != one.after.actual_class)
+    applied(july, [one._replace(before=one.after, after=one.after._replace(actual_class=other))])
+    after = report(july, FIRST, LAST, **asked)
+    for name in ("_totals", "_main_scores", "_all_scores"):
+        monkeypatch.setattr(version_quality, name, Remembered(1))
+
+    assert after == report(july, FIRST, LAST, **asked)
+    assert after != before
+
+
+def test_a_second_report_decodes_no_day(july, monkeypatch):
+    first = report(july, FIRST, LAST, now=NOW, by="week")
+    monkeypatch.setattr(QualitySums, "from_bytes", None)
+
+    assert report(july, FIRST, LAST, now=NOW, by="week") == first
+
+
+def test_the_main_scores_stand_beside_guessing(july):
+    asked = {"now": NOW, "by": "month", "guessing": True}
+    (version,) = report(july, FIRST, LAST, detailed=1, **asked)["versions"]
+    (brief,) = report(july, FIRST, LAST, detailed=0, **asked)["versions"]
+    full, month = version["final"]["scores"], version["periods"][0]["scores"]
+
+    best = full["baselines"][full["best_baseline_by_f1"]]["weighted_f1"]
+    assert full["guessing"]["weighted_f1"] == pytest.approx(best)
+    assert full["guessing"]["log_loss"] == full["baselines"][full["best_baseline"]]["log_loss"]
+    mean = sum(one["f1"] * one["support"] for one in full["guessing"]["per_class"].values()) / full["sessions"]
+    assert mean == pytest.approx(best)
+    assert "baselines" not in brief["final"]["scores"]
+    assert brief["final"]["scores"]["guessing"]["log_loss"] == full["guessing"]["log_loss"]
+    # The jackknife of the plots and the bootstrap agree.
+    assert month["weighted_f1_interval"] == pytest.approx(full["weighted_f1_interval"], abs=0.03)
+    low, high = month["weighted_f1_interval"]
+    assert low < month["weighted_f1"] < high
+
+
+def test_the_remembered_results_are_bounded():
+    remembered = Remembered(2)
+    for key in "abac":
+        remembered.keep(key, key.upper())
+
+    assert [remembered.find(key) for key in "abc"] == ["A", None, "C"]
 
 
 def test_an_unknown_version_is_not_found(engine):

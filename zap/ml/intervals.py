@@ -180,6 +180,28 @@ def statistic_interval_of(
     return ends
 
 
+def jackknife_interval_of(
+    sums: np.ndarray, sessions: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
+) -> list[float] | None:
+    """Return the 95 % interval of a smooth statistic of counts by the delete-one jackknife.
+
+    It takes far less time than `statistic_interval_of`, so it is for plots with hundreds of intervals (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11). It is symmetric, and cut off at 0 and 1.
+
+    Args:
+        sums: counts of shape (drivers, columns).
+        sessions: the number of sessions of each driver.
+        statistic: as in `statistic_interval_of`, with values from 0 to 1.
+    """
+    if effective_number(sessions) < FEWEST_EFFECTIVE_DRIVERS:
+        return None
+    n, total = len(sums), sums.sum(axis=0)
+    found, without_one = float(statistic(total[None])[0]), statistic(total - sums)
+    error = np.sqrt((n - 1) / n * ((without_one - without_one.mean()) ** 2).sum())
+    half = NormalDist().inv_cdf(_TAILS[1]) * float(error)
+    return [max(0.0, found - half), min(1.0, found + half)]
+
+
 def _tails(columns: int) -> list[tuple[float, float]]:
     """Return the quantiles of the two ends of a 95 % interval, for one mean and for `columns` means at once."""
     return [(tail / 2, 1 - tail / 2) for tail in (0.05, 0.05 / columns)]

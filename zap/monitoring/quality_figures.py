@@ -5,12 +5,13 @@ that was answered (an evaluation lowers it a little if a type is unseen), and th
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from zap.ml.calibration import BINS, calibration_of
-from zap.ml.intervals import effective_number, mean_intervals_of, statistic_interval_of
+from zap.ml.intervals import effective_number, jackknife_interval_of, mean_intervals_of, statistic_interval_of
 from zap.ml.scores import SummedScores, weighted_f1
 from zap.ml.slices import SLICES
 from zap.monitoring.quality_sums import FIRST_PLACES, PARTS, UNIT, Totals
@@ -70,9 +71,32 @@ class Figures:
             "log_loss": scores.log_loss,
             "expected_calibration_error": self.calibration()["expected_calibration_error"],
             "best_baseline": self.best_baseline,
-            "log_loss_difference": float(self._differences()[self._best].sum() / self.sessions),
+            "log_loss_difference": float(self._differences[self._best].sum() / self.sessions),
             "effective_drivers": self.effective_drivers,
         }
+
+    def beside_guessing(self) -> dict[str, Any]:
+        """Return the main scores, the interval of the F1, and what guessing scored on the same sessions.
+
+        Of the baselines, each score is that of the best one for this score.
+        """
+        accuracies = self._of_baselines("hits").sum(axis=1) / self.sessions
+        f1 = self._baseline_f1()
+        counts, sessions = self._f1_counts()
+        return {
+            **self.brief(),
+            "weighted_f1_interval": jackknife_interval_of(counts, sessions, _f1_of_counts),
+            "guessing": {
+                "log_loss": self.scores(1 + self._best).log_loss,
+                "weighted_f1": float(f1.max()),
+                "weighted_f1_by": self._names[int(f1.argmax())],
+                "accuracy": float(accuracies.max()),
+            },
+        }
+
+    def class_scores_of_guessing(self) -> dict[str, dict[str, float]]:
+        """Return precision, recall and F1 of each type for the baseline with the highest weighted F1."""
+        return self.scores(1 + int(self._baseline_f1().argmax())).per_class(self.classes)
 
     def full(self) -> dict[str, Any]:
         """Return the figures under the names of an evaluation."""
@@ -105,7 +129,8 @@ class Figures:
 
     def group_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return for each group the log loss of the model minus that of the best baseline, and the sessions."""
-        return self._differences()[self._best], self._totals.groups[:, 0]
+        # Copies, so that whoever keeps them does not keep all sums.
+        return self._differences[self._best].copy(), self._totals.groups[:, 0].copy()
 
     def calibration(self) -> dict[str, Any]:
         """Return how well the confidence matches the accuracy, as `calibration_of` defines it."""
@@ -128,6 +153,7 @@ class Figures:
         """Return the sessions of each unseen type in one of PARTS."""
         return np.array([self._totals.unseen[name][part] for name in self._unseen])
 
+    @cached_property
     def _differences(self) -> np.ndarray:
         """Return for each baseline and group the log loss of the model minus that of the baseline."""
         losses = self._totals.groups[:, 1 : 1 + len(self._totals.layout.predictors)].T * UNIT
@@ -136,7 +162,7 @@ class Figures:
 
     def _baseline_differences(self) -> dict[str, dict[str, Any]]:
         used = self._totals.groups[:, 0] > 0
-        sums, sessions = self._differences()[:, used].T, self._totals.groups[used, 0]
+        sums, sessions = self._differences[:, used].T, self._totals.groups[used, 0]
         found = mean_intervals_of(sums, sessions)
         nothing: list[None] = [None] * len(self._names)
         alone, together = (nothing, nothing) if found is None else found
@@ -146,8 +172,23 @@ class Figures:
             for name, mean, one, all_ in zip(self._names, means, alone, together, strict=True)
         }
 
+    def _of_baselines(self, name: str) -> np.ndarray:
+        """Return the hits or the predictions of the baselines for all sessions, of shape (baselines, types)."""
+        return self._totals.array(name)[0, 1:]
+
+    def _baseline_f1(self) -> np.ndarray:
+        """Return the weighted F1 of each baseline. Sessions of unseen types are in the support, and are never hit."""
+        support = np.broadcast_to(self._totals.array("support")[0], self._of_baselines("hits").shape)
+        of_seen = weighted_f1(self._of_baselines("hits"), support, self._of_baselines("predictions"))
+        share: np.ndarray = of_seen * support[0].sum() / self.sessions
+        return share
+
     def _f1_interval(self) -> list[float] | None:
         """Return the 95 % interval of the weighted F1 over groups of drivers; None with too few of them."""
+        return statistic_interval_of(*self._f1_counts(), _f1_of_counts)
+
+    def _f1_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the hits, the support and the predictions of each group of drivers, and its sessions."""
         k = len(self._totals.layout.classes)
         groups = self._totals.groups[self._totals.groups[:, 0] > 0]
         sessions, first = groups[:, :1], groups.shape[1] - 3 * k
@@ -156,7 +197,7 @@ class Figures:
         nothing = np.zeros_like(sessions)
         unseen = sessions - support.sum(axis=1, keepdims=True)
         counts = np.concatenate([hits, nothing, support, unseen, predictions, nothing], axis=1)
-        return statistic_interval_of(counts, sessions[:, 0], lambda sums: weighted_f1(*np.split(sums, 3, axis=1)))
+        return counts, sessions[:, 0]
 
     def _confusion(self) -> list[list[int]]:
         """Return the sessions by used type (rows) and predicted type (columns), of all types."""
@@ -177,6 +218,11 @@ class Figures:
             for name, one in {"model": self.scores(0, part).as_dict(), **self._baselines(part)}.items()
         }
         return {"sessions": self._sessions(part), **shown.pop("model"), "baselines": shown}
+
+
+def _f1_of_counts(sums: np.ndarray) -> np.ndarray:
+    """Return the weighted F1 of each row of hits, support and predictions."""
+    return weighted_f1(*np.split(sums, 3, axis=1))
 
 
 def expected_accuracy(answers: Totals | None, matured: Totals | None) -> dict[str, Any] | None:

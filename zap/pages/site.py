@@ -16,6 +16,7 @@ from zap.pages.one_prediction import one_prediction
 from zap.pages.overview import overview, train_first
 from zap.pages.predictions import predictions
 from zap.pages.problems import page_problems
+from zap.pages.quality import quality
 from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
 
@@ -32,6 +33,7 @@ _PAGES = [
     ask,
     driver,
     driver_by_id,
+    quality,
 ]
 
 

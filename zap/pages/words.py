@@ -94,3 +94,11 @@ ORIGIN_WORDS = {
     "missing": marked("missing"),
     "ignored": marked("not used by this version"),
 }
+# The slices of live quality, by the driver's past.
+EARLIER_WORDS = {
+    "0": marked("none"),
+    "1-4": marked("1 to 4"),
+    "5-19": marked("5 to 19"),
+    "20+": marked("20 and more"),
+}
+USED_WORDS = {"none": marked("none"), "one": marked("one"), "several": marked("several")}

@@ -3,7 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from datetime import date, datetime, time
-from typing import Any, NamedTuple
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
 
 import structlog
 from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, and_, bindparam, delete, insert, select, update
@@ -25,12 +27,33 @@ _DAYS_AT_A_TIME = 50
 _ROWS = QualityDay.__table__  # type: ignore[attr-defined]
 
 
-class StoredDay(NamedTuple):
-    """A row of `quality_days`."""
+class StoredDay:
+    """A row of `quality_days`. Its sums are decoded when they are asked for, because this takes most of the time.
 
-    model_version: int
-    key: DayKey
-    counted: Day
+    Args:
+        row: the row.
+
+    Attributes:
+        model_version, key: which row it is.
+        answers: as in `Day`.
+        digest: of the sums: equal sums have equal digests. None without sums.
+    """
+
+    def __init__(self, row: Any) -> None:
+        self.model_version: int = row.model_version
+        self.key = DayKey(row.day.date(), row.kind)
+        self.answers: dict[str, int] = dict(row.answers)
+        self._data = None if row.sums is None else bytes(row.sums)
+        self.digest = None if self._data is None else sha256(self._data).digest()
+
+    @cached_property
+    def counted(self) -> Day:
+        """Return what is counted for the day.
+
+        Raises:
+            DamagedModel: the sums have another form.
+        """
+        return Day(self.answers, None if self._data is None else QualitySums.from_bytes(self._data))
 
 
 def apply(connection: Connection, changes: Sequence[OutcomeChange]) -> None:
@@ -73,12 +96,15 @@ def read_days(
         last: the last day.
         model_version: the version; None for all versions.
     """
-    asked = select(_ROWS).where(_ROWS.c.kind == kind, _ROWS.c.day.between(_midnight(first), _midnight(last)))
-    if model_version is not None:
-        asked = asked.where(_ROWS.c.model_version == model_version)
+    wanted = _ROWS.c.kind == kind, _ROWS.c.day.between(_midnight(first), _midnight(last))
+    number = _ROWS.c.model_version
     with engine.connect().execution_options(yield_per=_DAYS_AT_A_TIME) as connection:
-        for row in connection.execute(asked.order_by(_ROWS.c.model_version.desc(), _ROWS.c.day)):
-            yield StoredDay(row.model_version, DayKey(row.day.date(), row.kind), _day_of(row))
+        # The rows of each version come in the order of the index. To sort all rows, a database would copy all sums.
+        versions = select(number).where(*wanted).distinct().order_by(number.desc())
+        numbers = connection.scalars(versions).all() if model_version is None else [model_version]
+        for one in numbers:
+            for row in connection.execute(select(_ROWS).where(number == one, *wanted).order_by(_ROWS.c.day)):
+                yield StoredDay(row)
 
 
 def _stored(connection: Connection, version: int, keys: set[DayKey]) -> dict[DayKey, Day]:

@@ -25,7 +25,7 @@ function arranged(plot) {
   plot.lines.forEach((line, place) => {
     const stroke = colour(`colour-${place % 6}`);
     series.push({
-      label: line.name, stroke, width: 2, points: { show: plot.x.length < 40 ? undefined : false, size: 5 },
+      label: line.name, stroke, width: 2, points: { show: plot.x.length < 40, size: 5, filter: (_, place) => plot.x.length < 40 ? null : alone(data[place]) },
       dash: line.kind === "dashed" ? [5, 4] : undefined,
       paths: line.kind === "steps" ? uPlot.paths.stepped({ align: 1 }) : undefined,
       value: (_, y) => y == null ? "–" : number(plot.decimals).format(y),
@@ -42,6 +42,11 @@ function arranged(plot) {
     bands.push({ series: [first, first + 1], fill });
   });
   return { data, series, bands };
+}
+
+// The places of values without neighbours, which no line would show.
+function alone(values) {
+  return [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
 }
 
 function at(plot, x) {
