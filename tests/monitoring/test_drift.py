@@ -11,7 +11,7 @@ from simulations.drift import Service, false_notices, first_come_notices, found_
 
 from zap.monitoring.drift import LEAST_EFFECT, THRESHOLD, DriftDetector, threshold_of
 from zap.monitoring.drift_evidence import _log_e, effect_of, log_evidence
-from zap.monitoring.drift_state import DriftState, Week
+from zap.monitoring.drift_state import MOST_JUDGED, DriftState, Week
 from zap.monitoring.reference import MISSING, FeatureReference, Reference, places, reference_of, spread_of
 
 SMALL = Service(drivers=400, active=100, training=12, features=24)
@@ -231,6 +231,36 @@ def test_the_state_and_the_reference_survive_a_restart_as_json():
     assert notices[0] == notices[1]
     assert [notice.week for notice in notices[0] if notice] == [3]
     assert one.state.to_plain() == other.state.to_plain()
+
+
+def test_the_evidence_of_judged_weeks_is_kept_for_two_years():
+    detector = _detector(_reference())
+    counts = {feature.name: [30] * len(feature.counts) + [0] for feature in detector.reference.features}
+    for week in range(MOST_JUDGED + 20):
+        detector.add_week(Week(week, list(range(week, week + 150)), counts))
+    judged = detector.state.judged
+
+    assert [one.week for one in judged] == list(range(20, MOST_JUDGED + 20))
+    assert judged[-1].sums == detector.state.sums
+    assert (judged[-1].drivers, judged[-1].counts) == (150, counts)
+
+
+def test_a_notice_uses_its_evidence_up_but_people_still_see_it():
+    detector = _detector(_reference())
+    counts = {feature.name: [500, *[0] * (len(feature.counts) - 1), 0] for feature in detector.reference.features}
+    notice = detector.add_week(Week(7, list(range(500)), counts))
+    judged = detector.state.judged[-1]
+
+    assert notice is not None
+    assert detector.state.sums == {}
+    assert sum(judged.sums.values()) / len(detector.reference.features) == pytest.approx(notice.evidence)
+
+
+def test_a_state_that_an_older_zap_stored_has_no_judged_weeks():
+    plain = _detector(_reference()).state.to_plain()
+    del plain["judged"]
+
+    assert DriftState.from_plain(plain).judged == []
 
 
 def test_bins_have_equal_shares_and_places_agree_with_place():

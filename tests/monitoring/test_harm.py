@@ -7,7 +7,16 @@ import pytest
 from simulations.harm import Service, delays, naive_alarms, of_years
 
 from zap.monitoring.driver_means import brier, driver_means
-from zap.monitoring.harm import THRESHOLD, TOLERANCE, HarmState, HarmWatch, Window, promised
+from zap.monitoring.harm import (
+    MOST_JUDGED,
+    THRESHOLD,
+    TOLERANCE,
+    HarmState,
+    HarmWatch,
+    Window,
+    evidence_of,
+    promised,
+)
 from zap.monitoring.harm_days import add_scores, from_plain, group_of, kept_days, to_plain, windows_until
 
 NO_BETTER = Service(drivers=100, no_better=True)
@@ -96,6 +105,36 @@ def test_the_state_survives_a_restart_as_json():
 
     assert again == watch.state
     assert again.raised is not None
+
+
+def test_the_evidence_of_judged_days_is_kept_with_its_means():
+    watch = HarmWatch(LIMITS, HarmState.beginning(0))
+    for day in range(MOST_JUDGED + 10):
+        watch.add_day(day, _windows(100, 0.2, -0.1, day))
+    judged = watch.state.judged
+
+    assert [one.day for one in judged] == list(range(10, MOST_JUDGED + 10))
+    assert judged[-1].sums == watch.state.sums
+    assert judged[-1].means["promise 7"] == pytest.approx(0.2, abs=0.05)
+    assert judged[-1].means["baseline 7"] == pytest.approx(-0.1, abs=0.05)
+    assert (judged[-1].limits["promise 7"], judged[-1].limits["baseline 7"]) == (LIMITS[7], 0.0)
+    assert judged[-1].drivers["promise 7"] == 100
+
+
+def test_no_day_is_judged_while_an_alarm_stands():
+    watch = HarmWatch(LIMITS, HarmState.beginning(0))
+    found = {day: watch.add_day(day, _windows(100, 0.2 + 0.4 * (day > 8), -0.1, day)) for day in range(20)}
+    raised = min(day for day, harm in found.items() if harm)
+
+    assert [one.day for one in watch.state.judged] == list(range(raised + 1))
+    assert evidence_of(watch.state.judged[-1].sums) == pytest.approx(watch.state.raised.evidence)
+
+
+def test_a_state_that_an_older_zap_stored_has_no_judged_days():
+    plain = HarmState.beginning(0).to_plain()
+    del plain["judged"]
+
+    assert HarmState.from_plain(plain) == HarmState.beginning(0)
 
 
 def test_the_promise_is_made_as_production_is_measured():

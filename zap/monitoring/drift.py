@@ -114,6 +114,7 @@ class DriftDetector:
             state.sums[feature.name] = state.sums.get(feature.name, 0.0) + e
             if state.sums[feature.name] >= self.threshold and effect >= LEAST_EFFECT:
                 shifts.append(shift_of(feature, counts, effect))
+        state.judge(newest)
         mean = sum(state.sums.values()) / len(self.reference.features)
         if mean < self.threshold or not shifts:
             return None

@@ -6,6 +6,9 @@ from typing import Any, Self
 
 from zap.monitoring.driver_sample import DriverSample
 
+# The judged weeks that are kept for people: two years.
+MOST_JUDGED = 104
+
 
 @dataclass(frozen=True)
 class Week:
@@ -22,6 +25,24 @@ class Week:
     counts: dict[str, list[int]]
 
 
+@dataclass(frozen=True)
+class JudgedWeek:
+    """What people see of a judged week.
+
+    Attributes:
+        week: the number of the week.
+        drivers: how many drivers were counted.
+        counts: the counts of `Week`.
+        sums: the evidence of each feature after this week, before a notice uses it up. A feature with a standing notice
+            is not judged, and has none.
+    """
+
+    week: int
+    drivers: int
+    counts: dict[str, list[int]]
+    sums: dict[str, float]
+
+
 @dataclass
 class DriftState:
     """All that the detector remembers, as plain numbers.
@@ -32,6 +53,7 @@ class DriftState:
         past: the whole weeks before it that are still needed.
         sums: for each feature, the sum of the e-values since the last notice.
         raised: the features of standing notices, and the weeks in which they were given.
+        judged: the newest judged weeks, at most MOST_JUDGED. No decision depends on them.
     """
 
     first_week: int
@@ -39,6 +61,7 @@ class DriftState:
     past: list[Week] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     raised: dict[str, int] = field(default_factory=dict)
+    judged: list[JudgedWeek] = field(default_factory=list)
 
     @classmethod
     def beginning(cls, week: int) -> Self:
@@ -61,13 +84,21 @@ class DriftState:
         if week > self.first_week:
             self.first_week, self.sample, self.raised = week, DriverSample(week), {}
 
+    def judge(self, week: Week) -> None:
+        """Keep what people see of a judged week, and forget the oldest one."""
+        self.judged.append(JudgedWeek(week.week, len(week.drivers), week.counts, dict(self.sums)))
+        del self.judged[:-MOST_JUDGED]
+
     def to_plain(self) -> dict[str, Any]:
         """Return the state as JSON values."""
-        rest = {"first_week": self.first_week, "sums": dict(self.sums), "raised": dict(self.raised)}
+        rest: dict[str, Any] = {"first_week": self.first_week, "sums": dict(self.sums), "raised": dict(self.raised)}
+        rest["judged"] = [asdict(week) for week in self.judged]
         return {**rest, "past": [asdict(week) for week in self.past], "sample": self.sample.to_plain()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Return the state that `to_plain` described."""
         sample, past = DriverSample.from_plain(plain["sample"]), [Week(**week) for week in plain["past"]]
-        return cls(plain["first_week"], sample, past, dict(plain["sums"]), dict(plain["raised"]))
+        # A state that an older zap stored has no judged weeks.
+        judged = [JudgedWeek(**week) for week in plain.get("judged", ())]
+        return cls(plain["first_week"], sample, past, dict(plain["sums"]), dict(plain["raised"]), judged)

@@ -33,6 +33,8 @@ WINDOWS = (7, 28, 91)
 TOLERANCE = 0.02
 # The lower bound that an alarm shows, and without which none is raised, holds with 95 %.
 _BOUND = 0.05
+# The judged days that are kept for people.
+MOST_JUDGED = 371
 # Standard errors of a one-sided 95 % interval.
 _ONE_SIDED = 1.645
 _MOST_LOG = 600.0
@@ -130,6 +132,25 @@ class Harm:
         )
 
 
+@dataclass(frozen=True)
+class JudgedDay:
+    """What people see of a judged day. The keys are a check and a window, such as `promise 7`.
+
+    Attributes:
+        day: the number of the day.
+        sums: the evidence of each check and window after this day, before an alarm uses it up.
+        means: the mean score of the drivers, or the mean difference to the baseline.
+        limits: the mean up to which there is no harm.
+        drivers: how many drivers, or groups of drivers, the window has.
+    """
+
+    day: int
+    sums: dict[str, float]
+    means: dict[str, float]
+    limits: dict[str, float]
+    drivers: dict[str, int]
+
+
 @dataclass
 class HarmState:
     """All that the watch remembers, as plain numbers.
@@ -139,12 +160,14 @@ class HarmState:
         last_day: the day that was added last.
         sums: for each check and window (`promise 7`), the sum of the e-values since the last alarm.
         raised: the standing alarm.
+        judged: the newest judged days, at most MOST_JUDGED. No decision depends on them.
     """
 
     first_day: int
     last_day: int
     sums: dict[str, float] = field(default_factory=dict)
     raised: Harm | None = None
+    judged: list[JudgedDay] = field(default_factory=list)
 
     @classmethod
     def beginning(cls, day: int) -> Self:
@@ -163,7 +186,9 @@ class HarmState:
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Return the state that `to_plain` described."""
         raised = Harm(**plain["raised"]) if plain["raised"] else None
-        return cls(plain["first_day"], plain["last_day"], dict(plain["sums"]), raised)
+        # A state that an older zap stored has no judged days.
+        judged = [JudgedDay(**day) for day in plain.get("judged", ())]
+        return cls(plain["first_day"], plain["last_day"], dict(plain["sums"]), raised, judged)
 
 
 class HarmWatch:
@@ -198,10 +223,24 @@ class HarmWatch:
                 if state.first_day <= day - window + 1 and len(scores):
                     e = exp(min(log_capital(scores, limit), _MOST_LOG))
                     state.sums[f"{check} {window}"] = state.sums.get(f"{check} {window}", 0.0) + e
-        evidence = sum(state.sums.values()) / (len(CHECKS) * len(WINDOWS))
+        self._keep(day, windows)
+        evidence = evidence_of(state.sums)
         if evidence < self.threshold:
             return None
         return self._alarm(day, windows, evidence)
+
+    def _keep(self, day: int, windows: Mapping[int, Window]) -> None:
+        """Keep what people see of a judged day, and forget the oldest one."""
+        means, limits, drivers = {}, {}, {}
+        for name in self.state.sums:
+            check, window = _named(name)
+            scores, limit = self._asked(check, window, windows)
+            if len(scores):
+                mean = float(scores.mean())
+                means[name], limits[name] = _shown(check, mean, limit)
+                drivers[name] = len(scores)
+        self.state.judged.append(JudgedDay(day, dict(self.state.sums), means, limits, drivers))
+        del self.state.judged[:-MOST_JUDGED]
 
     def _asked(self, check: Check, window: int, windows: Mapping[int, Window]) -> tuple[np.ndarray, float]:
         """Return scores between 0 and 1, and the mean up to which there is no harm."""
@@ -212,9 +251,7 @@ class HarmWatch:
     def _alarm(self, day: int, windows: Mapping[int, Window], evidence: float) -> Harm | None:
         """Return the alarm of the check with most evidence among the checks that the newest window confirms."""
         for name in sorted(self.state.sums, key=lambda name: -self.state.sums[name]):
-            check, _, days = name.partition(" ")
-            asked: Check = "baseline" if check == "baseline" else "promise"
-            window = int(days)
+            asked, window = _named(name)
             scores, limit = self._asked(asked, window, windows)
             if (lower := lower_bound(scores, _BOUND)) > limit:
                 mean = float(scores.mean())
@@ -224,3 +261,19 @@ class HarmWatch:
                 self.state.raised = Harm(day, asked, window, len(scores), mean, limit, lower, evidence)
                 return self.state.raised
         return None
+
+
+def evidence_of(sums: Mapping[str, float]) -> float:
+    """Return M: the sums of all checks and windows, averaged."""
+    return sum(sums.values()) / (len(CHECKS) * len(WINDOWS))
+
+
+def _named(name: str) -> tuple[Check, int]:
+    """Return the check and the window of a key of the sums."""
+    check, _, days = name.partition(" ")
+    return "baseline" if check == "baseline" else "promise", int(days)
+
+
+def _shown(check: Check, mean: float, limit: float) -> tuple[float, float]:
+    """Return the mean and the limit as people read them: the difference to the baseline has no harm up to 0."""
+    return (2 * mean - 1, 0.0) if check == "baseline" else (mean, limit)

@@ -43,6 +43,7 @@ class Plot(msgspec.Struct, frozen=True):
         decimals: the decimals of the values in the table and the legend.
         marks: places where something happened.
         y_from: the least value of the y axis; None if the lines decide.
+        y_is_log: whether each step of the y axis is ten times the step before. Then all values are above 0.
     """
 
     x: Sequence[float]
@@ -53,6 +54,7 @@ class Plot(msgspec.Struct, frozen=True):
     decimals: int = 2
     marks: Sequence[Mark] = ()
     y_from: float | None = None
+    y_is_log: bool = False
 
     def __post_init__(self) -> None:
         """Check the lengths.

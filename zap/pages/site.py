@@ -7,6 +7,9 @@ from litestar.types import ExceptionHandlersMap
 
 from zap.pages.assets import asset
 from zap.pages.choices import choose
+from zap.pages.data import data
+from zap.pages.data_fields import fields
+from zap.pages.data_history import history
 from zap.pages.driver import driver, driver_by_id
 from zap.pages.login import log_in, log_out, login_page
 from zap.pages.model_changes import ask_promote, ask_roll_back, promote, roll_models_back
@@ -25,11 +28,12 @@ from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
 
 # Each page adds its routes here.
+_DATA = [data, fields, history]
 _MODELS = [models, one_model, compare_models, ask_promote, promote, ask_roll_back, roll_models_back]
 _TRIALS = [ask_try, try_model, ask_end_trial, end_trial]
 _TRAININGS = [trainings, start_training, one_training, ask_cancel, cancel]
 _PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id]
-_PAGES = [overview, train_first, quality, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
+_PAGES = [overview, train_first, quality, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

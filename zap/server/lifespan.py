@@ -21,6 +21,7 @@ from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.schema import check_at_head, check_rights
 from zap.db.versions.production import Production
 from zap.flows.explanations import Explanations
+from zap.flows.history_figures import HistoryCounter
 from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
 from zap.monitoring.answer_counts import LOG
@@ -77,6 +78,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.callback(state.explanations.close)
         if follower is not None:
             closing.callback(follower.close)
+        closing.callback(state.history_counter.close)
         closing.callback(state.page_threads.close)
         closing.callback(state.batch_threads.close)
         closing.callback(state.threads.close)
@@ -132,6 +134,7 @@ def _opened(state: State) -> Engine:
     )
     state.training_processes = TrainingProcesses(engine, settings, production)
     state.follower = Follower(engine, settings) if settings.follow else None
+    state.history_counter = HistoryCounter(engine)
     state.refusals = Refusals(engine)
     state.serving_minutes = ServingMinutes(engine, state.answer_counters)
     state.stopping = asyncio.Event()

@@ -69,9 +69,7 @@ def remove_days(connection: Connection, subject: str) -> None:
 def read_days(engine: Engine, first: date, last: date) -> list[DayCount]:
     """Return the counts of requests and reports from one day to another, by day, subject, field and what was found."""
     in_range = _DAYS.c.day.between(datetime.combine(first, time()), datetime.combine(last, time()))
-    statement = (
-        select(_DAYS).where(in_range & (_DAYS.c.subject != OUTCOMES)).order_by(*(_DAYS.c[name] for name in _KEY))
-    )
+    key = [_DAYS.c[name] for name in _KEY]
+    statement = select(*key, _DAYS.c["count"]).where(in_range & (_DAYS.c.subject != OUTCOMES)).order_by(*key)
     with engine.connect() as connection:
-        rows = connection.execute(statement).mappings().all()
-    return [DayCount(**row | {"day": row["day"].date()}) for row in map(dict, rows)]
+        return [DayCount(day.date(), *rest) for day, *rest in connection.execute(statement)]

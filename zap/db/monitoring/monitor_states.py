@@ -1,6 +1,6 @@
 """What the monitors of drift and harm remember of each version."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select
@@ -32,6 +32,25 @@ def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered
     columns = col(MonitorState.reference), col(MonitorState.state), col(MonitorState.prediction_id)
     row = connection.execute(select(*columns).where(_this(version, kind))).one_or_none()
     return None if row is None or row[0] is None else Remembered(*row)
+
+
+def read_parts(
+    connection: Connection, version: int, kind: Kind, parts: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return the reference of a monitor, and some parts of its state; None if the version has no reference yet.
+
+    The whole state has megabytes. The database takes the parts out of it, so that no thread of this process decodes
+    them.
+
+    Args:
+        connection: on a database at head.
+        version: the model version.
+        kind: the monitor.
+        parts: the names of the parts. A part is None before the first look, and if an older zap has stored the state.
+    """
+    columns = (col(MonitorState.state)[part] for part in parts)
+    row = connection.execute(select(col(MonitorState.reference), *columns).where(_this(version, kind))).one_or_none()
+    return None if row is None or row[0] is None else (row[0], dict(zip(parts, row[1:], strict=True)))
 
 
 def read_place(connection: Connection, version: int, kind: Kind) -> int | None:

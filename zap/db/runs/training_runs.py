@@ -4,7 +4,7 @@ The row of a running run keeps all other runs out, on any machine, as long as it
 of a run checks that the run is running, so a run that was cancelled, or was considered dead, can change nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
@@ -155,6 +155,21 @@ def list_runs(
         runs = runs.where(col(TrainingRun.run_id) < before)
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(runs).mappings()]
+
+
+def newest_report(engine: Engine, parts: Sequence[str]) -> dict[str, Any] | None:
+    """Return some parts of the report of the newest training that has finished; None if none has.
+
+    Args:
+        engine: on the database.
+        parts: the names of the parts. A part that an older zap did not report is None.
+    """
+    columns = (col(TrainingRun.report)[part] for part in parts)
+    finished = (col(TrainingRun.kind) == "train") & (col(TrainingRun.status) == "finished")
+    newest = select(*columns).where(finished).order_by(col(TrainingRun.run_id).desc()).limit(1)
+    with engine.connect() as connection:
+        row = connection.execute(newest).one_or_none()
+    return None if row is None else dict(zip(parts, row, strict=True))
 
 
 def _refusal(run_id: int | None) -> TrainingRunning:

@@ -90,12 +90,12 @@ function draw(figure) {
     tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "UTC"),
     scales: {
       x: { time: plot.is_time },
-      y: plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
+      y: plot.y_is_log ? { distr: 3 } : plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
     },
     axes: [
       { ...axis, size: 30, label: plot.is_time ? undefined : plot.x_label,
         values: plot.is_time ? dates : undefined },
-      { ...axis, label: plot.y_label, size: 56, values: (_, all) => all.map((y) => new Intl.NumberFormat(language).format(y)) },
+      { ...axis, label: plot.y_label, size: 56, grid: { ...axis.grid, ...(plot.y_is_log && { filter: decades }) }, values: (_, all) => all.map((y) => y == null ? "" : new Intl.NumberFormat(language).format(y)) },
     ],
     legend: { live: true },
     cursor: { drag: { x: true, y: false } },
@@ -114,6 +114,9 @@ function dates(u, all) {
   const shown = new Intl.DateTimeFormat(language, { timeZone: "UTC", ...(wide ? { month: "short", year: "numeric" } : { day: "numeric", month: "short" }) });
   return all.map((x) => x % 86400 && !wide ? new Intl.DateTimeFormat(language, { timeZone: "UTC", hour: "2-digit", minute: "2-digit" }).format(x * 1000) : shown.format(x * 1000));
 }
+
+// The places on a logarithmic axis that have a line: powers of ten.
+const decades = (_, all) => all.map((y) => Number.isInteger(Math.round(Math.log10(y) * 1e6) / 1e6) ? y : null);
 
 function rows({ plot }) {
   const names = plot.lines.flatMap((line) => line.low.length ? [line.name, `${line.name}: from`, `${line.name}: to`] : [line.name]);
