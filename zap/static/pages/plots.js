@@ -89,7 +89,8 @@ function draw(figure) {
     // Days of zap are days everywhere; they are not moved into the reader's zone.
     tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "UTC"),
     scales: {
-      x: { time: plot.is_time },
+      // A single value stands in the middle; uPlot would show years around one day.
+      x: { time: plot.is_time, ...(plot.x.length === 1 && { range: [plot.x[0] - (plot.is_time ? 7 * 86400 : 1), plot.x[0] + (plot.is_time ? 7 * 86400 : 1)] }) },
       y: plot.y_is_log ? { distr: 3 } : plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
     },
     axes: [
