@@ -21,6 +21,7 @@ PAGES = (
     "data-quality",
     "files",
     "python",
+    "pages",
     "operating",
     "alarms",
     "moving",
