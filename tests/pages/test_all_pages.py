@@ -28,6 +28,11 @@ PEOPLE = {
         "viewport": {"width": 390, "height": 844},
     },
 }
+# axe-core, which finds what people with a screen reader, a keyboard or weak eyes cannot use.
+_AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+_HINDRANCES = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
+  .filter((one) => ["serious", "critical"].includes(one.impact))
+  .map((one) => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 200)}`)"""
 _SHIFTS = (
     "window.shifts = 0; new PerformanceObserver((list) => { for (const one of list.getEntries())"
     " if (!one.hadRecentInput) window.shifts += one.value; }).observe({ type: 'layout-shift', buffered: true });"
@@ -90,6 +95,9 @@ def faults(page, url):
         found.append("scrolls sideways")
     if page.locator("h1").count() != 1:
         found.append("has no heading")
+    # Through the debugger, because the policy of the pages lets no other script in.
+    page.evaluate(_AXE.read_text(encoding="utf-8"))
+    found += page.evaluate(_HINDRANCES)
     return [f"{page.url.removeprefix(url)}: {one}" for one in found]
 
 
@@ -112,6 +120,19 @@ def test_a_page_has_no_fault(servers, person, data, address):
 def is_page(path):
     """Return whether a page has this path. Links lead to pages that are not there before all pages are made."""
     return any(re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path) for route in ROUTES - {"/pages/{rest:path}"})
+
+
+def test_axe_finds_what_is_wrong(servers, person):
+    """Otherwise the test above could not fail."""
+    person.goto(servers["empty"].url)
+    person.evaluate(
+        "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
+    )
+
+    found = "\n".join(faults(person, servers["empty"].url))
+
+    assert "image-alt" in found
+    assert "button-name" in found
 
 
 def test_the_navigation_is_found():
