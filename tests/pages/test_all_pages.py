@@ -3,23 +3,17 @@
 A page that is added to the navigation is looked at as soon as it has a route.
 """
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 from filled import fill
+from navigation import NAVIGATION, PAGES, pages_below
 from servers import Server
 
-import zap.pages
 from zap.db.engine import create_engine
-from zap.pages.site import page_router
 from zap.settings import Settings
 
-ROUTES = {route.path for route in page_router({}).routes}
-LAYOUT = Path(zap.pages.__file__).with_name("layout.html").read_text(encoding="utf-8")
-NAVIGATION = re.findall(r'\("\w+", "(/[^"]*)", _\(', LAYOUT)
-PAGES = [address for address in NAVIGATION if address in ROUTES]
 PEOPLE = {
     "light": {"color_scheme": "light", "locale": "en-GB", "viewport": {"width": 1280, "height": 800}},
     "dark, 390 px, Ukrainian": {
@@ -37,15 +31,6 @@ _SHIFTS = (
     "window.shifts = 0; new PerformanceObserver((list) => { for (const one of list.getEntries())"
     " if (!one.hadRecentInput) window.shifts += one.value; }).observe({ type: 'layout-shift', buffered: true });"
 )
-# The pages that a page links to, one of each kind: numbers and encoded names are left out.
-_LINKS = """() => {
-  const kinds = new Map();
-  for (const link of document.querySelectorAll("main a[href*='/pages/']")) {
-    const path = new URL(link.href).pathname;
-    kinds.set(path.replace(/[0-9]+|[^/]*%[^/]*/g, ""), path);
-  }
-  return [...kinds.values()];
-}"""
 
 
 def served(settings):
@@ -112,14 +97,9 @@ def test_a_page_has_no_fault(servers, person, data, address):
         assert person.goto(url + path).status == 200, path
         found += faults(person, url)
         if number == 0:
-            below += [one for one in person.evaluate(_LINKS) if one not in NAVIGATION and is_page(one)]
+            below += pages_below(person.content())
 
     assert found == []
-
-
-def is_page(path):
-    """Return whether a page has this path. Links lead to pages that are not there before all pages are made."""
-    return any(re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path) for route in ROUTES - {"/pages/{rest:path}"})
 
 
 def test_axe_finds_what_is_wrong(servers, person):
