@@ -46,6 +46,14 @@ def test_every_page_is_served_and_its_links_lead_somewhere(sqlite_client, name):
         assert not anchor or anchor in anchors(target.text), link
 
 
+def test_pictures_have_their_media_type(sqlite_client):
+    for name, type_ in (("performance.svg", "image/svg+xml"), ("pages-overview.png", "image/png")):
+        picture = sqlite_client.get(f"/manual/{name}")
+
+        assert picture.headers["content-type"].partition(";")[0] == type_
+        assert picture.content == (ROOT / "zap" / "manual" / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_its_links_work_as_files_too(sqlite_client, name):
     folder = ROOT / "zap" / "manual"
@@ -135,7 +143,7 @@ def test_it_is_part_of_the_package(tmp_path):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     files = set(zipfile.ZipFile(wheel).namelist())
 
-    wanted = {f"zap/manual/{name}.md" for name in PAGES} | {"zap/manual/zap.svg", "zap/manual/performance.svg"}
+    wanted = {f"zap/manual/{name}.md" for name in PAGES} | {"zap/manual/zap.svg", "zap/manual/pages-overview.png"}
     wanted |= {"zap/pages/manual.html", "zap/static/manual.js", "zap/static/manual.css"}
     assert wanted - files == set()
 
