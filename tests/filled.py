@@ -1,5 +1,6 @@
 """A trained database that has been in use: weeks of answers with outcomes, their sums, minutes of serving, an alarm."""
 
+import math
 from datetime import timedelta
 
 from answered import MONDAY, Service
@@ -35,9 +36,9 @@ def fill(engine, weeks=3, sessions=200, *, alarmed=True):
             number,
             now.replace(second=0, microsecond=0) - timedelta(minutes=number),
             {
-                PREDICT: Counts(number % 3, 0, 10**8, {30 + number % 5: 40 + 7 * number % 23, 45: 1}),
+                PREDICT: Counts(number % 3, 0, 10**8, _times(number, first=12)),
                 OTHER: Counts(0, 0, 10**8, {35: 5}),
-                LOG: Counts(0, 0, 10**8, {25 + number % 4: 40}),
+                LOG: Counts(0, 0, 10**8, _times(number, first=9)),
             },
         )
         for number in range(1, 100)
@@ -48,6 +49,12 @@ def fill(engine, weeks=3, sessions=200, *, alarmed=True):
     with write_transaction(engine) as connection:
         message = "The commits of the log took 2.1 s in the last minutes (p99), more than 1 s. Look at the disk."
         raise_alarm(connection, "log_slow", "", message, {}, posts=False)
+
+
+def _times(minute, first):
+    """Return made-up answers of a minute by their bucket, more and fewer over the hour."""
+    n = round(30 + 12 * math.sin(minute / 9) + 4 * math.sin(minute))
+    return {first: n, first + 1: n // 2, first + 3: n // 4, first + 8: 1}
 
 
 def _changes(engine):

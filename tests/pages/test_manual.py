@@ -21,6 +21,8 @@ WIDTHS = [1280, 360]
 
 
 def links(text):
+    # Examples in the text link to nothing.
+    text = re.sub(r"<code.*?</code>", "", text, flags=re.DOTALL)
     return re.findall(r'(?:src|href|data-index)="([^"]+)"', text)
 
 
