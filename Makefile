@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | column-groups | simulate | simulate-monitoring | soak | catalogue: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | soak | catalogue | screenshots: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,11 +10,13 @@ BENCH ?=
 FOLLOWING ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
+# What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000".
+PAGES ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=
 PEERS := .bench
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following column-groups simulate simulate-monitoring soak catalogue lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -26,11 +28,13 @@ help:
 	@echo "make bench-peers     the environments of FastAPI and MLflow, which make bench then measures too"
 	@echo "make bench-training  measure: trainings of up to a million sessions beside the bare fit of LightGBM (minutes)"
 	@echo "make bench-following  measure how fast the follower works off a backlog; FOLLOWING=\"--answers 1000000\" (minutes)"
+	@echo "make bench-pages  measure how long the server takes for each page, with a million predictions (minutes)"
 	@echo "make column-groups  measure what each group of columns is worth; HISTORY=FILE of sessions (minutes)"
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make catalogue  collect the texts of the pages into the catalogues of their languages, zap/pages/catalogues/*.po"
+	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -88,6 +92,9 @@ bench-training: setup
 bench-following: setup
 	$(BIN)/python tests/benchmarks/following.py $(FOLLOWING)
 
+bench-pages: setup
+	$(BIN)/python tests/benchmarks/pages.py $(PAGES)
+
 column-groups: setup
 	$(BIN)/python tests/benchmarks/column_groups.py $(HISTORY)
 
@@ -111,6 +118,9 @@ catalogue: setup
 		$(BIN)/pybabel --quiet update --input-file $(VENV)/pages.pot --output-file $$file --locale $$(basename $$file .po) \
 			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --width 120; \
 	done
+
+screenshots: setup
+	$(BIN)/python tests/screenshots.py
 
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }

@@ -19,6 +19,7 @@ from zap.controllers.problems import EXCEPTION_HANDLERS
 from zap.controllers.proxy import behind_proxy, check_prefix, cors_config
 from zap.controllers.quality import QualityController
 from zap.controllers.serving import ServingController
+from zap.controllers.shown_as_pages import shown_as_pages
 from zap.controllers.stored_predictions import StoredPredictionController
 from zap.controllers.training import TrainingController
 from zap.controllers.training_runs import TrainingRunController
@@ -89,5 +90,5 @@ def create_app(settings: Settings | None = None) -> Litestar:
     )
     check_prefix(settings.root_path, [route.path for route in app.routes])
     app.state.documents = Documents(app)
-    app.asgi_handler = behind_proxy(exchanged(app.asgi_handler, counters), settings)
+    app.asgi_handler = behind_proxy(exchanged(shown_as_pages(app.asgi_handler, app.routes), counters), settings)
     return app

@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from datetime import timedelta
 
 import pytest
 from conftest import client_of
@@ -10,7 +11,10 @@ from conftest import client_of
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import upsert_history
 from zap.db.monitoring.alarms import raise_alarm
+from zap.db.monitoring.serving_counts import CountedMinute, write_minutes
+from zap.db.tables import utc_now
 from zap.ml.sample import sample_history
+from zap.monitoring.answer_counts import BOUNDS, Counts
 from zap.settings import Settings
 
 
@@ -84,3 +88,21 @@ def test_it_takes_less_than_a_tenth_of_a_second(sqlite_client):
         seconds.append(time.perf_counter() - before)
 
     assert min(seconds) < 0.1
+
+
+def test_it_shows_what_was_served(client):
+    assert "No minute is counted yet" in client.get("/").text
+    counts = {"predict": Counts(7, 0, 10**6, {20: 90}), "log": Counts(buckets={25: 90}), "other": Counts(failed=3)}
+    begins_at = utc_now().replace(second=0, microsecond=0) - timedelta(minutes=10)
+    write_minutes(client.app.state.engine, "a", [CountedMinute(1, begins_at, counts)])
+
+    page = client.get("/").text
+
+    hour = re.search(r'<th scope="row">hour</th>(.*)</tr>', page)[1]
+    cells = re.sub(r"<[^>]+>", "|", hour)
+    assert re.search(r"✕\|+ 3\|", cells)
+    assert re.search(r"\|7\|", cells)
+    assert f"|{BOUNDS[20] / 1e6:.1f}|" in cells
+    assert f"|{BOUNDS[25] / 1e6:.1f}|" in cells
+    assert "at most 90" in page
+    assert 'class="sparkline"' in page

@@ -24,8 +24,12 @@ class _Length(NamedTuple):
     length: timedelta
     point: int
 
+    def begin(self, until: datetime) -> datetime:
+        """Return when the first point begins of the span that ends at a moment."""
+        return span_begin(until - self.length, self.point)
 
-_LENGTHS = (
+
+LENGTHS = (
     _Length("hour", timedelta(hours=1), 1),
     _Length("day", timedelta(days=1), 10),
     _Length("week", timedelta(days=7), 60),
@@ -121,18 +125,28 @@ def serving_figures(engine: Engine, now: datetime | None = None) -> ServingFigur
         engine: on the database.
         now: the present time (UTC); by default on the clock of the database.
     """
-    until = span_begin((now or clock_of(engine)) - timedelta(seconds=WRITTEN_SECONDS), 1)
-    begins = {one: span_begin(until - one.length, one.point) for one in _LENGTHS}
+    until = counted_until(engine, now)
+    begins = {one: one.begin(until) for one in LENGTHS}
     rows = [row for row in read_spans(engine, min(begins.values())) if row.begins_at < until]
     first = first_span(engine)
-    hour, day, week = _LENGTHS
+    hour, day, week = LENGTHS
     minutes = _summed((row for row in rows if row.begins_at >= begins[hour]), hour.point)
     tens = _summed(rows, day.point)
     # Summed from the sums, because most rows are of minutes.
     hours = _summed((_span(begin, *one) for begin, counts in tens.items() for one in counts.items()), week.point)
     sums = {hour: minutes, day: tens, week: hours}
-    spans = [_figures(one, sums[one], _counted_from(begin, until, first), until) for one, begin in begins.items()]
+    spans = [_figures(one, sums[one], counted_from(begin, until, first), until) for one, begin in begins.items()]
     return ServingFigures(RESOLUTION, spans)
+
+
+def counted_until(engine: Engine, now: datetime | None = None) -> datetime:
+    """Return the end of the newest minute that all processes have written.
+
+    Args:
+        engine: on the database.
+        now: the present time (UTC); by default on the clock of the database.
+    """
+    return span_begin((now or clock_of(engine)) - timedelta(seconds=WRITTEN_SECONDS), 1)
 
 
 def _span(begins_at: datetime, subject: str, counts: Counts) -> ServedSpan:
@@ -149,7 +163,7 @@ def _summed(rows: Iterable[ServedSpan], minutes: int) -> Sums:
     }
 
 
-def _counted_from(begin: datetime, until: datetime, first: datetime | None) -> datetime:
+def counted_from(begin: datetime, until: datetime, first: datetime | None) -> datetime:
     """Return the begin of a span, or of the first minute that was ever counted if it is later; without one, the end."""
     return until if first is None else min(max(begin, first), until)
 

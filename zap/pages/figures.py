@@ -60,12 +60,18 @@ def interval(
     ).format(*places)
 
 
-def sparkline(values: Sequence[float | None]) -> Markup:
-    """Return a line of values without axes. A missing value leaves a gap."""
+def sparkline(values: Sequence[float | None], low: float | None = None) -> Markup:
+    """Return a line of values without axes. A missing value leaves a gap.
+
+    Args:
+        values: the values.
+        low: the value at the foot; by default the smallest one.
+    """
     known = [one for one in values if one is not None]
     if not known:
         return Markup("")
-    low, room = min(known), (max(known) - min(known)) or 1.0
+    low = min(known) if low is None else low
+    room = (max(known) - low) or 1.0
     step = _WIDTH / max(1, len(values) - 1)
     path, pen_down = [], False
     for place, one in enumerate(values):

@@ -15,6 +15,8 @@ from zap.pages.markdown import Rendered, render
 
 SEARCH = "search.json"
 _FOLDER = Path(__file__).resolve().parent.parent / "manual"
+# The media types of pictures.
+_PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 _TEMPLATE = Path(__file__).with_name("manual.html")
 
 
@@ -28,7 +30,7 @@ class ManualFile(msgspec.Struct, frozen=True):
 @cache
 def rendered_files() -> Mapping[str, ManualFile]:
     """Return all files of the manual, with `ROOT` in front of each address of zap."""
-    pictures = {path.name: path.read_bytes() for path in _FOLDER.glob("*.svg")}
+    pictures = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _PICTURES}
     pages = {
         name: render(
             (_FOLDER / f"{name}.md").read_text(encoding="utf-8"), ROOT, {f"{one}.md" for one in PAGES}, pictures
@@ -38,7 +40,7 @@ def rendered_files() -> Mapping[str, ManualFile]:
     template = Template(_TEMPLATE.read_text(encoding="utf-8"))
     files = {name: ManualFile(_page(template, name, pages).encode(), MediaType.HTML) for name in PAGES}
     files[SEARCH] = ManualFile(msgspec.json.encode(_index(pages)), MediaType.JSON)
-    return files | {name: ManualFile(body, "image/svg+xml") for name, body in pictures.items()}
+    return files | {name: ManualFile(body, _PICTURES[Path(name).suffix]) for name, body in pictures.items()}
 
 
 def _page(template: Template, name: str, pages: Mapping[str, Rendered]) -> str:

@@ -22,6 +22,7 @@ PAGES = (
     "pages",
     "files",
     "python",
+    "pages",
     "operating",
     "alarms",
     "moving",

@@ -13,13 +13,14 @@ from zap.db.runs.training_runs import read_run, running_run
 from zap.db.versions.model_registry import list_versions, production_version, read_version
 from zap.db.versions.promotions import list_promotions
 from zap.flows.quality import Question, read_quality
+from zap.flows.serving_glance import serving_glance
 from zap.formats.training_options import TrainingOptions
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
-_ALARMS, _VERSIONS = 3, 6
+_ALARMS, _VERSIONS = 3, 3
 _INTERVAL = "log_loss_difference_interval"
 
 
@@ -49,6 +50,7 @@ def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
         "serving": serving,
         "live": live,
         "scale": _scale(serving, live),
+        "glance": serving_glance(engine),
         "has_history": version is not None or has_history(engine),
         "alarms": list_alarms(engine, _ALARMS, standing=True),
         "run": None if running is None else read_run(engine, running),

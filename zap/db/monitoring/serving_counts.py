@@ -22,6 +22,8 @@ WRITTEN_WITHIN = timedelta(hours=1)
 # minute that is written again must find its row.
 MERGES = ((1, 10, timedelta(minutes=70)), (10, 60, timedelta(hours=25)))
 KEPT = timedelta(days=35)
+# The minutes that a row may have.
+LENGTHS = (1, *(into for _, into, _ in MERGES))
 # The most spans that one call merges at each level.
 _MOST_MERGES = 30
 _COUNTS: Table = ServingCount.__table__  # type: ignore[attr-defined]
@@ -121,8 +123,7 @@ def merge_minutes(engine: Engine, now: datetime) -> None:
 
 def read_spans(engine: Engine, since: datetime) -> list[ServedSpan]:
     """Return the spans that began at a moment or later, in order of their length and begin."""
-    lengths = _COUNTS.c.minutes.in_([1, *(into for _, into, _ in MERGES)])
-    statement = select(_COUNTS).where(lengths, _COUNTS.c.begins_at >= since)
+    statement = select(_COUNTS).where(_COUNTS.c.minutes.in_(LENGTHS), _COUNTS.c.begins_at >= since)
     with engine.connect() as connection:
         rows = connection.execute(statement.order_by(*_COUNTS.primary_key.columns)).mappings().all()
     return [ServedSpan(row["begins_at"], row["minutes"], row["subject"], _counts(row)) for row in rows]
@@ -130,9 +131,13 @@ def read_spans(engine: Engine, since: datetime) -> list[ServedSpan]:
 
 def first_span(engine: Engine) -> datetime | None:
     """Return when the first span began that is stored; None without spans."""
+    # For each length by itself, because the index begins with the length.
+    firsts = [
+        select(func.min(_COUNTS.c.begins_at)).where(_COUNTS.c.minutes == minutes).scalar_subquery()
+        for minutes in LENGTHS
+    ]
     with engine.connect() as connection:
-        found: datetime | None = connection.scalar(select(func.min(_COUNTS.c.begins_at)))
-    return found
+        return min((one for one in connection.execute(select(*firsts)).one() if one is not None), default=None)
 
 
 def span_begin(moment: datetime, minutes: int) -> datetime:

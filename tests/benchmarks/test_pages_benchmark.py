@@ -1,0 +1,22 @@
+"""The benchmark of pages runs, on a small database."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.long
+def test_it_measures_every_page_of_the_navigation(tmp_path):
+    script = Path(__file__).with_name("pages.py")
+    command = [sys.executable, script, "--predictions", "500", "--drivers", "20", "--database", tmp_path / "kept"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert said.startswith("500 predictions, 20 drivers")
+    assert "page                " in said
+    assert said.splitlines()[2].startswith("/ ")
+    assert "KB" in said
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "made in 0 s" in again

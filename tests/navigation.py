@@ -1,0 +1,27 @@
+"""The pages of zap as a person finds them: those of the navigation, and those that they link to."""
+
+import re
+from pathlib import Path
+
+import zap.pages
+from zap.pages.site import page_router
+
+LAYOUT = Path(zap.pages.__file__).with_name("layout.html").read_text(encoding="utf-8")
+NAVIGATION = re.findall(r'\("\w+", "(/[^"]*)", _\(', LAYOUT)
+ROUTES = {route.path for route in page_router({}).routes} - {"/pages/{rest:path}"}
+# The pages of the navigation that are made.
+PAGES = [address for address in NAVIGATION if address in ROUTES]
+
+
+def is_page(path):
+    """Return whether a page has this path."""
+    return any(re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path) for route in ROUTES)
+
+
+def pages_below(html):
+    """Return the paths of the pages that the content of a page links to, one of each kind."""
+    content = html.partition("<main")[2].partition("</main>")[0]
+    paths = [path for path in re.findall(r'href="(/pages/[^"?#]+)', content) if path not in NAVIGATION]
+    # Numbers, and the names of drivers, make no other kind.
+    kinds = {re.sub(r"[0-9]+|(?<=/drivers/)[^/]+", "", path): path for path in reversed(paths)}
+    return [path for path in kinds.values() if is_page(path)]
