@@ -15,8 +15,8 @@ from sqlalchemy import Engine, func, select
 from sqlmodel import col
 
 from zap.db.monitoring.monitor_states import Remembered, read_monitor, read_place, store_monitor
+from zap.db.monitoring.next_outcomes import first_of, next_outcomes
 from zap.db.monitoring.trial_predictions import followed_until
-from zap.db.monitoring_tables import Outcome
 from zap.db.tables import InferenceInput, Prediction, Promotion
 from zap.flows.monitor_changes import Between, Check, monitor_changes, subject_of
 from zap.ml.cells import to_seconds
@@ -83,14 +83,14 @@ class DriftMonitor:
             return
         while True:
             most = min(_PORTION, _STORED_AFTER - memory.counted)
-            rows = self._answers(version, memory.after, read_until, most)
-            if not rows:
-                return
+            rows, reached, are_all = self._answers(version, memory.after, read_until, most)
             # If storing fails, the next look reads the stored state.
             self._memory = None
-            whole = self._count(check, memory, memory.reference, model, rows)
+            whole = not rows or self._count(check, memory, memory.reference, model, rows)
+            if whole:
+                memory.after = reached
             self._memory = memory
-            if whole and len(rows) < most:
+            if whole and are_all:
                 return
             between()
 
@@ -140,31 +140,40 @@ class DriftMonitor:
     def _week(self, moment: datetime) -> int:
         return int(week_of(to_seconds(self._settings.wall_time(moment))))
 
-    def _answers(self, number: int, after: int, until: int, most: int) -> Sequence[Any]:
-        """Return the next live answers to drivers."""
-        asked = (
-            select(
-                col(Outcome.prediction_id),
-                col(Outcome.user_id),
-                col(Prediction.predicted_class),
-                col(Prediction.features),
-                col(InferenceInput.request_timestamp),
-            )
-            .join(Prediction, col(Prediction.prediction_id) == col(Outcome.prediction_id))
-            .join(InferenceInput, col(InferenceInput.input_id) == col(Prediction.input_id))
-            .where(
-                col(Outcome.prediction_id) > after,
-                col(Outcome.prediction_id) <= until,
-                col(Outcome.model_version) == number,
-                col(Outcome.kind) == "live",
-                col(Outcome.user_id).is_not(None),
-                col(Prediction.features).is_not(None),
-            )
-            .order_by(col(Outcome.prediction_id))
-            .limit(most)
-        )
+    def _answers(self, number: int, after: int, until: int, most: int) -> tuple[Sequence[Any], int, bool]:
+        """Return the next live answers to drivers, the answer up to which these are all, and whether there are no more.
+
+        Args:
+            number: the version.
+            after: the last answer that is counted; 0 before the first one.
+            until: the last answer that is followed.
+            most: the most outcomes to read, of any version.
+        """
         with self._engine.connect() as connection:
-            return connection.execute(asked).all()
+            if not after:
+                after = (first_of(connection, number) or 1) - 1
+            some = next_outcomes(connection, after, until, most)
+            outcomes = some.rows.c
+            asked = (
+                select(
+                    outcomes.prediction_id,
+                    outcomes.user_id,
+                    col(Prediction.predicted_class),
+                    col(Prediction.features),
+                    col(InferenceInput.request_timestamp),
+                )
+                .join(Prediction, col(Prediction.prediction_id) == outcomes.prediction_id)
+                .join(InferenceInput, col(InferenceInput.input_id) == col(Prediction.input_id))
+                .where(
+                    outcomes.model_version == number,
+                    outcomes.kind == "live",
+                    outcomes.user_id.is_not(None),
+                    col(Prediction.features).is_not(None),
+                )
+                .order_by(outcomes.prediction_id)
+            )
+            rows = connection.execute(asked).all()
+        return rows, after if some.last is None else some.last, some.are_all
 
 
 def scored_rows(model: FittedModel, rows: Sequence[Any]) -> np.ndarray:

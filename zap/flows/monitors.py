@@ -167,34 +167,37 @@ class Monitors:
     def _matched(self, number: int, day: int) -> Iterator[Sequence[Any]]:
         """Yield the matched live outcomes of the moments of one day, in portions."""
         begin = datetime(1970, 1, 1) + timedelta(days=day)  # noqa: DTZ001 - wall time
-        after = 0
+        prediction_id, at = col(Outcome.prediction_id), col(Outcome.asked_at)
         asked = (
             select(
-                col(Outcome.prediction_id),
+                prediction_id,
+                at,
                 col(Outcome.user_id),
                 col(Outcome.actual_class),
                 col(Prediction.probabilities),
                 col(Prediction.features),
             )
-            .join(Prediction, col(Prediction.prediction_id) == col(Outcome.prediction_id))
+            .join(Prediction, col(Prediction.prediction_id) == prediction_id)
             .where(
                 col(Outcome.model_version) == number,
-                col(Outcome.asked_at) >= begin,
-                col(Outcome.asked_at) < begin + timedelta(days=1),
+                at < begin + timedelta(days=1),
                 col(Outcome.kind) == "live",
                 col(Outcome.status) == "matched",
                 col(Outcome.user_id).is_not(None),
                 col(Prediction.features).is_not(None),
             )
-            .order_by(col(Outcome.prediction_id))
+            # In the order of the index, so that each portion reads only its own rows.
+            .order_by(at, prediction_id)
             .limit(_PORTION)
         )
+        after = begin, 0
         while True:
             with self._engine.connect() as connection:
-                rows = connection.execute(asked.where(col(Outcome.prediction_id) > after)).all()
+                later = (at >= after[0]) & ((at > after[0]) | (prediction_id > after[1]))
+                rows = connection.execute(asked.where(later)).all()
             if rows:
                 yield rows
-                after = rows[-1].prediction_id
+                after = rows[-1].asked_at, rows[-1].prediction_id
             if len(rows) < _PORTION:
                 return
 

@@ -81,12 +81,12 @@ class Challengers:
             # A champion that answers nothing needs no challenger, so the version is loaded only when it is needed.
             with self._engine.connect() as connection:
                 until = min(followed_until(connection), progress.prediction_id + _MOST_NUMBERS)
-                asked = unanswered(connection, trial, progress.prediction_id, until, _PORTION)
-            if not asked and until < progress.prediction_id + _MOST_NUMBERS:
+                asked, reached = unanswered(connection, trial, progress.prediction_id, until, _PORTION)
+            if not asked and reached == until < progress.prediction_id + _MOST_NUMBERS:
                 return Answered(progress, waits=False)
             given = self._given(trial.model_version, asked) if asked else []
             progress = progress._replace(
-                prediction_id=asked[-1].prediction_id if len(asked) == _PORTION else until,
+                prediction_id=reached,
                 answered=progress.answered + len(given),
                 refused=progress.refused + len(asked) - len(given),
             )

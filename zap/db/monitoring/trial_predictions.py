@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, delete, exists, insert, select
 from sqlmodel import col
 
+from zap.db.monitoring.next_outcomes import next_outcomes
 from zap.db.monitoring.trials import RunningTrial
 from zap.db.monitoring_tables import Follower, Outcome, Trial, TrialPrediction
 from zap.db.tables import InferenceInput, Prediction
@@ -65,7 +66,9 @@ def is_followed(connection: Connection, until: datetime) -> bool:
     return newer is None or (newer.tzinfo is not None and newer > until)
 
 
-def unanswered(connection: Connection, trial: RunningTrial, after: int, until: int, limit: int) -> list[Asked]:
+def unanswered(
+    connection: Connection, trial: RunningTrial, after: int, until: int, limit: int
+) -> tuple[list[Asked], int]:
     """Return the next requests that the challenger has to answer: the live ones that the champion answered.
 
     Args:
@@ -74,23 +77,27 @@ def unanswered(connection: Connection, trial: RunningTrial, after: int, until: i
         after: the challenger has answered the requests up to this prediction.
         until: the last prediction that is followed.
         limit: the most requests.
+
+    Returns:
+        The requests, and the prediction up to which these are all requests.
     """
+    some = next_outcomes(connection, after, until, limit)
+    rows = some.rows.c
     next_ones = (
         select(
-            col(Outcome.prediction_id),
+            rows.prediction_id,
             col(InferenceInput.input_data_json),
             col(InferenceInput.request_timestamp),
-            col(Outcome.user_id),
+            rows.user_id,
         )
-        .join(Prediction, col(Prediction.prediction_id) == col(Outcome.prediction_id))
+        .join(Prediction, col(Prediction.prediction_id) == rows.prediction_id)
         .join(InferenceInput, col(InferenceInput.input_id) == col(Prediction.input_id))
-        .where(col(Outcome.prediction_id) > after, col(Outcome.prediction_id) <= until)
-        .where(col(Outcome.kind) == "live", col(Outcome.model_version) == trial.champion_version)
+        .where(rows.kind == "live", rows.model_version == trial.champion_version)
         .where(col(InferenceInput.request_timestamp) < trial.longest_until)
-        .order_by(col(Outcome.prediction_id))
-        .limit(limit)
+        .order_by(rows.prediction_id)
     )
-    return [Asked(*row) for row in connection.execute(next_ones)]
+    reached = until if some.are_all or some.last is None else some.last
+    return [Asked(*row) for row in connection.execute(next_ones)], reached
 
 
 def store_answers(connection: Connection, trial_id: int, answers: Sequence[tuple[int, Answer]]) -> None:
