@@ -238,7 +238,8 @@ def test_bootstrap_makes_everything_and_a_second_run_changes_nothing(serve, tmp_
 
 def dump(settings):
     connection = sqlite3.connect(settings.url.database)
-    lines = list(connection.iterdump())
+    # A server counts also the requests of this test.
+    lines = [line for line in connection.iterdump() if '"serving_counts"' not in line]
     connection.close()
     return lines
 
