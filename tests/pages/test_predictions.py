@@ -304,7 +304,16 @@ def test_an_answer_whose_version_is_gone_shows_words(sqlite_client, good_request
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", '["no object"]', "{", "null", '{"user_id": 7, "x": [1]}', "[" * 3000]
+    "text",
+    [
+        "<script>alert(1)</script>",
+        '["no object"]',
+        "{",
+        "null",
+        '{"user_id": 7, "x": [1]}',
+        "[" * 3000,
+        r'{"user_id": "\ud800", "vehicle_model": ["\ud800"]}',
+    ],
 )
 def test_rows_of_other_programs_are_shown_as_they_are(sqlite_client, text):
     (number,) = add_answers(sqlite_client.app.state.engine, [0], followed=False)
