@@ -170,6 +170,13 @@ def test_a_login_leads_to_no_other_site(guarded, log_in, after):
     assert log_in(guarded, after=after).headers["location"] == "/"
 
 
+def test_a_very_long_address_leads_to_the_login_too(guarded):
+    page = guarded.get("/pages/predictions?driver=" + "x" * 3000)
+
+    assert page.status_code == 200
+    assert 'name="key"' in page.text
+
+
 def test_without_a_key_the_login_page_leads_on(sqlite_client):
     reply = sqlite_client.get("/pages/login?next=/manual", follow_redirects=False)
 

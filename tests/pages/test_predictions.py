@@ -390,6 +390,16 @@ def test_facts_that_the_form_leaves_empty_come_from_the_history(sqlite_client):
     assert request == {"user_id": DRIVER, "state_of_charge_start": 20.5, "distance_driven_km": 100, "temperature_c": 12}
 
 
+def test_a_long_number_of_a_vehicle_is_asked_about_exactly(sqlite_client, good_request):
+    page = sqlite_client.get(NEW)
+    form = {name: str(value) for name, value in good_request.items()} | {"vehicle_id": "9007199254740993"}
+
+    reply = sqlite_client.post(NEW, data={"token": token_of(page), **form}, follow_redirects=False)
+
+    number = int(reply.headers["location"].rpartition("/")[2])
+    assert sqlite_client.get(f"/predictions/{number}").json()["request"]["vehicle_id"] == 2**53 + 1
+
+
 def test_errors_stand_beside_their_fields_and_nothing_is_logged(sqlite_client, rows):
     page = sqlite_client.get(NEW)
     before = len(rows(sqlite_client.app, InferenceInput))
