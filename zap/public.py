@@ -13,6 +13,8 @@ CONTENT_SECURITY_POLICY = (
 )
 # What a route says in its `opt` that answers people in a browser: it needs a key or a login, and shows errors as pages.
 PAGE = {"page": True}
+# In the address of a JSON route, with which a browser gets JSON and not the page of the route.
+AS_JSON = {"as": "json"}
 # The policy of zap's own pages, which have no inline script and no inline style.
 PAGE_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"

@@ -76,6 +76,11 @@ def test_programs_get_json(accept):
     assert "vary" not in reply.headers
 
 
+@pytest.mark.parametrize("query", ["kind=backtest", "version=2&as=json"])
+def test_a_page_that_would_show_something_else_is_not_shown(query):
+    assert asked(f"/quality?{query}", BROWSER).json() == {"sessions": 1}
+
+
 def test_a_list_of_accept_headers_is_one_list():
     assert asked("/quality", ["application/xml;q=0.5", "text/html"]).status_code == 303
 
@@ -103,9 +108,9 @@ def test_all_routes_exist_and_lead_to_the_pages_of_this_application(sqlite_clien
     paths = {re.sub(r"{[^}]*}", "{}", route.path_format) for route in sqlite_client.app.routes}
 
     assert set(PAGES) <= paths
-    for path, page in PAGES.items():
-        if page in paths:
-            asked_path, asked_page = path.format(1), page.format(1)
+    for path, shown in PAGES.items():
+        if shown.page in paths:
+            asked_path, asked_page = path.format(1), shown.page.format(1)
             reply = sqlite_client.get(asked_path, headers={"accept": BROWSER}, follow_redirects=False)
             assert (reply.status_code, reply.headers["location"]) == (303, asked_page)
             assert {"x-request-id", "cache-control", "vary"} <= set(reply.headers)

@@ -4,7 +4,9 @@ from datetime import date
 
 import pytest
 from sqlalchemy import event, text
+from structlog.testing import capture_logs
 
+from zap.flows import history_figures
 from zap.flows.history_figures import HistoryCounter, Hole
 
 LONG = 30.0
@@ -83,6 +85,27 @@ def test_a_database_that_fails_leaves_the_known_figures(sqlite_engine):
     assert not counter.has_failed
     counter.close()
     assert counter.read(0.0).sessions == 2
+
+
+def test_any_other_error_is_told_too(sqlite_engine, monkeypatch):
+    monkeypatch.setattr(history_figures, "count_all", lambda _: 1 / 0)
+    counter = HistoryCounter(sqlite_engine)
+
+    with capture_logs() as logs:
+        assert counter.read(LONG) is None
+    assert counter.has_failed
+    assert any(one["event"] == "the history could not be counted" for one in logs)
+    counter.close()
+
+
+def test_a_type_that_is_not_utf_8_is_counted(sqlite_engine):
+    add(sqlite_engine, 1, "2024-01-05 10:00:00")
+    with sqlite_engine.begin() as connection:
+        connection.execute(text("UPDATE \"ChargingSessions\" SET charger_type = CAST(X'FF41' AS TEXT)"))
+    counter = HistoryCounter(sqlite_engine)
+
+    assert counter.read(LONG).sessions == 1
+    counter.close()
 
 
 def test_a_count_does_not_begin_before_its_pause_is_over(engine, counter):

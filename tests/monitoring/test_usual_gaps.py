@@ -48,6 +48,13 @@ def test_many_alike_weeks_bring_the_limit_near():
     assert 2 * WEEK < many.limit < 2.5 * WEEK
 
 
+def test_the_gap_of_a_fault_is_not_usual_if_reports_come_again_in_the_hour_of_the_alarm():
+    hours = [MONDAY + day * DAY for day in range(70) if not 30 <= day < 33]
+    alarm = MONDAY + 33 * DAY + DAY / 100
+
+    assert usual_gap(hours, [alarm], MONDAY + 71 * DAY).longest == DAY
+
+
 def test_the_gap_of_a_fault_is_not_usual_but_two_are():
     hours = [MONDAY + day * DAY for day in range(70)]
     gone = [one for one in hours if not 30 <= (one - MONDAY) / DAY < 40]

@@ -260,6 +260,16 @@ def test_what_the_newest_training_left_out_is_told_with_the_reasons(sqlite_clien
     assert "sessions with today's value User type the value at that time is not stored 1,234" in text
 
 
+def test_the_report_of_an_older_zap_with_fewer_reasons_is_told_too(sqlite_client):
+    with sqlite_client.app.state.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE training_runs SET report = json_set(report, '$.dropped', json(?))",
+            ('{"rows":{"no charger type":7}}',),
+        )
+
+    assert "sessions left out – no charger type 7" in text_of(sqlite_client.get("/pages/data/history"))
+
+
 def test_each_page_says_what_is_missing(empty):
     assert "Drift and harm are watched when a version is in production." in empty.get("/pages/data").text
     assert "Nothing came on these days" in empty.get("/pages/data/fields").text

@@ -1,8 +1,10 @@
 """What all pages share: policy, logins, forms, languages, colours, prefixes, errors and assets."""
 
 import hashlib
+import html
 import json
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,14 @@ from litestar.routes import HTTPRoute
 from sqlalchemy.exc import OperationalError
 
 import zap
+from zap.db.engine import write_transaction
+from zap.db.monitoring.data_quality_days import REFUSED, apply
 from zap.pages import overview as overview_page
 from zap.pages.page import own_path
 from zap.public import PAGE_SECURITY_POLICY
 
 KEY = "correct horse battery"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 VENDOR = Path(zap.__file__).parent / "static" / "vendor"
 # What the text of a licence says.
 LICENCES = {"MIT": "MIT", "MPL-2.0": "Mozilla Public License, version 2.0"}
@@ -165,6 +170,13 @@ def test_a_login_leads_to_no_other_site(guarded, log_in, after):
     assert log_in(guarded, after=after).headers["location"] == "/"
 
 
+def test_a_very_long_address_leads_to_the_login_too(guarded):
+    page = guarded.get("/pages/predictions?driver=" + "x" * 3000)
+
+    assert page.status_code == 200
+    assert 'name="key"' in page.text
+
+
 def test_without_a_key_the_login_page_leads_on(sqlite_client):
     reply = sqlite_client.get("/pages/login?next=/manual", follow_redirects=False)
 
@@ -273,3 +285,15 @@ def test_a_database_that_fails_is_a_page_without_its_reason(sqlite_client, monke
 
 def test_a_program_gets_problems_from_the_other_routes(sqlite_client):
     assert sqlite_client.get("/models/999").headers["content-type"] == "application/problem+json"
+
+
+def test_the_links_to_json_give_a_browser_json(sqlite_client, good_request):
+    number = sqlite_client.post("/predict", json=good_request).json()["prediction_id"]
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        apply(connection, REFUSED, {date(2026, 3, 2): {("temperature_c", "missing"): 1}})
+    for path in (f"/pages/predictions/{number}", "/pages/quality", "/pages/data/fields?from=2026-03-02&to=2026-03-05"):
+        links = re.findall(r'<a [^>]*href="([^"]*)"[^>]*>[^<]* as JSON</a>', sqlite_client.get(path).text)
+        assert links
+        for link in links:
+            reply = sqlite_client.get(html.unescape(link), headers={"accept": BROWSER}, follow_redirects=False)
+            assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json"), link

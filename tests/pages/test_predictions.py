@@ -306,7 +306,16 @@ def test_an_answer_whose_version_is_gone_shows_words(sqlite_client, good_request
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", '["no object"]', "{", "null", '{"user_id": 7, "x": [1]}', "[" * 3000]
+    "text",
+    [
+        "<script>alert(1)</script>",
+        '["no object"]',
+        "{",
+        "null",
+        '{"user_id": 7, "x": [1]}',
+        "[" * 3000,
+        r'{"user_id": "\ud800", "vehicle_model": ["\ud800"]}',
+    ],
 )
 def test_rows_of_other_programs_are_shown_as_they_are(sqlite_client, text):
     (number,) = add_answers(sqlite_client.app.state.engine, [0], followed=False)
@@ -381,6 +390,16 @@ def test_facts_that_the_form_leaves_empty_come_from_the_history(sqlite_client):
     number = int(reply.headers["location"].rpartition("/")[2])
     request = sqlite_client.get(f"/predictions/{number}").json()["request"]
     assert request == {"user_id": DRIVER, "state_of_charge_start": 20.5, "distance_driven_km": 100, "temperature_c": 12}
+
+
+def test_a_long_number_of_a_vehicle_is_asked_about_exactly(sqlite_client, good_request):
+    page = sqlite_client.get(NEW)
+    form = {name: str(value) for name, value in good_request.items()} | {"vehicle_id": "9007199254740993"}
+
+    reply = sqlite_client.post(NEW, data={"token": token_of(page), **form}, follow_redirects=False)
+
+    number = int(reply.headers["location"].rpartition("/")[2])
+    assert sqlite_client.get(f"/predictions/{number}").json()["request"]["vehicle_id"] == 2**53 + 1
 
 
 def test_errors_stand_beside_their_fields_and_nothing_is_logged(sqlite_client, rows):

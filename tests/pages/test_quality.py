@@ -73,7 +73,7 @@ def test_it_shows_the_scores_of_the_json_route_beside_guessing(spring):
     assert f"{used} ✓ {100 * row[0] / sum(row):.1f}% {row[0]}" in said
     assert f"Mean distance: {100 * scores['calibration']['expected_calibration_error']:.1f}%" in said
     assert f"matched with a session {version['final']['answers']['matched']} 100.0%" in said
-    assert 'href="/quality?from=2024-04-01&amp;to=2024-05-31&amp;by=week" download' in page.text
+    assert 'href="/quality?from=2024-04-01&amp;to=2024-05-31&amp;by=week&amp;as=json" download' in page.text
 
 
 def test_its_plots_show_each_period_beside_guessing_with_bands(spring):

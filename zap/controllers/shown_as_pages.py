@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Iterable, Mapping
+from typing import NamedTuple
 
 from litestar.datastructures.headers import Accept
 from litestar.routes import BaseRoute
@@ -9,17 +10,26 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from zap.public import public_path
 
+
+class ShownAs(NamedTuple):
+    """The page of a JSON route, and the parameters that mean the same on both, or only how much is shown."""
+
+    page: str
+    parameters: frozenset[str] = frozenset()
+
+
+_LIST = frozenset({"before", "limit"})
 # The page of each JSON route. A route whose page this application does not have stays JSON for everybody. {} is a
 # number, which is at the end of both paths.
 PAGES = {
-    "/quality": "/pages/quality",
-    "/quality/data": "/pages/data",
-    "/models": "/pages/models",
-    "/models/{}": "/pages/models/{}",
-    "/training-runs": "/pages/trainings",
-    "/training-runs/{}": "/pages/trainings/{}",
-    "/predictions": "/pages/predictions",
-    "/predictions/{}": "/pages/predictions/{}",
+    "/quality": ShownAs("/pages/quality", frozenset({"version", "from", "to", "by"})),
+    "/quality/data": ShownAs("/pages/data/fields", frozenset({"from", "to"})),
+    "/models": ShownAs("/pages/models", _LIST),
+    "/models/{}": ShownAs("/pages/models/{}"),
+    "/training-runs": ShownAs("/pages/trainings", _LIST),
+    "/training-runs/{}": ShownAs("/pages/trainings/{}"),
+    "/predictions": ShownAs("/pages/predictions", _LIST | {"version"}),
+    "/predictions/{}": ShownAs("/pages/predictions/{}"),
 }
 _PARAMETER = re.compile(r"\{[^}]*\}")
 
@@ -27,14 +37,16 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 def shown_as_pages(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
     """Return the app wrapped so that browsers which ask for some JSON routes are sent to the pages of these routes.
 
-    A browser asks for HTML first. Programs ask for JSON or for anything, and get JSON.
+    A browser asks for HTML first. Programs ask for JSON or for anything, and get JSON. A browser gets JSON too if the
+    address has a parameter that the page does not have, because the page would show something else. So the links of
+    pages to JSON have AS_JSON in their addresses.
 
     Args:
         app: the application.
         routes: its routes.
     """
     paths = {_PARAMETER.sub("{}", route.path_format) for route in routes}
-    pages = {path: page for path, page in PAGES.items() if {path, page} <= paths}
+    pages = {path: shown for path, shown in PAGES.items() if {path, shown.page} <= paths}
 
     def ask(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Requests that want no page, among them POST /predict, pay for this comparison only.
@@ -45,12 +57,16 @@ def shown_as_pages(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
     return ask if pages else app
 
 
-def _page(scope: HTTPScope, pages: Mapping[str, str]) -> str | None:
+def _page(scope: HTTPScope, pages: Mapping[str, ShownAs]) -> str | None:
     """Return the path of the page that a request wants; None if it wants no page."""
     path = scope["path"].rstrip("/")
     before, _, last = path.rpartition("/")
-    page = pages.get(path) or (pages.get(f"{before}/{{}}") if last.isdecimal() and last.isascii() else None)
-    return page.format(last) if page and _wants_html(scope) else None
+    shown = pages.get(path) or (pages.get(f"{before}/{{}}") if last.isdecimal() and last.isascii() else None)
+    if shown is None or not _wants_html(scope):
+        return None
+    sent = scope["query_string"].decode("latin-1").split("&")
+    names = {one.partition("=")[0] for one in sent if one}
+    return shown.page.format(last) if names <= shown.parameters else None
 
 
 def _wants_html(scope: HTTPScope) -> bool:

@@ -127,6 +127,10 @@ class HistoryCounter:
             # All months are counted again next time.
             self._mark, self.has_failed = None, True
             log.warning("the history could not be counted", error=f"{type(error).__name__}: {error}"[:500])
+        except Exception:
+            # Nobody reads the result of this work, so nobody else would tell the error.
+            self._mark, self.has_failed = None, True
+            log.exception("the history could not be counted")
         finally:
             self._next_count = time.monotonic() + max(_PAUSE_SECONDS, _PAUSE_TIMES * (time.monotonic() - began))
 

@@ -61,7 +61,8 @@ def usual_gap(arrivals: Sequence[datetime], alarms: Sequence[datetime], now: dat
         return None
     whole = range(_week(arrivals[0]) + 1, _week(now))
     gaps = [(start, end) for start, end in pairwise(arrivals) if _week(end) in whole]
-    alarmed = {gap for gap in gaps if any(gap[0] < at <= gap[1] for at in alarms)}
+    # The hour of an arrival begins before it. No alarm is raised in this hour after the arrival, but perhaps before it.
+    alarmed = {gap for gap in gaps if any(gap[0] + _HOUR <= at < gap[1] + _HOUR for at in alarms)}
     longest: dict[int, timedelta] = {}
     for start, end in gaps:
         if (start, end) not in alarmed or len(alarmed) > 1:

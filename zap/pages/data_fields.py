@@ -28,7 +28,7 @@ from zap.pages.plots import Line, Plot
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
-from zap.public import PAGE
+from zap.public import AS_JSON, PAGE
 
 _PATH = "/pages/data/fields"
 _SUBJECTS = ("requests", "sessions")
@@ -99,7 +99,7 @@ def _read(engine: Engine, asked: Asked, language: str) -> Mapping[str, Any]:
         "series": lambda one: by_day.get((one.field, _what(one)), ()),
         "names": [name for name in _fields() if name in known],
         "plot": _plot(report, asked, language) if report.days else None,
-        "document": address("/quality/data", {"from": asked.first, "to": asked.last}),
+        "document": address("/quality/data", {"from": asked.first, "to": asked.last, **AS_JSON}),
         "data_words": data_words,
     }
 

@@ -44,7 +44,7 @@ def _read(state: State, language: str) -> Mapping[str, Any]:
         "types": _types(found) if found else (),
         "holes": found.holes if found else (),
         "report": report,
-        "dropped": _dropped(report["dropped"]) if report else (),
+        "dropped": _dropped((report and report["dropped"]) or {}),
         "data_words": data_words,
     }
 
@@ -77,11 +77,16 @@ def _types(found: HistoryFigures) -> Sequence[tuple[str, int]]:
 
 
 def _dropped(dropped: Mapping[str, Any]) -> Sequence[tuple[str, str, str, int]]:
-    """Return what a training left out: the kind, the column, the reason and the number of each entry."""
-    rows = [("rows", "", reason, count) for reason, count in dropped["rows"].items()]
+    """Return what a training left out: the kind, the column, the reason and the number of each entry.
+
+    Args:
+        dropped: as in the report of the training. An older zap did not report all of it.
+    """
+    found = {kind: dropped.get(kind) or {} for kind in ("rows", "values", "strangers", "undated")}
+    rows = [("rows", "", reason, count) for reason, count in found["rows"].items()]
     values = [
-        ("values", column, reason, count) for column, of in dropped["values"].items() for reason, count in of.items()
+        ("values", column, reason, count) for column, of in found["values"].items() for reason, count in of.items()
     ]
-    strangers = [("strangers", "", reason, count) for reason, count in dropped["strangers"].items()]
-    undated = [("undated", column, "", count) for column, count in dropped["undated"].items()]
+    strangers = [("strangers", "", reason, count) for reason, count in found["strangers"].items()]
+    undated = [("undated", column, "", count) for column, count in found["undated"].items()]
     return sorted([*rows, *values, *strangers, *undated], key=lambda one: (one[0] != "rows", one[0], -one[3]))

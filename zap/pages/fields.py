@@ -18,7 +18,7 @@ def filled(form: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
 
 def numbers(form: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
     """Return the fields that are not empty as numbers. What is no number stays a text, which the options refuse."""
-    return {name: _number(text) for name, text in filled(form, names).items()}
+    return {name: read_number(text) for name, text in filled(form, names).items()}
 
 
 def errors_by_field(refused: InvalidRequest) -> dict[str, list[str]]:
@@ -32,7 +32,8 @@ def errors_by_field(refused: InvalidRequest) -> dict[str, list[str]]:
     return said
 
 
-def _number(text: str) -> int | float | str:
+def read_number(text: str) -> int | float | str:
+    """Return the number of a text; a text that is no number stays one, and then the JSON route says what is wrong."""
     try:
         number = float(text.replace(",", ".")) if len(text) <= _LONGEST_NUMBER else math.nan
     except ValueError:

@@ -11,7 +11,8 @@ from zap.public import PAGE, PUBLIC
 from zap.server.logins import COOKIE, SECONDS, Logins
 
 _OPEN = {**PAGE, **PUBLIC}
-Next = Annotated[str, QueryParameter(name="next", max_length=2000)]
+LONGEST_NEXT = 2000
+Next = Annotated[str, QueryParameter(name="next", max_length=LONGEST_NEXT)]
 
 
 @get("/pages/login", include_in_schema=False, opt=_OPEN)

@@ -22,7 +22,8 @@ from zap.ml.features import FEATURES
 from zap.pages.drawings import MOST_POINTS, time_line, waterfall
 from zap.pages.listed import driver_path, what_happened
 from zap.pages.page import answer
-from zap.public import PAGE
+from zap.pages.query import address
+from zap.public import AS_JSON, PAGE
 
 # A row of another program may hold a very long text.
 _LONGEST_JSON = 20_000
@@ -92,6 +93,7 @@ def _shown(
     )
     return {
         "row": row,
+        "document": address(f"/predictions/{row['prediction_id']}", AS_JSON),
         "user_id": user_id,
         "driver_path": None if user_id is None else driver_path(user_id),
         "asked_at": asked_at,

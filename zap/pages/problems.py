@@ -9,6 +9,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from zap.errors import Unauthorized
+from zap.pages.login import LONGEST_NEXT
 from zap.pages.page import PAGE_HEADERS, see_other
 from zap.pages.reader import Reader, read_reader
 from zap.pages.templates import rendered
@@ -53,7 +54,8 @@ def _shown(handler: Any) -> Any:
     def show(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         reader = read_reader(request)
         if isinstance(error, Unauthorized) and request.method in _SAFE:
-            return see_other(request, f"/pages/login?next={quote(reader.address, safe='')}")
+            after = reader.address if len(reader.address) <= LONGEST_NEXT else "/"
+            return see_other(request, f"/pages/login?next={quote(after, safe='')}")
         return _ProblemPage(reader, handler(request, error))
 
     return show

@@ -16,7 +16,7 @@ from zap.pages.plots import MOST_POINTS
 from zap.pages.quality_plots import quality_plots, read_marks
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
-from zap.public import PAGE
+from zap.public import AS_JSON, PAGE
 
 _PATH = "/pages/quality"
 _PERIODS = tuple(by for by in get_args(By) if by != "total")
@@ -104,7 +104,7 @@ def _read(state: State, asked: Asked, language: str) -> Mapping[str, Any]:
         "final_until": report["final_until"],
         "filters": asked.filters,
         "here_with": asked.address,
-        "document": asked.address("/quality", by=asked.by),
+        "document": asked.address("/quality", by=asked.by, **AS_JSON),
         "horizon": settings.horizon / timedelta(seconds=1),
     }
 

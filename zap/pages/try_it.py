@@ -1,6 +1,5 @@
 """/pages/predictions/new: a form that asks for a prediction, by the same way as POST /predict."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import START, USER_ID, VEHICLE_ID
 from zap.ml.features import FACTS, FEATURES, Feature
+from zap.pages.fields import read_number
 from zap.pages.page import answer, read_form, see_other
 from zap.pages.query import Query
 from zap.public import PAGE
@@ -148,7 +148,7 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
     text = {name: form.get(name, "").strip() for name in (*(one.name for one in FEATURES), USER_ID, VEHICLE_ID)}
     body: dict[str, Any] = {name: text[name] for name in (USER_ID, START) if text[name]}
     if text[VEHICLE_ID]:
-        body[VEHICLE_ID] = _number(text[VEHICLE_ID])
+        body[VEHICLE_ID] = read_number(text[VEHICLE_ID])
     named = {**body}
     if USER_ID in named:
         named[USER_ID] = driver_named(state.engine, named[USER_ID])
@@ -159,21 +159,10 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
         if name == START:
             continue
         if value:
-            body[name] = _number(value) if feature.kind == "number" else value
+            body[name] = read_number(value) if feature.kind == "number" else value
         elif contract is not None and contract["fields"][name] == "nullable" and name not in facts:
             body[name] = None
     return msgspec.json.encode(body)
-
-
-def _number(text: str) -> float | int | str:
-    """Return the number of a text; a text that is no number stays one, and then the request says what is wrong."""
-    try:
-        number = float(text.replace(",", "."))
-    except ValueError:
-        return text
-    if not math.isfinite(number):
-        return text
-    return int(number) if number.is_integer() and "e" not in text.lower() else number
 
 
 def _text(value: Any) -> str:

@@ -35,9 +35,13 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
 def logged_json(text: str | None) -> Any:
     """Return a logged request as a value. Rows older than zap may hold other text, which is returned unchanged."""
     try:
-        return None if text is None else json.loads(text)
+        value = None if text is None else json.loads(text)
+        if text is not None and "\\u" in text:
+            # An escape may be half of a character, and no reply can hold this.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return text
+    return value
 
 
 class Scored(NamedTuple):
