@@ -54,7 +54,7 @@ def evidence_plot(lines: Sequence[tuple[str, Sequence[Point]]], threshold: float
     _ = texts_in(language).translations.gettext
     points = lines[0][1]
     shown = [Line(name, [_on_scale(point.years) for point in of_line]) for name, of_line in lines]
-    limit = Line(_("needed for a notice"), [threshold] * len(points), kind="dashed")
+    limit = Line(_("threshold"), [threshold] * len(points), kind="dashed")
     return Plot(
         x=[(point.begins.toordinal() - _EPOCH_DAY) * _DAY_SECONDS for point in points],
         lines=[*shown, limit],
