@@ -1,6 +1,6 @@
-"""The scale of evidence: how seldom chance alone gives as much, from a week to ten thousand years, with the threshold.
+"""The scale of evidence: how seldom chance alone gives as much evidence, from a week to 10,000 years.
 
-The scale is logarithmic, the same for drift and for harm. It stands beside the evidence in words.
+The scale is logarithmic, and drift and harm share it. It stands beside the evidence in words.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def evidence_plot(lines: Sequence[tuple[str, Sequence[Point]]], threshold: float
 
     Args:
         lines: for each line its name and its points. All have points at the same days.
-        threshold: the evidence that a notice needs, in years.
+        threshold: the evidence that a notice or an alarm needs, in years.
         x_label: the label of the axis of time.
         language: of the reader.
     """
