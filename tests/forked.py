@@ -86,7 +86,7 @@ class Commands:
             start_new_session=True,
         )
         theirs.close()
-        # Whoever starts a command waits for the imports here, not with a deadline behind the start.
+        # A test that starts a command waits for the imports here, not with a deadline behind the start.
         assert self._connection.recv(100) == READY
 
     def close(self):

@@ -144,7 +144,7 @@ def make_backlog(url, answers, seed=1):
 
 
 def request(draw, user, at):
-    """The JSON of a request about the next session of a driver."""
+    """Return the JSON of a request about the next session of a driver."""
     body = {name: round(draw.uniform(low, high), digits) for name, (low, high, digits) in NUMBERS.items()}
     body |= {"user_type": "Commuter", "vehicle_model": "Tesla Model 3"}
     body |= {} if user is None else {"user_id": user}
@@ -232,7 +232,7 @@ class Spent:
 
 
 def backend_seconds(engine):
-    """CPU seconds of the backends of this database that this machine knows."""
+    """Return the CPU seconds of the backends of this database that this machine knows."""
     if engine.dialect.name == "sqlite":
         return 0.0
     asked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"

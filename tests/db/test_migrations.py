@@ -564,7 +564,7 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
     assert contents(engine, "session_facts", ["session_id"]) == []
     with engine.begin() as connection:
         insert_row(connection, "session_facts", {"session_id": sessions[0][0], "vehicle_age_years": 2.5})
-        # Whoever removes a session need not know of it.
+        # A program that removes a session need not know of it.
         connection.execute(text('DELETE FROM "ChargingSessions"'))
         connection.execute(text("""INSERT INTO "ChargingSessions" (session_id, user_id) VALUES (1, 'ann')"""))
     assert downgrade(empty_database_url, "0004") == downgraded_to("0004")

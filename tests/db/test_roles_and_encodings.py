@@ -250,7 +250,7 @@ def test_settings_of_the_role_break_no_promise(trained_postgresql, role_of, serv
     engine.dispose()
     server = serve(trained_postgresql.model_copy(update={"database_url": url})).wait()
 
-    # Whoever wants more than a durable commit has it.
+    # A setting that asks for more than a durable commit is kept.
     assert commits == ("remote_apply" if "remote_apply" in setting else "on")
     answered = httpx.post(f"{server.url}/predict", json=good_request).json()["prediction_id"]
     for path in (f"/predictions/{answered}", "/models/1", "/models/history", "/training-runs/1", "/health/ready"):

@@ -39,7 +39,7 @@ def served(settings):
 
 @pytest.fixture(scope="module")
 def servers(_trained_sqlite, _sqlite_at_head, tmp_path_factory):
-    """Two servers: on a database that has been in use, and on an empty one."""
+    """Yield two servers: on a database that has been in use, and on an empty one."""
     folder = tmp_path_factory.mktemp("used")
     shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
     used = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
@@ -105,7 +105,7 @@ def test_a_page_has_no_fault(servers, person, data, address):
 
 
 def test_axe_finds_what_is_wrong(servers, person):
-    """Otherwise the test above could not fail."""
+    """Show that `faults` can find something, so that the other test can fail."""
     person.goto(servers["empty"].url)
     person.evaluate(
         "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"

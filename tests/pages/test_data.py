@@ -123,7 +123,7 @@ def test_drift_shows_standing_notices_first_with_both_distributions(monitored):
     text = text_of(page)
 
     assert page.status_code == 200
-    assert text.index("Temperature (°C) ▲ drift") < text.index("User type By chance")
+    assert text.index("Outside temperature (°C) ▲ drift") < text.index("User type By chance")
     assert "noticed in the week from 9 Mar 2026" in text
     assert "in the newest judged weeks together (up to 4)" in text
     assert re.search(r"above 14\.\d 20% 5\d%", text)
@@ -150,9 +150,9 @@ def test_a_feature_is_chosen_in_the_address(monitored):
     page = monitored.get("/pages/data", params={"feature": "temperature_c"})
 
     assert [line["name"] for line in plot_of(page, "drift-evidence")["lines"]] == [
-        "Temperature (°C)",
+        "Outside temperature (°C)",
         "all features together",
-        "needed for a notice",
+        "threshold",
     ]
     assert "Commuter" not in page.text
     assert '<option value="temperature_c" selected>' in page.text
@@ -199,8 +199,8 @@ def test_the_fields_are_those_of_the_json_route(monitored):
     assert f"Refused {report['refused_share']:.1%} {report['refused']}" in text
     assert "Unknown drivers 10.0%" in text
     assert "Unknown vehicle model 5.0%" in text
-    assert "Distance driven (km) out of range 600 80.0%" in text
-    assert "Temperature (°C) sent as null 590 2.0%" in text
+    assert "Distance since the last charge (km) out of range 600 80.0%" in text
+    assert "Outside temperature (°C) sent as null 590 2.0%" in text
     plot = plot_of(page, "data-quality")
     assert len(plot["x"]) == 30
     assert [line["name"] for line in plot["lines"]] == [
@@ -218,7 +218,7 @@ def test_a_field_of_the_reports_is_chosen_in_the_address(monitored):
     (line,) = plot_of(page, "data-quality")["lines"]
 
     assert line["values"] == [None] * 10 + [50.0] * 40
-    assert "Temperature (°C) left out 120 50.0%" in text_of(page)
+    assert "Outside temperature (°C) left out 120 50.0%" in text_of(page)
 
 
 def test_the_history_has_the_figures_of_the_sessions(client):
@@ -255,9 +255,9 @@ def test_what_the_newest_training_left_out_is_told_with_the_reasons(sqlite_clien
     text = text_of(sqlite_client.get("/pages/data/history"))
 
     assert "sessions left out – no charger type 12" in text
-    assert "values that count as missing Temperature (°C) outside -60 to 60 3" in text
+    assert "values that count as missing Outside temperature (°C) outside -60 to 60 3" in text
     assert "sessions that are used, without these facts – sessions without a vehicle 4" in text
-    assert "sessions with today's value User type the value at that time is not stored 1,234" in text
+    assert "sessions with the value of today User type the value at that time is not stored 1,234" in text
 
 
 def test_the_report_of_an_older_zap_with_fewer_reasons_is_told_too(sqlite_client):

@@ -36,7 +36,7 @@ def served(settings, **changes):
 
 @pytest.fixture(scope="module")
 def server(_trained_sqlite, tmp_path_factory):
-    """One server for all tests that change nothing."""
+    """Yield one server for all tests that change nothing."""
     folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
     server = served(Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models"))

@@ -528,7 +528,7 @@ def test_a_driver_whom_zap_does_not_know(sqlite_client, path, status):
 
     assert page.status_code == status
     if status == 200:
-        assert "zap knows neither a session of this driver nor an answer." in said(page)
+        assert "zap knows no session of this driver and no answer to this driver." in said(page)
 
 
 def test_no_driver_is_no_page(sqlite_client):

@@ -27,7 +27,7 @@ class Service:
         exact: the limit of each window is the true mean of these drivers, without tolerance: harm is one step away.
         no_better: the version is exactly as good as the baseline.
         fault_day: the day of production on which the fault begins.
-        swapped: the share of the sessions whose answer is turned round from then on.
+        swapped: the share of the sessions whose answer is reversed from then on.
         late: the share of the sessions of production that arrive after their day was scored. Drivers differ in it.
     """
 
@@ -128,11 +128,11 @@ QUIET = {
     "100 drivers; the same, and exactly as good as the baseline": Service(drivers=100, late=0.2, no_better=True),
 }
 FAULTS = {
-    "all answers are turned round, 800 drivers": Service(days=200, fault_day=100, swapped=1.0),
-    "all answers are turned round, 100 drivers": Service(drivers=100, days=200, fault_day=100, swapped=1.0),
-    "30 % of the answers are turned round, 800 drivers": Service(days=200, fault_day=100, swapped=0.3),
-    "30 % of the answers are turned round, 100 drivers": Service(drivers=100, days=200, fault_day=100, swapped=0.3),
-    "10 % of the answers are turned round, 800 drivers": Service(days=200, fault_day=100, swapped=0.1),
+    "all answers are reversed, 800 drivers": Service(days=200, fault_day=100, swapped=1.0),
+    "all answers are reversed, 100 drivers": Service(drivers=100, days=200, fault_day=100, swapped=1.0),
+    "30 % of the answers are reversed, 800 drivers": Service(days=200, fault_day=100, swapped=0.3),
+    "30 % of the answers are reversed, 100 drivers": Service(drivers=100, days=200, fault_day=100, swapped=0.3),
+    "10 % of the answers are reversed, 800 drivers": Service(days=200, fault_day=100, swapped=0.1),
 }
 
 

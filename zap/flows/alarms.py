@@ -224,7 +224,7 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
 
 
 def _no_outcomes(look: _Look) -> list[Finding]:
-    """Look for answers without sessions, for longer than sessions have usually let people wait.
+    """Look for a time without sessions that is longer than usual, although answers wait for sessions.
 
     The alarm ends with the next arrival of an outcome.
     """

@@ -41,7 +41,7 @@ class _Memory:
     Attributes:
         version: the version.
         compared: the stored reference.
-        reference: the same, read; None if the training had too few drivers.
+        reference: the stored reference, decoded; None if the training had too few drivers.
         state: what the detector remembers; None before the first answer.
         after: the last answer that the state has counted.
         stored: the last answer that the stored state has counted; None before the state was stored.

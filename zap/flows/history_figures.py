@@ -1,6 +1,6 @@
 """The figures of the history: sessions by month and type, drivers, and days without sessions.
 
-Counting a million sessions takes about a second, so that no page waits for it: one thread counts, a page shows what is
+Counting a million sessions takes about a second, so no page waits for it: one thread counts, a page shows what is
 known and when it was counted. Later only the months are counted again whose sessions have changed.
 """
 
@@ -153,7 +153,7 @@ class HistoryCounter:
         return _figures(counted_at, sessions, drivers, self._months)
 
     def _changed_months(self, days: set[date] | None) -> Iterable[date]:
-        """Return the months to count: those of changed days; all of them if any session may have changed."""
+        """Return the months to count: the months of changed days, or all months if any session may have changed."""
         if days is not None:
             return {day.replace(day=1) for day in days}
         with self._engine.connect() as connection:

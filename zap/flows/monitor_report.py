@@ -1,7 +1,7 @@
 """What the monitors of a version have seen: the features of the requests against the training, and the harm.
 
-The evidence M of a monitor is a number of weeks or days: without a change, M becomes as large at most once in so many
-weeks or days (see `zap.monitoring.drift`). Here it is in years, so that drift and harm have one scale.
+The evidence M of a monitor is a number of weeks or days: without a change, M becomes as large at most once in this
+number of weeks or days (see `zap.monitoring.drift`). Here it is in years, so that drift and harm have one scale.
 """
 
 from collections.abc import Mapping, Sequence

@@ -90,7 +90,7 @@ class Monitors:
         self._references.close()
 
     def _has_references(self, number: int) -> bool:
-        """Return whether the version has its references. Another process computes those of an older version."""
+        """Return whether the version has its references. Another process computes them for an older version."""
         with self._engine.connect() as connection:
             if has_references(connection, number):
                 return True

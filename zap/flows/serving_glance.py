@@ -1,4 +1,4 @@
-"""The figures of serving on one glance: sums of the last hour, day and week, and the answers of each minute."""
+"""The figures of serving at a glance: sums of the last hour, day and week, and the answers of each minute."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta

@@ -209,7 +209,7 @@ class VersionQuality:
         return dict(scores)
 
     def _main(self, some: _Some) -> _Scores | None:
-        """Return the main scores of some days, to which `add_intervals` adds the interval; None as `_all`."""
+        """Return the main scores of some days, without their interval; None without a scored session."""
         key = (tuple(some.digests), self._trained_on, self._wanted.guessing)
         known = _main_scores.find(key)
         if known is not None:

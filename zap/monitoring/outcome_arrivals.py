@@ -21,7 +21,7 @@ _WITHOUT = {WAITING, NO_DRIVER}
 # change the usual delay, but an import each week besides reports at plug-in does.
 _OF_A_DAY = 0.95
 _OF_DAYS = 0.9
-# The usual delay is measured on so many of the newest days with arrivals.
+# The usual delay is measured on this number of the newest days with arrivals.
 _MOST_DAYS = 28
 
 

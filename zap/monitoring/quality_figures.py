@@ -78,7 +78,7 @@ class Figures:
     def beside_guessing(self) -> dict[str, Any]:
         """Return the main scores, the interval of the F1, and what guessing scored on the same sessions.
 
-        Of the baselines, each score is that of the best one for this score.
+        What guessing scored is, for each score, from the baseline that is best in this score.
         """
         accuracies = self._of_baselines("hits").sum(axis=1) / self.sessions
         f1 = self._baseline_f1()
@@ -129,7 +129,7 @@ class Figures:
 
     def group_sums(self) -> tuple[np.ndarray, np.ndarray]:
         """Return for each group the log loss of the model minus that of the best baseline, and the sessions."""
-        # Copies, so that whoever keeps them does not keep all sums.
+        # Copies: a part of an array would keep the whole array in memory.
         return self._differences[self._best].copy(), self._totals.groups[:, 0].copy()
 
     def calibration(self) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from zap.pages.texts import marked
 
 # Features and fields with their units. A name that is not here is shown as it is.
 FIELD_WORDS = {
-    "state_of_charge_start": marked("State of charge (%%)"),
-    "state_of_charge_end": marked("State of charge at the end (%%)"),
-    "distance_driven_km": marked("Distance driven (km)"),
-    "temperature_c": marked("Temperature (°C)"),
-    "battery_capacity_kwh": marked("Battery capacity (kWh)"),
+    "state_of_charge_start": marked("Charge left (%%)"),
+    "state_of_charge_end": marked("Charge at the end (%%)"),
+    "distance_driven_km": marked("Distance since the last charge (km)"),
+    "temperature_c": marked("Outside temperature (°C)"),
+    "battery_capacity_kwh": marked("Battery size (kWh)"),
     "vehicle_age_years": marked("Age of the vehicle (years)"),
     "user_type": marked("User type"),
     "vehicle_model": marked("Vehicle model"),

@@ -29,7 +29,7 @@ from zap.public import PAGE
 _TEMPLATE = "driver.html"
 # Answers on the time line, and in the table.
 _ANSWERS, _LISTED = 200, 8
-# How long the answers are looked for if a driver, such as the id of all guests, has very many.
+# How long zap looks for the answers to a driver: the id of all guests may have very many.
 _SECONDS = 0.05
 
 

@@ -1,6 +1,6 @@
-"""The scale of evidence: how seldom chance alone gives as much, from a week to ten thousand years, with the threshold.
+"""The scale of evidence: how seldom chance alone gives as much evidence, from a week to 10,000 years.
 
-The scale is logarithmic, the same for drift and for harm. It stands beside the evidence in words.
+The scale is logarithmic, and drift and harm share it. It stands beside the evidence in words.
 """
 
 from collections.abc import Sequence
@@ -47,14 +47,14 @@ def evidence_plot(lines: Sequence[tuple[str, Sequence[Point]]], threshold: float
 
     Args:
         lines: for each line its name and its points. All have points at the same days.
-        threshold: the evidence that a notice needs, in years.
+        threshold: the evidence that a notice or an alarm needs, in years.
         x_label: the label of the axis of time.
         language: of the reader.
     """
     _ = texts_in(language).translations.gettext
     points = lines[0][1]
     shown = [Line(name, [_on_scale(point.years) for point in of_line]) for name, of_line in lines]
-    limit = Line(_("needed for a notice"), [threshold] * len(points), kind="dashed")
+    limit = Line(_("threshold"), [threshold] * len(points), kind="dashed")
     return Plot(
         x=[(point.begins.toordinal() - _EPOCH_DAY) * _DAY_SECONDS for point in points],
         lines=[*shown, limit],

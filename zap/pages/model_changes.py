@@ -58,7 +58,7 @@ async def ask_roll_back(request: Request[Any, Any, State]) -> Response[bytes]:
 
 @post("/pages/models/rollback", status_code=200, opt=PAGE)
 async def roll_models_back(request: Request[Any, Any, State]) -> Response[Any]:
-    """Put the previous version back into production, if the versions are still those that the question named.
+    """Put the previous version back into production, if the question named the present versions.
 
     Raises:
         NotPromotable: there is no previous version, or it cannot serve.

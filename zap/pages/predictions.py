@@ -19,7 +19,7 @@ from zap.public import PAGE
 
 _PATH = "/pages/predictions"
 _ROWS = 25
-# How long the first page of a rare kind of answers is looked for. Whoever looks further waits longer.
+# How long zap looks for the first page of a rare kind of answers. A person who looks further back waits longer.
 _FIRST_SECONDS = 0.05
 _STATUSES = ("waiting", "superseded", "no_driver")
 OUTCOMES = ("right", "wrong", *_STATUSES)
@@ -78,7 +78,7 @@ async def predictions(request: Request[Any, Any, Any]) -> Response[Any]:
     if asked.id is not None:
         return see_other(request, f"{_PATH}/{asked.id}")
     if query.has_empty:
-        # A form sends also what nobody filled in. An address without it is shorter to send to a colleague.
+        # A form also sends its empty fields. An address without them is shorter to send to a colleague.
         return see_other(request, address(_PATH, query.values))
     state = request.app.state
     return await answer(request, "predictions.html", lambda: _read(state, asked))

@@ -67,7 +67,7 @@ async def quality(request: Request[Any, Any, Any]) -> Response[Any]:
     query, state = Query(request), request.app.state
     asked = Asked(query, state.settings.wall_now().date())
     if query.has_empty:
-        # A form sends also what nobody filled in. An address without it is shorter to send to a colleague.
+        # A form also sends its empty fields. An address without them is shorter to send to a colleague.
         return see_other(request, address(_PATH, query.values))
     language = read_reader(request).language
     return await answer(request, "quality.html", lambda: _read(state, asked, language))
@@ -139,7 +139,7 @@ def _tested(version: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _detail(one: Mapping[str, Any] | None, tested: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return the calibration and the confusion matrix of final outcomes; without such outcomes those of the test."""
+    """Return the calibration and the confusion matrix of final outcomes; without such outcomes, from the test."""
     live = one and one["final"] and one["final"]["scores"]
     scores = live or tested
     if not scores:

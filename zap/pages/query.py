@@ -1,4 +1,4 @@
-"""The filters in the address of a page. A form sends also empty fields, which do not count."""
+"""The filters in the address of a page. A form also sends empty fields, which do not count."""
 
 from collections.abc import Collection
 from datetime import date

@@ -113,7 +113,7 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
 
 
 def _token(secret: str) -> str:
-    """Return the token of forms for a login or a visit. Who cannot read the cookie cannot know the token."""
+    """Return the token of forms for a login or a visit. A program that cannot read the cookie cannot know the token."""
     return hmac.new(secret.encode(), b"zap: token of forms, version 1", hashlib.sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""/pages/predictions/new: a form that asks for a prediction, by the same way as POST /predict."""
+"""/pages/predictions/new: a form that asks for a prediction, as POST /predict does."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

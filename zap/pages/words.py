@@ -3,7 +3,7 @@
 from zap.pages.texts import marked
 
 ALARM_WORDS = {
-    "harm": marked("Worse than promised"),
+    "harm": marked("Harm"),
     "drift": marked("Drift"),
     "no_outcomes": marked("No outcomes"),
     "refused_requests": marked("Many refused requests"),
@@ -99,7 +99,7 @@ EARLIER_WORDS = {
     "0": marked("none"),
     "1-4": marked("1 to 4"),
     "5-19": marked("5 to 19"),
-    "20+": marked("20 and more"),
+    "20+": marked("20 or more"),
 }
 USED_WORDS = {"none": marked("none"), "one": marked("one"), "several": marked("several")}
 RUN_WORDS = {

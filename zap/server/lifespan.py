@@ -49,7 +49,7 @@ FIRST_READ_SECONDS = 10.0
 DEAD_RUNS_SECONDS = 2.0
 # The pause between two writes of the counts of refused requests.
 REFUSALS_SECONDS = 5.0
-# The pause between two looks whether a minute is over, whose counts are then written.
+# The pause between two looks at the clock. When a minute is over, its counts are written.
 MINUTES_SECONDS = 1.0
 # The pause between two looks for changes of sessions that all servers have seen.
 PRUNE_SECONDS = 60.0

@@ -20,8 +20,8 @@ class Refusals:
     """Count the refusals of this process in memory, and add them to the database now and then.
 
     An answered request costs nothing here. The counts have a bound: there are a few dozen fields and a dozen reasons
-    for each day, and if they cannot be written, those of the newest days are kept. A process that is killed loses the
-    counts of the last seconds.
+    for each day, and if they cannot be written, the counts of the newest days are kept. A process that is killed loses
+    the counts of the last seconds.
 
     Args:
         engine: on the database.

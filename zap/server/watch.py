@@ -36,7 +36,7 @@ async def watch(look: Callable[[], object], seconds: float) -> None:
 
 
 def last_write(write: Callable[[], object], loss: str) -> None:
-    """Write what a watch has not written, at the end of a server, which a database must not prevent.
+    """Write what a watch has not written, when a server ends. An error of the database must not prevent the end.
 
     Args:
         write: the function that writes.

@@ -33,14 +33,14 @@ TITLES = {
 
 @dataclass
 class Done:
-    """What was done beside the requests: answers that were followed, and answers of a challenger."""
+    """What was done beside the requests: the number of answers that were followed, and answers of a challenger."""
 
     followed: int
     tried: int
 
 
 def with_backlog(fixture: Fixture) -> Fixture:
-    """The fixture with a backlog of answers, and with a candidate for a trial."""
+    """Return the fixture with a backlog of answers, and with a candidate for a trial."""
     folder = fixture.folder / "backlog"
     folder.mkdir()
     shutil.copy(fixture.folder / "zap.sqlite", folder / "zap.sqlite")
@@ -59,7 +59,7 @@ def with_backlog(fixture: Fixture) -> Fixture:
 
 @contextlib.contextmanager
 def beside(name: str, fixture: Fixture, cores: Sequence[int], everything: Sequence[int]) -> Iterator[Server]:
-    """A server that has just been started, with one of TITLES beside it. A follower of its own may use all cores."""
+    """Yield a server that has just started, with one of TITLES beside it. A follower of its own may use all cores."""
     shutil.rmtree(fixture.folder / f"zap-{name}", ignore_errors=True)
     asked = _program(name, fixture)
     with Server(asked, cores, fixture.folder) as server:
@@ -83,7 +83,7 @@ def _wait_for_the_follower(name: str, fixture: Fixture) -> None:
 
 
 def done(name: str, fixture: Fixture) -> Done:
-    """What was done beside the requests so far."""
+    """Return what was done beside the requests so far."""
     with contextlib.closing(sqlite3.connect(fixture.folder / f"zap-{name}" / "zap.sqlite", timeout=30)) as database:
         (followed,) = database.execute("SELECT count(*) FROM outcomes").fetchone()
         (tried,) = database.execute("SELECT count(*) FROM trial_predictions").fetchone()

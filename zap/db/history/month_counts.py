@@ -95,7 +95,7 @@ def count_month(connection: Connection, month: date) -> MonthCounts:
 
 
 def count_all(connection: Connection) -> tuple[int, int]:
-    """Return the number of sessions, with those that have no readable start, and the number of drivers."""
+    """Return the number of sessions, also without a readable start, and the number of drivers."""
     sessions, drivers = select(func.count()).select_from(SESSIONS), select(SESSIONS.c.user_id).distinct().subquery()
     named = select(func.count()).select_from(drivers).where(drivers.c.user_id.is_not(None))
     return connection.scalar(sessions) or 0, connection.scalar(named) or 0

@@ -18,8 +18,8 @@ from zap.monitoring.answer_counts import Counts, total
 
 # A minute that is older than this is not written any more.
 WRITTEN_WITHIN = timedelta(hours=1)
-# Spans of so many minutes become longer spans at this age. The minutes have to be older than WRITTEN_WITHIN, because a
-# minute that is written again must find its row.
+# Spans of this number of minutes become longer spans at this age. The minutes have to be older than WRITTEN_WITHIN,
+# because a minute that is written again must find its row.
 MERGES = ((1, 10, timedelta(minutes=70)), (10, 60, timedelta(hours=25)))
 KEPT = timedelta(days=35)
 # The minutes that a row may have.
@@ -141,7 +141,7 @@ def first_span(engine: Engine) -> datetime | None:
 
 
 def span_begin(moment: datetime, minutes: int) -> datetime:
-    """Return the begin of the span of so many minutes that has a moment in it. Spans begin at whole hours (UTC)."""
+    """Return the begin of the span of some minutes that has a moment in it. Spans begin at whole hours (UTC)."""
     seconds = 60 * minutes
     return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
 
