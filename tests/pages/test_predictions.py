@@ -415,6 +415,40 @@ def test_errors_stand_beside_their_fields_and_nothing_is_logged(sqlite_client, r
         )
 
 
+@pytest.mark.parametrize(
+    ("user_id", "vehicle_id", "wrong"),
+    [
+        ("", "9" * 30, "vehicle_id"),
+        ("", str(2**63), "vehicle_id"),
+        ("", "-" + "9" * 30, "vehicle_id"),
+        (DRIVER, "my car", "vehicle_id"),
+        (DRIVER, "1.5", "vehicle_id"),
+        ("a\0b", "", "user_id"),
+        ("x" * 501, "", "user_id"),
+    ],
+)
+def test_ids_that_no_database_can_hold_are_errors_beside_their_fields(client, user_id, vehicle_id, wrong):
+    form = {"token": token_of(client.get(NEW)), "user_id": user_id, "vehicle_id": vehicle_id}
+
+    reply = client.post(NEW, data=form, follow_redirects=False)
+
+    assert reply.status_code == 422
+    assert f'id="wrong-{wrong}"' in reply.text
+
+
+def test_a_long_vehicle_id_is_asked_about_with_all_its_digits(sqlite_client, good_request):
+    page = sqlite_client.get(NEW)
+    form = {name: str(value) for name, value in good_request.items() if value is not None}
+    largest = 2**63 - 1
+
+    reply = sqlite_client.post(
+        NEW, data={**form, "token": token_of(page), "vehicle_id": str(largest)}, follow_redirects=False
+    )
+
+    asked = sqlite_client.get(f"/predictions/{reply.headers['location'].rpartition('/')[2]}")
+    assert asked.json()["request"]["vehicle_id"] == largest
+
+
 def test_a_driver_whom_nobody_knows_is_said(sqlite_client):
     assert "The history does not have this driver." in said(sqlite_client.get(NEW, params={"user_id": "nobody"}))
 

@@ -13,6 +13,7 @@ from zap.db.history.drivers import driver_facts, driver_named
 from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import START, USER_ID, VEHICLE_ID
+from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
 from zap.ml.features import FACTS, FEATURES, Feature
 from zap.pages.page import answer, read_form, see_other
 from zap.pages.query import Query
@@ -23,6 +24,7 @@ _TEMPLATE = "try_it.html"
 # What the last sessions of a driver can stand for until a person knows better. Reports need not have these values.
 _NEWEST = 20
 _OF_LAST_SESSIONS = ("state_of_charge_start", "distance_driven_km", "temperature_c")
+_MOST_DIGITS = 19
 
 
 class Field(NamedTuple):
@@ -149,11 +151,11 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
     body: dict[str, Any] = {name: text[name] for name in (USER_ID, START) if text[name]}
     if text[VEHICLE_ID]:
         body[VEHICLE_ID] = _number(text[VEHICLE_ID])
-    named = {**body}
+    # The other ids are refused when the request is read, and the database cannot look for them.
+    named = {name: body[name] for name in (USER_ID, VEHICLE_ID) if name in body and _can_be_id(name, body[name])}
     if USER_ID in named:
         named[USER_ID] = driver_named(state.engine, named[USER_ID])
-    is_named = USER_ID in named or isinstance(named.get(VEHICLE_ID), int)
-    facts = driver_facts(state.engine, named) if is_named else {}
+    facts = driver_facts(state.engine, named) if named else {}
     for feature in FEATURES:
         name, value = feature.name, text[feature.name]
         if name == START:
@@ -165,8 +167,18 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
     return msgspec.json.encode(body)
 
 
+def _can_be_id(name: str, value: Any) -> bool:
+    """Return whether the database can hold a value as the id of a driver (a text) or of a vehicle (a whole number)."""
+    if name == VEHICLE_ID:
+        return isinstance(value, int) and 0 <= value <= LARGEST_ID
+    return len(value) <= LONGEST_TEXT and not CONTROL.search(value)
+
+
 def _number(text: str) -> float | int | str:
     """Return the number of a text; a text that is no number stays one, and then the request says what is wrong."""
+    if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit():
+        # A float would change the last digits of a long id.
+        return int(text)
     try:
         number = float(text.replace(",", "."))
     except ValueError:
