@@ -27,7 +27,7 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 def shown_as_pages(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
     """Return the app wrapped so that browsers which ask for some JSON routes are sent to the pages of these routes.
 
-    A browser asks for HTML first. Programs ask for JSON or for anything, and get JSON.
+    A browser asks for HTML first, and names XHTML. All other clients are programs, and get JSON.
 
     Args:
         app: the application.
@@ -55,8 +55,10 @@ def _page(scope: HTTPScope, pages: Mapping[str, str]) -> str | None:
 
 def _wants_html(scope: HTTPScope) -> bool:
     accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-    # Litestar's own choice takes a while, and would give HTML to a client that only says text/*.
-    return "text/html" in accept and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"
+    # Some libraries of programs name text/html first too, such as Java's HttpURLConnection, but only browsers name XHTML.
+    # Litestar's own choice takes a while, so most requests of programs do not get to it.
+    is_browser = "text/html" in accept and "application/xhtml+xml" in accept
+    return is_browser and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"
 
 
 async def _send_to(page: str, scope: HTTPScope, send: Send) -> None:
