@@ -55,7 +55,7 @@ def _page(scope: HTTPScope, pages: Mapping[str, str]) -> str | None:
 
 def _wants_html(scope: HTTPScope) -> bool:
     accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-    # Some libraries of programs name text/html first too, such as Java's HttpURLConnection, but only browsers name XHTML.
+    # Libraries of programs, such as Java's HttpURLConnection, may name text/html first too. Only browsers name XHTML.
     # Litestar's own choice takes a while, so most requests of programs do not get to it.
     is_browser = "text/html" in accept and "application/xhtml+xml" in accept
     return is_browser and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"

@@ -99,7 +99,7 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
 
 
 async def read_fields(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the fields of a form without a look at its token: a page of another site may have made the browser send it.
+    """Return the fields of a form without a check of its token, so a page of another site may have made it.
 
     Raises:
         UnsupportedMediaType: the body is not a form.
