@@ -67,7 +67,20 @@ def test_a_browser_is_sent_to_the_page(path, page):
 
 @pytest.mark.parametrize(
     "accept",
-    [[], "*/*", "application/json", "application/json, text/html", "text/*", "text/html;q=0.5, */*", "\xff", ";;q=,"],
+    [
+        [],
+        "*/*",
+        "application/json",
+        "application/json, text/html",
+        "application/json, text/html, application/xhtml+xml",
+        "text/*",
+        "text/html;q=0.5, */*",
+        # Java's HttpURLConnection, and jQuery for pieces of pages.
+        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        "text/html, */*; q=0.01",
+        "\xff",
+        ";;q=,",
+    ],
 )
 def test_programs_get_json(accept):
     reply = asked("/quality", accept)
@@ -82,7 +95,7 @@ def test_a_page_that_would_show_something_else_is_not_shown(query):
 
 
 def test_a_list_of_accept_headers_is_one_list():
-    assert asked("/quality", ["application/xml;q=0.5", "text/html"]).status_code == 303
+    assert asked("/quality", ["application/xhtml+xml;q=0.5", "text/html"]).status_code == 303
 
 
 def test_a_route_without_a_page_stays_json():

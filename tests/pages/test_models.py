@@ -10,7 +10,7 @@ from trialled import add_copies
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion
-from zap.db.versions.promotions import newest_promotions, promote_version, rollback_target
+from zap.db.versions.promotions import newest_promotions, promote_version, roll_back, rollback_target
 from zap.formats.promotion_reason import Reason
 
 # What a version of an older zap does not have.
@@ -275,6 +275,32 @@ def test_a_question_that_is_out_of_date_is_asked_again(sqlite_two, path):
     # The page that is shown now has the present versions, so its form is accepted.
     again = dict(re.findall(r'name="(serving|target|token)" value="([^"]*)"', reply.text))
     assert sqlite_two.post(path, data=again, follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize(("path", "after"), [("/pages/models/2/promote", 1), ("/pages/models/rollback", 2)])
+def test_a_change_at_the_same_moment_is_not_made_twice(sqlite_two, monkeypatch, path, after):
+    engine, production = sqlite_two.app.state.engine, sqlite_two.app.state.production
+    add_copies(engine)
+    promote_version(engine, 2, Reason())
+    promote_version(engine, 3, Reason())
+    page = sqlite_two.get(path)
+    hidden = dict(re.findall(r'name="(serving|target|token)" value="([^"]*)"', page.text))
+    changed = production.changed
+
+    def second(*arguments):
+        # The same moment: the request has seen version 3, and another request is quicker.
+        if "rollback" in path:
+            roll_back(engine, Reason())
+        else:
+            promote_version(engine, 1, Reason())
+        return changed(*arguments)
+
+    monkeypatch.setattr(production, "changed", second)
+    reply = sqlite_two.post(path, data=hidden, follow_redirects=False)
+
+    assert reply.status_code == 409
+    assert "changed at the same moment" in reply.text
+    assert sqlite_two.get("/models/history").json()["promotions"][0]["to_version"] == after
 
 
 def test_a_wrong_reason_is_said_beside_its_field(sqlite_two):

@@ -133,6 +133,19 @@ def test_a_wrong_key_is_refused_on_the_page(guarded, log_in):
     assert guarded.get("/", follow_redirects=False).status_code == 303
 
 
+def test_the_form_of_a_second_tab_leads_on_after_the_login_in_the_first(guarded, log_in):
+    second = {"token": token_of(guarded.get("/pages/login")), "key": KEY, "next": "/manual"}
+    log_in(guarded)
+    login = guarded.cookies["zap_login"]
+
+    reply = guarded.post("/pages/login", data=second, follow_redirects=False)
+
+    assert (reply.status_code, reply.headers["location"]) == (303, "/manual")
+    assert guarded.cookies["zap_login"] == login
+    reply = guarded.post("/pages/login", data={"next": "//evil.example"}, follow_redirects=False)
+    assert (reply.status_code, reply.headers["location"]) == (303, "/")
+
+
 def test_logout_ends_the_login(guarded, log_in):
     log_in(guarded)
     token = token_of(guarded.get("/"))
@@ -206,6 +219,20 @@ def test_a_token_of_another_visit_is_refused(trained_sqlite):
         assert one.post("/pages/choices", data={"token": token}).status_code == 403
         one.get("/")
         assert one.post("/pages/choices", data={"token": token}).status_code == 403
+
+
+@pytest.mark.parametrize("form", ["/pages/choices", "/pages/first-training", "/pages/logout"])
+def test_a_refused_form_leaves_no_address_without_a_page(trained_sqlite, form):
+    with client_of(trained_sqlite) as client:
+        refused = client.post(form, data={"token": "0"})
+        assert refused.status_code == 403
+        # The page of the error has a form too, which leads back to its address.
+        after = re.search(r'name="next" value="([^"]*)"', refused.text)[1]
+        reply = client.post(
+            "/pages/choices", data={"token": token_of(client.get("/")), "scheme": "dark", "next": after}
+        )
+        assert (reply.status_code, reply.url.path) == (200, "/")
+        assert reply.headers["content-type"].startswith("text/html")
 
 
 def test_a_page_of_another_site_sends_no_form(sqlite_client):

@@ -1,5 +1,6 @@
 """The pages in a real browser: light, dark, narrow, in Ukrainian, without JavaScript, and with nothing to show."""
 
+import csv
 import shutil
 import time
 
@@ -206,6 +207,23 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
     assert saved.value.path().read_text().startswith("<svg")
     page.locator("figure.plot summary").click()
     expect(page.get_by_role("cell", name="0.501").first).to_be_visible()
+
+
+def test_a_saved_table_has_no_formulas(look, server):
+    page = look(f"{server.url}/")
+    assets = page.locator("link[rel=stylesheet]").get_attribute("href").rpartition("/")[0]
+    rows = [["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1"], ["Level 2", "+0.5", "-1,234.5", "-5%", -1e-9, None]]
+
+    with page.expect_download() as saved:
+        page.evaluate(
+            "async ([from, rows]) => (await import(from)).saveRows(rows, 'rows')", [f"{assets}/saving.js", rows]
+        )
+
+    with saved.value.path().open(newline="") as file:
+        assert [*csv.reader(file)] == [
+            ["'=1+1", "'+cmd", "'-2+3", "'@SUM(A1)", "'\t=1", "'\r=1"],
+            ["Level 2", "+0.5", "-1,234.5", "-5%", "-1e-9", ""],
+        ]
 
 
 def test_a_person_logs_in_and_out(look, trained_sqlite):

@@ -436,6 +436,53 @@ def test_errors_stand_beside_their_fields_and_nothing_is_logged(sqlite_client, r
         )
 
 
+@pytest.mark.parametrize(
+    ("user_id", "vehicle_id", "wrong"),
+    [
+        ("", "9" * 30, "vehicle_id"),
+        ("", str(2**63), "vehicle_id"),
+        ("", "-" + "9" * 30, "vehicle_id"),
+        (DRIVER, "my car", "vehicle_id"),
+        (DRIVER, "1.5", "vehicle_id"),
+        ("a\0b", "", "user_id"),
+        ("x" * 501, "", "user_id"),
+    ],
+)
+def test_ids_that_no_database_can_hold_are_errors_beside_their_fields(client, user_id, vehicle_id, wrong):
+    form = {"token": token_of(client.get(NEW)), "user_id": user_id, "vehicle_id": vehicle_id}
+
+    reply = client.post(NEW, data=form, follow_redirects=False)
+
+    assert reply.status_code == 422
+    assert f'id="wrong-{wrong}"' in reply.text
+
+
+def test_a_long_vehicle_id_is_asked_about_with_all_its_digits(sqlite_client, good_request):
+    page = sqlite_client.get(NEW)
+    form = {name: str(value) for name, value in good_request.items() if value is not None}
+    largest = 2**63 - 1
+
+    reply = sqlite_client.post(
+        NEW, data={**form, "token": token_of(page), "vehicle_id": str(largest)}, follow_redirects=False
+    )
+
+    asked = sqlite_client.get(f"/predictions/{reply.headers['location'].rpartition('/')[2]}")
+    assert asked.json()["request"]["vehicle_id"] == largest
+
+
+def test_half_of_a_surrogate_pair_of_another_program_is_shown_as_a_question_mark(sqlite_client, good_request):
+    answer = ask(sqlite_client, good_request)
+    text = '{"user_id": "\\ud800"}'
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        this = InferenceInput.__table__.c.input_id == answer["input_id"]
+        connection.execute(update(InferenceInput).where(this).values(input_data_json=text))
+
+    page = sqlite_client.get(f"/pages/predictions/{answer['prediction_id']}")
+
+    assert page.status_code == 200
+    assert "?" in said(page)
+
+
 def test_a_driver_whom_nobody_knows_is_said(sqlite_client):
     assert "The history does not have this driver." in said(sqlite_client.get(NEW, params={"user_id": "nobody"}))
 

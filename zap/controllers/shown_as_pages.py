@@ -37,9 +37,9 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 def shown_as_pages(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
     """Return the app wrapped so that browsers which ask for some JSON routes are sent to the pages of these routes.
 
-    A browser asks for HTML first. Programs ask for JSON or for anything, and get JSON. A browser gets JSON too if the
-    address has a parameter that the page does not have, because the page would show something else. So the links of
-    pages to JSON have AS_JSON in their addresses.
+    A browser asks for HTML first, and names XHTML. All other clients are programs, and get JSON. A browser gets JSON
+    too if the address has a parameter that the page does not have, because the page would show something else. So the
+    links of pages to JSON have AS_JSON in their addresses.
 
     Args:
         app: the application.
@@ -71,8 +71,10 @@ def _page(scope: HTTPScope, pages: Mapping[str, ShownAs]) -> str | None:
 
 def _wants_html(scope: HTTPScope) -> bool:
     accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-    # Litestar's own choice takes a while, and would give HTML to a client that only says text/*.
-    return "text/html" in accept and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"
+    # Libraries of programs, such as Java's HttpURLConnection, may name text/html first too. Only browsers name XHTML.
+    # Litestar's own choice takes a while, so most requests of programs do not get to it.
+    is_browser = "text/html" in accept and "application/xhtml+xml" in accept
+    return is_browser and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"
 
 
 async def _send_to(page: str, scope: HTTPScope, send: Send) -> None:

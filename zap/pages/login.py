@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from litestar import Request, Response, get, post
 from litestar.params import QueryParameter
 
-from zap.pages.page import answer, own_path, read_form, see_other
+from zap.pages.page import answer, own_path, read_fields, read_form, see_other
 from zap.pages.reader import read_reader
 from zap.public import PAGE, PUBLIC
 from zap.server.logins import COOKIE, SECONDS, Logins
@@ -28,6 +28,9 @@ async def login_page(request: Request[Any, Any, Any], after: Next = "/") -> Resp
 async def log_in(request: Request[Any, Any, Any]) -> Response[Any]:
     """Check the API key, and begin a login."""
     logins: Logins = request.app.state.logins
+    if read_reader(request).has_login:
+        # The form is older than the login, which began in another tab. Nothing changes, so it needs no token.
+        return see_other(request, (await read_fields(request)).get("next", "/"))
     form = await read_form(request)
     after = own_path(form.get("next", "/"))
     if not logins.is_key(form.get("key", "").strip()):

@@ -80,7 +80,8 @@ async def _change(
 ) -> Response[Any]:
     state = request.app.state
     serving = await state.page_threads.run(production_version, state.engine)
-    now = str(serving.model_version) if serving else ""
+    seen = None if serving is None else serving.model_version
+    now = "" if seen is None else str(seen)
     if (form.get("serving"), form.get("target")) != (now, str(number)):
         return await _ask(request, number, form, is_rollback=is_rollback, has_changed=True, status=409)
     try:
@@ -88,7 +89,8 @@ async def _change(
     except InvalidRequest as refused:
         errors = errors_by_field(refused)
         return await _ask(request, number, form, errors, is_rollback=is_rollback, status=422)
-    change = (roll_back, reason) if is_rollback else (promote_version, number, reason)
+    # Another request, such as the second one of a double click, may make a change before this one does.
+    change = (roll_back, reason, seen) if is_rollback else (promote_version, number, reason, seen)
     await state.threads.to_its_end(state.production.changed, *change)
     return see_other(request, f"/pages/models/{number}")
 

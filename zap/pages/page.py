@@ -89,6 +89,19 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
 
     Raises:
         FormRefused: the form does not have the token of this browser's login or visit.
+        ZapError: the errors of `read_fields`.
+    """
+    fields = await read_fields(request)
+    reader, sent = read_reader(request), fields.pop(TOKEN, "")
+    if reader.is_new or not hmac.compare_digest(sent.encode(), reader.token.encode()):
+        raise FormRefused("the page is older than the login or the visit of this browser; open it again, and send it")
+    return fields
+
+
+async def read_fields(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """Return the fields of a form without a check of its token, so a page of another site may have made it.
+
+    Raises:
         UnsupportedMediaType: the body is not a form.
         InvalidRequest: the body cannot be read.
         RequestEntityTooLarge: the body is too large.
@@ -102,8 +115,4 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     except ValueError:
         detail = f"the form is not encoded as {_FORM} in UTF-8, or has more than {_MOST_FIELDS} fields"
         raise InvalidRequest([{"pointer": "#", "detail": detail}]) from None
-    fields = dict(pairs)
-    reader, sent = read_reader(request), fields.pop(TOKEN, "")
-    if reader.is_new or not hmac.compare_digest(sent.encode(), reader.token.encode()):
-        raise FormRefused("the page is older than the login or the visit of this browser; open it again, and send it")
-    return fields
+    return dict(pairs)

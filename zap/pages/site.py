@@ -1,6 +1,8 @@
 """The routes of all pages."""
 
-from litestar import Router, get
+from typing import Any
+
+from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.types import ExceptionHandlersMap
@@ -19,6 +21,7 @@ from zap.pages.one_model import one_model
 from zap.pages.one_prediction import one_prediction
 from zap.pages.one_training import ask_cancel, cancel, one_training
 from zap.pages.overview import overview, train_first
+from zap.pages.page import see_other
 from zap.pages.predictions import predictions
 from zap.pages.problems import page_problems
 from zap.pages.quality import quality
@@ -44,10 +47,16 @@ def page_router(problems: ExceptionHandlersMap) -> Router:
     """
     return Router(
         "/",
-        route_handlers=[*_PAGES, login_page, log_in, log_out, choose, asset, _unknown],
+        route_handlers=[*_PAGES, login_page, log_in, log_out, choose, asset, _only_form, _unknown],
         exception_handlers=page_problems(problems),
         include_in_schema=False,
     )
+
+
+@get(["/pages/choices", "/pages/logout", "/pages/first-training"], opt=PAGE)
+async def _only_form(request: Request[Any, Any, Any]) -> Response[None]:
+    """Go to the overview: the form was refused, and now the browser asks for its address."""
+    return see_other(request, "/")
 
 
 @get("/pages/{rest:path}", opt=PAGE)

@@ -21,7 +21,9 @@ def rendered(reader: Reader, template: str, values: Mapping[str, Any]) -> bytes:
     """Return a page for its reader. It takes milliseconds, so call it in a thread."""
     page = environment(reader.language).get_template(template)
     assets = f"{reader.prefix}/pages/assets/{assets_digest()}"
-    return page.render(reader=reader, path=reader.path, assets=assets, **values).encode()
+    text: str = page.render(reader=reader, path=reader.path, assets=assets, **values)
+    # A row of another program may have half of a surrogate pair, which UTF-8 does not have.
+    return text.encode(errors="replace")
 
 
 @cache

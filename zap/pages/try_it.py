@@ -12,6 +12,7 @@ from zap.db.history.drivers import driver_facts, driver_named
 from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import START, USER_ID, VEHICLE_ID
+from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
 from zap.ml.features import FACTS, FEATURES, Feature
 from zap.pages.fields import read_number
 from zap.pages.page import answer, read_form, see_other
@@ -149,11 +150,11 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
     body: dict[str, Any] = {name: text[name] for name in (USER_ID, START) if text[name]}
     if text[VEHICLE_ID]:
         body[VEHICLE_ID] = read_number(text[VEHICLE_ID])
-    named = {**body}
+    # The other ids are refused when the request is read, and the database cannot look for them.
+    named = {name: body[name] for name in (USER_ID, VEHICLE_ID) if name in body and _can_be_id(name, body[name])}
     if USER_ID in named:
         named[USER_ID] = driver_named(state.engine, named[USER_ID])
-    is_named = USER_ID in named or isinstance(named.get(VEHICLE_ID), int)
-    facts = driver_facts(state.engine, named) if is_named else {}
+    facts = driver_facts(state.engine, named) if named else {}
     for feature in FEATURES:
         name, value = feature.name, text[feature.name]
         if name == START:
@@ -163,6 +164,13 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
         elif contract is not None and contract["fields"][name] == "nullable" and name not in facts:
             body[name] = None
     return msgspec.json.encode(body)
+
+
+def _can_be_id(name: str, value: Any) -> bool:
+    """Return whether the database can hold a value as the id of a driver (a text) or of a vehicle (a whole number)."""
+    if name == VEHICLE_ID:
+        return isinstance(value, int) and 0 <= value <= LARGEST_ID
+    return len(value) <= LONGEST_TEXT and not CONTROL.search(value)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from zap.formats.promotion_reason import Reason
 
 # An arbitrary number, which every zap on a PostgreSQL database must use.
 _PROMOTION_LOCK_KEY = 0x7A61_7004
+_CHANGED = "the version in production was changed at the same moment; look at /models, and try again"
 
 
 class Change(NamedTuple):
@@ -52,35 +53,53 @@ def serving_version(connection: Connection) -> int | None:
     return number
 
 
-def promote_version(engine: Engine, number: int, reason: Reason) -> Change:
+def promote_version(engine: Engine, number: int, reason: Reason, seen: int | None = None) -> Change:
     """Put a version into production, after a check that this code can serve it.
+
+    Args:
+        engine: on the database.
+        number: the version.
+        reason: who makes this change, and why.
+        seen: the version in production that whoever decided this has seen; None if it does not matter.
 
     Raises:
         NotFound: there is no such version.
-        NotPromotable: its artefact was pruned or cannot be used. The version in production is unchanged.
+        NotPromotable: its artefact was pruned or cannot be used, or another version than `seen` serves. The version in
+            production is unchanged.
     """
     check_usable(engine, number)
     with write_transaction(engine) as connection:
+        _check_seen(connection, seen)
         return promote(connection, number, reason)
 
 
-def roll_back(engine: Engine, reason: Reason) -> Change:
+def roll_back(engine: Engine, reason: Reason, seen: int | None = None) -> Change:
     """Put the previous version back into production.
 
+    Args:
+        engine: on the database.
+        reason: who makes this change, and why.
+        seen: the version in production that whoever decided this has seen; None if it does not matter.
+
     Raises:
-        NotPromotable: there is no previous version, or it cannot be used. The version in production is unchanged.
+        NotPromotable: there is no previous version, or it cannot be used, or another version than `seen` serves. The
+            version in production is unchanged.
     """
     with engine.connect() as connection:
         target = _target(connection)
     # Before the transaction, because loading takes longer than other writers should wait.
     check_usable(engine, target)
     with write_transaction(engine) as connection:
-        serving_version(connection)
+        _check_seen(connection, seen)
         if _target(connection) != target:
-            raise NotPromotable(
-                "the version in production was changed at the same moment; look at /models, and try again"
-            )
+            raise NotPromotable(_CHANGED)
         return promote(connection, target, reason, action="rollback")
+
+
+def _check_seen(connection: Connection, seen: int | None) -> None:
+    serving = serving_version(connection)
+    if seen is not None and serving != seen:
+        raise NotPromotable(_CHANGED)
 
 
 def list_promotions(

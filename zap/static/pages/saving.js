@@ -14,8 +14,10 @@ export function saveText(text, type, name) {
 
 export function saveRows(rows, name) {
   const cell = (value) => {
-    const text = String(value ?? "");
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    // Spreadsheets take a text that begins with one of these signs for a formula, unless it is a number.
+    const isFormula = typeof value === "string" && /^[=+\-@\t\r]/.test(value) && !/^[+-][\d.,\s]+%?$/.test(value);
+    const text = (isFormula ? "'" : "") + (value ?? "");
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   saveText(rows.map((row) => row.map(cell).join(",") + "\n").join(""), "text/csv", `${name}.csv`);
 }
