@@ -236,6 +236,13 @@ def test_a_person_logs_in_and_out(look, trained_sqlite):
         for _ in range(6):
             page.reload()
             expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+        # A link in a chat leads to its page: a browser sends no cookie with it.
+        page.goto("about:blank")
+        page.set_content(f'<a href="{server.url}/pages/quality?by=day">look</a>')
+        page.get_by_text("look").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Quality")
+        assert page.url == f"{server.url}/pages/quality?by=day"
+        page.goto(f"{server.url}/")
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_label("API key")).to_be_visible()
         page.goto(f"{server.url}/")

@@ -470,19 +470,6 @@ def test_a_long_vehicle_id_is_asked_about_with_all_its_digits(sqlite_client, goo
     assert asked.json()["request"]["vehicle_id"] == largest
 
 
-def test_half_of_a_surrogate_pair_of_another_program_is_shown_as_a_question_mark(sqlite_client, good_request):
-    answer = ask(sqlite_client, good_request)
-    text = '{"user_id": "\\ud800"}'
-    with write_transaction(sqlite_client.app.state.engine) as connection:
-        this = InferenceInput.__table__.c.input_id == answer["input_id"]
-        connection.execute(update(InferenceInput).where(this).values(input_data_json=text))
-
-    page = sqlite_client.get(f"/pages/predictions/{answer['prediction_id']}")
-
-    assert page.status_code == 200
-    assert "?" in said(page)
-
-
 def test_a_driver_whom_nobody_knows_is_said(sqlite_client):
     assert "The history does not have this driver." in said(sqlite_client.get(NEW, params={"user_id": "nobody"}))
 

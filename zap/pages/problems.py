@@ -1,6 +1,7 @@
 """Errors as pages: what is wrong, and what to do."""
 
 import asyncio
+from html import escape
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -15,6 +16,10 @@ from zap.pages.reader import Reader, read_reader
 from zap.pages.templates import rendered
 
 _SAFE = frozenset({"GET", "HEAD"})
+_LEADS_ON = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>zap</title><link rel="icon" href="data:,">'
+    '<meta http-equiv="refresh" content="0; url={address}"><p><a href="{address}">zap</a></p></html>'
+)
 
 
 class _ProblemPage(Response[None]):
@@ -55,7 +60,24 @@ def _shown(handler: Any) -> Any:
         reader = read_reader(request)
         if isinstance(error, Unauthorized) and request.method in _SAFE:
             after = reader.address if len(reader.address) <= LONGEST_NEXT else "/"
-            return see_other(request, f"/pages/login?next={quote(after, safe='')}")
+            login = f"/pages/login?next={quote(after, safe='')}"
+            return _leading_on(reader.path(login)) if _is_link_elsewhere(request) else see_other(request, login)
         return _ProblemPage(reader, handler(request, error))
 
     return show
+
+
+def _is_link_elsewhere(request: Request[Any, Any, Any]) -> bool:
+    """Return whether the browser follows a link on another site, such as a chat."""
+    headers = request.headers
+    return headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") == "navigate"
+
+
+def _leading_on(address: str) -> Response[bytes]:
+    """Return a page that leads on to the login page by itself.
+
+    A browser that follows a link on another site sends no cookie, not even after a redirect. This page is zap's own, so
+    the browser sends the cookie of the login with the next request, and the login page leads to the linked page.
+    """
+    body = _LEADS_ON.format(address=escape(address)).encode()
+    return Response(body, media_type=MediaType.HTML, headers=PAGE_HEADERS)
