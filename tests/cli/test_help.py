@@ -131,7 +131,7 @@ def test_what_is_no_setting_leads_to_the_hyper_parameters():
     [
         (["database"], "Did you mean 'zap db'?"),
         (["upgrade"], "Did you mean 'zap db upgrade'?"),
-        (["serv"], "Did you mean 'zap serve'?"),
+        (["serv"], "Did you mean 'zap serve' or 'zap serving'?"),
         (["models", "lst"], "Did you mean 'zap models list'?"),
         (["db", "upgade"], "Did you mean 'zap db upgrade'?"),
         (["xyz"], "No such command 'xyz'."),

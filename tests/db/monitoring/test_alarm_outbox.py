@@ -101,13 +101,3 @@ def test_nobody_reads_that_an_alarm_was_raised_after_it_was_resolved(engine, clo
     clock.wait(PAUSES[0])
     note_delivered(engine, claim_message(engine, clock), clock)
     assert "alarm.resolved" in claim_message(engine, clock).body
-
-
-def test_old_messages_are_removed(engine, clock):
-    change(engine, "version 7")
-    note_delivered(engine, claim_message(engine, clock), clock)
-    clock.wait(91 * 86_400)
-    change(engine, "version 8")
-    note_delivered(engine, claim_message(engine, clock), clock)
-
-    assert "version 8" in only_row(engine).body
