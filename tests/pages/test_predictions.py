@@ -159,6 +159,25 @@ def test_an_id_leads_to_its_prediction_and_empty_fields_leave_the_address(filled
     assert (short.status_code, short.headers["location"]) == (303, f"{LIST}?driver=driver+1")
 
 
+@pytest.mark.parametrize("window", [7, 100_000])
+def test_a_search_in_many_short_steps_finds_all_answers_and_ends(filled, monkeypatch, window):
+    client, ids = filled
+    monkeypatch.setattr(prediction_list, "WINDOW", window)
+    monkeypatch.setattr(prediction_list, "PAGE_SECONDS", 0)
+    monkeypatch.setattr(list_page, "_FIRST_SECONDS", 0)
+    monkeypatch.setattr(list_page, "PAGE_SECONDS", 0)
+    query, wanted = {"class": "Level 2"}, [one for number, one in enumerate(ids) if number % 2 == 1]
+    found, address = [], f"{LIST}?{urlencode(query)}&from=2031-01-01"
+    while address:
+        page = client.get(address)
+        assert page.status_code == 200, address
+        found += listed(page)
+        address = links(page)[0]
+    assert found == wanted[::-1]
+    before = read_page(client.app.state.engine, Wanted(predicted_class="none"), 25, min(window, 5), 0).before
+    assert before is None
+
+
 @pytest.mark.parametrize(
     "query",
     ["version=x", "version=0", f"version={2**63}", "version=-1", "version=٣", "from=yesterday", "to=2026-02-30",

@@ -217,6 +217,8 @@ def _in_windows(connection: Connection, wanted: Wanted, limit: int, before: int,
         rows += _read(connection, wanted, window, limit - len(rows), _OUTCOMES.c.prediction_id.between(top, newest))
         if len(rows) == limit:
             return _full(rows, limit)
+        if top == lowest:
+            return Page(rows, None)
         if time.monotonic() > end:
             return Page(rows, top)
 
