@@ -70,7 +70,7 @@ class Following:
         self._counts = counts
         self.lease = FollowerLease(engine)
         self._sessions_at = self._all_at = -math.inf
-        self._most_rows = MOST_ANSWERS
+        self._most_answers = self._most_rows = MOST_ANSWERS[engine.dialect.name]
         self._removed_until = 0
         self._stop: Callable[[], bool] = lambda: False
         self.rows = self.changed = 0
@@ -119,7 +119,7 @@ class Following:
         """Remove some derived rows. After the last ones, begin with the first answer."""
         with self.lease.writing() as connection:
             remove_sums(connection)
-            last = remove_outcomes(connection, self._removed_until, MOST_ANSWERS)
+            last = remove_outcomes(connection, self._removed_until, self._most_answers)
         self._removed_until = last or 0
         if last is None:
             with self.lease.writing(prediction_id=0):
@@ -156,7 +156,7 @@ class Following:
         last = 0
         while not self._stop():
             with self._engine.connect() as connection:
-                ids = answers_of(connection, changes, self._horizon, last, MOST_ANSWERS)
+                ids = answers_of(connection, changes, self._horizon, last, self._most_answers)
             if not ids:
                 return
             last = ids[-1]
@@ -168,7 +168,7 @@ class Following:
         marks = self.lease.marks
         with self._engine.connect() as connection:
             answers, after, rows = next_portion(connection, marks, self._wall_time, self._most_rows)
-            self._most_rows = MOST_ANSWERS if answers else MOST_ROWS
+            self._most_rows = self._most_answers if answers else MOST_ROWS
             if after == marks:
                 return False
             # Before the transaction, because requests wait for it on SQLite.
@@ -194,7 +194,7 @@ class Following:
         if until is None:
             return False
         with self._engine.connect() as connection:
-            ids = [one.answer.prediction_id for one in outcomes_after(connection, until, MOST_ANSWERS)]
+            ids = [one.answer.prediction_id for one in outcomes_after(connection, until, self._most_answers)]
         with self.lease.writing(rematched_until=ids[-1] if ids else None) as connection:
             self._rematch(connection, ids)
         return bool(ids)

@@ -14,8 +14,8 @@ from zap.db.monitoring.missing_ids import MissingIds, gaps, without, young
 from zap.formats.logged_request import read_logged
 from zap.formats.values import in_years
 
-# The most answers of a portion: so few that requests wait little for the transaction that follows them.
-MOST_ANSWERS = 1_000
+# The most answers of a portion. On SQLite, requests wait for the transaction that follows them, so it has to be short.
+MOST_ANSWERS = {"sqlite": 1_000, "postgresql": 3_000}
 # The most rows of a portion if the portion before had only predictions of trainings.
 MOST_ROWS = 20_000
 
@@ -66,7 +66,7 @@ class Portion(NamedTuple):
     rows: int
 
 
-def next_portion(connection: Connection, marks: Marks, wall_time: WallTime, most_rows: int = MOST_ANSWERS) -> Portion:
+def next_portion(connection: Connection, marks: Marks, wall_time: WallTime, most_rows: int) -> Portion:
     """Return the next answers after the marks, and the marks after them.
 
     Args:
@@ -75,7 +75,7 @@ def next_portion(connection: Connection, marks: Marks, wall_time: WallTime, most
         wall_time: converts a moment to the drivers' wall time.
         most_rows: the most rows of the log to read. At most MOST_ANSWERS of them are answers.
     """
-    first = marks.prediction_id
+    first, most = marks.prediction_id, MOST_ANSWERS[connection.dialect.name]
     now = database_now(connection)
     mark = "?" if is_sqlite(connection) else "%s"
     asked = (
@@ -83,14 +83,14 @@ def next_portion(connection: Connection, marks: Marks, wall_time: WallTime, most
         f" ORDER BY prediction_id LIMIT {mark}"
     )
     found = fetched(connection, asked, (first, most_rows))
-    answers = [number for number, source in found if source == "inference"][:MOST_ANSWERS]
-    cut = len(answers) == MOST_ANSWERS
+    answers = [number for number, source in found if source == "inference"][:most]
+    cut = len(answers) == most
     ids = [number for number, _ in found if not cut or number <= answers[-1]]
-    late = _late_ids(connection, marks.missing)
+    late = _late_ids(connection, marks.missing, most)
     missing = without(marks.missing, [number for number, _ in late])
     if not is_sqlite(connection):
         # SQLite gives ids in the order of the commits.
-        missing = young((*missing, *gaps(first, ids, now)), now, aged=len(late) < MOST_ANSWERS)
+        missing = young((*missing, *gaps(first, ids, now)), now, aged=len(late) < most)
     wanted = [number for number, source in late if source == "inference"] + answers
     return Portion(
         _answers(connection, wanted, wall_time),
@@ -99,13 +99,13 @@ def next_portion(connection: Connection, marks: Marks, wall_time: WallTime, most
     )
 
 
-def _late_ids(connection: Connection, missing: Sequence[MissingIds]) -> list[tuple[int, str]]:
-    """Return some of the missing ids that are there now, each with its source, in order."""
+def _late_ids(connection: Connection, missing: Sequence[MissingIds], most: int) -> list[tuple[int, str]]:
+    """Return at most `most` of the missing ids that are there now, each with its source, in order."""
     if not missing:
         return []
     ranges, parameters = given(connection, {"lo": NUMBER, "hi": NUMBER}, [one[:2] for one in missing])
     inside = joined(connection, "predictions", "p", "p.prediction_id BETWEEN given.lo AND given.hi")
-    asked = f"SELECT p.prediction_id, p.source FROM {ranges} {inside} ORDER BY 1 LIMIT {MOST_ANSWERS}"  # noqa: S608
+    asked = f"SELECT p.prediction_id, p.source FROM {ranges} {inside} ORDER BY 1 LIMIT {most}"  # noqa: S608
     return [(number, source) for number, source in fetched(connection, asked, parameters)]
 
 
