@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from followed import follow, follower, log_answers, outcomes, row_of, session, statuses
@@ -12,7 +13,9 @@ from histories import add_sessions
 from servers import until
 from sqlalchemy import text
 
+from zap.cli.following import Turns
 from zap.db.engine import create_engine, write_transaction
+from zap.db.monitoring.log_portion import MOST_ANSWERS
 from zap.settings import Settings
 
 
@@ -106,7 +109,7 @@ def test_it_follows_until_it_is_told_to_stop_and_lets_another_process_follow(set
 
 
 def test_after_a_kill_at_any_moment_the_rows_are_those_of_an_undisturbed_run(settings, engine):
-    rows = [row_of(number, f"u{number % 97}", number / 60, 400) for number in range(3, 4000)]
+    rows = [row_of(number, f"u{number % 97}", number / 60, 400) for number in range(3, 4 * MOST_ANSWERS[engine.dialect.name])]
     log_answers(engine, *rows)
     add_sessions(engine, *(session(number, number / 7, f"u{number % 97}") for number in range(8, 400)))
     counts = []
@@ -128,3 +131,19 @@ def test_after_a_kill_at_any_moment_the_rows_are_those_of_an_undisturbed_run(set
     assert counts[0] < len(rows)
     assert len(disturbed) == len(rows) + 2
     assert outcomes(engine) == disturbed
+
+
+def test_requests_go_first_while_servers_log_answers(engine, monkeypatch):
+    paused = []
+    told = threading.Event()
+    monkeypatch.setattr(told, "wait", paused.append)
+    turns = Turns(engine, told)
+    turns.pause()
+    assert paused == []
+
+    log_answers(engine, row_of(3))
+    turns.pause()
+    turns.pause()
+
+    assert len(paused) == 1
+    assert 0 < paused[0] <= 3

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ _PAUSE_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 # Predictions get the processor before the follower.
 _NICENESS = 10
+# While servers log answers, the follower pauses after each step for this many times as long as the step took, but at
+# most for _LONGEST_PAUSE seconds. On SQLite, requests wait for its transactions whatever its priority is.
+_PAUSES = 3
+_LONGEST_PAUSE = 3.0
 _OTHER = "another process follows"
 
 
@@ -53,7 +58,7 @@ def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool
         try:
             # Python would spend a fifth of the time on looking for cycles among the rows of a portion.
             with collecting_seldom():
-                _follow(looking_back, told, progress, once=once, from_start=from_start)
+                _follow(looking_back, Turns(engine, told), told, progress, once=once, from_start=from_start)
         finally:
             looking_back.close()
     if as_json:
@@ -62,8 +67,48 @@ def follow(once: bool, from_start: bool, database_url: str | None, as_json: bool
         click.echo(f"read {following.rows:,} rows of the log; {following.changed:,} outcomes changed")
 
 
-def _follow(
-    looking_back: "LookingBack", told: threading.Event, progress: "Progress", *, once: bool, from_start: bool
+class Turns:
+    """Let requests go first: pause after each step in which servers have logged answers.
+
+    Args:
+        engine: on the database.
+        told: ends a pause.
+    """
+
+    def __init__(self, engine: "Engine", told: threading.Event) -> None:
+        self._engine, self._told = engine, told
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the first step of a look."""
+        self._began_at, self._newest = time.monotonic(), self._newest_answer()
+
+    def pause(self) -> None:
+        """Pause after a step if there are newer answers than after the last step."""
+        took, newest = time.monotonic() - self._began_at, self._newest_answer()
+        if newest != self._newest:
+            self._told.wait(min(_PAUSES * took, _LONGEST_PAUSE))
+        self._began_at, self._newest = time.monotonic(), newest
+
+    def _newest_answer(self) -> int | None:
+        from sqlalchemy import func, select
+        from sqlmodel import col
+
+        from zap.db.tables import Prediction
+
+        with self._engine.connect() as connection:
+            newest: int | None = connection.scalar(select(func.max(col(Prediction.prediction_id))))
+        return newest
+
+
+def _follow(  # noqa: PLR0913 - the options of the command
+    looking_back: "LookingBack",
+    turns: Turns,
+    told: threading.Event,
+    progress: "Progress",
+    *,
+    once: bool,
+    from_start: bool,
 ) -> None:
     """Look again and again until this process is told to stop.
 
@@ -78,10 +123,12 @@ def _follow(
 
     def stop() -> bool:
         progress("following", following.rows, following.rows)
+        turns.pause()
         return told.is_set()
 
     while not told.is_set():
         try:
+            turns.begin()
             follows = looking_back.look(stop)
         except SQLAlchemyError as error:
             if once:
