@@ -109,7 +109,8 @@ def test_it_follows_until_it_is_told_to_stop_and_lets_another_process_follow(set
 
 
 def test_after_a_kill_at_any_moment_the_rows_are_those_of_an_undisturbed_run(settings, engine):
-    rows = [row_of(number, f"u{number % 97}", number / 60, 400) for number in range(3, 4 * MOST_ANSWERS[engine.dialect.name])]
+    numbers = range(3, 4 * MOST_ANSWERS[engine.dialect.name])
+    rows = [row_of(number, f"u{number % 97}", number / 60, 400) for number in numbers]
     log_answers(engine, *rows)
     add_sessions(engine, *(session(number, number / 7, f"u{number % 97}") for number in range(8, 400)))
     counts = []
