@@ -53,11 +53,16 @@ def test_the_statements_of_a_request_are_equal_whatever_else_runs(trained_sqlite
             user_id = connection.scalar(text('SELECT min(user_id) FROM "ChargingSessions"'))
         # The first request after the start computes what later requests have in memory.
         assert client.post("/predict", json=good_request).status_code == 200
-        noted.clear()
-        reply = client.post("/predict", json=good_request | {"user_id": user_id})
-        statements = [in_short(one) for one in noted]
+        # What runs beside may ask something at the same moment, but hardly five times.
+        found = []
+        for _ in range(5):
+            client.app.state.driver_histories.forget({user_id})
+            noted.clear()
+            reply = client.post("/predict", json=good_request | {"user_id": user_id})
+            # While another transaction writes, BEGIN IMMEDIATE is tried again and again.
+            found.append([one for one, _ in groupby(map(in_short, list(noted)))])
+            if found[-1] == list(STATEMENTS):
+                break
 
     assert reply.json()["history_sessions"] > 0
-    # While another transaction writes, BEGIN IMMEDIATE is tried again and again.
-    found = [one for one, _ in groupby(statements)]
-    assert found == list(STATEMENTS)
+    assert found[-1] == list(STATEMENTS)
