@@ -1,4 +1,4 @@
-"""The pages of zap as a person finds them: those of the navigation, and those that they link to."""
+"""The pages that a person finds: the pages of the navigation, and the pages to which they link."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is wrong with an option is told with the name of the option, and not with the name of a field of a body."""
+"""Errors about an option: a command names the option, not the field of a body that the option becomes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is removed after 90 days: the answers of trials that ended, and messages about alarms."""
+"""The removal of old rows: the answers of trials and the messages about alarms, 90 days after their end."""
 
 from datetime import timedelta
 

@@ -33,7 +33,7 @@ TITLES = {
 
 @dataclass
 class Done:
-    """What was done beside the requests: the number of answers that were followed, and answers of a challenger."""
+    """How many answers were followed, and how many a challenger gave, while requests came."""
 
     followed: int
     tried: int
