@@ -124,18 +124,21 @@ def test_a_wrong_argument_is_explained(zap_command, settings, arguments):
 def test_an_error_leaves_no_file(settings, tmp_path, name, error):
     engine = create_engine(settings.database_url)
     (tmp_path / name).write_text("before")
-    calls = 0
+    failed = []
 
     @event.listens_for(engine, "before_cursor_execute")
-    def _fail(*_):
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+    def _fail(connection, cursor, statement, *_):
+        if "FROM predictions" in statement:
+            failed.extend(tmp_path.glob("*.part"))
             raise error
 
-    with pytest.raises((error, UnusableFile)):
-        export_predictions(engine, Wanted(), tmp_path / name)
-    engine.dispose()
+    try:
+        with pytest.raises((error, UnusableFile)):
+            export_predictions(engine, Wanted(), tmp_path / name)
+    finally:
+        engine.dispose()
+
+    assert failed
 
     assert sorted(path.name for path in tmp_path.glob("all*")) == [name]
     assert (tmp_path / name).read_text() == "before"
