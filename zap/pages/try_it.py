@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 
-from zap.db.history.driver_sessions import sessions_of_driver
+from zap.db.history.driver_sessions import newest_driver, sessions_of_driver
 from zap.db.history.drivers import driver_facts, driver_named
 from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
@@ -83,7 +83,8 @@ def _contract(state: State) -> Mapping[str, Any] | None:
 
 def _filled(state: State, user_id: str | None) -> Mapping[str, Any]:
     if user_id is None:
-        return _form(state, {}, [], None)
+        # A person who looks around knows no driver.
+        return {**_form(state, {}, [], None), "example": newest_driver(state.engine)}
     named = driver_named(state.engine, user_id)
     facts = driver_facts(state.engine, {USER_ID: named})
     newest = sessions_of_driver(state.engine, named, _NEWEST)
@@ -135,6 +136,7 @@ def _form(
         "own": own,
         "known": known,
         "has_last": False,
+        "example": None,
         "others": [f"{name}: {detail}" for name, details in said.items() for detail in details],
         "wrong": len(errors),
     }

@@ -6,9 +6,11 @@ const language = { en: "en-GB" }[document.documentElement.lang] ?? document.docu
 const shown = new Intl.DateTimeFormat(language,
   { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
+const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
 export function showTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-keep])")) {
-    time.textContent = shown.format(new Date(time.dateTime));
+    time.textContent = (time.dataset.clock == null ? shown : clock).format(new Date(time.dateTime));
   }
 }
 showTimes(document);
