@@ -1,13 +1,14 @@
 """What the monitors of drift and harm remember of each version."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, column, delete, func, insert, select, true
 from sqlmodel import col
 
 from zap.db.monitoring_tables import MonitorState
-from zap.db.tables import utc_now
+from zap.db.tables import Json, utc_now
 
 Kind = Literal["drift", "harm"]
 KINDS: tuple[Kind, ...] = ("drift", "harm")
@@ -40,7 +41,7 @@ def read_parts(
     """Return the reference of a monitor, and some parts of its state; None if the version has no reference yet.
 
     The whole state has megabytes. The database takes the parts out of it, so that no thread of this process decodes
-    them.
+    them, and all parts at once, because PostgreSQL reads the whole text for each `->`.
 
     Args:
         connection: on a database at head.
@@ -48,9 +49,20 @@ def read_parts(
         kind: the monitor.
         parts: the names of the parts. A part is None before the first look, and if an older zap has stored the state.
     """
-    columns = (col(MonitorState.state)[part] for part in parts)
-    row = connection.execute(select(col(MonitorState.reference), *columns).where(_this(version, kind))).one_or_none()
-    return None if row is None or row[0] is None else (row[0], dict(zip(parts, row[1:], strict=True)))
+    reference = connection.scalar(select(col(MonitorState.reference)).where(_this(version, kind)))
+    if reference is None:
+        return None
+    part = func.json_each(col(MonitorState.state)).table_valued(column("key"), column("value", Json))
+    asked = select(part.c.key, part.c.value).select_from(MonitorState).join(part, true())
+    rows = connection.execute(asked.where(_this(version, kind), part.c.key.in_(parts))).all()
+    return reference, dict.fromkeys(parts) | {row.key: row.value for row in rows}
+
+
+def read_revision(connection: Connection, version: int, kind: Kind) -> datetime | None:
+    """Return when the reference and the state of a monitor were stored; None if the version has no reference yet."""
+    stored = select(col(MonitorState.updated_at)).where(_this(version, kind), col(MonitorState.reference).is_not(None))
+    revision: datetime | None = connection.scalar(stored)
+    return revision
 
 
 def read_place(connection: Connection, version: int, kind: Kind) -> int | None:
