@@ -59,7 +59,14 @@ def test_every_page_has_the_policy_and_nothing_inline(sqlite_client, path):
 
 def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(sqlite_client):
     found = re.findall(r'(?:src|href)="(/pages/assets/[^"]+)"', sqlite_client.get("/").text)
-    assert {one.rpartition("/")[2] for one in found} == {"icon.svg", "pages.css", "pages.js"}
+    assert {one.rpartition("/")[2] for one in found} == {
+        "icon.svg",
+        "pages.css",
+        "overview.css",
+        "pages.js",
+        "runs.js",
+        "fresh.js",
+    }
     for address in found:
         reply = sqlite_client.get(address)
         assert reply.status_code == 200

@@ -178,7 +178,7 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
         y_from=0.0,
     )
     page = look(f"{server.url}/")
-    assets = page.locator("link[rel=stylesheet]").get_attribute("href").rpartition("/")[0]
+    assets = page.locator("link[rel=stylesheet]").first.get_attribute("href").rpartition("/")[0]
     reader = Reader(
         "en", "auto", "", "/trial", "0", "0", is_new=False, has_login=False, is_stranger=False, is_secure=False
     )
@@ -211,7 +211,7 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
 
 def test_a_saved_table_has_no_formulas(look, server):
     page = look(f"{server.url}/")
-    assets = page.locator("link[rel=stylesheet]").get_attribute("href").rpartition("/")[0]
+    assets = page.locator("link[rel=stylesheet]").first.get_attribute("href").rpartition("/")[0]
     rows = [["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1"], ["Level 2", "+0.5", "-1,234.5", "-5%", -1e-9, None]]
 
     with page.expect_download() as saved:
