@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Engine, Table, Text, case, cast, func, sel
 
 from zap.db.monitoring.serving_counts import LENGTHS
 from zap.db.monitoring_tables import ServingCount
-from zap.monitoring.answer_counts import LOG, NOTHING, Counts, total
+from zap.monitoring.answer_counts import NOTHING, PREDICTING, Counts, total
 
 _COUNTS: Table = ServingCount.__table__  # type: ignore[attr-defined]
 _BUCKETS = msgspec.json.Decoder(list[dict[int, int]])
@@ -20,7 +20,7 @@ class ServingSums(NamedTuple):
 
     Attributes:
         of_spans: for each asked begin, the counts from it until the end, by subject.
-        answered: the answers of all routes by minute, from the newest begin; minutes without a row are left out.
+        answered: the answers to drivers by minute, from the newest begin; minutes without a row are left out.
     """
 
     of_spans: Sequence[dict[str, Counts]]
@@ -50,7 +50,7 @@ def read_sums(engine: Engine, begins: Sequence[datetime], until: datetime) -> Se
         func.sum(_COUNTS.c.nanoseconds),
         func.aggregate_strings(cast(_COUNTS.c.buckets, Text), ","),
     )
-    newest = select(at, func.sum(_COUNTS.c.answered)).where(*within, at >= begins[0], _COUNTS.c.subject != LOG)
+    newest = select(at, func.sum(_COUNTS.c.answered)).where(*within, at >= begins[0], _COUNTS.c.subject.in_(PREDICTING))
     with engine.connect() as connection:
         rows = connection.execute(sums.where(*within).group_by("part", _COUNTS.c.subject)).all()
         answered = {begin: int(n) for begin, n in connection.execute(newest.group_by(at))}
