@@ -42,7 +42,7 @@ def test_it_shows_what_serves_beside_guessing(client):
     assert f"{version['scores']['log_loss']:.3f}" in page.text
     assert f"{version['scores']['best_baseline_log_loss']:.3f}" in page.text
     assert f"{version['evaluation']['accuracy']:.0%} of {version['test_samples']} test sessions" in page.text
-    assert "Better than guessing in its test; not shown on real sessions yet." in page.text
+    assert "Better than guessing in its test; not shown on later sessions yet." in page.text
     assert "95% sure: chance does not explain the difference." in page.text
     assert f"{version['trained_samples']:,}" in page.text
     assert "beats guessing" in page.text
@@ -117,9 +117,9 @@ def test_it_shows_what_was_served(client):
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
-        (GOOD, ("Yes: it is better than guessing on real sessions.", "95% sure", "Nothing has to be done.")),
-        ([-0.1, 0.1], ("Not shown: on real sessions", "Not sure", "See where it is weak")),
-        (BAD, ("No: it is worse than guessing on real sessions.", "95% sure", "go back to an earlier version")),
+        (GOOD, ("Yes: it is better than guessing on later sessions.", "95% sure", "Nothing has to be done.")),
+        ([-0.1, 0.1], ("Not shown: on later sessions", "Not sure", "See where it is weak")),
+        (BAD, ("No: it is worse than guessing on later sessions.", "95% sure", "go back to an earlier version")),
         (None, ("Better than guessing in its test", "95% sure", "report the sessions that follow")),
     ],
 )
@@ -134,7 +134,7 @@ def test_it_says_whether_the_model_is_any_good_and_what_to_do_next(sqlite_client
     page = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", sqlite_client.get("/").text))
 
     assert [one for one in words if one not in page] == []
-    assert ("79% of 1,800 real sessions. Guessing: 66%." in page) == (interval is not None)
+    assert ("79% of 1,800 later sessions. Guessing: 66%." in page) == (interval is not None)
 
 
 def test_all_standing_alarms_are_counted(sqlite_client):
