@@ -59,6 +59,7 @@ from zap.ml.training import Split
 from zap.ml.tuning import Budget, search
 from zap.monitoring.trials import CAVEAT
 from zap.progress import Progress, no_progress
+from zap.sentences import say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -275,7 +276,11 @@ def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParamete
     tuned = tuned_hyper_parameters(engine)
     if not options.hyper_parameters:
         return tuned
-    source = f"{tuned.source}, and the request: {', '.join(options.hyper_parameters)}"
+    source = say(
+        "{source}, and the request: {hyper_parameters}",
+        source=tuned.source,
+        hyper_parameters=", ".join(options.hyper_parameters),
+    )
     return tuned._replace(values={**tuned.values, **options.hyper_parameters}, source=source)
 
 
@@ -325,14 +330,17 @@ def _begin_trial(connection: Connection, number: int, decision: Decision, run_id
 
     If no trial can begin, the new version stays a candidate, and the decision says why.
     """
-    options = TrialOptions(on_better="promote", why=f"training run {run_id}")
+    options = TrialOptions(on_better="promote", why=say("training run {run_id}", run_id=run_id))
     try:
         trial = begin_trial(connection, number, options)
     except TrialRefused as error:
-        return replace(decision, reason=f"no trial could begin: {error.message}")
-    reason = (
-        f"trial {trial} compares it with the version in production for at most {options.weeks} weeks, and promotes it"
-        f" if it is better. {CAVEAT.rstrip('.')}"
+        return replace(decision, reason=say("no trial could begin: {reason}", reason=error.message))
+    reason = say(
+        "trial {trial} compares it with the version in production for at most {weeks} weeks, and promotes it if it is"
+        " better. {caveat}",
+        trial=trial,
+        weeks=options.weeks,
+        caveat=CAVEAT.rstrip("."),
     )
     return replace(decision, reason=reason, trial=trial)
 

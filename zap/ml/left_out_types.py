@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zap.sentences import say, say_many
+
 # How many names of left-out types a report shows, and how many characters of a name.
 _SHOWN = 20
 _LONGEST_NAME = 100
@@ -47,12 +49,19 @@ class LeftOutTypes:
             return ""
         reasons = []
         if self.rare:
-            reasons.append(f"{_named(self.rare)} with fewer than {self.needed:,} sessions each")
+            reasons.append(
+                say("{types} with fewer than {needed:,} sessions each", types=_named(self.rare), needed=self.needed)
+            )
         if self.surplus:
-            reasons.append(f"{_named(self.surplus)} beyond the {self.most} most frequent ones")
-        return (
-            f"{self.sessions:,} sessions are neither learned from nor tested on, because their charger types are not"
-            f" learned: {', and '.join(reasons)} (they stay part of their drivers' pasts)."
+            reasons.append(
+                say("{types} beyond the {most} most frequent ones", types=_named(self.surplus), most=self.most)
+            )
+        why = reasons[0] if len(reasons) == 1 else say("{first}, and {second}", first=reasons[0], second=reasons[1])
+        return say(
+            "{sessions:,} sessions are neither learned from nor tested on, because their charger types are not learned:"
+            " {why} (they stay part of their drivers' pasts).",
+            sessions=self.sessions,
+            why=why,
         )
 
 
@@ -63,7 +72,9 @@ def _counted(types: Mapping[str, int]) -> dict[str, Any]:
 def _named(types: Mapping[str, int]) -> str:
     """Return the number of types in words, with the names of the most frequent types."""
     names = ", ".join(f"{name!r}: {count:,}" for name, count in _largest(types, _SAID).items())
-    return f"{len(types):,} type{'s' * (len(types) != 1)} ({names}{', …' * (len(types) > _SAID)})"
+    if len(types) > _SAID:
+        names = f"{names}, …"
+    return say_many("{n:,} type ({names})", "{n:,} types ({names})", len(types), names=names)
 
 
 def _largest(types: Mapping[str, int], most: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ from litestar.exceptions import ValidationException
 
 from zap.formats.time_range import read_day
 from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
+from zap.sentences import say
 
 _LONGEST_SHOWN = 40
 
@@ -30,7 +31,9 @@ class Query:
         """Return a text."""
         value = self.values.get(name)
         if value is not None and (len(value) > LONGEST_TEXT or CONTROL.search(value)):
-            raise wrong_filter(name, f"has more than {LONGEST_TEXT} characters, or control characters")
+            raise wrong_filter(
+                name, say("has more than {longest_text} characters, or control characters", longest_text=LONGEST_TEXT)
+            )
         return value
 
     def number(self, name: str) -> int | None:
@@ -40,7 +43,7 @@ class Query:
             return None
         number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
         if not 1 <= number <= LARGEST_ID:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a whole number from 1 on")
+            raise wrong_filter(name, say("is {value!r}; give a whole number from 1 on", value=value[:_LONGEST_SHOWN]))
         return number
 
     def day(self, name: str) -> date | None:
@@ -48,14 +51,17 @@ class Query:
         value = self.values.get(name)
         day = None if value is None else read_day(value)
         if day is None and value is not None:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a day such as 2026-03-02")
+            raise wrong_filter(name, say("is {value!r}; give a day such as 2026-03-02", value=value[:_LONGEST_SHOWN]))
         return day
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
         """Return one of some words."""
         value = self.values.get(name)
         if value is not None and value not in choices:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give one of: {', '.join(choices)}")
+            raise wrong_filter(
+                name,
+                say("is {value!r}; give one of: {choices}", value=value[:_LONGEST_SHOWN], choices=", ".join(choices)),
+            )
         return value
 
 

@@ -19,6 +19,7 @@ from zap.pages.model_changes import WHO_AND_WHY
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
+from zap.sentences import say
 
 
 @get("/pages/models/{written:str}/trial", opt=PAGE)
@@ -104,5 +105,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
 def _running(engine: Engine, number: int) -> dict[str, Any]:
     trial = newest_trial(engine, number)
     if trial is None or trial["status"] != "running":
-        raise NotFound(f"version {number} is not on trial")
+        raise NotFound(say("version {number} is not on trial", number=number))
     return trial

@@ -23,6 +23,7 @@ from zap.db.versions.promotions import Change
 from zap.errors import NoModel, ZapError
 from zap.ml.inference import Predictor
 from zap.ml.verdict import sample_in_words, verdict_in_words
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +80,11 @@ class Production:
         """
         if self._predictor is None:
             reason = (
-                f"the stored model cannot be used: {self._refused[1]}" if self._refused else "nothing was trained yet"
+                say("the stored model cannot be used: {reason}", reason=self._refused[1])
+                if self._refused
+                else say("nothing was trained yet")
             )
-            raise NoModel(f"{reason}; train a model with POST /train-model or `zap train`")
+            raise NoModel(say("{reason}; train a model with POST /train-model or `zap train`", reason=reason))
         return self._predictor
 
     def serving(self, version: Version) -> Predictor | None:
