@@ -114,8 +114,11 @@ soak: setup
 catalogue: setup
 	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keyword marked --no-location --sort-output \
 		--output-file $(VENV)/pages.pot .
-	@for file in zap/pages/catalogues/*.po; do \
-		$(BIN)/pybabel --quiet update --input-file $(VENV)/pages.pot --output-file $$file --locale $$(basename $$file .po) \
+	$(BIN)/pybabel --quiet extract --no-default-keywords --keyword say --keyword say_many:1,2 --keyword phrase \
+		--no-location --sort-output --output-file $(VENV)/sentences.pot zap
+	@for file in zap/pages/catalogues/*.po zap/pages/catalogues/sentences/*.po; do \
+		case $$file in */sentences/*) texts=sentences;; *) texts=pages;; esac; \
+		$(BIN)/pybabel --quiet update --input-file $(VENV)/$$texts.pot --output-file $$file --locale $$(basename $$file .po) \
 			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --width 120; \
 	done
 

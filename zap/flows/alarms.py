@@ -296,11 +296,9 @@ def _refused_requests(look: _Look) -> list[Finding]:
 
 def _in_words(seconds: float) -> str:
     minutes = round(seconds / 60)
-    if minutes >= 2 * 1440:
-        return f"{minutes / 1440:,.0f} {phrase('days')}"
-    if minutes >= 2 * 60:
-        return f"{minutes / 60:,.0f} {phrase('hours')}"
-    return f"{minutes:,} {phrase('minutes')}"
+    units = ((phrase("days"), 1440), (phrase("hours"), 60), (phrase("minutes"), 1))
+    unit, size = next(one for one in units if minutes >= 2 * one[1] or one[1] == 1)
+    return f"{minutes / size:,.0f} {unit}"
 
 
 LOOKS: dict[str, Callable[[_Look], list[Finding]]] = {

@@ -183,7 +183,9 @@ def _train(
         decision = decision.confirmed(serving_version(connection))
         if decision.promoted:
             # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
-            reason = Reason.model_construct(why=f"training run {lease.run_id}: {decision.reason}")
+            reason = Reason.model_construct(
+                why=say("training run {run_id}: {reason}", run_id=lease.run_id, reason=decision.reason)
+            )
             promote(connection, version.model_version, reason)
         elif decision.tries:
             decision = _begin_trial(connection, version.model_version, decision, lease.run_id)

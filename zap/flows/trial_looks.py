@@ -18,13 +18,13 @@ from zap.flows.trial_answers import Between, Check, nothing
 from zap.formats.promotion_reason import Reason
 from zap.monitoring.driver_differences import DriverDifferences
 from zap.monitoring.trials import Trial
-from zap.sentences import say
+from zap.sentences import phrase, say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 # Who promotes a version that was found better.
-WHO = "trial"
+WHO = phrase("trial")
 
 
 class _Ending(NamedTuple):
@@ -190,7 +190,7 @@ def _ending(connection: Connection, trial: RunningTrial, comparison: Trial, obst
         return _Ending("ended", promoted=False, message=message)
     # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
     reason = Reason.model_construct(
-        who=WHO, why=say("trial {trial}: {said}", trial=trial.trial_id, said=comparison.in_words())
+        who=WHO, why=say("trial {trial:d}: {said}", trial=trial.trial_id, said=comparison.in_words())
     )
     promote(connection, trial.model_version, reason)
     message = say(

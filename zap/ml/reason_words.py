@@ -186,7 +186,7 @@ class Row:
         quarter = _QUARTERS[quarter_of(self.values["hour"])]
         return Words(
             say(template, used=used, n=sessions, type=type_, quarter=quarter),
-            say("{used} of {n}", used=used, n=sessions),
+            say("{used:d} of {n:d}", used=used, n=sessions),
             usual,
         )
 
@@ -210,10 +210,15 @@ class Row:
         type_ = self.types[int(code)] if learned else phrase("another type")
         usual = of_all(self.usual.mix[type_]) if learned else None
         in_a_row = round(told) if (told := self.values.get("same_type_in_a_row", 1)) > 1 else 1
+        if in_a_row == 1:
+            return Words(say("the driver's last session used {type}", type=type_), type_, usual)
         said = say_many(
-            "the driver's last session used {type}", "the driver's last {n} sessions used {type}", in_a_row, type=type_
+            "the driver's last {n} session used {type}",
+            "the driver's last {n} sessions used {type}",
+            in_a_row,
+            type=type_,
         )
-        return Words(said, say("{n} in a row", n=in_a_row) if in_a_row > 1 else type_, usual)
+        return Words(said, say("{n:d} in a row", n=in_a_row), usual)
 
     def _number(self, column: str, said: str, unit: str, type_: str) -> Words:
         value = self.values[column]

@@ -73,4 +73,4 @@ def address(path: str, values: dict[str, Any]) -> str:
 
 def wrong_filter(name: str, detail: str) -> ValidationException:
     """Return the error of a filter."""
-    return ValidationException(f"{name} {detail}", extra=[{"key": name, "message": detail}])
+    return ValidationException(f"{name}: {detail}", extra=[{"key": name, "message": detail}])

@@ -135,7 +135,7 @@ def _form(
         "own": own,
         "known": known,
         "has_last": False,
-        "others": [f"{name}: {detail}" for name, details in said.items() for detail in details],
+        "others": [(name, detail) for name, details in said.items() for detail in details],
         "wrong": len(errors),
     }
 

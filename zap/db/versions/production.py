@@ -56,7 +56,9 @@ class Production:
     @property
     def refused(self) -> str | None:
         """Return why the version in production cannot serve in this process; None if it serves."""
-        return f"version {self._refused[0].model_version}: {self._refused[1]}" if self._refused else None
+        if self._refused is None:
+            return None
+        return say("version {number}: {reason}", number=self._refused[0].model_version, reason=self._refused[1])
 
     @property
     def warning(self) -> str | None:
