@@ -12,11 +12,12 @@ from zap.db.monitoring_tables import Alarm
 from zap.db.runs.run_end import CANCELLED
 from zap.db.runs.training_runs import read_run
 from zap.db.tables import TrainingRun
-from zap.sentences import say, say_many
+from zap.sentences import phrase, say, say_many
 from zap.settings import Settings
 
 # After a training that failed or was interrupted, or that an alarm has caused, the next training waits this long.
 _PAUSE = timedelta(days=1)
+_ALARMS = {"harm": phrase("harm"), "drift": phrase("drift")}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -77,4 +78,4 @@ def _alarmed(engine: Engine, since: datetime) -> str | None:
     first = select(col(Alarm.kind), col(Alarm.subject)).where(new).order_by(col(Alarm.kind).desc()).limit(1)
     with engine.connect() as connection:
         row = connection.execute(first).one_or_none()
-    return None if row is None else say("alarm: {kind} of {subject}", kind=row.kind, subject=row.subject)
+    return None if row is None else say("alarm: {kind} of {subject}", kind=_ALARMS[row.kind], subject=row.subject)

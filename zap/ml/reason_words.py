@@ -78,12 +78,12 @@ class _Used(NamedTuple):
 
 
 _USED = _Used(
-    phrase("{used} of the driver's {n} earlier sessions used {type}"),
+    phrase("{used:d} of the driver's {n:d} earlier sessions used {type}"),
     phrase("the driver's only earlier session used {type}"),
     phrase("the driver's only earlier session did not use {type}"),
 )
 _USED_AT_TIME = _Used(
-    phrase("{used} of the driver's {n} earlier sessions between {quarter} used {type}"),
+    phrase("{used:d} of the driver's {n:d} earlier sessions between {quarter} used {type}"),
     phrase("the driver's only earlier session between {quarter} used {type}"),
     phrase("the driver's only earlier session between {quarter} did not use {type}"),
 )

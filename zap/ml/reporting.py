@@ -259,4 +259,4 @@ def _in_words(minutes: int) -> str:
     for unit, size in ((phrase("days"), 24 * 60), (phrase("hours"), 60)):
         if minutes >= 2 * size:
             return f"{minutes / size:,.0f} {unit}" if minutes >= 10 * size else f"{minutes / size:.2g} {unit}"
-    return say_many("{n} minute", "{n} minutes", minutes)
+    return say_many("{n:d} minute", "{n:d} minutes", minutes)

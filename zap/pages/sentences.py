@@ -9,6 +9,7 @@ is.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,7 @@ _END = re.compile(r"([.;,:]) ")
 _LONGEST, _MOST_PARTS = 5_000, 40
 # A template with fewer letters fits many texts by chance, so one of its values must be known too.
 _FEW_LETTERS = 8
+_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class _Template:
                 fields.append((name, bool(spec)))
                 fixed = ""
         return cls(one, many, [*parts, fixed], fields)
+
+    @property
+    def is_sure(self) -> bool:
+        """Return whether hardly any other text fits the template."""
+        return self.fixed[0] >= _FEW_LETTERS or all(is_number for _, is_number in self.fields)
 
     @property
     def fixed(self) -> tuple[int, int]:
@@ -91,6 +98,8 @@ class Sentences:
 
     def __init__(self, catalogue: "Catalog", translations: "NullTranslations", number: Callable[[str], str]) -> None:
         self._translations, self._number = translations, number
+        # What was read already is not read again, also within one text: else its time might double with each part.
+        self._known = lru_cache(_REMEMBERED)(self._read)
         # Of several templates that fit a text, the one with the most letters that are fixed has made it.
         self._templates = sorted(_templates(catalogue), key=lambda one: one.fixed, reverse=True)
         self._by_start: dict[str, list[_Template]] = {}
@@ -101,22 +110,27 @@ class Sentences:
 
     def noted(self, text: str) -> str:
         """Return the note of a person as it is, and a sentence that zap has written as a note in the language."""
-        return self._sentence(text) or text
+        return self._sentence(text, is_sure=True) or self._sentence(text, is_sure=False) or text
 
-    def _known(self, text: str) -> str | None:
+    def _read(self, text: str) -> str | None:
         """Return a text in the language; None if no part of it has a template or is a number."""
         if len(text) > _LONGEST:
             return None
-        return self._sentence(text) or self._amount(text) or self._several(text)
+        return (
+            self._sentence(text, is_sure=True)
+            or self._amount(text)
+            or self._several(text)
+            or self._sentence(text, is_sure=False)
+            or self._end(text)
+        )
 
-    def _sentence(self, text: str) -> str | None:
+    def _sentence(self, text: str, *, is_sure: bool) -> str | None:
+        """Return the sentence of a template: of one that is sure, or of one that fits many texts."""
         for template in self._beginning(text[:1]):
-            values = template.values(text)
-            if values is None:
-                continue
-            known = {name: self._known(value) for name, value in values.items()}
-            if template.fixed[0] >= _FEW_LETTERS or not values or any(one is not None for one in known.values()):
-                return self._filled(template, values, {name: one or values[name] for name, one in known.items()})
+            if template.is_sure == is_sure and (values := template.values(text)) is not None:
+                known = {name: self._known(value) for name, value in values.items()}
+                if is_sure or any(known.values()):
+                    return self._filled(template, values, {name: one or values[name] for name, one in known.items()})
         return None
 
     def _beginning(self, letter: str) -> Sequence[_Template]:
@@ -144,16 +158,24 @@ class Sentences:
         return f"{number}\N{NO-BREAK SPACE}{said}" if said else number
 
     def _several(self, text: str) -> str | None:
-        """Return a text of several sentences or parts. The longest known beginning is one of them."""
-        ends = [(one.start() + (one[1] == "."), one.end()) for one in _END.finditer(text)]
-        if not 0 < len(ends) <= _MOST_PARTS:
-            return None
-        for end, begin in reversed(ends):
-            if (first := self._sentence(text[:end])) is not None:
+        """Return a text of several sentences or parts, of which the first is sure. It is the longest known one."""
+        for end, begin in reversed(_ends(text)):
+            if (first := self._sentence(text[:end], is_sure=True)) is not None:
                 return first + text[end:begin] + self.said(text[begin:])
-        end, begin = ends[0]
-        rest = self._known(text[begin:])
-        return None if rest is None else text[:begin] + rest
+        return None
+
+    def _end(self, text: str) -> str | None:
+        """Return a text whose first part is not known, and another part is."""
+        for _, begin in _ends(text)[:1]:
+            if (rest := self._known(text[begin:])) is not None:
+                return text[:begin] + rest
+        return None
+
+
+def _ends(text: str) -> list[tuple[int, int]]:
+    """Return where each part of a text ends, and where the next one begins; nothing for too many parts."""
+    ends = [(one.start() + (one[1] == "."), one.end()) for one in _END.finditer(text)]
+    return ends if len(ends) <= _MOST_PARTS else []
 
 
 def _templates(catalogue: "Catalog") -> Iterator[_Template]:
