@@ -33,7 +33,6 @@ def filled(template):
     for place, (_, name, spec, conversion) in enumerate(Formatter().parse(template)):
         if name is None:
             continue
-        # A template of few words is found only if it has a value that is known, such as a number.
         english[name] = 1234 + place if spec.endswith(("d", ",")) or name == "n" else 0.25 if spec else f"X{place}"
         shown = (
             f"{{v:{spec}}}".format(v=english[name])
@@ -50,10 +49,16 @@ def filled(template):
 @pytest.mark.parametrize("message", catalogue(), ids=lambda one: str(one.id)[:60])
 def test_every_sentence_is_found_again(message):
     one, many = message.id if message.pluralizable else (message.id, None)
-    english, ukrainian = filled(many or one)
-    if sum(map(str.isalpha, Formatter().vformat(one, (), dict.fromkeys(english, 0)))) < 8 and "n" not in english:
-        english = {name: 7 for name in english}
-        ukrainian = {name: "7" for name in english}
+    template = many or one
+    english, ukrainian = filled(template)
+    fixed = template
+    for _, name, spec, conversion in Formatter().parse(template):
+        fixed = fixed.replace(f"{{{name}{'!' * bool(conversion)}{conversion or ''}{':' * bool(spec)}{spec}}}", "")
+    if template.startswith("{") or sum(map(str.isalpha, fixed)) < 8:
+        # Such a template is found only if a value is known, such as a number.
+        unknown = [name for name, value in english.items() if isinstance(value, str)]
+        english |= dict.fromkeys(unknown, 7)
+        ukrainian |= dict.fromkeys(unknown, "7")
     text = say_many(one, many, english.pop("n"), **english) if many else say(one, **english)
     # 1234 and so on: the Ukrainian form for four things, or for five and more.
     string = message.string[1 if ukrainian["n"][-1] in "234" else 2] if many else message.string

@@ -43,11 +43,10 @@ class Feature:
     @property
     def range(self) -> str:
         """Return the range in words, e.g. `above 0 to 400 kWh`."""
+        maximum = f"{self.maximum:,} {self.unit}".rstrip()
         if self.minimum_excluded:
-            said = say("above {minimum:,} to {maximum:,}", minimum=self.minimum, maximum=self.maximum)
-        else:
-            said = say("{minimum:,} to {maximum:,}", minimum=self.minimum, maximum=self.maximum)
-        return f"{said} {self.unit}".rstrip()
+            return say("above {minimum:,} to {maximum}", minimum=self.minimum, maximum=maximum)
+        return say("{minimum:,} to {maximum}", minimum=self.minimum, maximum=maximum)
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return for each value whether it lies in the range; False for a missing value."""

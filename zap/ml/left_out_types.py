@@ -47,21 +47,27 @@ class LeftOutTypes:
         """Return a sentence about the left-out types, or an empty text if there are none."""
         if not self.sessions:
             return ""
-        reasons = []
-        if self.rare:
-            reasons.append(
-                say("{types} with fewer than {needed:,} sessions each", types=_named(self.rare), needed=self.needed)
-            )
-        if self.surplus:
-            reasons.append(
-                say("{types} beyond the {most} most frequent ones", types=_named(self.surplus), most=self.most)
-            )
-        why = reasons[0] if len(reasons) == 1 else say("{first}, and {second}", first=reasons[0], second=reasons[1])
         return say(
             "{sessions:,} sessions are neither learned from nor tested on, because their charger types are not learned:"
             " {why} (they stay part of their drivers' pasts).",
             sessions=self.sessions,
-            why=why,
+            why=self._why(),
+        )
+
+    def _why(self) -> str:
+        values = {
+            "rare": _named(self.rare),
+            "needed": self.needed,
+            "surplus": _named(self.surplus),
+            "most": self.most,
+        }
+        if not self.surplus:
+            return say("{rare} with fewer than {needed:,} sessions each", **values)
+        if not self.rare:
+            return say("{surplus} beyond the {most} most frequent ones", **values)
+        return say(
+            "{rare} with fewer than {needed:,} sessions each, and {surplus} beyond the {most} most frequent ones",
+            **values,
         )
 
 

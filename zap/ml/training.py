@@ -348,14 +348,14 @@ def _too_few(starts: np.ndarray, n: int) -> str:
     """Return the message about too few sessions: where they were found, and what to do."""
     if n == len(starts):
         return say(
-            "{n} usable sessions in ChargingSessions, at least {fewest} are needed; zap import-history or zap"
+            "{n:d} usable sessions in ChargingSessions, at least {fewest} are needed; zap import-history or zap"
             " sample-history adds some",
             n=n,
             fewest=FEWEST_SESSIONS,
         )
     return say(
-        "{n} usable sessions of {all:,} lie in the window of history, at least {fewest} are needed; the sessions start"
-        " from {first} to {last}: widen history_from or history_to",
+        "{n:d} usable sessions of {all:,} lie in the window of history, at least {fewest} are needed; the sessions"
+        " start from {first} to {last}: widen history_from or history_to",
         n=n,
         all=len(starts),
         fewest=FEWEST_SESSIONS,
@@ -367,7 +367,7 @@ def _too_few(starts: np.ndarray, n: int) -> str:
 def _too_few_of_learned_types(n: int, inside: int, left_out: LeftOutTypes) -> str:
     """Return the message about too few sessions of learned types, and what to do."""
     return say(
-        "{n} usable sessions of {inside:,} are of charger types that are learned, at least {fewest} are needed;"
+        "{n:d} usable sessions of {inside:,} are of charger types that are learned, at least {fewest} are needed;"
         " {left_out} Give these sessions the names of types that are common, or lower ZAP_FEWEST_TYPE_SESSIONS and"
         " ZAP_LEAST_TYPE_SHARE",
         n=n,

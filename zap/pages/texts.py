@@ -66,7 +66,11 @@ class Texts:
         catalogue = _read(_CATALOGUES / "sentences", self.language)
         if catalogue is None:
             return None
-        return Sentences(catalogue, _translations(catalogue), lambda number: number.translate(self._signs))
+        # Imported here, because its texts are marked with a function of this module.
+        from zap.pages.data_words import FIELD_WORDS  # noqa: PLC0415
+
+        features = {name: self.translations.gettext(text) % () for name, text in FIELD_WORDS.items() if name}
+        return Sentences(catalogue, _translations(catalogue), lambda number: number.translate(self._signs), features)
 
     def said(self, text: str) -> str:
         """Return a text that zap has said in English, in this language. Only for texts that no person has written."""
