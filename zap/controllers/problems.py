@@ -142,7 +142,7 @@ def _parameter_error(request: Request[Any, Any, Any], key: str, message: str) ->
     field = handler and handler.parsed_fn_signature.parameters.get(key)
     if field and field.is_literal and message.startswith(_NOT_AMONG):
         message = say(
-            "is {value}; must be one of {choices}",
+            "is {value}; must be one of {choices:s}",
             value=message.removeprefix(_NOT_AMONG),
             choices=", ".join(field.args),
         )

@@ -19,7 +19,7 @@ class InvalidRequest(ZapError):
     def __init__(self, errors: list[dict[str, str]]) -> None:
         more = len(errors) - self.SHOWN
         fields = ", ".join(error["pointer"] for error in errors[: self.SHOWN])
-        shown = say("{names} and {more} more", names=fields, more=more) if more > 0 else fields
+        shown = say("{names:s} and {more:d} more", names=fields, more=more) if more > 0 else fields
         said = say_many("{n} error: {fields}", "{n} errors: {fields}", len(errors), fields=shown)
         super().__init__(said, errors=errors[: self.SHOWN])
 

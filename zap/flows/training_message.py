@@ -53,7 +53,7 @@ def training_message(trained: Trained, decision: Decision) -> str:
         )
     lines += [verdict_in_words(scores["judged"]), _hyper_parameters_in_words(trained)]
     if left_out := trained.model.left_out:
-        lines.append(say("Its trees do not use these groups of columns: {groups}.", groups=", ".join(left_out)))
+        lines.append(say("Its trees do not use these groups of columns: {groups:s}.", groups=", ".join(left_out)))
     if said := trained.reporting.in_words(trained.asked_before):
         lines.append(said)
     if history.synthetic_sessions:

@@ -18,13 +18,13 @@ from zap.flows.trial_answers import Between, Check, nothing
 from zap.formats.promotion_reason import Reason
 from zap.monitoring.driver_differences import DriverDifferences
 from zap.monitoring.trials import Trial
-from zap.sentences import phrase, say
+from zap.sentences import say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 # Who promotes a version that was found better.
-WHO = phrase("trial")
+WHO = "trial"
 
 
 class _Ending(NamedTuple):

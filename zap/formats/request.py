@@ -197,7 +197,7 @@ def complete_request(
             why = (
                 say("null is not accepted") if sent else say("is required, and the database has no usable value for it")
             )
-            errors.append(error_at((name,), say("{why}: {complete}", why=why, complete=_COMPLETE)))
+            errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
         elif feature.kind == "category" and value is not None and value not in known:
             complete[name] = None if is_nothing(value) else _spellings(tuple(known)).meant(value)
             if complete[name] is None and (wrong := _wrong_category(value, known, need)):
@@ -383,7 +383,7 @@ def _wrong_category(value: str, known: Sequence[str], need: str) -> str | None:
     """Return why a text that means no known value is not accepted, or None."""
     if not is_nothing(value):
         return say(
-            "is {value!r}, which is not in the history; send one of: {known}", value=value, known=", ".join(known)
+            "is {value!r}, which is not in the history; send one of: {known:s}", value=value, known=", ".join(known)
         )
     if need == "required":
         return say(

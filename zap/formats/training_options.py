@@ -90,9 +90,11 @@ _Moment = Annotated[
 ]
 _Switch = Annotated[bool, explained(lambda value: say("must be true or false, not {kind}", kind=kind_of(value)))]
 _Estimator = Annotated[
-    Estimator, explained(lambda _: say("must be one of {choices}", choices=", ".join(get_args(Estimator))))
+    Estimator, explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(Estimator))))
 ]
-_Policy = Annotated[Promote, explained(lambda _: say("must be one of {choices}", choices=", ".join(get_args(Promote))))]
+_Policy = Annotated[
+    Promote, explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(Promote))))
+]
 
 
 class TrainingOptions(BodyModel):

@@ -36,6 +36,6 @@ class TrialOptions(Reason):
     weeks: Annotated[int, *limits(_WEEKS, wrong_whole), BeforeValidator(_whole)] = LONGEST_WEEKS
     on_better: Annotated[
         OnBetter,
-        explained(lambda _: say("must be one of {choices}", choices=", ".join(get_args(OnBetter)))),
+        explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(OnBetter)))),
         Field(description="what follows if the version is better: promote puts it into production, tell reports it"),
     ] = "tell"

@@ -57,7 +57,7 @@ def wrong_group(name: object) -> str | None:
     """Return why a value is not the name of a group, or None."""
     if isinstance(name, str) and name in GROUPS:
         return None
-    return say("there is no group of columns {name!r}; the groups are {groups}", name=name, groups=", ".join(GROUPS))
+    return say("there is no group of columns {name!r}; the groups are {groups:s}", name=name, groups=", ".join(GROUPS))
 
 
 def check_groups(left_out: Iterable[str]) -> None:

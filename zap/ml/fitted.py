@@ -174,7 +174,7 @@ def _check_features(fitted: FittedModel) -> None:
     if gone:
         names = ", ".join(gone[:_SHOWN])
         if len(gone) > _SHOWN:
-            names = say("{names} and {more} more", names=names, more=len(gone) - _SHOWN)
+            names = say("{names:s} and {more:d} more", names=names, more=len(gone) - _SHOWN)
         raise DamagedModel(
             say("the artefact was trained on other features ({names}); train again with this code", names=names)
         )

@@ -11,7 +11,7 @@ from zap.sentences import phrase, say
 WORSE_THAN_BASELINE = say(
     "a baseline predicts better; to let this version serve anyway, train with promote: always, or promote it by hand"
 )
-_POLICIES = {"always": phrase("always"), "never": phrase("never")}
+_POLICIES = {"always": phrase("promote is always"), "never": phrase("promote is never")}
 
 
 def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
@@ -31,7 +31,7 @@ def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
         serving: the version in production; None if there is none. Only `if_better` and `trial` read it.
     """
     if promote not in {"if_better", "trial"}:
-        return Decision(promoted=promote == "always", reason=say("promote is {policy}", policy=_POLICIES[promote]))
+        return Decision(promoted=promote == "always", reason=_POLICIES[promote])
     if serving is None:
         promoted, reason = verdict != "worse", say("no version served before it")
         return Decision(promoted, reason if promoted else WORSE_THAN_BASELINE, depends=True)

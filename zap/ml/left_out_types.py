@@ -80,7 +80,7 @@ def _named(types: Mapping[str, int]) -> str:
     names = ", ".join(f"{name!r}: {count:,}" for name, count in _largest(types, _SAID).items())
     if len(types) > _SAID:
         names = f"{names}, …"
-    return say_many("{n:,} type ({names})", "{n:,} types ({names})", len(types), names=names)
+    return say_many("{n:,} type ({names:s})", "{n:,} types ({names:s})", len(types), names=names)
 
 
 def _largest(types: Mapping[str, int], most: int) -> dict[str, int]:

@@ -25,7 +25,7 @@ _QUARTERS = (
     phrase("18:00 and 24:00"),
 )
 _WEEKEND = 5
-# Columns with a number, each with what it is and its unit. In a column of a charger type, {type} is the type.
+# Columns with a number, each with what it is and its unit. In a column of a charger type, {type:s} is the type.
 NUMBERS = {
     "state_of_charge_start": (phrase("the charge left in the battery"), "%"),
     "distance_driven_km": (phrase("the distance since the last charge"), phrase("km")),
@@ -33,9 +33,9 @@ NUMBERS = {
     "battery_capacity_kwh": (phrase("the size of the battery"), phrase("kWh")),
     "vehicle_age_years": (phrase("the age of the vehicle"), phrase("years")),
     "types_used": (phrase("the number of charger types that the driver has used"), ""),
-    "days_since_type": (phrase("the time since the driver's last session with {type}"), phrase("days")),
-    "mean_state_of_charge": (phrase("the mean charge at the start of the driver's sessions with {type}"), "%"),
-    "mean_distance": (phrase("the mean distance before the driver's sessions with {type}"), phrase("km")),
+    "days_since_type": (phrase("the time since the driver's last session with {type:s}"), phrase("days")),
+    "mean_state_of_charge": (phrase("the mean charge at the start of the driver's sessions with {type:s}"), "%"),
+    "mean_distance": (phrase("the mean distance before the driver's sessions with {type:s}"), phrase("km")),
     "hours_since_last": (phrase("the time since the start of the driver's last session"), phrase("hours")),
     "hours_since_second_last": (
         phrase("the time since the start of the driver's second last session"),
@@ -49,18 +49,18 @@ NUMBERS = {
     "mean_duration": (phrase("the mean duration of the driver's sessions"), phrase("hours")),
     "last_duration": (phrase("the duration of the driver's last session"), phrase("hours")),
     "largest_power": (phrase("the largest mean power of a session of the driver"), phrase("kW")),
-    "open": (phrase("the number of sessions with {type} that are open now"), ""),
+    "open": (phrase("the number of sessions with {type:s} that are open now"), ""),
 }
 # Columns with a share of a charger type, each with what it is.
 SHARES = {
-    "share_recent": phrase("the share of {type} in the driver's recent sessions"),
+    "share_recent": phrase("the share of {type:s} in the driver's recent sessions"),
     "open_share": phrase(
-        "the number of sessions with {type} that are open now, in percent of the most in eight weeks,"
+        "the number of sessions with {type:s} that are open now, in percent of the most in eight weeks,"
     ),
-    "mix_week": phrase("the share of {type} in the sessions of all drivers in the last seven days"),
-    "mix_day": phrase("the share of {type} in the sessions of all drivers in the last 24 hours"),
-    "mix_hour": phrase("the share of {type} in the sessions of all drivers in the last hour"),
-    "mix_hour_of_week": phrase("the share of {type} in the sessions of all drivers at this hour of the week"),
+    "mix_week": phrase("the share of {type:s} in the sessions of all drivers in the last seven days"),
+    "mix_day": phrase("the share of {type:s} in the sessions of all drivers in the last 24 hours"),
+    "mix_hour": phrase("the share of {type:s} in the sessions of all drivers in the last hour"),
+    "mix_hour_of_week": phrase("the share of {type:s} in the sessions of all drivers at this hour of the week"),
 }
 # Columns that say how often the driver used a type in all sessions, or at this time of day.
 COUNTS = ("share", "sessions", "sessions_of_type")
@@ -78,14 +78,14 @@ class _Used(NamedTuple):
 
 
 _USED = _Used(
-    phrase("{used:d} of the driver's {n:d} earlier sessions used {type}"),
-    phrase("the driver's only earlier session used {type}"),
-    phrase("the driver's only earlier session did not use {type}"),
+    phrase("{used:d} of the driver's {n:d} earlier sessions used {type:s}"),
+    phrase("the driver's only earlier session used {type:s}"),
+    phrase("the driver's only earlier session did not use {type:s}"),
 )
 _USED_AT_TIME = _Used(
-    phrase("{used:d} of the driver's {n:d} earlier sessions between {quarter} used {type}"),
-    phrase("the driver's only earlier session between {quarter} used {type}"),
-    phrase("the driver's only earlier session between {quarter} did not use {type}"),
+    phrase("{used:d} of the driver's {n:d} earlier sessions between {quarter} used {type:s}"),
+    phrase("the driver's only earlier session between {quarter} used {type:s}"),
+    phrase("the driver's only earlier session between {quarter} did not use {type:s}"),
 )
 
 
@@ -170,15 +170,15 @@ class Row:
         if name == "share_day_kind":
             share = percent(self.values[f"{name}[{type_}]"])
             if self.values[WEEKDAY] >= _WEEKEND:
-                said = say("about {share} of the driver's sessions on weekends used {type}", share=share, type=type_)
+                said = say("about {share} of the driver's sessions on weekends used {type:s}", share=share, type=type_)
             else:
-                said = say("about {share} of the driver's sessions on weekdays used {type}", share=share, type=type_)
+                said = say("about {share} of the driver's sessions on weekdays used {type:s}", share=share, type=type_)
             return Words(said, share, usual)
         count = self._count(type_, at_time=at_time)
         if count is None:
             share = percent(self.values[f"share[{type_}]"])
             return Words(
-                say("about {share} of the driver's sessions used {type}", share=share, type=type_), share, usual
+                say("about {share} of the driver's sessions used {type:s}", share=share, type=type_), share, usual
             )
         used, sessions = count
         templates = _USED_AT_TIME if at_time else _USED

@@ -47,9 +47,9 @@ def _reason(group: str, added: float, explanation: Explanation, row: Row) -> Rea
     else:
         words = row.words(_largest(group, added, explanation), favoured, other)
     if words.usual:
-        text = say("For {type}: {said} (usual: {usual})", type=favoured, said=words.said, usual=words.usual)
+        text = say("For {type:s}: {said} (usual: {usual})", type=favoured, said=words.said, usual=words.usual)
     else:
-        text = say("For {type}: {said}", type=favoured, said=words.said)
+        text = say("For {type:s}: {said}", type=favoured, said=words.said)
     return Reason(group, favoured, added, text, words.value, words.usual)
 
 
@@ -67,13 +67,13 @@ def _largest(group: str, added: float, explanation: Explanation) -> str:
 def _usual_mix(favoured: str, other: str, mix: Mapping[str, float]) -> Words:
     shares = percent(mix[favoured]), percent(mix[other])
     said = say(
-        "of all sessions, {share} used {type} and {other_share} used {other}",
+        "of all sessions, {share} used {type:s} and {other_share} used {other:s}",
         share=shares[0],
         type=favoured,
         other_share=shares[1],
         other=other,
     )
-    return Words(said, say("{share} and {other_share}", share=shares[0], other_share=shares[1]), None)
+    return Words(said, f"{shares[0]} and {shares[1]}", None)
 
 
 def in_words(explanation: Explanation) -> str:

@@ -116,7 +116,7 @@ class Reporting(NamedTuple):
         left_out = self.left_out()
         reasons = {reason: [name for name in left_out if left_out[name] == reason] for reason in left_out.values()}
         sentences = [
-            say("These columns are left out: {names}, because {reason}.", names=", ".join(names), reason=reason)
+            say("These columns are left out: {names:s}, because {reason}.", names=", ".join(names), reason=reason)
             for reason, names in reasons.items()
         ]
         lag = self.lag_minutes(asked_before)

@@ -31,7 +31,7 @@ class Shift:
         """Return a sentence with the largest change of a share."""
         label = max(self.found, key=lambda label: abs(self.found[label] - self.reference[label]))
         return say(
-            "{feature}: {label} had {before:.0%} of the drivers in training, and has {now:.0%} of {drivers:,} drivers"
+            "{feature:s}: {label} had {before:.0%} of the drivers in training, and has {now:.0%} of {drivers:,} drivers"
             " in the newest week",
             feature=self.feature,
             label=label,

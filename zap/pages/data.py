@@ -59,11 +59,9 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
     if feature is not None and feature not in names:
         raise wrong_filter(
             "feature",
-            say(
-                "is {feature!r}; give one of: {value}",
-                feature=feature[:40],
-                value=", ".join(names) or "none is watched",
-            ),
+            say("is {value!r}; give one of: {choices:s}", value=feature[:40], choices=", ".join(names))
+            if names
+            else say("is {value!r}; give one of: none is watched", value=feature[:40]),
         )
     if drift is not None and feature is not None:
         drift = replace(drift, features=[one for one in drift.features if one.feature == feature])

@@ -10,6 +10,8 @@ from litestar.exceptions import ValidationException
 
 from zap.formats.time_range import read_day
 from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
+from zap.pages.fields import read_number
+from zap.pages.reader import read_reader
 from zap.sentences import say
 
 _LONGEST_SHOWN = 40
@@ -23,7 +25,7 @@ class Query:
     """
 
     def __init__(self, request: Request[Any, Any, Any]) -> None:
-        sent = request.query_params
+        sent, self._language = request.query_params, read_reader(request).language
         self.has_empty = any(not value.strip() for value in sent.values())
         self.values = {name: value.strip() for name, value in sent.items() if value.strip()}
 
@@ -41,8 +43,8 @@ class Query:
         value = self.values.get(name)
         if value is None:
             return None
-        number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
-        if not 1 <= number <= LARGEST_ID:
+        number = read_number(value, self._language)
+        if not isinstance(number, int) or not 1 <= number <= LARGEST_ID:
             raise wrong_filter(name, say("is {value!r}; give a whole number from 1 on", value=value[:_LONGEST_SHOWN]))
         return number
 
@@ -60,7 +62,7 @@ class Query:
         if value is not None and value not in choices:
             raise wrong_filter(
                 name,
-                say("is {value!r}; give one of: {choices}", value=value[:_LONGEST_SHOWN], choices=", ".join(choices)),
+                say("is {value!r}; give one of: {choices:s}", value=value[:_LONGEST_SHOWN], choices=", ".join(choices)),
             )
         return value
 

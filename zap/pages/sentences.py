@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from string import Formatter
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog
@@ -25,6 +25,8 @@ _LONGEST, _MOST_PARTS, _DEEPEST = 5_000, 40, 12
 _FEW_LETTERS = 8
 _REMEMBERED = 1_000
 
+Kind = Literal["said", "number", "text"]
+
 
 class _Template(NamedTuple):
     """A template of the catalogue.
@@ -33,7 +35,8 @@ class _Template(NamedTuple):
         one: the template, or the template for one thing.
         many: the template for a number of things; None without a number.
         parts: the fixed parts of the text, before, between and after the values.
-        fields: the name of each value, and whether it is a number.
+        fields: the name of each value, and what it is: a sentence, a number (with a format), or a text that stays as
+            it is (with the format `s`, or quoted).
         letters: how many letters are fixed.
         is_sure: whether hardly any other text fits. A text that only ends with a sentence fits a template that begins
             with a value.
@@ -42,22 +45,23 @@ class _Template(NamedTuple):
     one: str
     many: str | None
     parts: Sequence[str]
-    fields: Sequence[tuple[str, bool]]
+    fields: Sequence[tuple[str, Kind]]
     letters: int
     is_sure: bool
 
     @classmethod
     def of(cls, read: str, one: str, many: str | None) -> Self:
         parts, fields, fixed = [], [], ""
-        for literal, name, spec, _ in Formatter().parse(read):
+        for literal, name, spec, conversion in Formatter().parse(read):
             fixed += literal
             if name is not None:
+                kind: Kind = "text" if conversion or spec == "s" else "number" if spec else "said"
                 parts.append(fixed)
-                fields.append((name, bool(spec)))
+                fields.append((name, kind))
                 fixed = ""
         parts.append(fixed)
         letters = sum(map(str.isalpha, "".join(parts)))
-        is_sure = (parts[0] != "" and letters >= _FEW_LETTERS) or all(is_number for _, is_number in fields)
+        is_sure = (parts[0] != "" and letters >= _FEW_LETTERS) or all(kind == "number" for _, kind in fields)
         return cls(one, many, parts, fields, letters, is_sure)
 
     def values(self, text: str) -> dict[str, str] | None:
@@ -69,12 +73,12 @@ class _Template(NamedTuple):
             return None
         begin, end = len(first), len(text) - len(last)
         values: dict[str, str] = {}
-        for place, (name, is_number) in enumerate(self.fields, 1):
+        for place, (name, kind) in enumerate(self.fields, 1):
             stop = end if place == len(self.fields) else text.find(self.parts[place], begin, end)
             value = text[begin:stop]
             if stop <= begin or values.setdefault(name, value) != value:
                 return None
-            if is_number and not _NUMBER.fullmatch(value):
+            if kind == "number" and not _NUMBER.fullmatch(value):
                 return None
             begin = stop + len(self.parts[place])
         return values
@@ -122,8 +126,9 @@ class Sentences:
         return (
             self._sentence(text, depth, is_sure=True)
             or self._amount(text)
-            or self._several(text, depth)
+            or self._several(text, depth, is_sure=True)
             or self._sentence(text, depth, is_sure=False)
+            or self._several(text, depth, is_sure=False)
             or self._end(text, depth)
         )
 
@@ -131,13 +136,16 @@ class Sentences:
         """Return the sentence of a template: of one that is sure, or of another one with a value that is known."""
         for template in self._beginning(text[:1]):
             if template.is_sure == is_sure and (values := template.values(text)) is not None:
-                known = {name: self._value(name, value, depth + 1) for name, value in values.items()}
+                kinds = dict(template.fields)
+                known = {name: self._value(name, kinds[name], one, depth + 1) for name, one in values.items()}
                 if is_sure or any(known.values()):
                     return self._filled(template, values, {name: one or values[name] for name, one in known.items()})
         return None
 
-    def _value(self, name: str, value: str, depth: int) -> str | None:
-        return (self._features.get(value) if name == "feature" else None) or self._known(value, depth)
+    def _value(self, name: str, kind: Kind, value: str, depth: int) -> str | None:
+        if kind == "text":
+            return self._features.get(value) if name == "feature" else None
+        return self._known(value, depth)
 
     def _beginning(self, letter: str) -> Sequence[_Template]:
         """Return the templates whose sentences may begin with a letter."""
@@ -162,10 +170,10 @@ class Sentences:
         number = self._number(found[1]) + ("\N{NO-BREAK SPACE}%" if found[2] else "")
         return f"{number}\N{NO-BREAK SPACE}{self._units.get(unit, unit)}" if unit else number
 
-    def _several(self, text: str, depth: int) -> str | None:
-        """Return a text of several sentences or parts, of which the first is sure. It is the longest known one."""
+    def _several(self, text: str, depth: int, *, is_sure: bool) -> str | None:
+        """Return a text of several sentences or parts, of which the first is known. It is the longest known one."""
         for end, begin in reversed(_ends(text)):
-            if (first := self._sentence(text[:end], depth, is_sure=True)) is not None:
+            if (first := self._sentence(text[:end], depth, is_sure=is_sure)) is not None:
                 return first + text[end:begin] + (self._known(text[begin:], depth + 1) or text[begin:])
         return None
 

@@ -51,6 +51,7 @@ class Texts:
         """Return the filters of templates by name."""
         return {
             "number": self.number,
+            "plain": self.plain,
             "percent": self.percent,
             "signed": self.signed,
             "day": self.day,
@@ -83,6 +84,12 @@ class Texts:
     def number(self, value: float | None, decimals: int = 0) -> str:
         """Return a number with its decimals, such as 1,234.50."""
         return NOTHING if value is None else f"{value:,.{decimals}f}".translate(self._signs)
+
+    def plain(self, value: float | None) -> str:
+        """Return a number with as few decimals as it needs, as a form shows it."""
+        if value is None:
+            return NOTHING
+        return self.number(value) if value == int(value) else f"{value:g}".translate(self._signs)
 
     def signed(self, value: float | None, decimals: int = 0) -> str:
         """Return a number with its sign, also +."""

@@ -209,10 +209,10 @@ def end_trial(connection: Connection, number: int, reason: Reason) -> int:
 def _ended_in_words(reason: Reason) -> str:
     who, why = reason.who, reason.why
     if who and why:
-        return say("The trial was ended by {who}: {why}.", who=who, why=why)
+        return say("The trial was ended by {who:s}: {why:s}.", who=who, why=why)
     if who:
-        return say("The trial was ended by {who}.", who=who)
-    return say("The trial was ended: {why}.", why=why) if why else say("The trial was ended.")
+        return say("The trial was ended by {who:s}.", who=who)
+    return say("The trial was ended: {why:s}.", why=why) if why else say("The trial was ended.")
 
 
 def conclude(connection: Connection, trial_id: int, status: str, evidence: Mapping[str, Any], message: str) -> bool:

@@ -11,11 +11,13 @@ from zap.db.log.training_log import remove_train_predictions
 from zap.db.monitoring_tables import MonitorState
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import TrainingCancelled, TrainingFailed, ZapError
-from zap.sentences import say
+from zap.sentences import phrase, say
 
 log = structlog.get_logger(__name__)
 
 RUNNING = col(TrainingRun.status) == "running"
+# The statuses of runs, as the sentences about runs name them.
+STATUSES = (phrase("running"), phrase("finished"), phrase("failed"), phrase("cancelled"))
 # What a run says that another process has ended, because a person asked for it.
 CANCELLED = say("the training was cancelled; the version in production is unchanged")
 

@@ -107,7 +107,11 @@ def cancel_run(engine: Engine, run_id: int) -> None:
     if not mark_ended(engine, run_id, "cancelled", cancelled):
         status = read_run(engine, run_id)["status"]
         raise RunEnded(
-            say("training run {run_id} has already ended: its status is {status}", run_id=run_id, status=status)
+            say(
+                "training run {run_id} has already ended: its status is {status}",
+                run_id=run_id,
+                status=status,
+            )
         )
     log_end_of_other(run_id, "cancelled", cancelled)
 
