@@ -19,13 +19,32 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(%?)")
 # Where a sentence, or a part of it, ends in a text of several.
 _END = re.compile(r"([.;,:]) ")
-# What is longer, has more parts or is nested deeper stays English, because it would take too long.
-_LONGEST, _MOST_PARTS, _DEEPEST = 5_000, 40, 12
-# A template with fewer fixed letters fits other texts by chance.
+# What is left of a text after so many steps stays English, because the time grows fast with the parts of a text.
+_MOST_STEPS = 2_000
+# Sentences within sentences and one after the other, together.
+_DEEPEST = 50
+# A template with fewer fixed letters fits other texts by chance, so one of its values must be known too.
 _FEW_LETTERS = 8
 _REMEMBERED = 1_000
-
 Kind = Literal["said", "number", "text"]
+
+
+class _Said(NamedTuple):
+    """A text in another language.
+
+    Attributes:
+        unknown: how many letters stayed English because no template has made them.
+        kept: how many letters stayed as they are because they are names and the like.
+        text: the text.
+    """
+
+    unknown: int
+    kept: int
+    text: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return self.unknown, self.kept
 
 
 class _Template(NamedTuple):
@@ -37,17 +56,12 @@ class _Template(NamedTuple):
         parts: the fixed parts of the text, before, between and after the values.
         fields: the name of each value, and what it is: a sentence, a number (with a format), or a text that stays as
             it is (with the format `s`, or quoted).
-        letters: how many letters are fixed.
-        is_sure: whether hardly any other text fits. A text that only ends with a sentence fits a template that begins
-            with a value.
     """
 
     one: str
     many: str | None
     parts: Sequence[str]
     fields: Sequence[tuple[str, Kind]]
-    letters: int
-    is_sure: bool
 
     @classmethod
     def of(cls, read: str, one: str, many: str | None) -> Self:
@@ -59,10 +73,13 @@ class _Template(NamedTuple):
                 parts.append(fixed)
                 fields.append((name, kind))
                 fixed = ""
-        parts.append(fixed)
-        letters = sum(map(str.isalpha, "".join(parts)))
-        is_sure = (parts[0] != "" and letters >= _FEW_LETTERS) or all(kind == "number" for _, kind in fields)
-        return cls(one, many, parts, fields, letters, is_sure)
+        return cls(one, many, [*parts, fixed], fields)
+
+    @property
+    def fixed(self) -> tuple[int, int]:
+        """Return how many letters are fixed, and how many characters."""
+        fixed = "".join(self.parts)
+        return _letters(fixed), len(fixed)
 
     def values(self, text: str) -> dict[str, str] | None:
         """Return the values in a text that the template has made; None for another text."""
@@ -102,93 +119,123 @@ class Sentences:
         features: Mapping[str, str],
     ) -> None:
         self._translations, self._number, self._features = translations, number, features
-        # What was read already is not read again, also within one text: else its time might double with each part.
-        self._known = lru_cache(_REMEMBERED)(self._read)
-        # Of several templates that fit a text, the one with the most fixed letters has made it.
-        self._templates = sorted(
-            _templates(catalogue), key=lambda one: (one.letters, sum(map(len, one.parts))), reverse=True
-        )
+        # Of two readings that are equally good, the one with more fixed letters is right.
+        self._templates = sorted(_templates(catalogue), key=lambda one: one.fixed, reverse=True)
         self._units = {one.one: translations.gettext(one.one) for one in self._templates if not one.fields}
         self._by_letter: dict[str, list[_Template]] = {}
+        self.said = lru_cache(_REMEMBERED)(self._said)
 
-    def said(self, text: str) -> str:
+    def _said(self, text: str) -> str:
         """Return a text of one or several sentences in the language; what has no template stays as it is."""
-        return self._known(text, 0) or text
+        return _Reading(self).read(text).text
 
     def noted(self, text: str) -> str:
         """Return the note of a person as it is, and a sentence that zap has written as a note in the language."""
-        return self._sentence(text, 0, is_sure=True) or self._sentence(text, 0, is_sure=False) or text
+        return min([_as_it_is(text), *_Reading(self).sentences(text)], key=lambda one: one.cost).text
 
-    def _read(self, text: str, depth: int) -> str | None:
-        """Return a text in the language; None if no part of it has a template or is a number."""
-        if len(text) > _LONGEST or depth > _DEEPEST:
-            return None
-        return (
-            self._sentence(text, depth, is_sure=True)
-            or self._amount(text)
-            or self._several(text, depth, is_sure=True)
-            or self._sentence(text, depth, is_sure=False)
-            or self._several(text, depth, is_sure=False)
-            or self._end(text, depth)
-        )
-
-    def _sentence(self, text: str, depth: int, *, is_sure: bool) -> str | None:
-        """Return the sentence of a template: of one that is sure, or of another one with a value that is known."""
-        for template in self._beginning(text[:1]):
-            if template.is_sure == is_sure and (values := template.values(text)) is not None:
-                kinds = dict(template.fields)
-                known = {name: self._value(name, kinds[name], one, depth + 1) for name, one in values.items()}
-                if is_sure or any(known.values()):
-                    return self._filled(template, values, {name: one or values[name] for name, one in known.items()})
-        return None
-
-    def _value(self, name: str, kind: Kind, value: str, depth: int) -> str | None:
-        if kind == "text":
-            return self._features.get(value) if name == "feature" else None
-        return self._known(value, depth)
-
-    def _beginning(self, letter: str) -> Sequence[_Template]:
+    def beginning(self, letter: str) -> Sequence[_Template]:
         """Return the templates whose sentences may begin with a letter."""
         if letter not in self._by_letter:
             self._by_letter[letter] = [one for one in self._templates if one.parts[0][:1] in {"", letter}]
         return self._by_letter[letter]
 
-    def _filled(self, template: _Template, values: Mapping[str, str], said: Mapping[str, str]) -> str:
+    def filled(self, template: _Template, values: Mapping[str, str], said: Mapping[str, _Said]) -> str:
+        """Return the sentence of a template in the language.
+
+        Args:
+            template: the template.
+            values: its values in English.
+            said: its values in the language.
+        """
         if template.many is None:
             found = self._translations.gettext(template.one)
         else:
             n = int(values["n"].replace(",", "")) if "n" in values else 1
             found = self._translations.ngettext(template.one, template.many, n)
-        return found.format_map(said)
+        return found.format_map({name: one.text for name, one in said.items()})
 
-    def _amount(self, text: str) -> str | None:
-        """Return a number, with its unit if it has one, in the language."""
+    def amount(self, text: str) -> _Said | None:
+        """Return a number, with its unit if it has one, in the language; None for another text."""
         amount, _, unit = text.partition(" ")
         found = _NUMBER.fullmatch(amount)
-        if found is None or (unit and unit not in self._units and any(map(str.isalpha, unit[1:]))):
+        if found is None or (unit not in self._units and _letters(unit) > 1):
             return None
         number = self._number(found[1]) + ("\N{NO-BREAK SPACE}%" if found[2] else "")
-        return f"{number}\N{NO-BREAK SPACE}{self._units.get(unit, unit)}" if unit else number
+        return _Said(0, 0, f"{number}\N{NO-BREAK SPACE}{self._units.get(unit, unit)}" if unit else number)
 
-    def _several(self, text: str, depth: int, *, is_sure: bool) -> str | None:
-        """Return a text of several sentences or parts, of which the first is known. It is the longest known one."""
-        for end, begin in reversed(_ends(text)):
-            if (first := self._sentence(text[:end], depth, is_sure=is_sure)) is not None:
-                return first + text[end:begin] + (self._known(text[begin:], depth + 1) or text[begin:])
-        return None
-
-    def _end(self, text: str, depth: int) -> str | None:
-        """Return a text whose first part is not known, and another part is."""
-        for _, begin in _ends(text)[:1]:
-            if (rest := self._known(text[begin:], depth + 1)) is not None:
-                return text[:begin] + rest
-        return None
+    def feature(self, name: str) -> _Said | None:
+        """Return the words for a feature, if there are any."""
+        return _Said(0, 0, self._features[name]) if name in self._features else None
 
 
-def _ends(text: str) -> list[tuple[int, int]]:
-    """Return where each part of a text ends, and where the next one begins; nothing for too many parts."""
-    ends = [(one.start() + (one[1] == "."), one.end()) for one in _END.finditer(text)]
-    return ends if len(ends) <= _MOST_PARTS else []
+class _Reading:
+    """One text as it is read, so that as little of it as possible stays English.
+
+    Args:
+        language: the sentences in a language.
+    """
+
+    def __init__(self, language: Sentences) -> None:
+        self._language = language
+        self._read: dict[str, _Said] = {}
+        self._steps = self._depth = 0
+
+    def read(self, text: str) -> _Said:
+        """Return a text of one or several sentences."""
+        if text not in self._read:
+            if self._depth == _DEEPEST:
+                return _as_it_is(text)
+            self._depth += 1
+            self._read[text] = self._best(text)
+            self._depth -= 1
+        return self._read[text]
+
+    def sentences(self, text: str) -> Iterator[_Said]:
+        """Yield what each template says that fits a text."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            return
+        for template in self._language.beginning(text[:1]):
+            if (values := template.values(text)) is None:
+                continue
+            said = {name: self._value(name, kind, values[name]) for name, kind in template.fields}
+            # A number need not change to be known.
+            known = (said[name].text != one or _NUMBER.fullmatch(one) for name, one in values.items())
+            if template.fixed[0] >= _FEW_LETTERS or not values or any(known):
+                unknown, kept = (sum(getattr(one, what) for one in said.values()) for what in ("unknown", "kept"))
+                yield _Said(unknown, kept, self._language.filled(template, values, said))
+
+    def _best(self, text: str) -> _Said:
+        amount = self._language.amount(text)
+        found = [*self.sentences(text), *filter(None, [amount]), _as_it_is(text)]
+        if all(one.unknown for one in found):
+            found += self._several(text)
+        return min(found, key=lambda one: one.cost)
+
+    def _value(self, name: str, kind: Kind, value: str) -> _Said:
+        if name == "feature" and (feature := self._language.feature(value)):
+            return feature
+        return _Said(0, _letters(value), value) if kind == "text" else self.read(value)
+
+    def _several(self, text: str) -> Iterator[_Said]:
+        """Yield each reading of a text as a first sentence, or an unknown first part, and what follows it."""
+        for place, one in enumerate(_END.finditer(text)):
+            end, begin = one.start() + (one[1] == "."), one.end()
+            first = min(self.sentences(text[:end]), default=None, key=lambda one: one.cost)
+            if first is None and place == 0:
+                first = _as_it_is(text[:end])
+            if first is not None:
+                rest = self.read(text[begin:])
+                joined = first.text + text[end:begin] + rest.text
+                yield _Said(first.unknown + rest.unknown, first.kept + rest.kept, joined)
+
+
+def _as_it_is(text: str) -> _Said:
+    return _Said(_letters(text), 0, text)
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
 
 
 def _templates(catalogue: "Catalog") -> Iterator[_Template]:
