@@ -33,7 +33,7 @@ help:
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
-	@echo "make catalogue  collect the texts of the pages into the catalogues of their languages, zap/pages/catalogues/*.po"
+	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 

@@ -56,12 +56,16 @@ class _Template(NamedTuple):
         parts: the fixed parts of the text, before, between and after the values.
         fields: the name of each value, and what it is: a sentence, a number (with a format), or a text that stays as
             it is (with the format `s`, or quoted).
+        fixed: how many letters are fixed, and how many characters.
+        is_short: whether the template is a part of one sentence.
     """
 
     one: str
     many: str | None
     parts: Sequence[str]
     fields: Sequence[tuple[str, Kind]]
+    fixed: tuple[int, int]
+    is_short: bool
 
     @classmethod
     def of(cls, read: str, one: str, many: str | None) -> Self:
@@ -73,13 +77,10 @@ class _Template(NamedTuple):
                 parts.append(fixed)
                 fields.append((name, kind))
                 fixed = ""
-        return cls(one, many, [*parts, fixed], fields)
-
-    @property
-    def fixed(self) -> tuple[int, int]:
-        """Return how many letters are fixed, and how many characters."""
-        fixed = "".join(self.parts)
-        return _letters(fixed), len(fixed)
+        parts.append(fixed)
+        letters = _letters("".join(parts))
+        is_short = letters < _FEW_LETTERS and all(kind != "number" for _, kind in fields)
+        return cls(one, many, parts, fields, (letters, len("".join(parts))), is_short)
 
     def values(self, text: str) -> dict[str, str] | None:
         """Return the values in a text that the template has made; None for another text."""
@@ -195,8 +196,9 @@ class _Reading:
         self._steps += 1
         if self._steps > _MOST_STEPS:
             return
+        is_several = ". " in text
         for template in self._language.beginning(text[:1]):
-            if (values := template.values(text)) is None:
+            if (is_several and template.is_short) or (values := template.values(text)) is None:
                 continue
             said = {name: self._value(name, kind, values[name]) for name, kind in template.fields}
             # A number need not change to be known.
@@ -228,6 +230,9 @@ class _Reading:
                 rest = self.read(text[begin:])
                 joined = first.text + text[end:begin] + rest.text
                 yield _Said(first.unknown + rest.unknown, first.kept + rest.kept, joined)
+                if one[1] == "." and not first.unknown:
+                    # A sentence that is known up to its full stop is one.
+                    return
 
 
 def _as_it_is(text: str) -> _Said:
