@@ -154,7 +154,7 @@ def test_the_options_of_the_form_are_those_of_the_route():
         "token": "0",
     }
 
-    options = TrainingOptions.read(options_of(form), lambda moment: moment)
+    options = TrainingOptions.read(options_of(form, "en"), lambda moment: moment)
 
     assert options.as_dict() == {
         "history_from": "2026-01-01T00:00:00",
@@ -167,7 +167,7 @@ def test_the_options_of_the_form_are_those_of_the_route():
         "promote": "never",
         "note": "a note",
     }
-    assert TrainingOptions.read(options_of({})) == TrainingOptions()
+    assert TrainingOptions.read(options_of({}, "en")) == TrainingOptions()
 
 
 def test_a_training_is_started_followed_and_cancelled(sqlite_client):

@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 
 from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
 from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
+from zap.sentences import say
 from zap.server.logins import COOKIE, Logins
 from zap.settings import Settings
 
@@ -69,16 +70,18 @@ class Guard:
         host = headers.get(b"host")
         if host is not None and (len(host) > LONGEST_HOST or not self._is_known(host)):
             shown = _shown(host)
-            raise UnknownHost(f"zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS")
+            raise UnknownHost(
+                say("zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS", shown=shown)
+            )
         method = scope.get("method")
         if method not in _SAFE:
             self._check_page(headers, host)
         if b"content-encoding" in headers:
             _check_encoding(headers[b"content-encoding"])
         if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
-            raise UnsupportedEncoding("Transfer-Encoding may only be chunked; send the body uncompressed")
+            raise UnsupportedEncoding(say("Transfer-Encoding may only be chunked; send the body uncompressed"))
         if "\0" in scope["path"]:
-            raise NotFound("the path holds a NUL byte, and no path of zap does; remove it")
+            raise NotFound(say("the path holds a NUL byte, and no path of zap does; remove it"))
         if self._key is None or needed_scope(handler) is None or method == "OPTIONS":
             return
         if secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
@@ -86,7 +89,7 @@ class Guard:
         # No other route accepts a login for a change: only the forms of pages have a token.
         by_login = method in _SAFE or "page" in handler.opt
         if not (by_login and self._logins.is_valid(connection.cookies.get(COOKIE))):
-            raise Unauthorized("send the key in the header X-API-Key")
+            raise Unauthorized(say("send the key in the header X-API-Key"))
 
     def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -98,19 +101,23 @@ class Guard:
         # Browsers send Sec-Fetch-Site to localhost and over https. Over plain http they send only Origin.
         own = site in _OWN_PAGES if site is not None else origin is not None and is_same(origin, host)
         if not own:
-            page = "another site" if origin is None else _shown(origin)
-            raise CrossSiteRequest(f"a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS")
+            page = say("another site") if origin is None else _shown(origin)
+            raise CrossSiteRequest(
+                say("a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS", page=page)
+            )
 
 
 def _check_repeated(names: list[bytes]) -> None:
     for name in _ONCE:
         if names.count(name) > 1:
-            raise ClientException(f"the header {name.decode()} appears more than once; send it once")
+            raise ClientException(say("the header {name} appears more than once; send it once", name=name.decode()))
 
 
 def _check_encoding(encoding: bytes) -> None:
     if encoding.strip().lower() not in {b"", b"identity"}:
-        raise UnsupportedEncoding(f"the body is in {_shown(encoding)}; send it uncompressed, without Content-Encoding")
+        raise UnsupportedEncoding(
+            say("the body is in {encoding}; send it uncompressed, without Content-Encoding", encoding=_shown(encoding))
+        )
 
 
 def _shown(value: bytes) -> str:

@@ -19,7 +19,7 @@ class SpanGlance(NamedTuple):
 
     Attributes:
         span: which one.
-        answered: replies below 400 to POST /predict and POST /predict/batch; a page that is open asks only other routes.
+        answered: replies below 400 to POST /predict and POST /predict/batch; an open page asks only other routes.
         answered_per_minute: their mean; None if no minute is counted.
         p50_ms: the time of half of the answers of POST /predict, in milliseconds; None without answers.
         p99_ms: the time of 99 of 100 of them.

@@ -29,6 +29,7 @@ from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.sentences import say
 
 _PATH = "/pages/data"
 # More standing alarms are on the overview.
@@ -56,7 +57,12 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
     harm = None if number is None else read_harm(engine, number)
     names = () if drift is None else drift.names
     if feature is not None and feature not in names:
-        raise wrong_filter("feature", f"is {feature[:40]!r}; give one of: {', '.join(names) or 'none is watched'}")
+        raise wrong_filter(
+            "feature",
+            say("is {value!r}; give one of: {choices:s}", value=feature[:40], choices=", ".join(names))
+            if names
+            else say("is {value!r}; give one of: none is watched", value=feature[:40]),
+        )
     if drift is not None and feature is not None:
         drift = replace(drift, features=[one for one in drift.features if one.feature == feature])
     standing = {one["kind"]: one for one in list_alarms(engine, _ALARMS, standing=True)}

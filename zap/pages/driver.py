@@ -25,6 +25,7 @@ from zap.pages.one_prediction import shares_of
 from zap.pages.page import answer, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
+from zap.sentences import say
 
 _TEMPLATE = "driver.html"
 # Answers on the time line, and in the table.
@@ -50,14 +51,14 @@ async def driver_by_id(request: Request[Any, Any, Any]) -> Response[Any]:
     """
     user_id = Query(request).text(USER_ID)
     if user_id is None:
-        raise NotFound("name a driver: /pages/drivers/{user_id}")
+        raise NotFound(say("name a driver: /pages/drivers/{{user_id}}"))
     path = driver_path(user_id)
     return await _page(request, user_id) if "?" in path else see_other(request, path)
 
 
 async def _page(request: Request[Any, Any, Any], user_id: str) -> Response[bytes]:
     if not user_id.strip() or len(user_id) > LONGEST_TEXT or CONTROL.search(user_id):
-        raise NotFound(f"no driver can have the id {user_id[:50]!r}")
+        raise NotFound(say("no driver can have the id {user_id!r}", user_id=user_id[:50]))
     state = request.app.state
     return await answer(request, _TEMPLATE, lambda: _read(state, user_id))
 

@@ -18,6 +18,7 @@ from zap.pages.model_comparison import beside
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
+from zap.sentences import say
 
 WHO_AND_WHY = ("who", "why")
 
@@ -71,7 +72,7 @@ async def _target(request: Request[Any, Any, State]) -> int:
     state = request.app.state
     target: int | None = await state.page_threads.run(rollback_target, state.engine)
     if target is None:
-        raise NotPromotable("no version served before the present one; promote another version by its number")
+        raise NotPromotable(say("no version served before the present one; promote another version by its number"))
     return target
 
 

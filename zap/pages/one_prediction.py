@@ -24,6 +24,7 @@ from zap.pages.listed import driver_path, what_happened
 from zap.pages.page import answer
 from zap.pages.query import address
 from zap.public import AS_JSON, PAGE
+from zap.sentences import say
 
 # A row of another program may hold a very long text.
 _LONGEST_JSON = 20_000
@@ -58,7 +59,7 @@ async def one_prediction(request: Request[Any, Any, Any], number: FromPath[str])
     """
     prediction_id = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
     if not 0 <= prediction_id <= LARGEST_ID:
-        raise NotFound(f"there is no prediction {number[:50]}")
+        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=number[:50]))
     state = request.app.state
     row, outcome = await state.page_threads.run(read_with_outcome, state.engine, prediction_id)
     full, unexplained = None, None

@@ -1,9 +1,11 @@
 """Errors as pages: what is wrong, and what to do."""
 
 import asyncio
+from collections.abc import Mapping
 from html import escape
+from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from litestar import MediaType, Request, Response
 from litestar.response.base import ASGIResponse
@@ -14,8 +16,21 @@ from zap.pages.login import LONGEST_NEXT
 from zap.pages.page import PAGE_HEADERS, see_other
 from zap.pages.reader import Reader, read_reader
 from zap.pages.templates import rendered
+from zap.sentences import phrase
 
+_MOST_FILTERS = 20
 _SAFE = frozenset({"GET", "HEAD"})
+# What Litestar and msgspec say, as templates of the catalogue.
+LIBRARIES = (
+    phrase("Bad Request"),
+    phrase("Not Found"),
+    phrase("Method Not Allowed"),
+    phrase("Request Entity Too Large"),
+    phrase("Validation failed for {method:s} {path:s}"),
+    phrase("Expected `{wanted:s}`, got `{found:s}`"),
+    phrase("Expected `int` >= {least}"),
+    phrase("Expected `str` of length <= {most}"),
+)
 _LEADS_ON = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>zap</title><link rel="icon" href="data:,">'
     '<meta http-equiv="refresh" content="0; url={address}"><p><a href="{address}">zap</a></p></html>'
@@ -33,7 +48,8 @@ class _ProblemPage(Response[None]):
         reader, problem = self._reader, self._problem
 
         async def send_page(scope: Scope, receive: Receive, send: Send) -> None:
-            body = await asyncio.to_thread(rendered, reader, "problem.html", {"problem": problem.content})
+            shown = {"problem": problem.content, "filters": _filters(reader, problem.content)}
+            body = await asyncio.to_thread(rendered, reader, "problem.html", shown)
             page = ASGIResponse(
                 body=body,
                 status_code=problem.status_code,
@@ -44,6 +60,16 @@ class _ProblemPage(Response[None]):
             await page(scope, receive, send)
 
         return send_page
+
+
+def _filters(reader: Reader, problem: Mapping[str, Any]) -> dict[str, tuple[str, list[str]]]:
+    """Return the filters of a refused search, each as it was typed and with what is wrong with it."""
+    wrong: dict[str, list[str]] = {}
+    for one in problem.get("errors", ()) if problem["status"] == HTTPStatus.BAD_REQUEST else ():
+        wrong.setdefault(one["pointer"].removeprefix("#/"), []).append(one["detail"])
+    query = reader.address.partition("?")[2]
+    typed = dict(parse_qsl(query, errors="replace", max_num_fields=None)[:_MOST_FILTERS]) if wrong else {}
+    return {name: (value, wrong.get(name, [])) for name, value in typed.items()}
 
 
 def page_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:

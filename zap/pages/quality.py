@@ -17,6 +17,7 @@ from zap.pages.quality_plots import quality_plots, read_marks
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.public import AS_JSON, PAGE
+from zap.sentences import say
 
 _PATH = "/pages/quality"
 _PERIODS = tuple(by for by in get_args(By) if by != "total")
@@ -52,7 +53,14 @@ class Asked:
             raise wrong_filter("from", wrong)
         count = (self.last - self.first).days + 1
         if by == "day" and count > MOST_POINTS:
-            raise wrong_filter("by", f"is 'day' for {count:,} days; choose week, or at most {MOST_POINTS} days")
+            raise wrong_filter(
+                "by",
+                say(
+                    "is 'day' for {count:,} days; choose week, or at most {most_points} days",
+                    count=count,
+                    most_points=MOST_POINTS,
+                ),
+            )
         self.by: By = by or ("week" if count > _MANY_DAYS else "day")  # type: ignore[assignment] # of _PERIODS
         self.filters: dict[str, Any] = {"version": self.version, **days, "by": by}
 

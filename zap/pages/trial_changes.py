@@ -18,7 +18,10 @@ from zap.pages.fields import errors_by_field, filled, numbers
 from zap.pages.model_changes import WHO_AND_WHY
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
+from zap.pages.reader import read_reader
+from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.sentences import say
 
 
 @get("/pages/models/{written:str}/trial", opt=PAGE)
@@ -30,7 +33,8 @@ async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> 
     """
     number = known_number(written, "model version")
     engine, defaults = request.app.state.engine, TrialOptions()
-    form = {"weeks": str(defaults.weeks), "epsilon": f"{defaults.epsilon:g}", "on_better": defaults.on_better}
+    plain = texts_in(read_reader(request).language).plain
+    form = {"weeks": plain(defaults.weeks), "epsilon": plain(defaults.epsilon), "on_better": defaults.on_better}
     return await answer(request, "trial_begin.html", lambda: {**_read(engine, number), "form": form, "errors": {}})
 
 
@@ -44,10 +48,10 @@ async def try_model(request: Request[Any, Any, State], written: FromPath[str]) -
     """
     form = await read_form(request)
     number = known_number(written, "model version")
-    state = request.app.state
+    state, language = request.app.state, read_reader(request).language
     try:
         options = TrialOptions.read(
-            {**filled(form, ("on_better", *WHO_AND_WHY)), **numbers(form, ("weeks", "epsilon"))}
+            {**filled(form, ("on_better", *WHO_AND_WHY)), **numbers(form, ("weeks", "epsilon"), language)}
         )
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
@@ -104,5 +108,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
 def _running(engine: Engine, number: int) -> dict[str, Any]:
     trial = newest_trial(engine, number)
     if trial is None or trial["status"] != "running":
-        raise NotFound(f"version {number} is not on trial")
+        raise NotFound(say("version {number} is not on trial", number=number))
     return trial

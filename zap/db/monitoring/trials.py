@@ -15,6 +15,7 @@ from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
 from zap.monitoring.trials import CAVEAT
 from zap.monitoring.trials import Trial as Comparison
+from zap.sentences import say
 
 # The most trials that run at once. Each gets an equal share of the rate of false promotions from its start, even if no
 # other trial runs: so a trial that begins later takes nothing from the trials that run already.
@@ -78,22 +79,34 @@ def begin_trial(connection: Connection, number: int, options: TrialOptions) -> i
     this = col(ModelVersion.model_version) == number
     stored = connection.execute(select(col(ModelVersion.artefact).is_not(None)).where(this)).one_or_none()
     if stored is None:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     if champion is None:
-        raise TrialRefused(f"no version serves, so version {number} cannot be compared; promote it instead")
+        raise TrialRefused(
+            say("no version serves, so version {number} cannot be compared; promote it instead", number=number)
+        )
     if champion == number:
-        raise TrialRefused(f"version {number} serves already; a trial compares another version with it")
+        raise TrialRefused(
+            say("version {number} serves already; a trial compares another version with it", number=number)
+        )
     if not stored[0]:
-        raise TrialRefused(f"the artefact of version {number} was pruned, so it cannot answer; train again")
+        raise TrialRefused(
+            say("the artefact of version {number} was pruned, so it cannot answer; train again", number=number)
+        )
     on_trial = connection.execute(_running(_TABLE.c.model_version, _TABLE.c.trial_id))
     running = {row.model_version: row.trial_id for row in on_trial}
     if number in running:
-        raise TrialRefused(f"version {number} is on trial already, in trial {running[number]}")
+        raise TrialRefused(
+            say("version {number} is on trial already, in trial {trial}", number=number, trial=running[number])
+        )
     if len(running) >= MOST_RUNNING:
         versions = ", ".join(map(str, sorted(running)))
         raise TrialRefused(
-            f"{len(running)} trials run already, of versions {versions}; more cannot share the rate of false"
-            " promotions. End one of them first: zap models end-trial VERSION"
+            say(
+                "{n} trials run already, of versions {versions}; more cannot share the rate of false"
+                " promotions. End one of them first: zap models end-trial VERSION",
+                n=len(running),
+                versions=versions,
+            )
         )
     return _insert(connection, number, champion, options)
 
@@ -102,9 +115,12 @@ def _insert(connection: Connection, number: int, champion: int, options: TrialOp
     last = connection.scalar(select(func.max(col(Prediction.prediction_id)))) or 0
     now = utc_now()
     comparison = Comparison(epsilon=options.epsilon, looks=options.weeks, challengers=MOST_RUNNING)
-    message = (
-        f"Version {number} answers the requests to version {champion} too, and nobody sees its answers. The first look"
-        f" is about the first week, as soon as the outcomes of the week are known. {CAVEAT}"
+    message = say(
+        "Version {number} answers the requests to version {champion} too, and nobody sees its answers. The first"
+        " look is about the first week, as soon as the outcomes of the week are known. {caveat}",
+        number=number,
+        champion=champion,
+        caveat=CAVEAT,
     )
     row = {
         "model_version": number,
@@ -167,7 +183,7 @@ def read_trial(engine: Engine, trial_id: int) -> dict[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(col(Trial.trial_id) == trial_id)).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no trial {trial_id}")
+        raise NotFound(say("there is no trial {trial_id}", trial_id=trial_id))
     return _described(row)
 
 
@@ -184,11 +200,19 @@ def end_trial(connection: Connection, number: int, reason: Reason) -> int:
     """
     of_version = _running(_TABLE.c.trial_id, _TABLE.c.evidence).where(col(Trial.model_version) == number)
     row = connection.execute(of_version).one_or_none()
-    said = "".join([f" by {reason.who}" if reason.who else "", f": {reason.why}" if reason.why else ""])
-    if row is None or not conclude(connection, row.trial_id, "ended", row.evidence, f"The trial was ended{said}."):
-        raise NotFound(f"version {number} is not on trial")
+    if row is None or not conclude(connection, row.trial_id, "ended", row.evidence, _ended_in_words(reason)):
+        raise NotFound(say("version {number} is not on trial", number=number))
     trial_id: int = row.trial_id
     return trial_id
+
+
+def _ended_in_words(reason: Reason) -> str:
+    who, why = reason.who, reason.why
+    if who and why:
+        return say("The trial was ended by {who:s}: {why:s}.", who=who, why=why)
+    if who:
+        return say("The trial was ended by {who:s}.", who=who)
+    return say("The trial was ended: {why:s}.", why=why) if why else say("The trial was ended.")
 
 
 def conclude(connection: Connection, trial_id: int, status: str, evidence: Mapping[str, Any], message: str) -> bool:

@@ -16,6 +16,7 @@ from zap.db.runs.dead_runs import end_lapsed_runs
 from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, log_end_of_other, mark_ended, remove_rows
 from zap.db.tables import TrainingEvent, TrainingRun, utc_now
 from zap.errors import NotFound, RunEnded, TrainingCancelled, TrainingRunning, ZapError
+from zap.sentences import say
 
 # The main results in the report of a run.
 _REPORT = col(TrainingRun.report)
@@ -105,7 +106,13 @@ def cancel_run(engine: Engine, run_id: int) -> None:
     cancelled = TrainingCancelled(CANCELLED)
     if not mark_ended(engine, run_id, "cancelled", cancelled):
         status = read_run(engine, run_id)["status"]
-        raise RunEnded(f"training run {run_id} has already ended: its status is {status}")
+        raise RunEnded(
+            say(
+                "training run {run_id} has already ended: its status is {status}",
+                run_id=run_id,
+                status=status,
+            )
+        )
     log_end_of_other(run_id, "cancelled", cancelled)
 
 
@@ -125,7 +132,7 @@ def read_run(engine: Engine, run_id: int) -> dict[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(select(TrainingRun.__table__).where(col(TrainingRun.run_id) == run_id)).mappings()  # type: ignore[attr-defined]
         if (run := row.one_or_none()) is None:
-            raise NotFound(f"there is no training run {run_id}")
+            raise NotFound(say("there is no training run {run_id}", run_id=run_id))
         newest = (
             select(col(TrainingEvent.data))
             .where(col(TrainingEvent.run_id) == run_id)
@@ -174,9 +181,12 @@ def newest_report(engine: Engine, parts: Sequence[str]) -> dict[str, Any] | None
 
 def _refusal(run_id: int | None) -> TrainingRunning:
     if run_id is None:
-        return TrainingRunning("another training was running a moment ago; try again")
+        return TrainingRunning(say("another training was running a moment ago; try again"))
     return TrainingRunning(
-        f"training run {run_id} has not ended; wait for it, or cancel it with DELETE /training-runs/{run_id}",
+        say(
+            "training run {run_id} has not ended; wait for it, or cancel it with DELETE /training-runs/{run_id}",
+            run_id=run_id,
+        ),
         run_id=run_id,
         training_run=f"/training-runs/{run_id}",
     )

@@ -12,6 +12,7 @@ from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import DamagedModel, NotFound
 from zap.ml.artefact import check_artefact
 from zap.ml.fitted import FittedModel, sha256
+from zap.sentences import say
 
 _COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
 # The columns for a list of versions (only the scores of the evaluation), and the columns that describe an artefact.
@@ -81,7 +82,7 @@ def version(engine: Engine, number: int) -> Version:
     with engine.connect() as connection:
         digest = connection.scalar(select(col(ModelVersion.sha256)).where(col(ModelVersion.model_version) == number))
     if digest is None:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     return Version(number, digest)
 
 
@@ -97,7 +98,7 @@ def read_version(engine: Engine, number: int) -> dict[str, Any]:
     names = [column.name for column in _COLUMNS if column.name != "artefact"]
     rows = _read(engine, names, [col(ModelVersion.model_version) == number], limit=1)
     if not rows:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     (row,) = rows
     measured = {name: (row["evaluation"] or {}).pop(name, None) for name in MEASURED}
     return {"scores": _scores(row["evaluation"]), **row, **measured}
@@ -193,7 +194,12 @@ def artefact_of(engine: Engine, version: Version) -> bytes:
     if row is None:
         return b""
     if row[0] is None:
-        raise DamagedModel(f"the artefact of version {version.model_version} was pruned, as the version never served")
+        raise DamagedModel(
+            say(
+                "the artefact of version {model_version} was pruned, as the version never served",
+                model_version=version.model_version,
+            )
+        )
     return bytes(row[0])
 
 

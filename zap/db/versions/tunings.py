@@ -9,8 +9,9 @@ from sqlmodel import col
 
 from zap.db.tables import Tuning, utc_now
 from zap.errors import NotFound
+from zap.sentences import phrase, say
 
-DEFAULTS = "defaults"
+DEFAULTS = phrase("defaults")
 
 
 class HyperParameters(NamedTuple):
@@ -53,7 +54,7 @@ def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
     seen_until = evidence.get("seen_until")
     return HyperParameters(
         dict(row.hyper_parameters),
-        f"tuning {row.tuning_id}",
+        say("tuning {number}", number=row.tuning_id),
         seen_until and datetime.fromisoformat(seen_until),
         evidence.get("sessions"),
     )
@@ -69,5 +70,5 @@ def read_tuning(engine: Engine, tuning_id: int) -> dict[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(this).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no tuning {tuning_id}")
+        raise NotFound(say("there is no tuning {tuning_id}", tuning_id=tuning_id))
     return dict(row)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from zap.db.versions.model_registry import read_version
+from zap.sentences import say
 
 # The stored facts that are shown of each version.
 _FACTS = ("status", "created_at", "trained_from", "trained_until", "trained_samples", "code_version", "note")
@@ -52,17 +53,24 @@ def _comparable(both: Sequence[Mapping[str, Any]]) -> tuple[bool | None, str | N
         if ones[0] == ones[1]:
             return True, None
         said = " and ".join(
-            f"version {version['model_version']} on {version['tested']['sessions']:,} sessions from"
-            f" {version['tested']['from']} to {version['tested']['until']}"
+            say(
+                "version {model_version} on {sessions:,} sessions from {start} to {until}",
+                model_version=version["model_version"],
+                sessions=version["tested"]["sessions"],
+                start=version["tested"]["from"],
+                until=version["tested"]["until"],
+            )
             for version in both
         )
-        return False, f"the versions were tested on different sessions, so their scores are not comparable: {said}"
+        return False, say(
+            "the versions were tested on different sessions, so their scores are not comparable: {said}", said=said
+        )
     numbers = [version["test_samples"] for version in both]
     if numbers[0] != numbers[1] or both[0]["trained_until"] != both[1]["trained_until"]:
-        return False, "the versions were tested on different sessions, so their scores are not comparable"
+        return False, say("the versions were tested on different sessions, so their scores are not comparable")
     return (
         None,
-        "it is not known whether the versions were tested on the same sessions: an older zap trained one of them",
+        say("it is not known whether the versions were tested on the same sessions: an older zap trained one of them"),
     )
 
 
