@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlmodel import col
 
 from zap.db.monitoring_tables import MonitorState
+from zap.db.stored_json import ANY, Damaged, is_object, part, whole
 from zap.db.tables import utc_now
 
 Kind = Literal["drift", "harm"]
@@ -28,10 +29,18 @@ class Remembered(NamedTuple):
 
 
 def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered | None:
-    """Return what a monitor remembers; None if the version has no reference yet."""
+    """Return what a monitor remembers; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: it cannot be read.
+    """
     columns = col(MonitorState.reference), col(MonitorState.state), col(MonitorState.prediction_id)
     row = connection.execute(select(*columns).where(_this(version, kind))).one_or_none()
-    return None if row is None or row[0] is None else Remembered(*row)
+    if row is None or row[0] is None:
+        return None
+    for value in (row.reference, row.state):
+        whole(value, f"what the monitor of {kind} remembers of version {version}")
+    return Remembered(*row)
 
 
 def read_parts(
@@ -47,10 +56,18 @@ def read_parts(
         version: the model version.
         kind: the monitor.
         parts: the names of the parts. A part is None before the first look, and if an older zap has stored the state.
+
+    Raises:
+        DamagedRow: the reference or the state cannot be read.
     """
-    columns = (col(MonitorState.state)[part] for part in parts)
-    row = connection.execute(select(col(MonitorState.reference), *columns).where(_this(version, kind))).one_or_none()
-    return None if row is None or row[0] is None else (row[0], dict(zip(parts, row[1:], strict=True)))
+    columns = (part(col(MonitorState.state), name, ANY) for name in parts)
+    known = select(col(MonitorState.reference), is_object(col(MonitorState.state)), *columns)
+    row = connection.execute(known.where(_this(version, kind))).one_or_none()
+    if row is None or row[0] is None:
+        return None
+    # NULL is a state before the first look.
+    whole(Damaged() if row[1] is False else row[0], f"what the monitor of {kind} remembers of version {version}")
+    return row[0], dict(zip(parts, row[2:], strict=True))
 
 
 def read_place(connection: Connection, version: int, kind: Kind) -> int | None:
