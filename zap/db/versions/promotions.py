@@ -99,7 +99,7 @@ def roll_back(engine: Engine, reason: Reason, seen: int | None = None) -> Change
 def _check_seen(connection: Connection, seen: int | None) -> None:
     serving = serving_version(connection)
     if seen is not None and serving != seen:
-        raise NotPromotable(_CHANGED)
+        raise NotPromotable(_CHANGED, model_versions=[] if serving is None else [serving])
 
 
 def list_promotions(
@@ -159,11 +159,13 @@ def check_usable(engine: Engine, number: int) -> None:
     with engine.connect() as connection:
         status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
     if status not in {None, "finished"}:
-        raise NotPromotable(f"version {number} cannot serve: its training is {status}, not finished")
+        raise NotPromotable(
+            f"version {number} cannot serve: its training is {status}, not finished", model_versions=[number]
+        )
     try:
         load_version(engine, version(engine, number))
     except DamagedModel as error:
-        raise NotPromotable(f"version {number} cannot serve: {error.message}") from error
+        raise NotPromotable(f"version {number} cannot serve: {error.message}", model_versions=[number]) from error
 
 
 def rollback_target(engine: Engine) -> int | None:
