@@ -14,7 +14,15 @@ PACKAGE = Path(zap.__file__).parent
 LAYERS = [
     ("zap.sentences",),
     ("zap.errors",),
-    ("zap.settings", "zap.alarm_address", "zap.variables", "zap.progress", "zap.public", "zap.standard_error"),
+    (
+        "zap.settings",
+        "zap.alarm_address",
+        "zap.variables",
+        "zap.progress",
+        "zap.public",
+        "zap.browsers",
+        "zap.standard_error",
+    ),
     ("zap.logs", "zap.threads"),
     ("zap.ml",),
     ("zap.monitoring",),

@@ -27,6 +27,7 @@ from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.monitoring.answer_counts import new_counters
 from zap.pages.manual import manual_handlers
+from zap.pages.problems import browser_problems
 from zap.pages.site import page_router
 from zap.pages.templates import prepare
 from zap.server.lifespan import lifespan
@@ -84,7 +85,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ),
         guards=[Guard(settings, logins).check],
         middleware=[in_time],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=browser_problems(EXCEPTION_HANDLERS),
         openapi_config=openapi_config(),
         cors_config=cors_config(settings),
         # `problems.py` logs the errors, with the request's id.

@@ -80,7 +80,9 @@ def test_a_training_can_be_started_from_the_page(empty):
 
     assert (reply.status_code, reply.headers["location"]) == (303, "/")
     assert 'data-run="/training-runs/1/events"' in empty.get("/").text
-    assert empty.post("/pages/first-training", data={"token": token_of(page)}).status_code == 409
+    refused = empty.post("/pages/first-training", data={"token": token_of(page)})
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/1"' in refused.text
     assert empty.delete("/training-runs/1").status_code == 200
     assert "data-run" not in empty.get("/").text
 

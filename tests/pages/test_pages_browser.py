@@ -1,8 +1,10 @@
 """The pages in a real browser: light, dark, narrow, in Ukrainian, without JavaScript, and with nothing to show."""
 
+import base64
 import csv
 import shutil
 import time
+from datetime import datetime
 
 import pytest
 from playwright.sync_api import expect
@@ -10,6 +12,7 @@ from pydantic import SecretStr
 from readable import covered_texts, faint_texts, unnamed_controls
 from servers import Server
 
+from zap.pages.drawings import time_line
 from zap.pages.plots import Line, Mark, Plot
 from zap.pages.reader import Reader
 from zap.pages.templates import environment
@@ -17,17 +20,48 @@ from zap.public import PAGE_SECURITY_POLICY
 from zap.settings import Settings
 
 KEY = "correct horse battery"
+OTHER_SITE = (
+    '<!doctype html><a href="%s/pages/models">look</a>'
+    '<form method="post" action="%s/pages/choices"><button>send</button></form>'
+)
 # What a page with a plot looks like.
 PLOTTED = """
 {% extends "layout.html" %}{% import "pieces.html" as piece with context %}
+{% import "drawings.html" as drawing with context %}
 {% block title %}Trial{% endblock %}
 {% block scripts %}{{ piece.plot_script() }}{% endblock %}
 {% block content %}{% call piece.card("Log loss", kind="full") %}
 {{ piece.plot(plot, "log-loss", "Log loss of each day.") }}{% endcall %}
 {% call piece.card("Calibration") %}
 {% call piece.drawn(figures.calibration(bins, "confidence", "right"), "calibration", "On the line is right.") %}
-{{ piece.table([("confidence", "number")], [[0.5]]) }}{% endcall %}{% endcall %}{% endblock %}
+{{ piece.table([("confidence", "number")], [[0.5]]) }}{% endcall %}{% endcall %}
+{% call piece.card("Past") %}{% call piece.drawn(drawing.time_line(line), "past", "The past.") %}
+{{ drawing.time_line_table(line) }}{% endcall %}{% endcall %}{% endblock %}
 """
+
+
+# The colours of a picture, the most frequent one first. A picture that is empty has one.
+COLOURS = """async (address) => {
+  const image = new Image(), canvas = document.createElement("canvas");
+  image.src = address;
+  await image.decode();
+  [canvas.width, canvas.height] = [image.width, image.height];
+  const context = canvas.getContext("2d"), counts = {};
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < data.length; at += 4) {
+    const colour = data.slice(at, at + 4).join();
+    counts[colour] = (counts[colour] ?? 0) + 1;
+  }
+  return Object.keys(counts).sort((one, other) => counts[other] - counts[one]);
+}"""
+
+
+def colours_of(page, path):
+    """Return the colours of a saved picture."""
+    data = path.read_bytes()
+    kind = "image/png" if data.startswith(b"\x89PNG") else "image/svg+xml"
+    return page.evaluate(COLOURS, f"data:{kind};base64,{base64.b64encode(data).decode()}")
 
 
 def served(settings, **changes):
@@ -177,15 +211,29 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
         marks=[Mark(1.75e9 + 86400 * 40, "version 2")],
         y_from=0.0,
     )
-    page = look(f"{server.url}/")
+    page = look(f"{server.url}/", scheme="dark")
     assets = page.locator("link[rel=stylesheet]").first.get_attribute("href").rpartition("/")[0]
     reader = Reader(
-        "en", "auto", "", "/trial", "0", "0", is_new=False, has_login=False, is_stranger=False, is_secure=False
+        "en",
+        "dark",
+        "",
+        "/trial",
+        "0",
+        "0",
+        is_new=False,
+        is_asking=True,
+        has_login=False,
+        is_stranger=False,
+        is_secure=False,
     )
     from zap.pages.figures import Bin  # noqa: PLC0415
 
+    moments = [datetime.fromisoformat(f"2026-01-0{day}") for day in range(1, 10)]
+    past = time_line([("wrong" if day % 2 else "session", at, "Level 2") for day, at in enumerate(moments)])
+
     html = environment("en").from_string(PLOTTED).render(
-        reader=reader, path=reader.path, assets=assets, plot=plot, bins=[Bin(0.5, 0.4, 20), Bin(0.9, 0.95, 80)]
+        reader=reader, path=reader.path, assets=assets, plot=plot, bins=[Bin(0.5, 0.4, 20), Bin(0.9, 0.95, 80)],
+        line=past
     )  # fmt: skip
     policy = {"Content-Type": "text/html", "Content-Security-Policy": PAGE_SECURITY_POLICY}
     page.route("**/trial", lambda route: route.fulfill(body=html, headers=policy))
@@ -201,10 +249,25 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, server):
     assert len(rows) == 1 + count
     with page.expect_download() as saved:
         page.locator("figure.plot").get_by_role("button", name="PNG").click()
-    assert saved.value.path().read_bytes().startswith(b"\x89PNG")
+    assert len(colours_of(page, saved.value.path())) > 5
+    assert page.evaluate("document.documentElement.dataset.scheme") == "dark"
+    drawn = page.locator("figure.drawn")
+    for kind in ("SVG", "PNG"):
+        with page.expect_download() as saved:
+            drawn.first.get_by_role("button", name=kind).click()
+        assert saved.value.suggested_filename == f"calibration.{kind.lower()}"
+        colours = colours_of(page, saved.value.path())
+        assert len(colours) > 5
+        # The page is dark, and the picture can be read on paper.
+        assert colours[0] == "255,255,255,255"
     with page.expect_download() as saved:
-        page.locator("figure.drawn").get_by_role("button", name="SVG").click()
-    assert saved.value.path().read_text().startswith("<svg")
+        drawn.last.get_by_role("button", name="SVG").click()
+    text = saved.value.path().read_text()
+    assert "<title>The past.</title>" in text
+    # A mark has the colours of the place where it is used.
+    assert '<circle id="mark-session" r="3.5"/>' in text
+    assert '<path id="mark-wrong" d="M-4.5-4.5L4.5 4.5M4.5-4.5L-4.5 4.5"/>' in text
+    assert len(colours_of(page, saved.value.path())) > 5
     page.locator("figure.plot summary").click()
     expect(page.get_by_role("cell", name="0.501").first).to_be_visible()
 
@@ -249,6 +312,34 @@ def test_a_person_logs_in_and_out(look, trained_sqlite):
         expect(page.get_by_label("API key")).to_be_visible()
     finally:
         server.close()
+
+
+def test_a_link_on_another_site_keeps_the_forms_of_other_tabs(look, server):
+    """A browser sends a strict cookie with no link on another site, so the link would begin another visit."""
+    form = look(f"{server.url}/")
+    context = form.context
+    token = form.locator("[name=token]").first.input_value()
+    cookie = [one for one in context.cookies() if one["name"] == "zap_visit"]
+    assert [one["sameSite"] for one in cookie] == ["Lax"]
+    chat = context.new_page()
+    # The other site: for a browser, localhost and 127.0.0.1 are two sites.
+    chat.route(
+        "http://localhost/**",
+        lambda route: route.fulfill(body=OTHER_SITE % (server.url, server.url), content_type="text/html"),
+    )
+    chat.goto("http://localhost/chat")
+
+    chat.get_by_text("look").click()
+
+    expect(chat.get_by_role("heading", level=1)).to_have_text("Models")
+    assert chat.locator("[name=token]").first.input_value() == token
+    # Nor does a form of another site, which is refused, begin another visit.
+    chat.goto("http://localhost/chat")
+    chat.get_by_role("button").click()
+    expect(chat.get_by_role("heading", level=1)).to_have_text("A page of another site may not change anything here")
+    assert [one for one in context.cookies() if one["name"] == "zap_visit"] == cookie
+    form.get_by_label("Language").select_option("uk")
+    expect(form.get_by_role("heading", level=1)).to_have_text("Огляд")
 
 
 def test_a_running_training_is_followed_to_its_end(look, trained_sqlite):

@@ -181,7 +181,9 @@ def test_a_training_is_started_followed_and_cancelled(sqlite_client):
     assert run["options"] == {"promote": "never", "hyper_parameters": {"n_estimators": 9}, "note": "from the page"}
     for path in ("/pages/trainings", "/pages/trainings/2"):
         assert 'data-run="/training-runs/2/events"' in sqlite_client.get(path).text
-    assert send(sqlite_client, "/pages/trainings").status_code == 409
+    refused = send(sqlite_client, "/pages/trainings")
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/2"' in refused.text
     assert "The training ends within two seconds" in sqlite_client.get("/pages/trainings/2/cancel").text
 
     reply = send(sqlite_client, "/pages/trainings/2/cancel")
@@ -190,7 +192,9 @@ def test_a_training_is_started_followed_and_cancelled(sqlite_client):
     page = sqlite_client.get("/pages/trainings/2").text
     assert "cancelled" in page
     assert "data-run" not in page
-    assert send(sqlite_client, "/pages/trainings/2/cancel").status_code == 409
+    refused = send(sqlite_client, "/pages/trainings/2/cancel")
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/2"' in refused.text
 
 
 def test_without_a_history_nothing_can_be_started(untrained_client):

@@ -15,7 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
 from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
 from zap.sentences import say
-from zap.server.logins import COOKIE, Logins
+from zap.server.logins import COOKIE, ENDED, Logins
 from zap.settings import Settings
 
 # Methods that change nothing. A page of another site may send them, because browsers do not let it read the reply.
@@ -82,14 +82,25 @@ class Guard:
             raise UnsupportedEncoding(say("Transfer-Encoding may only be chunked; send the body uncompressed"))
         if "\0" in scope["path"]:
             raise NotFound(say("the path holds a NUL byte, and no path of zap does; remove it"))
-        if self._key is None or needed_scope(handler) is None or method == "OPTIONS":
+        is_public, is_page = needed_scope(handler) is None, "page" in handler.opt
+        if self._key is None or method == "OPTIONS" or (is_public and not is_page):
             return
-        if secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
+        if not is_public and secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
             return
         # No other route accepts a login for a change: only the forms of pages have a token.
-        by_login = method in _SAFE or "page" in handler.opt
-        if not (by_login and self._logins.is_valid(connection.cookies.get(COOKIE))):
+        has_login = (method in _SAFE or is_page) and await self._has_login(connection)
+        if not (is_public or has_login):
             raise Unauthorized(say("send the key in the header X-API-Key"))
+
+    async def _has_login(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+        """Return whether a browser has a login that was not ended. If it was ended, the request carries this."""
+        cookie = connection.cookies.get(COOKIE)
+        if cookie is None or not self._logins.is_valid(cookie):
+            return False
+        state = connection.app.state
+        ended: bool = await state.page_threads.run(self._logins.has_ended, state.engine, cookie)
+        connection.scope.setdefault("state", {})[ENDED] = ended
+        return not ended
 
     def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")

@@ -69,7 +69,12 @@ class Problem(Struct, omit_defaults=True):
         str | None,
         Meta(description="the path of the training run that is already running", examples=["/training-runs/7"]),
     ] = None
-    run_id: Annotated[int | None, Meta(description="the number of the training run that is already running")] = None
+    run_id: Annotated[
+        int | None, Meta(description="the number of the training run that is already running, or has already ended")
+    ] = None
+    model_versions: Annotated[
+        list[int] | None, Meta(description="of a conflict about model versions: the versions that are in the way")
+    ] = None
     dropped: Annotated[Dropped | None, Meta(description="of a history with too few usable sessions")] = None
     left_out_types: Annotated[LeftOutTypes | None, Meta(description="of a history with too few usable sessions")] = None
     line: Annotated[int | None, Meta(description="of NDJSON: the first line that is not answered")] = None

@@ -13,6 +13,7 @@ from zap.errors.commands import (
 from zap.errors.databases import (
     DOES_NOT_ANSWER,
     AdoptionRefused,
+    DamagedRow,
     DatabaseAhead,
     DatabaseBehind,
     DatabaseReplaced,
@@ -61,6 +62,7 @@ __all__ = [
     "CommandError",
     "CrossSiteRequest",
     "DamagedModel",
+    "DamagedRow",
     "DatabaseAhead",
     "DatabaseBehind",
     "DatabaseReplaced",

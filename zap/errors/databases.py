@@ -39,6 +39,14 @@ class DatabaseReplaced(ZapError):
     exit_code = 15
 
 
+class DamagedRow(ZapError):
+    """A stored row has another form than zap gave it: another program has changed it."""
+
+    title = "A stored row cannot be read"
+    status_code = 503
+    exit_code = 35
+
+
 class DatabaseBehind(ZapError):
     """The database's schema is older than this code needs."""
 

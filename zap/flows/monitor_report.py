@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from zap.db.monitoring.monitor_states import Kind, read_parts, read_revision
+from zap.db.monitoring.monitor_states import Kind, read_parts, read_revision, what_it_remembers
+from zap.db.stored_json import reading
 from zap.flows.remembered import Remembered
 from zap.monitoring.drift import THRESHOLD as DRIFT_THRESHOLD
 from zap.monitoring.drift import WEEKS_A_YEAR, WINDOWS
@@ -25,6 +26,8 @@ from zap.monitoring.reference import FeatureReference, Reference
 
 # The thresholds of the monitors, in years.
 DRIFT_YEARS, HARM_YEARS = DRIFT_THRESHOLD / WEEKS_A_YEAR, HARM_THRESHOLD / DAYS_A_YEAR
+# The most points of a series. Fewer weeks and days are judged, but between them may be many without answers.
+MOST_POINTS = 500
 _EPOCH = date(1970, 1, 1)
 # Week 0 begins on Monday, 1969-12-29.
 _FIRST_MONDAY = date(1969, 12, 29)
@@ -135,12 +138,20 @@ _harms: Remembered[_Key, HarmReport] = Remembered(4)
 
 
 def read_drift(engine: Engine, version: int) -> DriftReport | None:
-    """Return what the monitor of drift has seen; None if the version has no reference yet."""
+    """Return what the monitor of drift has seen; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: what the monitor remembers cannot be read.
+    """
     return _remembered(engine, version, "drift", ("judged", "raised"), _drifts, _drift)
 
 
 def read_harm(engine: Engine, version: int) -> HarmReport | None:
-    """Return what the monitor of harm has seen; None if the version has no reference yet."""
+    """Return what the monitor of harm has seen; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: what the monitor remembers cannot be read.
+    """
     return _remembered(engine, version, "harm", ("watch",), _harms, _harm)
 
 
@@ -168,7 +179,8 @@ def _remembered(  # noqa: PLR0913, PLR0917 - what is read, where the result is r
         stored = read_parts(connection, version, kind, parts)
     if stored is None:
         return None
-    made = report(*stored)
+    with reading(what_it_remembers(version, kind)):
+        made = report(*stored)
     known.keep(key, made)
     return made
 
@@ -198,13 +210,14 @@ def _harm(reference: Mapping[str, Any], state: Mapping[str, Any]) -> HarmReport:
     watch = state["watch"] or {}
     judged = [JudgedDay(**day) for day in watch.get("judged") or ()]
     if not judged:
-        return HarmReport(reference["baseline"], None, None, (), ())
+        return HarmReport(str(reference["baseline"]), None, None, (), ())
     evidence = {day.day: evidence_of(day.sums) / DAYS_A_YEAR for day in judged}
     last = watch["last_day"]
-    points = [Point(_EPOCH + timedelta(days=day), evidence.get(day)) for day in range(judged[0].day, last + 1)]
+    first = max(judged[0].day, last + 1 - MOST_POINTS)
+    points = [Point(_EPOCH + timedelta(days=day), evidence.get(day)) for day in range(first, last + 1)]
     newest = judged[-1]
     checks = [_check(check, window, newest) for check in CHECKS for window in HARM_WINDOWS]
-    return HarmReport(reference["baseline"], _EPOCH + timedelta(days=last), points[-1].years, points, checks)
+    return HarmReport(str(reference["baseline"]), _EPOCH + timedelta(days=last), points[-1].years, points, checks)
 
 
 def _feature(
@@ -227,10 +240,14 @@ def _feature(
 
 
 def _weekly(judged: Sequence[JudgedWeek], evidence: Sequence[float | None]) -> list[Point]:
-    """Return a point for each week from the first judged week to the last, also for weeks without answers."""
+    """Return a point for each week from the first judged week to the last, also for weeks without answers.
+
+    If few weeks were judged in many years, these are the newest MOST_POINTS weeks.
+    """
     by_week = dict(zip((week.week for week in judged), evidence, strict=True))
     points = []
-    for week in range(judged[0].week, judged[-1].week + 1):
+    end = judged[-1].week + 1
+    for week in range(max(judged[0].week, end - MOST_POINTS), end):
         weeks = by_week.get(week)
         points.append(Point(_monday(week), None if weeks is None else weeks / WEEKS_A_YEAR))
     return points

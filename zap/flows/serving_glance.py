@@ -41,11 +41,12 @@ class SpanGlance(NamedTuple):
 class ServingGlance(NamedTuple):
     """The sums of each span, and the answers of each minute of the last hour, oldest first.
 
-    Minutes before the first one that was ever counted are None.
+    Minutes before the first one that was ever counted are None. `unreadable` is how many rows cannot be read.
     """
 
     spans: Sequence[SpanGlance]
     minutes: Sequence[int | None]
+    unreadable: int
 
     @property
     def busiest(self) -> int:
@@ -71,6 +72,7 @@ def serving_glance(engine: Engine, now: datetime | None = None) -> ServingGlance
             for length, counts, begin in zip(LENGTHS, sums.of_spans, since, strict=True)
         ],
         [sums.answered.get(one, 0) if one >= since[0] else None for one in minutes],
+        sums.unreadable,
     )
 
 

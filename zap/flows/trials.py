@@ -33,7 +33,7 @@ def try_version(engine: Engine, number: int, options: TrialOptions) -> dict[str,
     try:
         check_usable(engine, number)
     except NotPromotable as error:
-        raise TrialRefused(error.message) from error
+        raise TrialRefused(error.message, **error.details) from error
     with write_transaction(engine) as connection:
         trial_id = begin_trial(connection, number, options)
     return read_trial(engine, trial_id)

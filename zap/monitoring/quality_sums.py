@@ -139,6 +139,13 @@ class QualitySums:
         Raises:
             DamagedModel: the bytes have another form.
         """
+        try:
+            return cls._from_bytes(data)
+        except (ValueError, TypeError, LookupError, struct.error, zlib.error) as error:
+            raise DamagedModel(say("the sums of live quality are damaged; run zap follow --from-start")) from error
+
+    @classmethod
+    def _from_bytes(cls, data: bytes) -> "QualitySums":
         number, length = _HEAD.unpack_from(data)
         if number != _FORMAT:
             raise DamagedModel(

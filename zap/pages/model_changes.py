@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
-from zap.db.monitoring.trials import read_trial, running_trials
+from zap.db.monitoring.trials import trials_now
 from zap.db.versions.model_registry import production_version, read_version
 from zap.db.versions.promotions import promote_version, roll_back, rollback_target
 from zap.errors import InvalidRequest, NotPromotable
@@ -120,5 +120,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
         "target": target,
         "serving": serving,
         "found": beside(engine, serving["model_version"], number) if serving and differs else None,
-        "trials": [read_trial(engine, one.trial_id) for one in running_trials(engine)],
+        "trials": trials_now(engine),
     }

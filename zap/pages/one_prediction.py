@@ -168,10 +168,13 @@ def _text(request: Mapping[str, Any], name: str) -> str | None:
     return (value if isinstance(value, str) else msgspec.json.encode(value).decode())[:_LONGEST_VALUE]
 
 
-def _indented(text: str | None) -> str | None:
+def _indented(text: Any) -> str | None:
     """Return the JSON of a request with line breaks; text that is no JSON is unchanged."""
-    if text is None or len(text) > _LONGEST_JSON:
-        return text and f"{text[:_LONGEST_JSON]} …"
+    if not isinstance(text, str):
+        # SQLite stores other values too.
+        return None if text is None else repr(text)[:_LONGEST_JSON]
+    if len(text) > _LONGEST_JSON:
+        return f"{text[:_LONGEST_JSON]} …"
     try:
         return msgspec.json.format(text.encode(), indent=2).decode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

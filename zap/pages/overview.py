@@ -115,6 +115,7 @@ def _serving(engine: Engine, number: int) -> dict[str, Any]:
         "difference": evaluation.get("log_loss_difference"),
         "interval": evaluation.get(_INTERVAL),
         "verdict": judged.get("verdict"),
+        "unreadable": version["unreadable"],
         "is_synthetic": bool(version["synthetic_sessions"]),
     }
 

@@ -8,18 +8,19 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, quote
 
 from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
 from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
+from zap.browsers import wants_page
 from zap.errors import Unauthorized
 from zap.pages.login import LONGEST_NEXT
 from zap.pages.page import PAGE_HEADERS, see_other
-from zap.pages.reader import Reader, read_reader
+from zap.pages.reader import SAFE, Reader, read_reader
 from zap.pages.templates import rendered
 from zap.sentences import phrase
 
 _MOST_FILTERS = 20
-_SAFE = frozenset({"GET", "HEAD"})
 # What Litestar and msgspec say, as templates of the catalogue.
 LIBRARIES = (
     phrase("Bad Request"),
@@ -81,10 +82,30 @@ def page_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:
     return {kind: _shown(cast("Any", handler)) for kind, handler in problems.items()}
 
 
+def browser_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:
+    """Return the exception handlers of the application.
+
+    A browser that asks for an unknown path, or with a method that no route of a path has, gets the problem as a page.
+
+    Args:
+        problems: the handlers of the JSON routes.
+    """
+    handler: Any = problems[HTTPException]
+
+    def show(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+        scope: Any = request.scope
+        if "route_handler" in scope or not wants_page(scope):
+            shown: Response[Any] = handler(request, error)
+            return shown
+        return _ProblemPage(read_reader(request), handler(request, error))
+
+    return {**problems, HTTPException: show}
+
+
 def _shown(handler: Any) -> Any:
     def show(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         reader = read_reader(request)
-        if isinstance(error, Unauthorized) and request.method in _SAFE:
+        if isinstance(error, Unauthorized) and request.method in SAFE:
             after = reader.address if len(reader.address) <= LONGEST_NEXT else "/"
             login = f"/pages/login?next={quote(after, safe='')}"
             return _leading_on(reader.path(login)) if _is_link_elsewhere(request) else see_other(request, login)

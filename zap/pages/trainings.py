@@ -9,8 +9,8 @@ from litestar.datastructures import State
 
 from zap.db.history.history_rows import has_history
 from zap.db.runs.training_runs import list_runs, read_run, running_run
-from zap.db.versions.tunings import HyperParameters, tuned_hyper_parameters
-from zap.errors import InvalidRequest
+from zap.db.versions.tunings import DEFAULTS, HyperParameters, tuned_hyper_parameters
+from zap.errors import DamagedRow, InvalidRequest
 from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT, TrainingOptions
 from zap.formats.values import LARGEST_ID
 from zap.ml.column_groups import GROUPS
@@ -85,7 +85,11 @@ def _read(state: State, before: int) -> Mapping[str, Any]:
     engine = state.engine
     running = running_run(engine)
     found = list_runs(engine, _RUNS + 1, before, with_results=True)
-    runs, tuned = found[:_RUNS], tuned_hyper_parameters(engine)
+    runs, damaged = found[:_RUNS], None
+    try:
+        tuned = tuned_hyper_parameters(engine)
+    except DamagedRow as error:
+        tuned, damaged = HyperParameters({}, DEFAULTS), error.message
     return {
         "run": None if running is None else read_run(engine, running),
         "has_history": has_history(engine),
@@ -94,6 +98,7 @@ def _read(state: State, before: int) -> Mapping[str, Any]:
         "is_newest": before == LARGEST_ID,
         "parameters": [(one, _used(one.name, one.example, tuned)) for one in HYPER_PARAMETERS],
         "tuned_from": tuned.source if tuned.values else None,
+        "tuned_damaged": damaged,
         "groups": list(GROUPS),
         "box_name": _BOX,
     }

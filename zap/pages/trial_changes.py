@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
-from zap.db.monitoring.trials import MOST_RUNNING, newest_trial, running_trials
+from zap.db.monitoring.trials import MOST_RUNNING, newest_trial, trials_now
 from zap.db.versions.model_registry import production_version, read_version
 from zap.errors import InvalidRequest, NotFound
 from zap.flows.trials import stop_trial, try_version
@@ -100,7 +100,7 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
     return {
         "target": read_version(engine, number),
         "serving": None if serving is None else read_version(engine, serving.model_version),
-        "on_trial": [one.model_version for one in running_trials(engine)],
+        "on_trial": [one["model_version"] for one in trials_now(engine)],
         "most": MOST_RUNNING,
     }
 

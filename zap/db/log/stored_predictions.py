@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, select
 from sqlmodel import col
 
+from zap.db.stored_json import as_bytes, readable
 from zap.db.tables import InferenceInput, Prediction
 from zap.errors import NotFound
 from zap.sentences import say
@@ -16,7 +17,9 @@ _COLUMNS = [column for column in Prediction.__table__.columns if column.name != 
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
-    """Return the columns of a prediction and of its request. A prediction of a training has no request (None).
+    """Return the columns of a prediction and of its request, and what cannot be read as `unreadable`.
+
+    A prediction of a training has no request (None).
 
     Raises:
         NotFound: there is no such prediction.
@@ -30,7 +33,7 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
         row = connection.execute(statement).mappings().one_or_none()
     if row is None:
         raise NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
-    return dict(row)
+    return readable(row)
 
 
 def logged_json(text: str | None) -> Any:
@@ -71,4 +74,4 @@ def read_features(engine: Engine, prediction_id: int) -> Scored:
                 prediction_id=prediction_id,
             )
         )
-    return Scored(bytes(row.features), row.model_version, row.probabilities)
+    return Scored(as_bytes(row.features), row.model_version, row.probabilities or {})

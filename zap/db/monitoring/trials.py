@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, tex
 from sqlmodel import col
 
 from zap.db.monitoring_tables import Trial
+from zap.db.stored_json import readable, reading
 from zap.db.tables import ModelVersion, Prediction, utc_now
 from zap.db.versions.promotions import serving_version
-from zap.errors import NotFound, TrialRefused
+from zap.errors import DamagedRow, NotFound, TrialRefused
 from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
 from zap.monitoring.trials import CAVEAT
@@ -86,17 +87,20 @@ def begin_trial(connection: Connection, number: int, options: TrialOptions) -> i
         )
     if champion == number:
         raise TrialRefused(
-            say("version {number} serves already; a trial compares another version with it", number=number)
+            say("version {number} serves already; a trial compares another version with it", number=number),
+            model_versions=[number],
         )
     if not stored[0]:
         raise TrialRefused(
-            say("the artefact of version {number} was pruned, so it cannot answer; train again", number=number)
+            say("the artefact of version {number} was pruned, so it cannot answer; train again", number=number),
+            model_versions=[number],
         )
     on_trial = connection.execute(_running(_TABLE.c.model_version, _TABLE.c.trial_id))
     running = {row.model_version: row.trial_id for row in on_trial}
     if number in running:
         raise TrialRefused(
-            say("version {number} is on trial already, in trial {trial}", number=number, trial=running[number])
+            say("version {number} is on trial already, in trial {trial}", number=number, trial=running[number]),
+            model_versions=[number],
         )
     if len(running) >= MOST_RUNNING:
         versions = ", ".join(map(str, sorted(running)))
@@ -106,7 +110,8 @@ def begin_trial(connection: Connection, number: int, options: TrialOptions) -> i
                 " promotions. End one of them first: zap models end-trial VERSION",
                 n=len(running),
                 versions=versions,
-            )
+            ),
+            model_versions=sorted(running),
         )
     return _insert(connection, number, champion, options)
 
@@ -141,14 +146,26 @@ def _insert(connection: Connection, number: int, champion: int, options: TrialOp
 
 
 def running_trials(engine: Engine) -> list[RunningTrial]:
-    """Return the trials that run, oldest first. This is one query on an index that has only such trials."""
+    """Return the trials that run, oldest first. This is one query on an index that has only such trials.
+
+    A trial that remembers nothing readable cannot go on, so it is left out; `trials_now` has it.
+    """
     names = [name for name in RunningTrial._fields if name != "progress"]
     with engine.connect() as connection:
         rows = connection.execute(_running(*(_TABLE.c[name] for name in names), _TABLE.c.state)).mappings().all()
-    trials = [
-        RunningTrial(**{name: row[name] for name in names}, progress=Progress.from_plain(row["state"])) for row in rows
-    ]
-    return sorted(trials)
+    progress = [(row, _progress(row)) for row in rows]
+    return sorted(
+        RunningTrial(**{name: row[name] for name in names}, progress=known)
+        for row, known in progress
+        if known is not None
+    )
+
+
+def trials_now(engine: Engine) -> list[dict[str, Any]]:
+    """Return the trials that run, oldest first, each as `read_trial` does."""
+    with engine.connect() as connection:
+        rows = connection.execute(_running(*_TABLE.columns).order_by(_TABLE.c.trial_id)).mappings()
+        return [_described(row) for row in rows]
 
 
 def list_trials(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -176,6 +193,8 @@ def newest_trial(engine: Engine, number: int) -> dict[str, Any] | None:
 
 def read_trial(engine: Engine, trial_id: int) -> dict[str, Any]:
     """Return a trial: its columns, without its state; its longest time in `weeks`, and how many requests it answered.
+
+    What cannot be read is None, and `unreadable` has its names; the evidence then says in words that it cannot be read.
 
     Raises:
         NotFound: there is no such trial.
@@ -261,9 +280,24 @@ def _running(*columns: Any) -> Any:
 
 def _described(row: RowMapping) -> dict[str, Any]:
     hidden = {"state", "after_prediction_id"}
-    progress = Progress.from_plain(row["state"])
-    return {name: value for name, value in row.items() if name not in hidden} | {
+    progress = _progress(row)
+    found = readable({name: value for name, value in row.items() if name not in hidden})
+    if found["evidence"] is None:
+        found["evidence"] = {"message": "What the looks have found cannot be read."}
+    if progress is None:
+        found["unreadable"].append("state")
+        return found | dict.fromkeys(("weeks", "answered", "refused"))
+    return found | {
         "weeks": progress.comparison.looks,
         "answered": progress.answered,
         "refused": progress.refused,
     }
+
+
+def _progress(row: RowMapping) -> Progress | None:
+    """Return what a trial remembers; None if it cannot be read."""
+    try:
+        with reading(say("what trial {trial} remembers", trial=row["trial_id"])):
+            return Progress.from_plain(row["state"])
+    except DamagedRow:
+        return None

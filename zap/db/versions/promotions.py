@@ -102,7 +102,7 @@ def roll_back(engine: Engine, reason: Reason, seen: int | None = None) -> Change
 def _check_seen(connection: Connection, seen: int | None) -> None:
     serving = serving_version(connection)
     if seen is not None and serving != seen:
-        raise NotPromotable(_CHANGED)
+        raise NotPromotable(_CHANGED, model_versions=[] if serving is None else [serving])
 
 
 def list_promotions(
@@ -163,13 +163,15 @@ def check_usable(engine: Engine, number: int) -> None:
         status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
     if status not in {None, "finished"}:
         raise NotPromotable(
-            say("version {number} cannot serve: its training is {status}, not finished", number=number, status=status)
+            say("version {number} cannot serve: its training is {status}, not finished", number=number, status=status),
+            model_versions=[number],
         )
     try:
         load_version(engine, version(engine, number))
     except DamagedModel as error:
         raise NotPromotable(
-            say("version {number} cannot serve: {reason}", number=number, reason=error.message)
+            say("version {number} cannot serve: {reason}", number=number, reason=error.message),
+            model_versions=[number],
         ) from error
 
 

@@ -20,7 +20,8 @@ def compared(engine: Engine, one: int, other: int) -> dict[str, Any]:
         `versions`, the two numbers. `comparable`, whether the scores were measured on the same sessions (None: not
         known), and `why_not` in words. Then for each subject a dictionary by name, with a list of two values, None
         where a version has no such value: `facts`, `tested`, `scores`, `baselines` (log losses), `hyper_parameters`,
-        `features` (what a request must have), `groups` and `columns` (mean absolute contributions).
+        `features` (what a request must have), `groups` and `columns` (mean absolute contributions). `unreadable`
+        has for each of them the names of what cannot be read.
 
     Raises:
         NotFound: there is no such version.
@@ -38,10 +39,11 @@ def compared(engine: Engine, one: int, other: int) -> dict[str, Any]:
         "baselines": _side_by_side(
             [{name: found["log_loss"] for name, found in scores.get("baselines", {}).items()} for scores in evaluations]
         ),
-        "hyper_parameters": _side_by_side([version["hyper_parameters"] for version in both]),
+        "hyper_parameters": _side_by_side([version["hyper_parameters"] or {} for version in both]),
         "features": _side_by_side(
             [{feature["name"]: feature["in_requests"] for feature in version["features"] or ()} for version in both]
         ),
+        "unreadable": [version["unreadable"] for version in both],
         **{what: _side_by_side([_contributions(version, what) for version in both]) for what in ("groups", "columns")},
     }
 
