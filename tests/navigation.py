@@ -14,8 +14,10 @@ PAGES = [address for address in NAVIGATION if address in ROUTES]
 
 
 def is_page(path):
-    """Return whether a page has this path."""
-    return any(re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path) for route in ROUTES)
+    """Return the route of the page with this path; None if no page has it."""
+    if path in ROUTES:
+        return path
+    return next((route for route in ROUTES if re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path)), None)
 
 
 def pages_below(html):
