@@ -9,6 +9,18 @@ HABITS = {
     "viewport": {"width": 1280, "height": 800},
     "reduced_motion": "reduce",
 }
+# The persons who open each page.
+PEOPLE = {
+    "light": {},
+    "dark, 390 px, Ukrainian": {
+        "viewport": {"width": 390, "height": 844},
+        "color_scheme": "dark",
+        "locale": "uk-UA",
+    },
+}
+# The first visitor of the history waits for it, and the page loads itself again.
+_IS_DRAWN = """() => !document.querySelector("script[src$='/again.js']")
+  && [...document.querySelectorAll("figure.plot")].every((one) => one.querySelector("canvas"))"""
 # The most that the content of a page may move while it loads (cumulative layout shift). 0.1 counts as good on the web.
 MOST_SHIFT = 0.02
 _SHIFTS = """
@@ -56,3 +68,8 @@ def disturbances(page, *urls):
     page.problems.clear()
     page.asked.clear()
     return found
+
+
+def wait_until_drawn(page, seconds=30):
+    """Wait until the open page has all its figures."""
+    page.wait_for_function(_IS_DRAWN, timeout=1000 * seconds)

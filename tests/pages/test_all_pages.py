@@ -8,21 +8,12 @@ from pathlib import Path
 import pytest
 from navigation import NAVIGATION, ROUTES, is_page
 from readable import covered_texts, faint_texts, unnamed_controls
-from watched_page import disturbances, window
+from watched_page import PEOPLE, disturbances, wait_until_drawn, window
 
 from zap.db.engine import process_lock
 from zap.db.runs.dead_runs import PROCESS_LOCK
 from zap.db.runs.training_runs import cancel_run, claim_run
 
-# The persons who open each page.
-PEOPLE = {
-    "light": {"viewport": {"width": 1280, "height": 800}},
-    "dark, 390 px, Ukrainian": {
-        "viewport": {"width": 390, "height": 844},
-        "color_scheme": "dark",
-        "locale": "uk-UA",
-    },
-}
 DRIVER = "sample-1-00003"
 # The addresses on a database in use (see `used.py`): of each page, and of each state of it that looks different.
 ADDRESSES = [
@@ -54,9 +45,6 @@ _HINDRANCES = """async () => (
 ).violations
   .filter((one) => ["serious", "critical"].includes(one.impact))
   .map((one) => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 200)}`)"""
-# The first visitor of the history waits for it, and the page loads itself again.
-_IS_DRAWN = """() => !document.querySelector("script[src$='/again.js']")
-  && [...document.querySelectorAll("figure.plot")].every((one) => one.querySelector("canvas"))"""
 
 
 @pytest.fixture(scope="module", params=list(PEOPLE))
@@ -106,7 +94,7 @@ def opened(page, url, address, *, has_axe=False):
     reply = page.goto(url + address)
     if reply.status != 200:
         return [f"{address}: {reply.status}"]
-    page.wait_for_function(_IS_DRAWN)
+    wait_until_drawn(page)
     return faults(page, url, has_axe=has_axe)
 
 
