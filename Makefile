@@ -15,6 +15,8 @@ PAGES ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=
 PEERS := .bench
+# The processes of the tests. One more than the cores: tests wait a quarter of their time, for servers and browsers.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots lock
 
@@ -63,7 +65,7 @@ test: setup
 	@# The types are checked beside the tests, because the check uses one core for half a minute. What it found is the last that
 	@# is said.
 	@$(BIN)/mypy >$(VENV)/types 2>&1 & types=$$!; \
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal; tests=$$?; \
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types; exit $$((tests | types))
 
 test-long: setup

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import list_alarms
 from zap.db.monitoring.data_quality_days import read_days
-from zap.db.monitoring.log_portion import MOST_ANSWERS
+from zap.db.monitoring.log_portion import MOST_ANSWERS, MOST_IN_QUIET
 from zap.db.monitoring.outcome_arrivals import arrived_delays
 from zap.flows import alarms, looking_back
 from zap.flows.looking_back import LookingBack
@@ -34,7 +34,7 @@ def behind(engine):
 
 
 def test_people_hear_that_the_follower_is_behind_while_it_works_off_a_backlog(engine, looking):
-    n = 2 * MOST_ANSWERS[engine.dialect.name]
+    n = MOST_ANSWERS[engine.dialect.name] + MOST_IN_QUIET
     log_answers(engine, *(row_of(number, after=number / 1000) for number in range(1, n)))
     meanwhile = []
 

@@ -17,7 +17,15 @@ from zap.db.monitoring.changed_answers import answers_of
 from zap.db.monitoring.derived_rows import remove_outcomes, remove_sums
 from zap.db.monitoring.follower_lease import FollowerLease
 from zap.db.monitoring.follower_marks import BEGIN_ANEW, LeaseLost
-from zap.db.monitoring.log_portion import MOST_ANSWERS, MOST_ROWS, LoggedAnswer, WallTime, next_portion
+from zap.db.monitoring.log_portion import (
+    MOST_ANSWERS,
+    MOST_IN_QUIET,
+    MOST_ROWS,
+    LoggedAnswer,
+    WallTime,
+    newest_id,
+    next_portion,
+)
 from zap.db.monitoring.matches import match_new, rematch, rematch_around
 from zap.db.monitoring.outcome_changes import first_changes, later_changes
 from zap.db.monitoring.outcome_rows import Outcome, insert_outcomes, outcomes_after, outcomes_of
@@ -70,7 +78,10 @@ class Following:
         self._counts = counts
         self.lease = FollowerLease(engine)
         self._sessions_at = self._all_at = -math.inf
-        self._most_answers = self._most_rows = MOST_ANSWERS[engine.dialect.name]
+        self._most_answers = MOST_ANSWERS[engine.dialect.name]
+        # Whether the portion before had only predictions of trainings.
+        self._only_trainings = False
+        self._newest: int | None = None
         self._removed_until = 0
         self._stop: Callable[[], bool] = lambda: False
         self.rows = self.changed = 0
@@ -167,8 +178,10 @@ class Following:
         """Follow the next answers of the log. Return whether there were any rows."""
         marks = self.lease.marks
         with self._engine.connect() as connection:
-            answers, after, rows = next_portion(connection, marks, self._wall_time, self._most_rows)
-            self._most_rows = self._most_answers if answers else MOST_ROWS
+            most = self._most_now(connection)
+            most_rows = MOST_ROWS if self._only_trainings else most
+            answers, after, rows = next_portion(connection, marks, self._wall_time, most_rows, most)
+            self._only_trainings = not answers
             if after == marks:
                 return False
             # Before the transaction, because requests wait for it on SQLite.
@@ -187,6 +200,11 @@ class Following:
         self.rows += rows
         self.changed += len(earlier)
         return rows > 0
+
+    def _most_now(self, connection: Connection) -> int:
+        """Return the most answers of the next portion: many if nobody has logged anything since the last portion."""
+        before, self._newest = self._newest, newest_id(connection)
+        return MOST_IN_QUIET if self._newest == before else self._most_answers
 
     def _rematch_all(self) -> bool:
         """Match the next answers again if all of them have to be. Return whether there were any."""
