@@ -10,7 +10,7 @@ BENCH ?=
 FOLLOWING ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
-# What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000".
+# What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000 --browser".
 PAGES ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=

@@ -1,10 +1,14 @@
-"""What the monitors of drift and harm remember after weeks of answers, without the answers."""
+"""What the monitors of version 1 remember after weeks: drift, harm, and the counts of each day."""
+
+from datetime import timedelta
 
 import numpy as np
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import raise_alarm
+from zap.db.monitoring.data_quality_days import REFUSED, REQUESTS, SESSIONS, apply
 from zap.db.monitoring.monitor_states import Remembered, store_monitor
+from zap.db.tables import utc_now
 from zap.monitoring.drift import DriftDetector
 from zap.monitoring.drift_state import DriftState, Week
 from zap.monitoring.harm import HarmState, HarmWatch, Window
@@ -13,6 +17,7 @@ from zap.monitoring.reference import reference_of
 DRIVERS, JUDGED = 400, 12
 # The first judged week, from Monday, 2026-01-05, and its day.
 FIRST_WEEK, FIRST_DAY = 2923, 20_458
+TODAY = utc_now().date()
 
 
 def watched(changed_from=JUDGED - 3):
@@ -53,3 +58,21 @@ def monitor(engine):
         watch = {"watch": guarded_version().to_plain(), "days": {}}
         store_monitor(connection, 1, "harm", Remembered(harm, watch))
         raise_alarm(connection, "drift", "version 1", "The requests are not like the training rows.", {}, posts=False)
+
+
+def count_quality(engine):
+    """Count what was found in 40 days."""
+    with write_transaction(engine) as connection:
+        for back in range(40):
+            day = TODAY - timedelta(days=back)
+            found = {
+                ("", "answered"): 1000,
+                ("", "completed"): 200,
+                ("vehicle_model", "unknown"): 50,
+                ("user_id", "missing"): 100,
+                ("user_id", "unknown"): 90,
+                ("temperature_c", "null"): 300 if back == 3 else 10,
+            }
+            apply(connection, REQUESTS, {day: found})
+            apply(connection, REFUSED, {day: {("", "refused"): 25, ("distance_driven_km", "out_of_range"): 20}})
+            apply(connection, SESSIONS, {day: {("", "added"): 7, ("", "ended"): 6, ("temperature_c", "missing"): 3}})

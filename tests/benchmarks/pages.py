@@ -5,9 +5,10 @@
 
 Makes a database with a small trained model, adds predictions with their outcomes, drivers, sessions and full states of
 the monitors, and starts a server. With --postgresql, it copies the database to this server, and drops the copy in the
-end. Asks for each page of the navigation, and for one page of each kind that these pages link to. Prints the medians
-of ten answers in milliseconds: the CPU time of the server, and the time until the whole page was received. With
---database the database is kept, and is used again.
+end. Asks for each page of the navigation, and for one page of each kind that links lead to from there. Prints the
+medians of ten answers in milliseconds: the CPU time of the server, and the time until the whole page was received. With
+--database the database is kept, and is used again. With --browser, Chromium opens each page too, and what is wrong with
+it there is printed (see `pages_in_browser.py`).
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -30,11 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 import sqlalchemy
-from filled import fill
-from navigation import PAGES, pages_below
+from navigation import reachable
+from pages_in_browser import look
 from sqlalchemy import insert, make_url
 from sqlalchemy import text as text_of
 from sqlmodel import SQLModel
+from used import use
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.history.history_store import upsert_history
@@ -102,7 +104,7 @@ def build(folder, predictions, drivers):
     sample = sample_history(seed=1, drivers=80, months=4)
     upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
     run_training(engine, settings, lambda *_: None)
-    fill(engine)
+    use(engine)
     now = utc_now()
     add_serving(engine, now)
     add_monitors(engine, now)
@@ -260,8 +262,12 @@ def stamp(moment):
 
 
 def cpu_seconds(pid):
-    """Return the CPU time of all threads of a process so far."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    """Return the CPU time of all threads of a process so far. A thread may end while it is looked at."""
+    nanoseconds = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):
+            nanoseconds += int(path.read_text().split()[0])
+    return nanoseconds / 1e9
 
 
 def measured(client, pid, path, times=10):
@@ -277,8 +283,9 @@ def measured(client, pid, path, times=10):
     return statistics.median(cpu), statistics.median(wall), len(reply.content)
 
 
-def measure(folder, url=None):
-    """Start a server on the database, measure each page, and print the table. Return the pages that take too long."""
+@contextmanager
+def serving(folder, url=None):
+    """Start a server on the database, and yield a client of it and the number of its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -289,21 +296,25 @@ def measure(folder, url=None):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    slow = []
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_for(client, server)
-            below = [one for address in PAGES for one in pages_below(client.get(address).text)]
-            print(f"{'page':<44} {'CPU, ms':>9} {'wall, ms':>9} {'KB':>7}")
-            for path in dict.fromkeys([*PAGES, *below]):
-                cpu, wall, size = measured(client, server.pid, path)
-                if max(cpu, wall) > MOST:
-                    slow.append(path)
-                mark = f"  more than {MOST} ms" if path in slow else ""
-                print(f"{path:<44} {cpu:>9.1f} {wall:>9.1f} {size / 1024:>7.1f}{mark}", flush=True)
+            yield client, server.pid
     finally:
         server.terminate()
         server.wait(60)
+
+
+def measure(client, pid, paths):
+    """Measure each page, and print the table. Return the pages that take too long."""
+    slow = []
+    print(f"{'page':<44} {'CPU, ms':>9} {'wall, ms':>9} {'KB':>7}")
+    for path in paths:
+        cpu, wall, size = measured(client, pid, path)
+        if max(cpu, wall) > MOST:
+            slow.append(path)
+        mark = f"  more than {MOST} ms" if path in slow else ""
+        print(f"{path:<44} {cpu:>9.1f} {wall:>9.1f} {size / 1024:>7.1f}{mark}", flush=True)
     return slow
 
 
@@ -326,6 +337,7 @@ def main():
     parser.add_argument("--drivers", type=int, default=50_000)
     parser.add_argument("--postgresql", help="the URL of a server, for a copy of the database")
     parser.add_argument("--database", type=Path, help="a folder to keep the database in")
+    parser.add_argument("--browser", action="store_true", help="open each page in Chromium too")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zap-pages-") as temporary:
         folder = told.database or Path(temporary)
@@ -338,9 +350,16 @@ def main():
             (folder / "done").write_text(f"{told.predictions:,} predictions, {told.drivers:,} drivers")
         size = (folder / "zap.sqlite").stat().st_size / 2**20
         print(f"{(folder / 'done').read_text()}, {size:,.0f} MiB, made in {time.perf_counter() - begin:.0f} s")
-        with copied(folder, told.postgresql) if told.postgresql else nullcontext() as url:
-            slow = measure(folder, url)
-    print(f"{len(slow)} pages take more than {MOST} ms" if slow else f"every page takes less than {MOST} ms")
+        with (
+            copied(folder, told.postgresql) if told.postgresql else nullcontext() as url,
+            serving(folder, url) as (client, pid),
+        ):
+            paths = reachable(lambda path: client.get(path).raise_for_status().text)
+            slow = measure(client, pid, paths)
+            print(f"{len(slow)} pages take more than {MOST} ms" if slow else f"every page takes less than {MOST} ms")
+            faults = look(str(client.base_url), paths) if told.browser else []
+    if faults:
+        sys.exit("\n".join(faults))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,13 @@ from datetime import date, timedelta
 import msgspec
 import pytest
 from conftest import client_of
-from monitored import JUDGED, monitor, watched
-from playwright.sync_api import expect
-from readable import covered_texts, faint_texts, unnamed_controls
-from servers import Server
+from monitored import JUDGED, TODAY, count_quality, monitor, watched
 from sqlalchemy import delete
 
-from zap.db.engine import create_engine, write_transaction
-from zap.db.monitoring.data_quality_days import REFUSED, REQUESTS, SESSIONS, apply
+from zap.db.engine import write_transaction
 from zap.db.monitoring.monitor_states import Remembered, store_monitor
 from zap.db.monitoring_tables import MonitorState
-from zap.db.tables import utc_now
 from zap.settings import Settings
-
-PAGES = ("/pages/data", "/pages/data/fields", "/pages/data/history")
-TODAY = utc_now().date()
 
 
 def text_of(reply):
@@ -34,24 +26,6 @@ def plot_of(reply, name):
     """Return the data of a plot of a page."""
     data = re.search(rf'data-plot="([^"]*)" data-name="{name}"', reply.text)[1]
     return msgspec.json.decode(data.replace("&#34;", '"').replace("&#39;", "'"))
-
-
-def count_quality(engine):
-    """Count what was found in 40 days."""
-    with write_transaction(engine) as connection:
-        for back in range(40):
-            day = TODAY - timedelta(days=back)
-            found = {
-                ("", "answered"): 1000,
-                ("", "completed"): 200,
-                ("vehicle_model", "unknown"): 50,
-                ("user_id", "missing"): 100,
-                ("user_id", "unknown"): 90,
-                ("temperature_c", "null"): 300 if back == 3 else 10,
-            }
-            apply(connection, REQUESTS, {day: found})
-            apply(connection, REFUSED, {day: {("", "refused"): 25, ("distance_driven_km", "out_of_range"): 20}})
-            apply(connection, SESSIONS, {day: {("", "added"): 7, ("", "ended"): 6, ("temperature_c", "missing"): 3}})
 
 
 @pytest.fixture
@@ -245,45 +219,3 @@ def test_a_version_without_references_or_judged_weeks_says_so(sqlite_client):
     with write_transaction(engine) as connection:
         store_monitor(connection, 1, "drift", Remembered({"features": None}))
     assert "too few drivers to compare with" in sqlite_client.get("/pages/data").text
-
-
-@pytest.fixture(scope="module")
-def server(_trained_sqlite, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
-    settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
-    engine = create_engine(settings.database_url)
-    monitor(engine)
-    count_quality(engine)
-    engine.dispose()
-    server = Server(settings).wait()
-    yield server
-    server.close()
-
-
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(
-    "habits",
-    [
-        {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light", "locale": "en-GB"},
-        {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark", "locale": "uk-UA"},
-    ],
-    ids=["wide", "narrow"],
-)
-def test_the_pages_can_be_read(browser, server, path, habits):
-    context = browser.new_context(**habits)
-    page, problems, asked = context.new_page(), [], []
-    page.on("console", lambda said: said.type in {"error", "warning"} and problems.append(said.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(server.url + path)
-    # The first visitor of the history waits for it; the page loads itself again.
-    expect(page.locator("figure.plot canvas").first).to_be_visible(timeout=20_000)
-
-    assert problems == []
-    assert [one for one in asked if not one.startswith((server.url, "data:", "blob:"))] == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator(".tabs [aria-current]").count() == 1
-    for find in (faint_texts, covered_texts, unnamed_controls):
-        assert find(page, "body") == []
-    context.close()
