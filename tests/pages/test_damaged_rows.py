@@ -12,12 +12,13 @@ from filled import fill
 from litestar.routes import HTTPRoute
 from monitored import monitor
 from servers import until
-from sqlalchemy import LargeBinary, insert, text
+from sqlalchemy import LargeBinary, insert, text, update
 from sqlmodel import SQLModel
 from trialled import add_copies
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.monitoring.trials import begin_trial
+from zap.db.monitoring_tables import MonitorState
 from zap.db.stored_json import StoredJson
 from zap.db.tables import TrainingEvent, TrainingRun, Tuning, utc_now
 from zap.formats.trial_options import TrialOptions
@@ -69,6 +70,9 @@ class Database(NamedTuple):
         connection.execute(
             text(f"UPDATE {table} SET {column} = :value WHERE rowid = :row"), {"value": value, "row": row}
         )
+        if table == "monitor_states":
+            # A report of an unchanged state is not made again.
+            connection.execute(update(MonitorState).values(updated_at=utc_now()))
 
 
 def damaged(value, damage):

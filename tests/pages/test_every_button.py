@@ -30,6 +30,8 @@ DRIVER = "sample-1-00003"
 ELSEWHERE = {
     "Try again -> *": "test_pages.py::test_a_database_that_fails_is_a_page_without_its_reason",
     "Show again -> /pages/data/history": "test_data.py::test_the_history_has_the_figures_of_the_sessions",
+    "Training # -> /pages/trainings/#": "test_trainings.py::test_a_training_is_started_followed_and_cancelled",
+    "Version # -> /pages/models/#": "test_models.py::test_a_trial_begins_and_ends_after_questions",
     "Look further back -> *": "test_predictions.py::test_a_search_that_ends_early_goes_on_where_it_ended",
 }
 
@@ -159,6 +161,9 @@ def ask(visitor):
     name, drawing = visitor.saved("SVG", "drawn")
     assert name == f"prediction-{number}.svg"
     assert drawing.startswith(b"<svg")
+    name, drawing = visitor.saved("PNG", "drawn")
+    assert name == f"prediction-{number}.png"
+    assert drawing.startswith(b"\x89PNG")
     page.reload()
     visitor.heading(f"Prediction {number}")
 

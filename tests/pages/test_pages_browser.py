@@ -131,7 +131,7 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, used_server):
         marks=[Mark(1.75e9 + 86400 * 40, "version 2")],
         y_from=0.0,
     )
-    page = look(f"{used_server.url}/", scheme="dark")
+    page = look(f"{used_server.url}/", color_scheme="dark")
     assets = page.locator("link[rel=stylesheet]").first.get_attribute("href").rpartition("/")[0]
     reader = Reader(
         "en",

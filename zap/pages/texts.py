@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zap.pages.sentences import Sentences
 
@@ -85,11 +85,14 @@ class Texts:
         """Return a number with its decimals, such as 1,234.50."""
         return NOTHING if value is None else f"{value:,.{decimals}f}".translate(self._signs)
 
-    def plain(self, value: float | None) -> str:
+    def plain(self, value: Any) -> str:
         """Return a number with as few decimals as it needs, as a form shows it."""
         if value is None:
             return NOTHING
-        return self.number(value) if value == int(value) else f"{value:g}".translate(self._signs)
+        if not isinstance(value, int | float):
+            # Another program has stored it.
+            return str(value)
+        return self.number(value) if float(value).is_integer() else f"{value:g}".translate(self._signs)
 
     def signed(self, value: float | None, decimals: int = 0) -> str:
         """Return a number with its sign, also +."""
