@@ -155,6 +155,8 @@ def ask(visitor):
     asked = visitor.json(f"/predictions/{number}")
     assert (asked["request"]["state_of_charge_start"], asked["request"]["user_id"]) == (15, DRIVER)
     expect(page.locator(".waterfall .total")).to_be_visible()
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("async (url) => await navigator.clipboard.readText() === url", arg=page.url)
     name, table = visitor.saved("CSV", "drawn")
     assert name == f"prediction-{number}.csv"
     assert table.startswith(b"Part,")

@@ -67,6 +67,8 @@ def test_the_first_steps_begin_with_a_history(empty):
     page = empty.get("/").text
 
     assert "zap import-history sessions.csv" in page
+    assert "It needs two columns: the start and the charger type of each session." in page
+    assert 'href="/manual/files"' in page
     assert re.search(r"<button[^>]* disabled>Start the training", page)
 
 

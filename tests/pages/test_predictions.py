@@ -15,7 +15,7 @@ from zap.db.engine import write_transaction
 from zap.db.log import prediction_list
 from zap.db.log.prediction_list import Wanted, read_newer, read_page
 from zap.db.monitoring_tables import Outcome
-from zap.db.tables import ChargingSession, InferenceInput, ModelVersion, Prediction
+from zap.db.tables import ChargingSession, InferenceInput, ModelVersion, Prediction, User
 from zap.pages import predictions as list_page
 from zap.pages.drawings import time_line, waterfall
 from zap.pages.listed import driver_path, what_happened
@@ -224,6 +224,36 @@ def test_newer_answers_of_a_driver_with_very_many_are_found(filled, monkeypatch)
     assert read_newer(engine, Wanted(input_id=1), 5, 0).after is None
 
 
+def test_a_part_of_an_id_offers_the_drivers_who_have_it(client):
+    whole = f"{LIST}?driver={DRIVER}&outcome=wrong"
+
+    page = client.get(LIST, params={"driver": "PLE-1-00003", "outcome": "wrong"})
+
+    assert "No answer matches these filters. The history has drivers whose id contains this:" in said(page)
+    assert re.findall(r'<a class="id" href="([^"]*)">', page.text) == [html.escape(whole)]
+    # Another driver is not offered for a whole id, and the signs of a pattern mean themselves.
+    for text in (DRIVER, "%", "sample_1"):
+        assert "whose id contains" not in said(client.get(LIST, params={"driver": text}))
+
+
+def test_an_answer_is_found_by_the_id_of_its_request(client, good_request):
+    answer = ask(client, good_request)
+    ask(client, good_request)
+
+    page = client.get(LIST, params={"input": answer["input_id"]})
+
+    assert listed(page) == [answer["prediction_id"]]
+    assert '<span>Request id</span><input name="input"' in client.get(LIST).text
+
+
+def test_an_answer_stands_on_its_day_of_the_week(filled):
+    client, ids = filled
+
+    assert "Mon, 3 Mar 2031, 12:00 UTC" in said(client.get(f"{LIST}/{ids[0]}"))
+    older = client.get(LIST, params={"before": ids[1]}, headers={"Accept-Language": "uk"})
+    assert "пн, 3 бер. 2031, 12:00 UTC" in said(older)
+
+
 def test_without_answers_the_list_says_what_to_do(untrained_client):
     page = untrained_client.get(LIST)
 
@@ -358,6 +388,7 @@ def test_an_unknown_prediction_is_a_page_with_404(sqlite_client, number):
 
     assert page.status_code == 404
     assert page.headers["content-type"].startswith("text/html")
+    assert f'<a class="button" href="{LIST}">All predictions</a>' in page.text
 
 
 # The form that asks
@@ -493,6 +524,29 @@ def test_a_driver_whom_nobody_knows_is_said(sqlite_client):
     assert "The history does not have this driver." in said(sqlite_client.get(NEW, params={"user_id": "nobody"}))
 
 
+def test_the_form_does_not_promise_facts_about_a_driver_whom_nobody_knows(sqlite_client):
+    page = sqlite_client.get(NEW, params={"user_id": "-1-00003"})
+
+    assert "from the history" in said(sqlite_client.get(NEW))
+    assert "from the history" not in said(page)
+    assert re.search(r'<select name="user_type" required>\s*<option value="">choose</option>', page.text)
+    assert f'href="{NEW}?user_id={DRIVER}">{DRIVER}</a>' in page.text
+
+
+def test_the_form_says_when_the_driver_charged_last(sqlite_client):
+    engine = sqlite_client.app.state.engine
+    session = {"user_id": "guest", "charger_type": "Level 2", "charging_start_time": WHEN}
+    with write_transaction(engine) as connection:
+        connection.execute(insert(User), [{"user_id": "guest"}, {"user_id": "quiet"}])
+        connection.execute(insert(ChargingSession), [session])
+
+    text, without = (said(sqlite_client.get(NEW, params={"user_id": user_id})) for user_id in ("guest", "quiet"))
+
+    assert "The driver's last session: 1 May 2024, 18:00." in text
+    assert "The history has no session of this driver." in without
+    assert "The facts about the driver" not in text + without
+
+
 def test_without_a_model_the_form_says_so(untrained_client):
     page = untrained_client.get(NEW)
 
@@ -547,8 +601,12 @@ def test_right_and_wrong_answers_are_counted(filled):
     matched = [n for n in theirs if n % 4 == 0]
     assert 4 in matched
 
-    text = said(client.get("/pages/drivers/driver%201"))
+    page = client.get("/pages/drivers/driver%201")
 
+    text = said(page)
+    for outcome in ("right", "wrong"):
+        assert f'href="{LIST}?driver=driver+1&amp;outcome={outcome}"' in page.text
+    assert "with exactly this id" not in text
     assert f"Right 1 Wrong {len(matched) - 1}" in text
     assert f"of {len(theirs)} answers" in text
 
@@ -582,6 +640,13 @@ def test_a_driver_whom_zap_does_not_know(sqlite_client, path, status):
     assert page.status_code == status
     if status == 200:
         assert "zap knows no session of this driver and no answer to this driver." in said(page)
+        assert "zap does not know a driver with exactly this id." in said(page)
+
+
+def test_the_page_of_an_unknown_driver_offers_drivers_with_a_similar_id(client):
+    page = client.get("/pages/drivers/-1-00003")
+
+    assert f'<a class="id" href="/pages/drivers/{DRIVER}">{DRIVER}</a>' in page.text
 
 
 @pytest.mark.parametrize(

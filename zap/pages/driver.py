@@ -11,7 +11,7 @@ from litestar.params import FromPath
 
 from zap.db.history import driver_sessions
 from zap.db.history.driver_sessions import count_sessions, sessions_of_driver
-from zap.db.history.drivers import driver_facts, driver_named
+from zap.db.history.drivers import driver_facts, driver_named, drivers_like
 from zap.db.log.prediction_list import Wanted
 from zap.db.monitoring import driver_outcomes
 from zap.db.monitoring.driver_outcomes import outcomes_of_driver
@@ -20,7 +20,7 @@ from zap.flows.prediction_list import list_predictions
 from zap.formats.request import USER_ID
 from zap.formats.values import CONTROL, LONGEST_TEXT
 from zap.pages.drawings import MOST_POINTS, Kind, time_line
-from zap.pages.listed import driver_path, read_listed
+from zap.pages.listed import MOST_SIMILAR, driver_path, read_listed
 from zap.pages.one_prediction import shares_of
 from zap.pages.page import answer, see_other
 from zap.pages.query import Query, address
@@ -76,14 +76,18 @@ def _read(state: State, user_id: str) -> Mapping[str, Any]:
         for one in listed
         if one["asked_at"] is not None
     ]
+    facts, outcomes = driver_facts(engine, {USER_ID: named}), outcomes_of_driver(engine, named)
+    is_unknown = not (facts or sessions or listed or outcomes.answers)
     return {
         "user_id": named,
-        "facts": driver_facts(engine, {USER_ID: named}),
+        "is_unknown": is_unknown,
+        "similar": [(one, driver_path(one)) for one in drivers_like(engine, named, MOST_SIMILAR)] if is_unknown else [],
+        "facts": facts,
         "sessions": sessions,
         "count": count_sessions(engine, named),
         "most_counted": driver_sessions.MOST_COUNTED,
         "shares": shares_of(sessions),
-        "outcomes": outcomes_of_driver(engine, named),
+        "outcomes": outcomes,
         "most_outcomes": driver_outcomes.MOST_COUNTED,
         "answers": listed[:_LISTED],
         "answers_on_line": len(listed),

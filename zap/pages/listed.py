@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from zap.settings import Settings
 
+# The most drivers that a page offers when an id is not known.
+MOST_SIMILAR = 10
 # Browsers take these paths for the folder and the folder above, also if they are encoded.
 _DOTS = frozenset({".", ".."})
 

@@ -8,11 +8,12 @@ from litestar import Request, Response, get
 from litestar.datastructures import State
 from sqlalchemy import Engine
 
+from zap.db.history.drivers import drivers_like
 from zap.db.log.prediction_list import PAGE_SECONDS, Wanted
 from zap.errors import NoModel
 from zap.flows.prediction_list import list_newer, list_predictions
 from zap.formats.values import LARGEST_ID
-from zap.pages.listed import read_listed
+from zap.pages.listed import MOST_SIMILAR, read_listed
 from zap.pages.page import answer, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
@@ -92,10 +93,12 @@ def _read(state: State, asked: Asked) -> Mapping[str, Any]:
         shown = _older(engine, asked, None if asked.after is not None else asked.before, seconds)
     found, older, newer = shown
     types = _types(state)
-    chosen = asked.filters["class"]
+    chosen, driver = asked.filters["class"], asked.filters["driver"]
+    similar = [] if found or driver is None else drivers_like(engine, driver, MOST_SIMILAR)
     return {
         "rows": [read_listed(row, state.settings) for row in found],
         "filters": asked.filters,
+        "similar": [(one, address(_PATH, {**asked.filters, "driver": one})) for one in similar],
         "is_filtered": any(value is not None for value in asked.filters.values()),
         "older": older,
         "newer": newer,

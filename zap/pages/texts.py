@@ -57,6 +57,7 @@ class Texts:
             "day": self.day,
             "utc_day": self.utc_day,
             "moment": self.moment,
+            "weekday_moment": self.weekday_moment,
             "ago": self.ago,
             "seconds": self.seconds,
             "said": self.said,
@@ -117,6 +118,12 @@ class Texts:
     def moment(self, moment: datetime | None) -> str:
         """Return a moment as it is stored, to the minute."""
         return NOTHING if moment is None else self._dates.format_datetime(moment, "d MMM y, HH:mm", locale=self._locale)
+
+    def weekday_moment(self, moment: datetime | None) -> str:
+        """Return a moment as it is stored, with the day of the week, because people remember it."""
+        if moment is None:
+            return NOTHING
+        return self._dates.format_datetime(moment, "EEE, d MMM y, HH:mm", locale=self._locale)
 
     def ago(self, moment: datetime | None) -> str:
         """Return how long ago a moment (UTC) was, such as "3 hours ago"."""

@@ -8,15 +8,16 @@ from litestar import Request, Response, get, post
 from litestar.datastructures import State
 
 from zap.db.history.driver_sessions import newest_driver, sessions_of_driver
-from zap.db.history.drivers import driver_facts, driver_named
+from zap.db.history.drivers import driver_facts, driver_named, drivers_like
 from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import START, USER_ID, VEHICLE_ID
 from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
 from zap.ml.features import FACTS, FEATURES, Feature
 from zap.pages.fields import read_number
+from zap.pages.listed import MOST_SIMILAR
 from zap.pages.page import answer, read_form, see_other
-from zap.pages.query import Query
+from zap.pages.query import Query, address
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
@@ -34,7 +35,7 @@ class Field(NamedTuple):
     Attributes:
         feature: what it asks for.
         is_needed: whether it can be left empty only if the history knows it.
-        is_fact: whether the history may know it.
+        is_fact: whether the history may know it. It knows nothing about a driver whom it does not have.
         options: the known values of a category.
         value: what the form has in it.
         errors: what is wrong with it.
@@ -96,9 +97,14 @@ def _filled(state: State, user_id: str | None, language: str) -> Mapping[str, An
         name: next((_text(one, language) for session in newest if (one := getattr(session, name)) is not None), "")
         for name in _OF_LAST_SESSIONS
     }
-    known = "facts" if facts else "sessions" if newest else "nobody"
-    shown = _form(state, {USER_ID: named, **values, **last}, [], known)
-    return {**shown, "has_last": any(last.values())}
+    known = "facts" if any(values.values()) else "sessions" if newest or facts else "nobody"
+    similar = drivers_like(state.engine, named, MOST_SIMILAR) if known == "nobody" else []
+    return {
+        **_form(state, {USER_ID: named, **values, **last}, [], known),
+        "has_last": any(last.values()),
+        "last_start": newest[0].start if newest else None,
+        "similar": [(one, address(_PATH, {USER_ID: one})) for one in similar],
+    }
 
 
 def _again(state: State, form: Mapping[str, str], errors: list[dict[str, str]]) -> Mapping[str, Any]:
@@ -125,7 +131,8 @@ def _form(
         need = "ignored" if contract is None else contract["fields"][feature.name]
         if feature.name == START or (need == "ignored" and not feature.context):
             continue
-        is_fact, options = feature.name in FACTS, list((contract or {}).get("categories", {}).get(feature.name, ()))
+        is_fact = feature.name in FACTS and known != "nobody"
+        options = list((contract or {}).get("categories", {}).get(feature.name, ()))
         value = values.get(feature.name, "")
         if feature.kind == "category" and value and value not in options and not feature.context:
             options.append(value)
@@ -139,6 +146,8 @@ def _form(
         "own": own,
         "known": known,
         "has_last": False,
+        "last_start": None,
+        "similar": [],
         "example": None,
         "others": [(name, detail) for name, details in said.items() for detail in details],
         "wrong": len(errors),

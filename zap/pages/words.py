@@ -96,7 +96,7 @@ FILTER_WORDS = {
     "version": marked("Version"),
     "outcome": marked("What happened"),
     "kind": marked("Kind"),
-    "input": marked("Request"),
+    "input": marked("Request id"),
     "by": marked("Periods"),
     "feature": marked("Feature"),
     "field": marked("Field"),

@@ -48,6 +48,21 @@ def named_drivers(connection: Connection, texts: Iterable[str]) -> dict[str, str
     return {text: text if text in stored else found for text, found in plain.items()}
 
 
+def drivers_like(engine: Engine, text: str, most: int) -> list[str]:
+    """Return the ids of drivers in Users that contain a text, in order; capital and small letters do not matter.
+
+    Args:
+        engine: on the database.
+        text: a part of an id. An id that is equal to it is left out.
+        most: the most ids to return.
+    """
+    found = select(USERS.c.user_id).where(USERS.c.user_id.icontains(text, autoescape=True), USERS.c.user_id != text)
+    with engine.connect() as connection:
+        ids = connection.scalars(found.order_by(USERS.c.user_id).limit(most)).all()
+    # SQLite stores other values too.
+    return [one for one in ids if isinstance(one, str)]
+
+
 def vehicles_not_stored(connection: Connection, vehicle_ids: Iterable[int | None]) -> list[int]:
     """Return the vehicles that Vehicles does not have, in order. None does not count as a vehicle."""
     missing = {one for one in vehicle_ids if one is not None}

@@ -3,14 +3,15 @@ import { drawing, saveCsv, saveDrawing, saveText } from "./saving.js";
 
 // As the server writes days: the day before the month.
 const language = { en: "en-GB" }[document.documentElement.lang] ?? document.documentElement.lang;
-const shown = new Intl.DateTimeFormat(language,
-  { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-
+const moment = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const shown = new Intl.DateTimeFormat(language, moment);
+const withWeekday = new Intl.DateTimeFormat(language, { weekday: "short", ...moment });
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 export function showTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([data-keep])")) {
-    time.textContent = (time.dataset.clock == null ? shown : clock).format(new Date(time.dateTime));
+    const format = time.dataset.clock != null ? clock : time.dataset.weekday != null ? withWeekday : shown;
+    time.textContent = format.format(new Date(time.dateTime));
   }
 }
 showTimes(document);
@@ -23,7 +24,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   // The clipboard is there only over https and on localhost.
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    await navigator.clipboard.writeText(button.dataset.copy || location.href);
     const before = button.textContent;
     button.textContent = "✓";
     setTimeout(() => { button.textContent = before; }, 1500);
