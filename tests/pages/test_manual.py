@@ -56,6 +56,19 @@ def test_pictures_have_their_media_type(sqlite_client):
         assert picture.content == (ROOT / "zap" / "manual" / name).read_bytes()
 
 
+def test_the_place_of_a_picture_is_free_before_it_comes(sqlite_client):
+    pictures = [
+        one
+        for name in ("start", "pages", "performance")
+        for one in re.findall(r"<img [^>]*>", sqlite_client.get(f"/manual/{name}").text)
+    ]
+
+    assert len(pictures) == 5
+    assert all(re.search(r' width="\d{3,4}" height="\d{3,4}"', one) for one in pictures)
+    assert any(' width="820" height="330"' in one for one in pictures)
+    assert any(' width="1280" height="800"' in one for one in pictures)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_its_links_work_as_files_too(sqlite_client, name):
     folder = ROOT / "zap" / "manual"

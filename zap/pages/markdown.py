@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -47,14 +47,15 @@ class Rendered:
     blocks: Sequence[Block]
 
 
-def render(text: str, root: str, pages: Collection[str], pictures: Collection[str]) -> Rendered:
+def render(text: str, root: str, pages: Collection[str], pictures: Mapping[str, tuple[int, int]]) -> Rendered:
     """Return a Markdown file as HTML.
 
     Args:
         text: the file.
         root: what stands in front of the address of another page or a picture.
         pages: file names of pages, such as `start.md`, that links may lead to.
-        pictures: file names of pictures beside the file.
+        pictures: the width and the height of each picture beside the file, by file name. A browser that knows them
+            leaves the place free, so the text does not move when a picture comes.
 
     Raises:
         ValueError: a link leads to no page, or the file does not begin with a heading.
@@ -67,7 +68,9 @@ def render(text: str, root: str, pages: Collection[str], pictures: Collection[st
             if child.type == "link_open":
                 child.attrs["href"] = _address(str(child.attrs["href"]), root, pages)
             elif child.type == "image":
-                child.attrs["src"] = _picture(str(child.attrs["src"]), root, pictures)
+                source = str(child.attrs["src"])
+                child.attrs["src"] = _picture(source, root, pictures)
+                child.attrs["width"], child.attrs["height"] = pictures[source]
     return Rendered(parser.renderer.render(tokens, parser.options, {}), headings, list(_blocks(tokens, headings)))
 
 
