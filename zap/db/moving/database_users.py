@@ -1,0 +1,64 @@
+"""The other programs that use a database: found, and a reason to refuse a command."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import make_url, text
+
+from zap.db.moving.connections import NAME, explained, writing
+from zap.errors import DatabaseInUse
+
+# How long to wait for connections that are ending, and the pause between two looks, in seconds.
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.1
+# The most connections that a message names.
+_SHOWN = 5
+_OTHERS = text(
+    "SELECT pid, coalesce(nullif(application_name, ''), 'no name'), usename, coalesce(host(client_addr), 'local')"
+    " FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    " AND pid <> pg_backend_pid() AND application_name <> :own ORDER BY pid"
+)
+
+
+def refuse_users(url: str, what: str) -> None:
+    """Refuse a command as long as another program uses the database.
+
+    Args:
+        url: of the database. There must be no connection of this process to it.
+        what: what to do, for the message.
+
+    Raises:
+        DatabaseInUse: another program has opened the file, or is connected.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while found := _users(url):
+        if time.monotonic() >= until:
+            raise DatabaseInUse(f"{make_url(url).render_as_string()}: {'; '.join(found)}. {what}")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _users(url: str) -> list[str]:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _users_of_file(Path(str(parsed.database)))
+    with writing(url) as engine, explained(parsed), engine.connect() as connection:
+        rows = connection.execute(_OTHERS, {"own": NAME}).all()
+    shown = [f"connection {pid} ({name}, user {user}, from {address})" for pid, name, user, address in rows[:_SHOWN]]
+    return shown + ([f"{len(rows) - _SHOWN} more connections"] if len(rows) > _SHOWN else [])
+
+
+def _users_of_file(file: Path) -> list[str]:
+    """Return whether a program has the file open. In WAL mode each open connection keeps a shared lock on the file."""
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE").close()
+            connection.execute("BEGIN EXCLUSIVE").close()
+            connection.execute("ROLLBACK").close()
+        except sqlite3.DatabaseError as error:
+            # Other errors are of a damaged file, which other checks find.
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return ["another program, such as a server, has the file open"]
+    return []
