@@ -149,13 +149,15 @@ def test_a_backup_is_one_snapshot_while_others_write(filled_sqlite, file):
     assert inputs == answers >= 5
 
 
-def test_a_backup_of_an_older_zap_is_upgraded(tmp_path, file):
+def test_a_backup_of_an_older_zap_is_upgraded(tmp_path):
     old, new = f"sqlite:///{tmp_path / 'old.sqlite'}", f"sqlite:///{tmp_path / 'new.sqlite'}"
     command.upgrade(config_for(old), "0008")
     with closing(sqlite3.connect(tmp_path / "old.sqlite")) as database, database:
         database.execute("INSERT INTO Users VALUES ('ann', 'Commuter')")
     lines = []
 
+    # A name with characters that mean something in a URL.
+    file = tmp_path / "a backup?mode=ro#1 %20.zap"
     made = back_up(old, file)
     restore(file, new, USUAL, report=lines.append)
 

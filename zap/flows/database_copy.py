@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Engine, Table, make_url
 
 from zap.db.engine import create_engine
-from zap.db.moving.broken_rows import rows_without_parents
+from zap.db.moving.broken_rows import Finding, rows_without_parents
 from zap.db.moving.connections import explained, reader, reading, set_journal, snapshot, url_of_file
 from zap.db.moving.copy_turn import filling, frozen
 from zap.db.moving.database_digests import database_digests
@@ -175,7 +175,10 @@ def _refuse_unmovable(source: str, tables: Sequence[Table], progress: Progress) 
     odd = OddCells(sqlite=False, refuses=False)
     with reading(source) as connection:
         database_digests(connection, tables, odd.treat, progress, "checking")
-        findings = [*odd.unreadable(), *rows_without_parents(connection, tables)]
+        _refuse([*odd.unreadable(), *rows_without_parents(connection, tables)])
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
     if findings:
         sentences = [finding.sentence for finding in findings]
         raise UnsoundDatabase(
@@ -225,6 +228,8 @@ class _Part:
 def _finish(source: Engine, target: Engine, tables: Sequence[Table]) -> None:
     """Let ids go on, make the foreign keys again, and let servers use the target."""
     with snapshot(source) as connection:
+        if target.dialect.name != "sqlite":
+            _refuse([*rows_without_parents(connection, tables)])
         given = positions(connection, tables)
     with explained(target.url), target.begin() as connection:
         move_sequences(connection, tables, given)

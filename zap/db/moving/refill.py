@@ -6,7 +6,7 @@ from itertools import islice
 from sqlalchemy import Connection, Engine, Table
 
 from zap.db.moving.connections import explained
-from zap.db.moving.row_writes import PORTION, insert_rows
+from zap.db.moving.row_writes import insert_rows
 from zap.db.moving.sequences import move_sequences, positions
 from zap.db.moving.table_digest import TableDigest
 from zap.db.moving.table_rows import TableRows, Treat
@@ -52,8 +52,9 @@ def refill(source: Connection, target: Engine, tables: Sequence[Table], treat: T
 def _fill(source: Connection, target: Connection, table: Table, treat: Treat, progress: Progress) -> TableDigest:
     what, rows = f"restoring {table.name}", TableRows(source, table, treat)
     digest, total, left = TableDigest(), rows.count(), rows.after()
-    progress(what, 0, total)
-    while some := [*islice(left, PORTION)]:
+    if total:
+        progress(what, 0, total)
+    while some := [*islice(left, rows.portion)]:
         for row in some:
             digest.add(row)
         insert_rows(target, table, rows.names, some)

@@ -142,16 +142,19 @@ class TableCopy:
                 last = self._source.key_of(ours)
                 if theirs is None:
                     missing.append(ours)
-                if len(missing) >= PORTION:
+                if len(missing) >= self._portion():
                     self._add(missing, digest.rows)
         self._add(missing, digest.rows)
         # The target is not read any more: SQLite could not empty the WAL of the target meanwhile.
         rest = self._source.after(last)
-        while some := [*islice(rest, PORTION)]:
+        while some := [*islice(rest, self._portion())]:
             for row in some:
                 digest.add(row)
             self._add(some, digest.rows)
         return digest
+
+    def _portion(self) -> int:
+        return min(PORTION, self._source.portion)
 
     def _read_again(self, begin: Place) -> tuple[TableDigest, Place]:
         """Return the digest of the target, and a place at least a portion before its end."""

@@ -1,10 +1,10 @@
 """The rows of one table, in the order of their keys and in canonical form, read with bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import JSON, Column, Connection, String, Table
+from sqlalchemy import JSON, Column, Connection, LargeBinary, String, Table, Text
 
 from zap.db.moving.canonical_values import OddValue, canonical_form, of_postgresql
 from zap.db.moving.connections import explained
@@ -12,8 +12,10 @@ from zap.db.tables import Stamp, WallTime
 
 Row = tuple[Any, ...]
 Key = tuple[Any, ...]
-# How many rows are fetched at once.
-_PORTION = 2000
+# How many rows are fetched at once: at most, and of an unknown table.
+_MOST, _FIRST = 5000, 10
+# About how many bytes of texts and bytes are fetched at once.
+_BYTES = 4 * 2**20
 
 
 class OddCell(OddValue):
@@ -46,6 +48,8 @@ class TableRows:
 
     Attributes:
         names: the names of the columns, in the order of the values of a row.
+        portion: how many rows may be in memory at once, as far as the rows that were read tell. A row of one table has
+            a hundred bytes, and a row of another table has megabytes.
     """
 
     def __init__(self, connection: Connection, table: Table, treat: Treat) -> None:
@@ -63,6 +67,11 @@ class TableRows:
         ]
         self._key = [self.names.index(column.name) for column in table.primary_key.columns]
         self._columns = columns
+        self._long = [
+            place for place, column in enumerate(columns) if isinstance(column.type, (JSON, LargeBinary, Text))
+        ]
+        self.portion = _FIRST if self._long else _MOST
+        self._cursors = 0
 
     def _columns_there(self) -> set[str]:
         """Return the columns that the database has. SQLAlchemy's inspection would take ten times as long."""
@@ -83,15 +92,23 @@ class TableRows:
         """Yield the rows after a key; all rows without one."""
         with explained(self._connection.engine.url), closing(self._cursor()) as cursor:
             cursor.execute(self._statement(key), key or ())
-            while some := cursor.fetchmany(_PORTION):
+            while some := cursor.fetchmany(self.portion):
+                self._fit_portion(some)
                 yield from map(self._canonical, some)
+
+    def _fit_portion(self, rows: Sequence[Row]) -> None:
+        if self._long:
+            size = sum(len(row[place] or "") for row in rows for place in self._long)
+            fitting = _BYTES * len(rows) // (size + 1)
+            self.portion = max(1, min(fitting, 4 * self.portion, _MOST))
 
     def _cursor(self) -> Any:
         driver: Any = self._connection.connection.driver_connection
         if self._connection.dialect.name == "sqlite":
             return driver.cursor()
+        self._cursors += 1
         # Without a name, psycopg would read all rows at once.
-        return driver.cursor(name=f"rows of {self._table.name}")
+        return driver.cursor(name=f"rows of {self._table.name} {self._cursors}")
 
     def _canonical(self, stored: Row) -> Row:
         values = list(stored)
