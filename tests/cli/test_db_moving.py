@@ -24,6 +24,7 @@ def test_a_service_moves_to_postgresql_and_loses_no_answer(  # noqa: PLR0917
         with httpx.Client(base_url=server.url) as client:
             while not over.is_set():
                 answers.append(client.post("/predict", json=good_request).raise_for_status().json())
+                over.wait(0.02)
 
     asking = threading.Thread(target=ask)
     asking.start()

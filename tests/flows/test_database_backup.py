@@ -15,6 +15,7 @@ from sqlalchemy import insert, make_url, select, text
 from zap.db.engine import create_engine, write_transaction
 from zap.db.moving.connections import reading
 from zap.db.moving.database_digests import database_digests
+from zap.db.moving.database_users import alone_on_file
 from zap.db.moving.moved_tables import moved_tables
 from zap.db.moving.odd_cells import OddCells
 from zap.db.schema import check_at_head
@@ -113,6 +114,19 @@ def test_a_database_in_use_is_refused(filled, file):
         with pytest.raises(DatabaseInUse):
             restore(file, filled, REPLACE)
         back_up(filled, file)
+
+
+def test_nobody_opens_a_file_while_it_is_replaced(filled_sqlite):
+    """Programs that come in between neither lose commits nor read half a file."""
+    file = Path(make_url(filled_sqlite).database)
+    with opened(filled_sqlite) as engine, engine.connect() as connection:
+        connection.execute(text("SELECT count(*) FROM predictions"))
+        with pytest.raises(DatabaseInUse), alone_on_file(file):
+            pass
+    with alone_on_file(file), closing(sqlite3.connect(file, timeout=0)) as other:
+        assert not Path(f"{file}-wal").exists()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("SELECT count(*) FROM predictions")
 
 
 def test_a_backup_is_one_snapshot_while_others_write(filled_sqlite, file):

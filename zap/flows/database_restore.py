@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from zap.db.moving.broken_rows import changed_artefacts, rows_without_parents
 from zap.db.moving.connections import explained, reading, url_of_file, writing
 from zap.db.moving.copy_turn import filling
 from zap.db.moving.database_digests import database_digests, tables_there
-from zap.db.moving.database_users import refuse_users
+from zap.db.moving.database_users import alone_on_file, refuse_users
 from zap.db.moving.moved_tables import first_table_with_rows, moved_tables
 from zap.db.moving.odd_cells import OddCells
 from zap.db.moving.refill import refill
@@ -191,21 +191,21 @@ def _notes(copy: Path) -> list[str]:
 def _put_file(copy: Path, url: str) -> None:
     """Put a file in the place of the SQLite file. Ids that the old file has given are not given again."""
     target = Path(str(make_url(url).database)).resolve()
+    if not target.exists():
+        put_in_place(copy, target)
+        return
     tables = moved_tables()
-    if target.exists():
-        refuse_users(url, _STOP)
-        # A damaged file can be replaced too: it says no ids.
-        with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
-            given = positions(connection, tables)
-            with writing(url_of_file(copy)) as engine, engine.begin() as new:
-                move_sequences(new, tables, given)
-        # Its WAL must not stay beside another file.
-        with contextlib.suppress(sqlite3.DatabaseError), closing(sqlite3.connect(target, timeout=0)) as old:
-            old.execute("PRAGMA journal_mode=DELETE").close()
-        copy.chmod(target.stat().st_mode & 0o777)
+    # A damaged file can be replaced too: it says no ids.
+    with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
+        given = positions(connection, tables)
+        with writing(url_of_file(copy)) as engine, engine.begin() as new:
+            move_sequences(new, tables, given)
+    copy.chmod(target.stat().st_mode & 0o777)
+    with alone_on_file(target):
+        # The WAL of a damaged file must not stay beside another file.
         for ending in ("-wal", "-shm"):
             Path(f"{target}{ending}").unlink(missing_ok=True)
-    put_in_place(copy, target)
+        put_in_place(copy, target)
 
 
 def _put_rows(copy: Path, url: str, report: Report, progress: Progress) -> None:

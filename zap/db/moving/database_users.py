@@ -2,7 +2,8 @@
 
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import make_url, text
@@ -49,16 +50,37 @@ def _users(url: str) -> list[str]:
 
 
 def _users_of_file(file: Path) -> list[str]:
-    """Return whether a program has the file open. In WAL mode each open connection keeps a shared lock on the file."""
+    """Return whether a program has the file open."""
     if not file.exists():
         return []
     with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
         try:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE").close()
-            connection.execute("BEGIN EXCLUSIVE").close()
-            connection.execute("ROLLBACK").close()
-        except sqlite3.DatabaseError as error:
-            # Other errors are of a damaged file, which other checks find.
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                return ["another program, such as a server, has the file open"]
+            _take(connection)
+        except DatabaseInUse as error:
+            return [error.message]
     return []
+
+
+@contextmanager
+def alone_on_file(file: Path) -> Iterator[None]:
+    """Keep all other programs from a SQLite file for the length of a block. A damaged file is not kept from them.
+
+    Inside the block, all commits are in the file itself, and there is no WAL.
+
+    Raises:
+        DatabaseInUse: another program has the file open.
+    """
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
+        _take(connection, "COMMIT", "PRAGMA journal_mode=DELETE", "BEGIN EXCLUSIVE")
+        yield
+
+
+def _take(connection: sqlite3.Connection, *then: str) -> None:
+    """Lock a file for this connection alone. In WAL mode each open connection has a shared lock, even an idle one."""
+    try:
+        for statement in ("PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE", *then):
+            connection.execute(statement).close()
+    except sqlite3.DatabaseError as error:
+        # Other errors are of a damaged file, which other checks find.
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise DatabaseInUse("another program, such as a server, has the file open") from None
