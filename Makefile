@@ -10,7 +10,7 @@ BENCH ?=
 FOLLOWING ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
-# What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000".
+# What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000 --browser".
 PAGES ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=
@@ -35,7 +35,7 @@ help:
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
-	@echo "make catalogue  collect the texts of the pages into the catalogues of their languages, zap/pages/catalogues/*.po"
+	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
@@ -116,8 +116,11 @@ soak: setup
 catalogue: setup
 	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keyword marked --no-location --sort-output \
 		--output-file $(VENV)/pages.pot .
-	@for file in zap/pages/catalogues/*.po; do \
-		$(BIN)/pybabel --quiet update --input-file $(VENV)/pages.pot --output-file $$file --locale $$(basename $$file .po) \
+	$(BIN)/pybabel --quiet extract --no-default-keywords --keyword say --keyword say_many:1,2 --keyword phrase \
+		--no-location --sort-output --output-file $(VENV)/sentences.pot zap
+	@for file in zap/pages/catalogues/*.po zap/pages/catalogues/sentences/*.po; do \
+		case $$file in */sentences/*) texts=sentences;; *) texts=pages;; esac; \
+		$(BIN)/pybabel --quiet update --input-file $(VENV)/$$texts.pot --output-file $$file --locale $$(basename $$file .po) \
 			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --width 120; \
 	done
 

@@ -11,6 +11,7 @@ from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
 from zap.db.schema import refuse_newer, run_migrations
+from zap.db.stored_json import StoredJson
 from zap.db.tables import Stamp, WallTime
 from zap.errors import ZapError
 from zap.settings import read_settings
@@ -84,6 +85,8 @@ def render_without_zap(kind: str, item: Any, _context: object) -> str | bool:
         return "sa.DateTime().with_variant(sa.Text(), 'sqlite')"
     if kind == "type" and isinstance(item, Stamp):
         return "sa.DateTime(timezone=True).with_variant(sa.Text(), 'sqlite')"
+    if kind == "type" and isinstance(item, StoredJson):
+        return "sa.JSON(none_as_null=True)"
     return False
 
 

@@ -1,5 +1,6 @@
 """Fixtures of many tests: databases of each kind, trained databases, clients, servers and a browser."""
 
+import asyncio
 import gc
 import os
 import shutil
@@ -145,19 +146,33 @@ def chromium():
     return found[0] if found else absent("Chromium")
 
 
-# One module at a time: the event loop of Playwright would be in the way of other tests in this process.
-@pytest.fixture(scope="module")
-def browser(chromium):
+@pytest.fixture(scope="session")
+def _browser(chromium):
+    """Yield the browser of all tests of this process, and the event loop of Playwright, which does not look running."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only for the tests that need it
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-                  "--disable-sync", "--disable-component-update", "--no-first-run"],
+                  "--disable-sync", "--disable-component-update", "--no-first-run",
+                  # The owner of a name lets it lead wherever they like.
+                  "--host-resolver-rules=MAP *.example 127.0.0.1"],
         )  # fmt: skip
-        yield browser
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser, loop
+        asyncio._set_running_loop(loop)
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(_browser):
+    """Yield the browser. In other modules its event loop would be in the way of tests that run a loop of their own."""
+    browser, loop = _browser
+    asyncio._set_running_loop(loop)
+    yield browser
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture

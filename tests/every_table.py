@@ -16,6 +16,7 @@ from sqlalchemy import (
 
 from zap.db.engine import write_transaction
 from zap.db.moving.moved_tables import moved_tables
+from zap.db.stored_json import StoredJson
 from zap.db.tables import Stamp, WallTime
 
 # "B" comes before "a" by bytes, and after it in most languages. The tab, the backslash and \N mean something in COPY.
@@ -56,7 +57,7 @@ def _of_type(column, number, *, unique):
     of_types = (
         (Stamp, START.replace(tzinfo=UTC) + timedelta(days=number)),
         (WallTime, START.replace(microsecond=0) + timedelta(days=number)),
-        (JSON, JSONS[number % 5]),
+        ((JSON, StoredJson), JSONS[number % 5]),
         (LargeBinary, (bytes(range(256)), b"", b"\0", b"\\x41", b"%")[number % 5]),
         (Boolean, number % 2 == 0),
         (Float, FLOATS[number % 5]),

@@ -30,6 +30,7 @@ def fill(engine, weeks=3, sessions=200, *, alarmed=True):
     service = Service(engine)
     for ago in range(weeks, 0, -1):
         service.answer(this_week - ago, sessions)
+    _number_on(engine)
     applied(engine, _changes(engine))
     minutes = [
         CountedMinute(
@@ -49,6 +50,15 @@ def fill(engine, weeks=3, sessions=200, *, alarmed=True):
     with write_transaction(engine) as connection:
         message = "The commits of the log took 2.1 s in the last minutes (p99), more than 1 s. Look at the disk."
         raise_alarm(connection, "log_slow", "", message, {}, posts=False)
+
+
+def _number_on(engine):
+    """Let PostgreSQL number new rows after the rows that were written with their numbers."""
+    if engine.dialect.name == "postgresql":
+        with write_transaction(engine) as connection:
+            for table, key in (("inference_inputs", "input_id"), ("predictions", "prediction_id")):
+                newest = f"(SELECT max({key}) FROM {table})"
+                connection.exec_driver_sql(f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), {newest})")
 
 
 def _times(minute, first):

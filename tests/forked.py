@@ -173,6 +173,8 @@ def _in_the_place_of(connection, arguments):
 
 def _import_all():
     importlib.import_module("zap.app")
+    # A server would do it beside its first requests.
+    importlib.import_module("zap.pages.templates").prepare()
     for name in PACKAGES:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):

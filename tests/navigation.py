@@ -14,14 +14,36 @@ PAGES = [address for address in NAVIGATION if address in ROUTES]
 
 
 def is_page(path):
-    """Return whether a page has this path."""
-    return any(re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path) for route in ROUTES)
+    """Return the route of the page with this path; None if no page has it."""
+    if path in ROUTES:
+        return path
+    return next((route for route in ROUTES if re.fullmatch(re.sub(r"\{\w+:\w+\}", "[^/]+", route), path)), None)
 
 
 def pages_below(html):
     """Return the paths of the pages that the content of a page links to, one of each kind."""
     content = html.partition("<main")[2].partition("</main>")[0]
     paths = [path for path in re.findall(r'href="(/pages/[^"?#]+)', content) if path not in NAVIGATION]
-    # Numbers, and the names of drivers, make no other kind.
-    kinds = {re.sub(r"[0-9]+|(?<=/drivers/)[^/]+", "", path): path for path in reversed(paths)}
+    kinds = {_kind(path): path for path in reversed(paths)}
     return [path for path in kinds.values() if is_page(path)]
+
+
+def _kind(path):
+    """Return the kind of a page. Numbers, and the names of drivers, make no other kind."""
+    return re.sub(r"[0-9]+|(?<=/drivers/)[^/]+", "", path)
+
+
+def reachable(html_of):
+    """Return the paths of the navigation, and one path of each kind of pages that links lead to from there.
+
+    Args:
+        html_of: returns the page at a path.
+    """
+    found, kinds = [*PAGES], {*PAGES}
+    # Pages that are found are searched too.
+    for path in found:
+        for below in pages_below(html_of(path)):
+            if _kind(below) not in kinds:
+                kinds.add(_kind(below))
+                found.append(below)
+    return found

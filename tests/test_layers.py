@@ -12,8 +12,17 @@ import zap
 PACKAGE = Path(zap.__file__).parent
 # Lowest first; a module may import its own layer and those before it.
 LAYERS = [
+    ("zap.sentences",),
     ("zap.errors",),
-    ("zap.settings", "zap.alarm_address", "zap.variables", "zap.progress", "zap.public", "zap.standard_error"),
+    (
+        "zap.settings",
+        "zap.alarm_address",
+        "zap.variables",
+        "zap.progress",
+        "zap.public",
+        "zap.browsers",
+        "zap.standard_error",
+    ),
     ("zap.logs", "zap.threads"),
     ("zap.ml",),
     ("zap.monitoring",),

@@ -27,7 +27,9 @@ from zap.controllers.trials import TrialController
 from zap.logs import configure_logs
 from zap.monitoring.answer_counts import new_counters
 from zap.pages.manual import manual_handlers
+from zap.pages.problems import browser_problems
 from zap.pages.site import page_router
+from zap.pages.templates import prepare
 from zap.server.lifespan import lifespan
 from zap.server.logins import Logins
 from zap.settings import Settings, read_settings
@@ -72,6 +74,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             page_router(EXCEPTION_HANDLERS),
         ],
         lifespan=[lifespan],
+        on_startup=[_prepare_pages],
         state=State(
             {
                 "settings": settings,
@@ -82,7 +85,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         ),
         guards=[Guard(settings, logins).check],
         middleware=[in_time],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=browser_problems(EXCEPTION_HANDLERS),
         openapi_config=openapi_config(),
         cors_config=cors_config(settings),
         # `problems.py` logs the errors, with the request's id.
@@ -92,3 +95,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     app.state.documents = Documents(app)
     app.asgi_handler = behind_proxy(exchanged(shown_as_pages(app.asgi_handler, app.routes), counters), settings)
     return app
+
+
+async def _prepare_pages(app: Litestar) -> None:
+    """Prepare the pages in their own threads, beside the first requests."""
+    app.state.page_threads.start(prepare, app.state.stopping.is_set)

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import structlog
 
 from zap.errors import DatabaseUnavailable, ZapError
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
 # How long a request waits for the database; README names this number.
 PATIENCE_SECONDS = 5
-_TOO_LONG = "the database, or the requests before this one, take too long"
+_TOO_LONG = say("the database, or the requests before this one, take too long")
 
 _Done = TypeVar("_Done")
 

@@ -1,24 +1,56 @@
 """/docs in a real browser, with no internet: the page renders, and Execute shows 200."""
 
 import json
+import shutil
 
 import pytest
 from histories import all_but_first
 from playwright.sync_api import expect
 from readable import covered_texts, faint_texts, unnamed_controls
+from servers import Server
+from watched_page import HABITS, window
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.versions.tunings import add_tuning
+from zap.settings import Settings
 
 # Each method and each kind of description is among them.
 SHOWN = ("predict", "trainModel", "removeChargingSession", "live")
 VIEWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 
 
+@pytest.fixture(scope="module")
+def server(_trained_sqlite, tmp_path_factory):
+    """Yield one server for all tests. Its history is short and its trees are few, so that a training is short too."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
+    settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
+    engine = create_engine(settings.database_url)
+    with write_transaction(engine) as connection:
+        connection.execute(all_but_first(500))
+        add_tuning(connection, {"n_estimators": 10}, None)
+    engine.dispose()
+    server = Server(settings)
+    yield server.wait()
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def docs(browser, server):
+    """Open the page once: it takes a second of a core."""
+    with window(browser) as page:
+        page.goto(f"{server.url}/docs")
+        yield page
+
+
 @pytest.fixture
-def page(page):
-    page.goto("/docs")
-    return page
+def page(docs):
+    """Yield the page with all routes folded, as it is opened."""
+    yield docs
+    docs.set_viewport_size(HABITS["viewport"])
+    docs.emulate_media(color_scheme="light")
+    for opened in docs.locator(".opblock.is-open .opblock-summary-control").all()[::-1]:
+        opened.click()
 
 
 def execute(page, operation, media_type=None):
@@ -46,13 +78,7 @@ def test_predict_answers_200_with_the_example_as_it_stands(page):
     assert page.problems == []
 
 
-def test_train_model_answers_200(page, trained_sqlite):
-    # With a shorter history and fewer trees, the training of the example as it stands takes less time.
-    engine = create_engine(trained_sqlite.database_url)
-    with write_transaction(engine) as connection:
-        connection.execute(all_but_first(500))
-        add_tuning(connection, {"n_estimators": 10}, None)
-    engine.dispose()
+def test_train_model_answers_200(page):
     assert "test_f1_score" in execute(page, "trainModel")
     assert page.problems == []
 
@@ -69,7 +95,8 @@ def test_ndjson_is_sent_in_lines_and_answered_in_lines(page):
 
 
 def test_every_number_is_there_already(page):
-    for operation in ("getPrediction", "getTrainingRun", "followTrainingRun", "getModel", "live"):
+    # Long replies come last, because Swagger UI draws them again with each later one.
+    for operation in ("live", "getPrediction", "followTrainingRun", "getTrainingRun", "getModel"):
         assert execute(page, operation)
 
 
@@ -88,7 +115,7 @@ def test_it_is_light_or_dark_as_the_reader_wants_it_and_fits_a_phone(page):
     expect(page.locator(".opblock-tag").first).to_be_visible()
     assert not page.evaluate("document.documentElement.classList.contains('dark-mode')")
     page.emulate_media(color_scheme="dark")
-    page.goto("/docs")
+    page.reload()
     expect(page.locator(".opblock-tag").first).to_be_visible()
 
     assert page.evaluate("document.documentElement.classList.contains('dark-mode')")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel
 
+from zap.db.ended_logins import end_login
 from zap.db.engine import create_engine
 from zap.db.monitoring.serving_counts import CountedMinute, span_begin, write_minutes
 from zap.db.runs.dead_runs import see_to_dead_runs
@@ -23,6 +25,7 @@ from zap.db.runs.training_runs import claim_run, read_run
 from zap.db.schema import check_at_head, migrations_folder, upgrade
 from zap.db.tables import ChargingSession, InferenceInput, Prediction, User, Vehicle, utc_now
 from zap.db.versions.promotions import list_promotions
+from zap.db.wrong_keys import note_wrong_key
 from zap.errors import AdoptionRefused
 from zap.monitoring.answer_counts import PREDICT, Counts
 
@@ -584,6 +587,8 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
         ("0008", "session_changes"),
         ("0009", "outcomes"),
         ("0010", "serving_counts"),
+        ("0011", "ended_logins"),
+        ("0011", "wrong_keys"),
     ],
 )
 def test_a_table_of_that_name_that_is_somebody_elses_is_named(empty_database_url, before, name):
@@ -630,6 +635,22 @@ def test_the_counts_of_serving_go_with_the_way_down(database_url):
     assert contents(engine, "Users", ["user_id"]) == [("ann",)]
     upgrade(database_url)
     assert contents(engine, "serving_counts", ["answered"]) == []
+    check(database_url)
+    engine.dispose()
+
+
+def test_the_tables_of_logins_go_with_the_way_down(database_url):
+    engine = create_engine(database_url)
+    end_login(engine, "abc", utc_now() + timedelta(hours=1))
+    note_wrong_key(engine, "192.0.2.1")
+    fill(engine)
+
+    assert downgrade(database_url, "0011") == downgraded_to("0011")
+
+    assert {"ended_logins", "wrong_keys"} & {*inspect(engine).get_table_names()} == set()
+    assert contents(engine, "Users", ["user_id"]) == [("ann",)]
+    upgrade(database_url)
+    assert contents(engine, "ended_logins", ["login"]) == contents(engine, "wrong_keys", ["client"]) == []
     check(database_url)
     engine.dispose()
 

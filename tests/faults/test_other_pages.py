@@ -7,7 +7,6 @@ import threading
 import httpx
 import pytest
 from faults.clients import server_on
-from playwright.sync_api import sync_playwright
 
 SEND = """async ([url, method, type]) => {
     const body = method === "DELETE" ? undefined : '{"promote": "never"}';
@@ -51,16 +50,6 @@ def other_site():
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        # The owner of a name lets it lead wherever they like.
-        rules = "--host-resolver-rules=MAP *.example 127.0.0.1"
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", rules])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["http://evil.example", "http://localhost", "http://127.0.0.1"])

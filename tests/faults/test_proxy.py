@@ -13,7 +13,7 @@ import httpx
 import pytest
 from conftest import absent, client_of
 from faults.clients import connected, head, server_on
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from servers import until
 
 from zap.app import create_app
@@ -116,16 +116,14 @@ def test_the_manual_is_found(url):
     assert [link for link in links if httpx.get(httpx.URL(url).join(link)).status_code != 200] == []
 
 
-def test_it_works_in_a_browser(url, chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.goto(f"{url}/docs")
-        block = page.locator("[id$='-predict']")
-        block.locator(".opblock-summary-control").click(timeout=60_000)
-        block.get_by_role("button", name="Execute").click()
-        expect(block.locator(".live-responses-table .response-col_status").last).to_contain_text("200", timeout=60_000)
-        browser.close()
+def test_it_works_in_a_browser(url, browser):
+    page = browser.new_page()
+    page.goto(f"{url}/docs")
+    block = page.locator("[id$='-predict']")
+    block.locator(".opblock-summary-control").click(timeout=60_000)
+    block.get_by_role("button", name="Execute").click()
+    expect(block.locator(".live-responses-table .response-col_status").last).to_contain_text("200", timeout=60_000)
+    page.close()
 
 
 def test_a_training_is_found_where_the_reply_says(url):

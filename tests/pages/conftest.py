@@ -1,10 +1,20 @@
 """Fixtures of the tests of pages."""
 
 import re
+import shutil
+from types import SimpleNamespace
 
 import pytest
 from conftest import client_of
 from pydantic import SecretStr
+from servers import Server
+from sqlalchemy import func, select
+from sqlmodel import col
+from used import use
+
+from zap.db.engine import create_engine
+from zap.db.tables import Prediction
+from zap.settings import Settings
 
 KEY = "correct horse battery"
 
@@ -32,3 +42,43 @@ def log_in():
         return client.post("/pages/login", data=form, follow_redirects=False)
 
     return log_in
+
+
+@pytest.fixture(scope="session")
+def _used(_trained_sqlite, made_once):
+    """Return the folder of a database in use."""
+
+    def fill(folder):
+        shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
+        engine = create_engine(f"sqlite:///{folder / 'zap.sqlite'}")
+        use(engine)
+        engine.dispose()
+
+    return made_once("used", fill)
+
+
+@pytest.fixture(scope="module")
+def used_server(_used, tmp_path_factory):
+    """Yield the address and the database of a server on a database in use, and the number of its newest answer."""
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(_used, folder, dirs_exist_ok=True)
+    settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
+    engine = create_engine(settings.database_url)
+    with engine.connect() as connection:
+        answer = connection.scalar(select(func.max(col(Prediction.prediction_id))))
+    server = Server(settings).wait()
+    yield SimpleNamespace(url=server.url, engine=engine, answer=answer)
+    server.close()
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def empty_server(_sqlite_at_head, tmp_path_factory):
+    """Yield a server on an empty database."""
+    folder = tmp_path_factory.mktemp("empty")
+    shutil.copy(_sqlite_at_head, folder / "zap.sqlite")
+    server = Server(
+        Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
+    )
+    yield server.wait()
+    server.close()

@@ -1,122 +1,176 @@
-"""Every page of the navigation, and the pages that it links to, in a real browser: what no page may do.
+"""Every page in a real browser: what no page may do, for persons with different habits.
 
-A page that is added to the navigation is looked at as soon as it has a route.
+A page that is added has to be added to the addresses here.
 """
 
-import shutil
 from pathlib import Path
 
 import pytest
-from filled import fill
-from navigation import NAVIGATION, PAGES, pages_below
-from servers import Server
+from navigation import NAVIGATION, ROUTES, is_page
+from readable import covered_texts, faint_texts, unnamed_controls
+from watched_page import PEOPLE, disturbances, wait_until_drawn, window
 
-from zap.db.engine import create_engine
-from zap.settings import Settings
+from zap.db.engine import process_lock
+from zap.db.runs.dead_runs import PROCESS_LOCK
+from zap.db.runs.training_runs import cancel_run, claim_run
 
-PEOPLE = {
-    "light": {"color_scheme": "light", "locale": "en-GB", "viewport": {"width": 1280, "height": 800}},
-    "dark, 390 px, Ukrainian": {
-        "color_scheme": "dark",
-        "locale": "uk-UA",
-        "viewport": {"width": 390, "height": 844},
-    },
-}
-# axe-core, which finds what people with a screen reader, a keyboard or weak eyes cannot use.
+DRIVER = "sample-1-00003"
+# The addresses on a database in use (see `used.py`): of each page, and of each state of it that looks different.
+ADDRESSES = [
+    *("/", "/pages/quality", "/pages/quality?by=week"),
+    *("/pages/data", "/pages/data?feature=temperature_c", "/pages/data/fields", "/pages/data/history"),
+    *("/pages/data/fields?subject=sessions", "/pages/data/fields?field=temperature_c"),
+    *("/pages/models", "/pages/models/1", "/pages/models/2", "/pages/models/3", "/pages/models/compare"),
+    *("/pages/models/compare?first=1&second=2", "/pages/models/4/promote", "/pages/models/rollback"),
+    *("/pages/models/4/trial", "/pages/models/3/trial", "/pages/models/3/trial/end"),
+    *("/pages/trainings", "/pages/trainings/1", "/pages/trainings/1/cancel"),
+    *("/pages/predictions", "/pages/predictions?outcome=wrong&kind=live", "/pages/predictions?driver=nobody"),
+    *("/pages/predictions/new", f"/pages/predictions/new?user_id={DRIVER}", "/pages/predictions/{answer}"),
+    *(f"/pages/drivers?user_id={DRIVER}", f"/pages/drivers/{DRIVER}"),
+]
+# The addresses that there are without data.
+EMPTY = [
+    *("/", "/pages/quality", "/pages/data", "/pages/data/fields", "/pages/data/history", "/pages/models"),
+    *("/pages/models/compare", "/pages/trainings", "/pages/predictions", "/pages/predictions/new"),
+    "/pages/drivers/nobody",
+]
+RUNNING = ["/", "/pages/trainings", "/pages/trainings/{run}", "/pages/trainings/{run}/cancel"]
+# Pages of login, which tests/pages/test_every_button.py opens, and addresses that are no pages.
+ELSEWHERE = {"/pages/login", "/pages/logout", "/pages/choices", "/pages/first-training"}
+# axe-core, which finds what people with a screen reader or a keyboard cannot use. It takes longer than all other checks
+# together, so it looks once at each page, where boxes scroll. Faint texts are found without it.
 _AXE = Path(__file__).with_name("vendor") / "axe.min.js"
-_HINDRANCES = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
+_HINDRANCES = """async () => (
+  await axe.run({ resultTypes: ["violations"], rules: { "color-contrast": { enabled: false } } })
+).violations
   .filter((one) => ["serious", "critical"].includes(one.impact))
   .map((one) => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 200)}`)"""
-_SHIFTS = (
-    "window.shifts = 0; new PerformanceObserver((list) => { for (const one of list.getEntries())"
-    " if (!one.hadRecentInput) window.shifts += one.value; }).observe({ type: 'layout-shift', buffered: true });"
-)
-
-
-def served(settings):
-    return Server(settings.model_copy(update={"follow": False})).wait()
-
-
-@pytest.fixture(scope="module")
-def servers(_trained_sqlite, _sqlite_at_head, tmp_path_factory):
-    """Yield two servers: on a database that has been in use, and on an empty one."""
-    folder = tmp_path_factory.mktemp("used")
-    shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
-    used = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
-    engine = create_engine(used.database_url)
-    fill(engine)
-    engine.dispose()
-    folder = tmp_path_factory.mktemp("unused")
-    shutil.copy(_sqlite_at_head, folder / "zap.sqlite")
-    unused = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
-    servers = {"in use": served(used), "empty": served(unused)}
-    yield servers
-    for server in servers.values():
-        server.close()
 
 
 @pytest.fixture(scope="module", params=list(PEOPLE))
 def person(request, browser):
-    """Open one window for all pages, as a person with these habits, and note what goes wrong in it."""
-    context = browser.new_context(timezone_id="Europe/Kyiv", **PEOPLE[request.param])
-    page = context.new_page()
-    page.problems, page.asked = [], []
-    page.on("console", lambda said: said.type in {"error", "warning"} and page.problems.append(said.text))
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("request", lambda asked: page.asked.append(asked.url))
-    page.add_init_script(_SHIFTS)
-    yield page
-    context.close()
+    """Open one window for all pages, as a person with these habits."""
+    with window(browser, **PEOPLE[request.param]) as page:
+        yield page
 
 
-def faults(page, url, servers):
+@pytest.fixture(scope="module")
+def large(browser):
+    """Open one window on a large screen."""
+    with window(browser, viewport={"width": 2560, "height": 1440}, locale="uk-UA") as page:
+        yield page
+
+
+def faults(page, url, *, has_axe=False):
     """Return what is wrong with the page that is open."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    found = list(page.problems)
-    # The browser may ask for the icon of the page before only now.
-    own = (*(server.url for server in servers.values()), "data:", "blob:")
-    found += [f"asks for {one}" for one in page.asked if not one.startswith(own)]
-    if (shift := page.evaluate("window.shifts")) >= 0.1:
-        found.append(f"moves while it loads: {shift:.3f}")
+    found = disturbances(page, url)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     if not page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
         found.append("scrolls sideways")
     if page.locator("h1").count() != 1:
         found.append("has no heading")
-    # Through the debugger, because the policy of the pages lets no other script in.
-    page.evaluate(_AXE.read_text(encoding="utf-8"))
-    found += page.evaluate(_HINDRANCES)
+    found += covered_texts(page) + faint_texts(page) + unnamed_controls(page)
+    if has_axe:
+        # Through the debugger, because the policy of the pages lets no other script in.
+        page.evaluate(_AXE.read_text(encoding="utf-8"))
+        found += page.evaluate(_HINDRANCES)
     return [f"{page.url.removeprefix(url)}: {one}" for one in found]
 
 
-@pytest.mark.parametrize("data", ["in use", "empty"])
-@pytest.mark.parametrize("address", PAGES)
-def test_a_page_has_no_fault(servers, person, data, address):
-    url, found = servers[data].url, []
-    below = [address]
-    for number, path in enumerate(below):
-        person.problems.clear()
-        person.asked.clear()
-        assert person.goto(url + path).status == 200, path
-        found += faults(person, url, servers)
-        if number == 0:
-            below += pages_below(person.content())
+def faults_on_paper(page, url):
+    """Return what is wrong with the print of the page that is open."""
+    page.emulate_media(media="print")
+    found = faint_texts(page, "main")
+    if not page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+        found.append("cut off at the side")
+    if page.locator("nav").first.is_visible():
+        found.append("has the navigation")
+    page.emulate_media(media="screen")
+    return [f"{page.url.removeprefix(url)} on paper: {one}" for one in found]
+
+
+def opened(page, url, address, *, has_axe=False):
+    """Open a page, and return what is wrong with it."""
+    reply = page.goto(url + address)
+    if reply.status != 200:
+        return [f"{address}: {reply.status}"]
+    wait_until_drawn(page)
+    return faults(page, url, has_axe=has_axe)
+
+
+def route_of(address):
+    return is_page(address.partition("?")[0].format(answer=1, run=1))
+
+
+# The first address of each page.
+_FIRST = {route_of(address): address for address in reversed(ADDRESSES)}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_page_has_no_fault(used_server, person, address):
+    url = used_server.url
+    is_narrow = person.viewport_size["width"] == 390
+    has_axe = is_narrow and address in _FIRST.values()
+    found = opened(person, url, address.format(answer=used_server.answer), has_axe=has_axe)
+    if is_narrow:
+        found += faults_on_paper(person, url)
 
     assert found == []
 
 
-def test_axe_finds_what_is_wrong(servers, person):
-    """Show that `faults` can find something, so that the other test can fail."""
-    person.goto(servers["empty"].url)
-    person.evaluate(
-        "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
-    )
-
-    found = "\n".join(faults(person, servers["empty"].url, servers))
-
-    assert "image-alt" in found
-    assert "button-name" in found
+@pytest.mark.parametrize("address", EMPTY)
+def test_a_page_without_data_has_no_fault(empty_server, person, address):
+    is_wide = person.viewport_size["width"] == 1280
+    assert opened(person, empty_server.url, address, has_axe=is_wide) == []
 
 
-def test_the_navigation_is_found():
-    assert NAVIGATION[0] == "/"
+@pytest.mark.parametrize("address", _FIRST.values())
+def test_a_page_has_no_fault_on_a_large_screen(used_server, large, address):
+    assert opened(large, used_server.url, address.format(answer=used_server.answer)) == []
+
+
+def test_the_pages_have_no_fault_while_a_training_runs(used_server, person):
+    # A run whose process does not hold this lock counts as dead.
+    with process_lock(used_server.engine, PROCESS_LOCK, timeout=5):
+        run = claim_run(used_server.engine, "train", {"note": "slow"})
+        found = [fault for address in RUNNING for fault in opened(person, used_server.url, address.format(run=run))]
+        cancel_run(used_server.engine, run)
+    assert found == []
+
+
+def test_an_error_is_a_page_without_faults(used_server, large):
+    assert large.goto(f"{used_server.url}/pages/nothing").status == 404
+    # The browser says so itself.
+    large.problems.clear()
+    assert faults(large, used_server.url, has_axe=True) == []
+
+
+def test_every_page_is_opened():
+    pages = {route for route in ROUTES if not route.startswith("/pages/assets/")}
+    assert pages - ELSEWHERE - set(_FIRST) == set()
+    assert set(NAVIGATION) <= {*ADDRESSES}
     assert len(NAVIGATION) >= 6
+
+
+def test_faults_are_found(empty_server, large):
+    """Show that faults are found, so that the other tests can fail."""
+    large.goto(empty_server.url)
+    large.evaluate(
+        """() => {
+          const add = (html, color) => {
+            document.querySelector("main").insertAdjacentHTML("afterbegin", html);
+            document.querySelector("main").firstChild.style.color = color;
+          };
+          add("<p>faint</p>", "#eee");
+          document.querySelector("main").firstChild.style.height = "300px";
+          add('<img src="data:,">');
+          add("<button></button>");
+          console.error("an error");
+        }"""
+    )
+    large.asked.append("https://example.org/font.woff2")
+
+    found = "\n".join(faults(large, empty_server.url, has_axe=True))
+
+    for one in ("an error", "asks for https://example.org", "moves while", "image-alt", "button-name", "P.: faint"):
+        assert one in found

@@ -6,31 +6,15 @@ import shutil
 from datetime import date, timedelta
 
 import msgspec
-import numpy as np
 import pytest
 from conftest import client_of
-from playwright.sync_api import expect
-from readable import covered_texts, faint_texts, unnamed_controls
-from servers import Server
+from monitored import JUDGED, TODAY, count_quality, monitor, watched
 from sqlalchemy import delete
 
-from zap.db.engine import create_engine, write_transaction
-from zap.db.monitoring.alarms import raise_alarm
-from zap.db.monitoring.data_quality_days import REFUSED, REQUESTS, SESSIONS, apply
+from zap.db.engine import write_transaction
 from zap.db.monitoring.monitor_states import Remembered, store_monitor
 from zap.db.monitoring_tables import MonitorState
-from zap.db.tables import utc_now
-from zap.monitoring.drift import DriftDetector
-from zap.monitoring.drift_state import DriftState, Week
-from zap.monitoring.harm import HarmState, HarmWatch, Window
-from zap.monitoring.reference import reference_of
 from zap.settings import Settings
-
-DRIVERS, JUDGED = 400, 12
-# The first judged week, from Monday, 2026-01-05, and its day.
-FIRST_WEEK, FIRST_DAY = 2923, 20_458
-PAGES = ("/pages/data", "/pages/data/fields", "/pages/data/history")
-TODAY = utc_now().date()
 
 
 def text_of(reply):
@@ -42,64 +26,6 @@ def plot_of(reply, name):
     """Return the data of a plot of a page."""
     data = re.search(rf'data-plot="([^"]*)" data-name="{name}"', reply.text)[1]
     return msgspec.json.decode(data.replace("&#34;", '"').replace("&#39;", "'"))
-
-
-def watched(changed_from=JUDGED - 3):
-    """Return the reference and the state of drift: the temperature changes in the last weeks."""
-    random = np.random.default_rng(1)
-    weeks = np.repeat(np.arange(20), DRIVERS)
-    columns = {
-        "temperature_c": random.normal(10, 5, len(weeks)),
-        "user_type": random.choice(["Commuter", "Traveler"], len(weeks)).tolist(),
-    }
-    reference = reference_of(columns, np.tile(np.arange(DRIVERS), 20), weeks)
-    detector = DriftDetector(reference, DriftState.beginning(FIRST_WEEK - 1))
-    usual = {feature.name: [80] * len(feature.counts) + [0] for feature in reference.features}
-    for week in range(JUDGED):
-        counts = {**usual, "user_type": [200, 200, 0, 0]}
-        if week >= changed_from:
-            counts["temperature_c"] = [10, 20, 30, 60, 280, 0]
-        detector.add_week(Week(FIRST_WEEK + week, list(range(DRIVERS)), counts))
-    return reference, detector.state
-
-
-def guarded_version(days=100):
-    """Return the state of harm after some days without harm."""
-    watch = HarmWatch({7: 0.25, 28: 0.25, 91: 0.25}, HarmState.beginning(FIRST_DAY))
-    for day in range(FIRST_DAY, FIRST_DAY + days):
-        window = Window(np.linspace(0.0, 0.4, 200), np.linspace(-0.3, 0.1, 200))
-        watch.add_day(day, dict.fromkeys((7, 28, 91), window))
-    return watch.state
-
-
-def monitor(engine):
-    """Store what the monitors of version 1 remember, and the alarm of drift."""
-    reference, state = watched()
-    harm = {"limits": {"7": 0.25}, "baseline": "driver_share", "mix": [], "exponents": []}
-    with write_transaction(engine) as connection:
-        drift = {"features": reference.to_plain()}
-        store_monitor(connection, 1, "drift", Remembered(drift, state.to_plain(), 5))
-        watch = {"watch": guarded_version().to_plain(), "days": {}}
-        store_monitor(connection, 1, "harm", Remembered(harm, watch))
-        raise_alarm(connection, "drift", "version 1", "The requests are not like the training rows.", {}, posts=False)
-
-
-def count_quality(engine):
-    """Count what was found in 40 days."""
-    with write_transaction(engine) as connection:
-        for back in range(40):
-            day = TODAY - timedelta(days=back)
-            found = {
-                ("", "answered"): 1000,
-                ("", "completed"): 200,
-                ("vehicle_model", "unknown"): 50,
-                ("user_id", "missing"): 100,
-                ("user_id", "unknown"): 90,
-                ("temperature_c", "null"): 300 if back == 3 else 10,
-            }
-            apply(connection, REQUESTS, {day: found})
-            apply(connection, REFUSED, {day: {("", "refused"): 25, ("distance_driven_km", "out_of_range"): 20}})
-            apply(connection, SESSIONS, {day: {("", "added"): 7, ("", "ended"): 6, ("temperature_c", "missing"): 3}})
 
 
 @pytest.fixture
@@ -293,45 +219,3 @@ def test_a_version_without_references_or_judged_weeks_says_so(sqlite_client):
     with write_transaction(engine) as connection:
         store_monitor(connection, 1, "drift", Remembered({"features": None}))
     assert "too few drivers to compare with" in sqlite_client.get("/pages/data").text
-
-
-@pytest.fixture(scope="module")
-def server(_trained_sqlite, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    shutil.copytree(_trained_sqlite, folder, dirs_exist_ok=True)
-    settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
-    engine = create_engine(settings.database_url)
-    monitor(engine)
-    count_quality(engine)
-    engine.dispose()
-    server = Server(settings).wait()
-    yield server
-    server.close()
-
-
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(
-    "habits",
-    [
-        {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light", "locale": "en-GB"},
-        {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark", "locale": "uk-UA"},
-    ],
-    ids=["wide", "narrow"],
-)
-def test_the_pages_can_be_read(browser, server, path, habits):
-    context = browser.new_context(**habits)
-    page, problems, asked = context.new_page(), [], []
-    page.on("console", lambda said: said.type in {"error", "warning"} and problems.append(said.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(server.url + path)
-    # The first visitor of the history waits for it; the page loads itself again.
-    expect(page.locator("figure.plot canvas").first).to_be_visible(timeout=20_000)
-
-    assert problems == []
-    assert [one for one in asked if not one.startswith((server.url, "data:", "blob:"))] == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator(".tabs [aria-current]").count() == 1
-    for find in (faint_texts, covered_texts, unnamed_controls):
-        assert find(page, "body") == []
-    context.close()

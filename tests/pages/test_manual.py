@@ -153,6 +153,12 @@ def test_it_is_part_of_the_package(tmp_path):
 # In a browser.
 
 
+@pytest.fixture(scope="module")
+def server(empty_server):
+    """Return one server for all tests, because the manual does not depend on the data."""
+    return empty_server
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_page_shows_without_errors_and_nothing_overflows(page, server, width):
     page.set_viewport_size({"width": width, "height": 800})

@@ -365,7 +365,10 @@ def test_a_trial_begins_and_ends_after_questions(two):
     assert "on trial" in two.get("/pages/models").text
     assert "is on trial already" in two.get("/pages/models/2/trial").text
     assert "Trial 1 of version 2 ends without a verdict" in two.get("/pages/models/2/promote").text
-    assert send(two, "/pages/models/2/trial", weeks="3").status_code == 409
+    for number in (1, 2):
+        refused = send(two, f"/pages/models/{number}/trial", weeks="3")
+        assert refused.status_code == 409
+        assert f'href="/pages/models/{number}"' in refused.text
 
     reply = send(two, "/pages/models/2/trial/end", why="enough")
 

@@ -15,7 +15,10 @@ from zap.db.monitoring.serving_counts import CountedMinute, write_minutes
 from zap.db.tables import utc_now
 from zap.ml.sample import sample_history
 from zap.monitoring.answer_counts import BOUNDS, Counts
+from zap.pages import overview
 from zap.settings import Settings
+
+GOOD, BAD = [-0.3, -0.1], [0.1, 0.3]
 
 
 def token_of(page):
@@ -37,7 +40,10 @@ def test_it_shows_what_serves_beside_guessing(client):
 
     assert page.status_code == 200
     assert f"{version['scores']['log_loss']:.3f}" in page.text
-    assert f"guessing: {version['scores']['best_baseline_log_loss']:.3f}" in page.text
+    assert f"{version['scores']['best_baseline_log_loss']:.3f}" in page.text
+    assert f"{version['evaluation']['accuracy']:.0%} of {version['test_samples']} test sessions" in page.text
+    assert "Better than guessing in its test; not shown on later sessions yet." in page.text
+    assert "95% sure: chance does not explain the difference." in page.text
     assert f"{version['trained_samples']:,}" in page.text
     assert "beats guessing" in page.text
     assert "No outcome yet" in page.text
@@ -74,7 +80,9 @@ def test_a_training_can_be_started_from_the_page(empty):
 
     assert (reply.status_code, reply.headers["location"]) == (303, "/")
     assert 'data-run="/training-runs/1/events"' in empty.get("/").text
-    assert empty.post("/pages/first-training", data={"token": token_of(page)}).status_code == 409
+    refused = empty.post("/pages/first-training", data={"token": token_of(page)})
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/1"' in refused.text
     assert empty.delete("/training-runs/1").status_code == 200
     assert "data-run" not in empty.get("/").text
 
@@ -106,3 +114,49 @@ def test_it_shows_what_was_served(client):
     assert f"|{BOUNDS[25] / 1e6:.1f}|" in cells
     assert "at most 90" in page
     assert 'class="sparkline"' in page
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (GOOD, ("Yes: it is better than guessing on later sessions.", "95% sure", "Nothing has to be done.")),
+        ([-0.1, 0.1], ("Not shown: on later sessions", "Not sure", "See where it is weak")),
+        (BAD, ("No: it is worse than guessing on later sessions.", "95% sure", "go back to an earlier version")),
+        (None, ("Better than guessing in its test", "95% sure", "report the sessions that follow")),
+    ],
+)
+def test_it_says_whether_the_model_is_any_good_and_what_to_do_next(sqlite_client, monkeypatch, interval, words):
+    guessing = {"accuracy": 0.66, "weighted_f1": 0.65, "log_loss": 0.952}
+    scores = {"accuracy": 0.79, "weighted_f1": 0.78, "log_loss": 0.563, "sessions": 1800, "guessing": guessing}
+    scores |= {"log_loss_difference": -0.2, "log_loss_difference_interval": interval, "best_baseline": "driver_share"}
+    part = {"answers": {"answers": 1800, "label_coverage": 0.9}, "scores": scores}
+    report = {"versions": [{"final": part, "provisional": None, "expected": None}]}
+    monkeypatch.setattr(overview, "read_quality", lambda *_: report)
+
+    page = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", sqlite_client.get("/").text))
+
+    assert [one for one in words if one not in page] == []
+    assert ("79% of 1,800 later sessions. Guessing: 66%." in page) == (interval is not None)
+
+
+def test_all_standing_alarms_are_counted(sqlite_client):
+    with write_transaction(sqlite_client.app.state.engine) as connection:
+        for kind in ("harm", "drift", "log_slow", "no_outcomes", "disk_nearly_full"):
+            raise_alarm(connection, kind, "", f"The message of {kind}.", {}, posts=False)
+
+    page = sqlite_client.get("/").text
+
+    assert "5 alarms" in page
+    assert "2 more alarms" in page
+    assert page.count("The message of") == 5
+    assert "Look at the alarms" in page
+
+
+def test_an_empty_form_names_a_driver_of_the_history(sqlite_client):
+    page = sqlite_client.get("/pages/predictions/new").text
+    example = re.search(r'For example: <a href="([^"]+)">([^<]+)</a>', page)
+
+    filled = sqlite_client.get(example[1]).text
+
+    assert f'value="{example[2]}"' in filled
+    assert "from the history" in filled

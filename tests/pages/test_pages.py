@@ -4,20 +4,29 @@ import hashlib
 import html
 import json
 import re
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import client_of
 from litestar.routes import HTTPRoute
+from pydantic import SecretStr
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import OperationalError
+from sqlmodel import col
 
 import zap
+from zap.app import create_app
+from zap.db.ended_logins import end_login, has_ended
 from zap.db.engine import write_transaction
+from zap.db.login_tables import WrongKey
 from zap.db.monitoring.data_quality_days import REFUSED, apply
+from zap.db.tables import utc_now
+from zap.db.wrong_keys import WITHIN, note_wrong_key, seconds_to_wait
 from zap.pages import overview as overview_page
 from zap.pages.page import own_path
 from zap.public import PAGE_SECURITY_POLICY
+from zap.server.logins import client_network
 
 KEY = "correct horse battery"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -59,7 +68,14 @@ def test_every_page_has_the_policy_and_nothing_inline(sqlite_client, path):
 
 def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(sqlite_client):
     found = re.findall(r'(?:src|href)="(/pages/assets/[^"]+)"', sqlite_client.get("/").text)
-    assert {one.rpartition("/")[2] for one in found} == {"icon.svg", "pages.css", "pages.js"}
+    assert {one.rpartition("/")[2] for one in found} == {
+        "icon.svg",
+        "pages.css",
+        "overview.css",
+        "pages.js",
+        "runs.js",
+        "fresh.js",
+    }
     for address in found:
         reply = sqlite_client.get(address)
         assert reply.status_code == 200
@@ -154,6 +170,123 @@ def test_logout_ends_the_login(guarded, log_in):
 
     assert reply.status_code == 303
     assert guarded.get("/", follow_redirects=False).status_code == 303
+
+
+def test_a_copied_cookie_ends_with_its_login(trained, log_in):
+    settings = trained.model_copy(update={"api_key": SecretStr(KEY), "follow": False})
+    with client_of(settings) as client, client_of(settings) as other_worker:
+        log_in(client)
+        cookie = client.cookies["zap_login"]
+        log_in(other_worker)
+        still = other_worker.cookies["zap_login"]
+        for worker in (client, other_worker):
+            worker.cookies.set("zap_login", cookie)
+            assert worker.get("/models").status_code == 200
+        client.post("/pages/logout", data={"token": token_of(client.get("/"))}, follow_redirects=False)
+
+        for worker in (client, other_worker):
+            worker.cookies.clear()
+            worker.cookies.set("zap_login", cookie)
+            assert worker.get("/models").status_code == 401
+            # It leads to the form, and not round in a circle.
+            asked = worker.get("/pages/models")
+            assert 'name="key"' in asked.text
+            assert "Log out" not in asked.text
+            worker.cookies.clear()
+        other_worker.cookies.set("zap_login", still)
+        assert other_worker.get("/", follow_redirects=False).status_code == 200
+    # Also after a restart. A key in the header needs no login.
+    with client_of(settings) as again:
+        again.cookies.set("zap_login", cookie)
+        assert again.get("/models").status_code == 401
+        assert again.get("/models", headers={"X-API-Key": KEY}).status_code == 200
+
+
+def test_rows_of_ended_logins_go_when_their_cookies_have_expired(sqlite_engine):
+    end_login(sqlite_engine, "old", utc_now() - timedelta(seconds=1))
+    end_login(sqlite_engine, "new", utc_now() + timedelta(hours=1))
+    end_login(sqlite_engine, "new", utc_now() + timedelta(hours=1))
+
+    assert not has_ended(sqlite_engine, "old")
+    assert has_ended(sqlite_engine, "new")
+
+
+def behind_a_proxy(settings):
+    """Return a client of an app whose requests come from a proxy at 127.0.0.1."""
+    app = create_app(settings)
+    asked = app.asgi_handler
+
+    async def from_proxy(scope, receive, send):
+        await asked({**scope, "client": ("127.0.0.1", 5)}, receive, send)
+
+    app.asgi_handler = from_proxy
+    return client_of(app)
+
+
+def from_address(client, address):
+    """Let the requests of a client come from an address, through a proxy that zap trusts."""
+    client.headers["X-Forwarded-For"] = f"203.0.113.9, {address}"
+    client.headers["X-Forwarded-Proto"] = "http"
+
+
+def test_too_many_wrong_keys_of_an_address_are_refused(trained, log_in):
+    changes = {"api_key": SecretStr(KEY), "follow": False, "trusted_proxies": "127.0.0.1"}
+    settings = trained.model_copy(update=changes)
+    with behind_a_proxy(settings) as client, behind_a_proxy(settings) as other:
+        for worker in (client, other):
+            from_address(worker, "192.0.2.1")
+        assert [log_in((client, other)[n % 2], key="wrong").status_code for n in range(10)] == [403] * 10
+
+        refused = log_in(client)
+
+        assert refused.status_code == 429
+        assert 890 <= int(refused.headers["retry-after"]) <= 900
+        assert "Too many wrong keys came from your address. Try again in 15 minutes." in refused.text
+        assert "zap_login" not in refused.headers.get("set-cookie", "")
+        assert log_in(other).status_code == 429
+        from_address(other, "192.0.2.2")
+        assert log_in(other).status_code == 303
+        # The key in the header is still accepted.
+        assert client.get("/models", headers={"X-API-Key": KEY}).status_code == 200
+        engine = client.app.state.engine
+        with write_transaction(engine) as connection:
+            connection.execute(update(WrongKey).values(since=utc_now() - WITHIN))
+        assert log_in(client).status_code == 303
+        assert note_wrong_key(engine, "192.0.2.3") is None
+        with engine.connect() as connection:
+            assert connection.scalars(select(col(WrongKey.client))).all() == ["192.0.2.3"]
+
+
+def test_after_very_many_wrong_keys_each_address_has_one(sqlite_engine):
+    for number in range(20):
+        for _ in range(5):
+            note_wrong_key(sqlite_engine, f"192.0.2.{number}")
+    assert seconds_to_wait(sqlite_engine, "192.0.2.1") > 0
+    assert seconds_to_wait(sqlite_engine, "192.0.2.99") == 0
+
+    note_wrong_key(sqlite_engine, "192.0.2.99")
+
+    assert seconds_to_wait(sqlite_engine, "192.0.2.99") > 0
+    with write_transaction(sqlite_engine) as connection:
+        rows = [{"client": str(n), "since": utc_now(), "count": 1} for n in range(1500)]
+        connection.execute(insert(WrongKey), rows)
+    note_wrong_key(sqlite_engine, "192.0.2.99")
+    with sqlite_engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(WrongKey)) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        (("192.0.2.1", 5), "192.0.2.1"),
+        (("::ffff:192.0.2.1", 5), "192.0.2.1"),
+        (("2001:db8:1:2:3:4:5:6", 5), "2001:db8:1:2::/64"),
+        (("testclient", 5), "testclient"),
+        (None, ""),
+    ],
+)
+def test_the_client_of_a_key(client, network):
+    assert client_network(client) == network
 
 
 def test_a_login_reads_but_changes_nothing_without_a_form(guarded, log_in):
@@ -295,6 +428,27 @@ def test_an_unknown_page_is_a_page(sqlite_client):
     assert reply.status_code == 404
     assert "<h1" in reply.text
     assert "<script>" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/pages/models", 405),
+        ("POST", "/pages/quality", 405),
+        ("GET", "/pages/models/1/nothing", 404),
+        ("GET", "/nothing", 404),
+    ],
+)
+def test_a_browser_without_a_route_gets_a_page(sqlite_client, method, path, status):
+    page = sqlite_client.request(method, path, headers={"Accept": BROWSER})
+    problem = sqlite_client.request(method, path, headers={"Accept": "*/*"})
+
+    assert (page.status_code, problem.status_code) == (status, status)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == POLICY
+    assert "<h1" in page.text
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert page.headers.get("allow") == problem.headers.get("allow")
 
 
 def test_a_database_that_fails_is_a_page_without_its_reason(sqlite_client, monkeypatch):

@@ -8,9 +8,6 @@ import msgspec
 import pytest
 from conftest import client_of
 from outcomes import applied, asked_about, last_sessions
-from playwright.sync_api import expect
-from readable import covered_texts, faint_texts, unnamed_controls
-from servers import Server
 
 from zap.settings import Settings
 
@@ -157,44 +154,3 @@ def test_without_a_model_it_leads_to_the_first_steps(untrained_client):
 
     assert page.status_code == 200
     assert "No model yet" in text_of(page)
-
-
-# In a browser.
-
-
-@pytest.fixture(scope="module")
-def quality_server(answered):
-    settings = Settings(
-        database_url=f"sqlite:///{answered / 'zap.sqlite'}", models_dir=answered / "models", follow=False
-    )
-    server = Server(settings).wait()
-    yield server
-    server.close()
-
-
-@pytest.mark.parametrize(("width", "scheme", "locale"), [(1280, "light", "en-GB"), (390, "dark", "uk-UA")])
-def test_it_can_be_read_in_a_browser(browser, quality_server, width, scheme, locale):
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme=scheme, locale=locale, timezone_id="Europe/Kyiv"
-    )
-    page, problems, asked = context.new_page(), [], []
-    page.on("console", lambda said: said.type in {"error", "warning"} and problems.append(said.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{quality_server.url}/pages/quality?from=2024-04-01&to=2024-05-31")
-
-    expect(page.get_by_role("heading", level=1)).to_have_text("Quality" if locale == "en-GB" else "Якість")
-    expect(page.locator("figure.plot canvas")).to_have_count(2)
-    if width > 1000:
-        bottoms = page.evaluate(
-            "[...document.querySelectorAll('.plot .canvas')].map((one) => one.getBoundingClientRect().bottom)"
-        )
-        assert max(bottoms) <= 800
-        page.locator("select[name=by]").select_option("month")
-        page.get_by_role("button", name="Show").click()
-        expect(page).to_have_url(re.compile("from=2024-04-01&to=2024-05-31&by=month"))
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert faint_texts(page, "body") + covered_texts(page, "body") + unnamed_controls(page, "body") == []
-    assert problems == []
-    assert [url for url in asked if not url.startswith((quality_server.url, "data:"))] == []
-    context.close()

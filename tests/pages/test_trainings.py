@@ -154,7 +154,7 @@ def test_the_options_of_the_form_are_those_of_the_route():
         "token": "0",
     }
 
-    options = TrainingOptions.read(options_of(form), lambda moment: moment)
+    options = TrainingOptions.read(options_of(form, "en"), lambda moment: moment)
 
     assert options.as_dict() == {
         "history_from": "2026-01-01T00:00:00",
@@ -167,7 +167,7 @@ def test_the_options_of_the_form_are_those_of_the_route():
         "promote": "never",
         "note": "a note",
     }
-    assert TrainingOptions.read(options_of({})) == TrainingOptions()
+    assert TrainingOptions.read(options_of({}, "en")) == TrainingOptions()
 
 
 def test_a_training_is_started_followed_and_cancelled(sqlite_client):
@@ -181,7 +181,9 @@ def test_a_training_is_started_followed_and_cancelled(sqlite_client):
     assert run["options"] == {"promote": "never", "hyper_parameters": {"n_estimators": 9}, "note": "from the page"}
     for path in ("/pages/trainings", "/pages/trainings/2"):
         assert 'data-run="/training-runs/2/events"' in sqlite_client.get(path).text
-    assert send(sqlite_client, "/pages/trainings").status_code == 409
+    refused = send(sqlite_client, "/pages/trainings")
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/2"' in refused.text
     assert "The training ends within two seconds" in sqlite_client.get("/pages/trainings/2/cancel").text
 
     reply = send(sqlite_client, "/pages/trainings/2/cancel")
@@ -190,7 +192,9 @@ def test_a_training_is_started_followed_and_cancelled(sqlite_client):
     page = sqlite_client.get("/pages/trainings/2").text
     assert "cancelled" in page
     assert "data-run" not in page
-    assert send(sqlite_client, "/pages/trainings/2/cancel").status_code == 409
+    refused = send(sqlite_client, "/pages/trainings/2/cancel")
+    assert refused.status_code == 409
+    assert 'href="/pages/trainings/2"' in refused.text
 
 
 def test_without_a_history_nothing_can_be_started(untrained_client):

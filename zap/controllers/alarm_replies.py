@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from zap.monitoring.alarm_kinds import advice_for
 
 
-class AlarmRecord(Struct):
+class AlarmRecord(Struct, omit_defaults=True):
     """One alarm, from when it was raised until it was resolved."""
 
     alarm_id: int
@@ -24,6 +24,10 @@ class AlarmRecord(Struct):
         str | None, Meta(description="who has seen the alarm; null if nobody has acknowledged it")
     ]
     acknowledged_at: datetime | None
+    unreadable: Annotated[
+        list[str],
+        Meta(description="stored parts that are null or left out, because another program has changed them"),
+    ] = []
 
 
 class Alarms(Struct):

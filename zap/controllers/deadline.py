@@ -7,6 +7,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from zap.errors import DatabaseUnavailable
+from zap.sentences import say
 from zap.threads import PATIENCE_SECONDS
 
 # A little longer than the database's own limits: after their errors it is certain that nothing was changed, and after
@@ -54,7 +55,10 @@ def in_time(app: ASGIApp) -> ASGIApp:
         except TimeoutError:
             if begun or not deadline.expired():
                 raise
-            reason = f"the request took over {_DEADLINE_SECONDS:g} seconds; it is not known whether a change was made"
+            reason = say(
+                "the request took over {deadline_seconds:g} seconds; it is not known whether a change was made",
+                deadline_seconds=_DEADLINE_SECONDS,
+            )
             raise DatabaseUnavailable(reason) from None
 
     return answered

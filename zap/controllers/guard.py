@@ -14,7 +14,8 @@ from litestar.handlers import BaseRouteHandler
 
 from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
 from zap.errors import CrossSiteRequest, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
-from zap.server.logins import COOKIE, Logins
+from zap.sentences import say
+from zap.server.logins import COOKIE, ENDED, Logins
 from zap.settings import Settings
 
 # Methods that change nothing. A page of another site may send them, because browsers do not let it read the reply.
@@ -69,24 +70,37 @@ class Guard:
         host = headers.get(b"host")
         if host is not None and (len(host) > LONGEST_HOST or not self._is_known(host)):
             shown = _shown(host)
-            raise UnknownHost(f"zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS")
+            raise UnknownHost(
+                say("zap does not know the host name {shown}; if it is right, add it to ZAP_ALLOWED_HOSTS", shown=shown)
+            )
         method = scope.get("method")
         if method not in _SAFE:
             self._check_page(headers, host)
         if b"content-encoding" in headers:
             _check_encoding(headers[b"content-encoding"])
         if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
-            raise UnsupportedEncoding("Transfer-Encoding may only be chunked; send the body uncompressed")
+            raise UnsupportedEncoding(say("Transfer-Encoding may only be chunked; send the body uncompressed"))
         if "\0" in scope["path"]:
-            raise NotFound("the path holds a NUL byte, and no path of zap does; remove it")
-        if self._key is None or needed_scope(handler) is None or method == "OPTIONS":
+            raise NotFound(say("the path holds a NUL byte, and no path of zap does; remove it"))
+        is_public, is_page = needed_scope(handler) is None, "page" in handler.opt
+        if self._key is None or method == "OPTIONS" or (is_public and not is_page):
             return
-        if secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
+        if not is_public and secrets.compare_digest(headers.get(b"x-api-key", b""), self._key):
             return
         # No other route accepts a login for a change: only the forms of pages have a token.
-        by_login = method in _SAFE or "page" in handler.opt
-        if not (by_login and self._logins.is_valid(connection.cookies.get(COOKIE))):
-            raise Unauthorized("send the key in the header X-API-Key")
+        has_login = (method in _SAFE or is_page) and await self._has_login(connection)
+        if not (is_public or has_login):
+            raise Unauthorized(say("send the key in the header X-API-Key"))
+
+    async def _has_login(self, connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+        """Return whether a browser has a login that was not ended. If it was ended, the request carries this."""
+        cookie = connection.cookies.get(COOKIE)
+        if cookie is None or not self._logins.is_valid(cookie):
+            return False
+        state = connection.app.state
+        ended: bool = await state.page_threads.run(self._logins.has_ended, state.engine, cookie)
+        connection.scope.setdefault("state", {})[ENDED] = ended
+        return not ended
 
     def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -98,19 +112,23 @@ class Guard:
         # Browsers send Sec-Fetch-Site to localhost and over https. Over plain http they send only Origin.
         own = site in _OWN_PAGES if site is not None else origin is not None and is_same(origin, host)
         if not own:
-            page = "another site" if origin is None else _shown(origin)
-            raise CrossSiteRequest(f"a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS")
+            page = say("another site") if origin is None else _shown(origin)
+            raise CrossSiteRequest(
+                say("a page of {page} sent this; to allow its origin, add it to ZAP_CORS_ORIGINS", page=page)
+            )
 
 
 def _check_repeated(names: list[bytes]) -> None:
     for name in _ONCE:
         if names.count(name) > 1:
-            raise ClientException(f"the header {name.decode()} appears more than once; send it once")
+            raise ClientException(say("the header {name} appears more than once; send it once", name=name.decode()))
 
 
 def _check_encoding(encoding: bytes) -> None:
     if encoding.strip().lower() not in {b"", b"identity"}:
-        raise UnsupportedEncoding(f"the body is in {_shown(encoding)}; send it uncompressed, without Content-Encoding")
+        raise UnsupportedEncoding(
+            say("the body is in {encoding}; send it uncompressed, without Content-Encoding", encoding=_shown(encoding))
+        )
 
 
 def _shown(value: bytes) -> str:

@@ -31,7 +31,7 @@ class VersionScores(Struct):
     beats_baseline: Annotated[bool | None, Meta(description="whether the verdict is better; null without a verdict")]
 
 
-class ModelSummary(Struct):
+class ModelSummary(Struct, omit_defaults=True):
     """A model version in a list."""
 
     model_version: int
@@ -55,6 +55,10 @@ class ModelSummary(Struct):
             " scores say nothing about real drivers. null for versions of an older zap"
         ),
     ]
+    unreadable: Annotated[
+        list[str],
+        Meta(description="stored parts that are null or left out, because another program has changed them"),
+    ] = []
 
 
 class Models(Struct):
@@ -118,9 +122,11 @@ class ModelDetail(ModelSummary, kw_only=True):
     tested: Annotated[Tested | None, Meta(description="its test sessions; null for versions of an older zap")]
     sha256: Annotated[str, Meta(description="the SHA-256 of its artefact")]
     file_sha256: Annotated[str | None, Meta(description="the SHA-256 of the model file that is made from its artefact")]
-    hyper_parameters: dict[str, Any]
+    hyper_parameters: dict[str, Any] | None
     hyper_parameters_from: str | None
-    contract: Annotated[dict[str, Any], Meta(description="which fields a request must have, and their known values")]
+    contract: Annotated[
+        dict[str, Any] | None, Meta(description="which fields a request must have, and their known values")
+    ]
     features: Annotated[
         list[dict[str, Any]] | None,
         Meta(description="the features in order, each with its dtype, and its unit and range or its known values"),

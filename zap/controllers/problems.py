@@ -19,6 +19,7 @@ from zap.flows.training_report import Dropped, LeftOutTypes
 from zap.formats.json_body import pointer
 from zap.formats.refusal_reasons import refusal_counts, too_large
 from zap.public import public_path
+from zap.sentences import phrase, say
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,12 @@ class Problem(Struct, omit_defaults=True):
         str | None,
         Meta(description="the path of the training run that is already running", examples=["/training-runs/7"]),
     ] = None
-    run_id: Annotated[int | None, Meta(description="the number of the training run that is already running")] = None
+    run_id: Annotated[
+        int | None, Meta(description="the number of the training run that is already running, or has already ended")
+    ] = None
+    model_versions: Annotated[
+        list[int] | None, Meta(description="of a conflict about model versions: the versions that are in the way")
+    ] = None
     dropped: Annotated[Dropped | None, Meta(description="of a history with too few usable sessions")] = None
     left_out_types: Annotated[LeftOutTypes | None, Meta(description="of a history with too few usable sessions")] = None
     line: Annotated[int | None, Meta(description="of NDJSON: the first line that is not answered")] = None
@@ -140,7 +146,11 @@ def _parameter_error(request: Request[Any, Any, Any], key: str, message: str) ->
     handler: Any = request.scope.get("route_handler")
     field = handler and handler.parsed_fn_signature.parameters.get(key)
     if field and field.is_literal and message.startswith(_NOT_AMONG):
-        message = f"is {message.removeprefix(_NOT_AMONG)}; must be one of {', '.join(field.args)}"
+        message = say(
+            "is {value}; must be one of {choices:s}",
+            value=message.removeprefix(_NOT_AMONG),
+            choices=", ".join(field.args),
+        )
     name = field and field.kwarg_definition and getattr(field.kwarg_definition, "name", None)
     return {"pointer": pointer(name or key), "detail": message[:_LONGEST_DETAIL]}
 
@@ -148,7 +158,7 @@ def _parameter_error(request: Request[Any, Any, Any], key: str, message: str) ->
 def _database_error(request: Request[Any, Any, Any], error: SQLAlchemyError) -> Response[dict[str, Any]]:
     if lacks_right(error):
         # Not DatabaseUnavailable, which would tell the client to try again.
-        refused = NoRight("zap's database role lacks the right to do this; the log says which right")
+        refused = NoRight(say("zap's database role lacks the right to do this; the log says which right"))
         refused.__cause__ = error
         log.error("the database role lacks a right", reason=str(error.__cause__))
         return _zap_error(request, refused)
@@ -168,9 +178,9 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[d
     log.error("unexpected error", exc_info=error)
     details = {
         "type": "about:blank",
-        "title": "Internal Server Error",
+        "title": phrase("Internal Server Error"),
         "status": HTTPStatus.INTERNAL_SERVER_ERROR,
-        "detail": "zap could not answer because of an unexpected error; the log has it under this request_id",
+        "detail": say("zap could not answer because of an unexpected error; the log has it under this request_id"),
     }
     return _problem(request, details, {})
 
@@ -188,9 +198,9 @@ _HEADERS: dict[int, dict[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'ApiKey realm="zap"'},
 }
 _DETAILS = {
-    HTTPStatus.NOT_FOUND: "there is no resource at this path; {docs} lists the routes",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not accept this method; {docs} lists the routes",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this route accepts",
+    HTTPStatus.NOT_FOUND: phrase("there is no resource at this path; {docs} lists the routes"),
+    HTTPStatus.METHOD_NOT_ALLOWED: phrase("this path does not accept this method; {docs} lists the routes"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: phrase("the body is larger than this route accepts"),
 }
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {

@@ -19,7 +19,7 @@ _HOST = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | r
 def behind_proxy(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Return the app wrapped so that it sees paths without the prefix, whether or not the proxy removed it.
 
-    The headers X-Forwarded-Proto, -Host and -Prefix are used if the request comes from a trusted proxy.
+    The headers X-Forwarded-Proto, -Host, -Prefix and -For are used if the request comes from a trusted proxy.
     """
     if not settings.root_path and not settings.trusted_proxies:
         return app
@@ -33,6 +33,8 @@ def behind_proxy(app: ASGIApp, settings: Settings) -> ASGIApp:
             scope.setdefault("state", {})[PREFIX_KEY] = prefix
             if said.get("proto") in {"http", "https"}:
                 scope["scheme"] = said["proto"]
+            if "for" in said:
+                scope["client"] = _client(scope, is_trusted)
             if _HOST.fullmatch(said.get("host", "")):
                 others = [pair for pair in scope["headers"] if pair[0] != b"host"]
                 scope["headers"] = [(b"host", said["host"].encode()), *others]
@@ -80,6 +82,20 @@ def _forwarded(scope: HTTPScope) -> dict[str, str]:
         if PREFIX.fullmatch(prefix):
             said["prefix"] = prefix
     return said
+
+
+def _client(scope: HTTPScope, is_trusted: Callable[[tuple[str, int] | None], bool]) -> tuple[str, int] | None:
+    """Return the client that the nearest proxies name: the last address of X-Forwarded-For that is no trusted proxy."""
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    client = scope["client"]
+    for said in reversed(",".join(values).split(",")):
+        try:
+            client = str(ip_address(said.strip())), 0
+        except ValueError:
+            break
+        if not is_trusted(client):
+            break
+    return client
 
 
 def _remove(prefix: str, scope: HTTPScope) -> None:

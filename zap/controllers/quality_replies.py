@@ -106,13 +106,17 @@ class Promise(Struct):
     log_loss_difference_interval: list[float] | None
 
 
-class VersionQuality(Struct):
+class VersionQuality(Struct, omit_defaults=True):
     model_version: int
     promise: Annotated[Promise | None, Meta(description="null for versions of an older zap")]
     final: Annotated[QualityPart | None, Meta(description="days whose outcomes are all known; null without answers")]
     provisional: Annotated[QualityPart | None, Meta(description="the later days; null without answers")]
     expected: Annotated[Expected | None, Meta(description="null without answers on provisional days")]
     periods: Annotated[list[QualityPeriod], Meta(description="in order; empty with by=total")]
+    unreadable_days: Annotated[
+        list[str],
+        Meta(description="days whose answers or sums cannot be read, because another program has changed them"),
+    ] = []
 
 
 class QualityReply(Struct, rename={"from_": "from"}):

@@ -4,10 +4,10 @@ import re
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import NamedTuple
 
-from litestar.datastructures.headers import Accept
 from litestar.routes import BaseRoute
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from zap.browsers import wants_page
 from zap.public import public_path
 
 
@@ -62,19 +62,11 @@ def _page(scope: HTTPScope, pages: Mapping[str, ShownAs]) -> str | None:
     path = scope["path"].rstrip("/")
     before, _, last = path.rpartition("/")
     shown = pages.get(path) or (pages.get(f"{before}/{{}}") if last.isdecimal() and last.isascii() else None)
-    if shown is None or not _wants_html(scope):
+    if shown is None or not wants_page(scope):
         return None
     sent = scope["query_string"].decode("latin-1").split("&")
     names = {one.partition("=")[0] for one in sent if one}
     return shown.page.format(last) if names <= shown.parameters else None
-
-
-def _wants_html(scope: HTTPScope) -> bool:
-    accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
-    # Libraries of programs, such as Java's HttpURLConnection, may name text/html first too. Only browsers name XHTML.
-    # Litestar's own choice takes a while, so most requests of programs do not get to it.
-    is_browser = "text/html" in accept and "application/xhtml+xml" in accept
-    return is_browser and Accept(accept).best_match(["application/json", "text/html"]) == "text/html"
 
 
 async def _send_to(page: str, scope: HTTPScope, send: Send) -> None:

@@ -45,7 +45,7 @@ class OutcomeRecord(Struct):
     superseded_by: Annotated[int | None, Meta(description="the next answer with this session")]
 
 
-class PredictionRecord(Struct):
+class PredictionRecord(Struct, omit_defaults=True):
     """A stored prediction, with the request that it answered and what happened then."""
 
     prediction_id: int
@@ -67,6 +67,10 @@ class PredictionRecord(Struct):
     outcome: Annotated[
         OutcomeRecord | None, Meta(description="null with source train, and until the answer is followed")
     ]
+    unreadable: Annotated[
+        list[str],
+        Meta(description="stored parts that are null or left out, because another program has changed them"),
+    ] = []
 
 
 class StoredExplanation(Struct):

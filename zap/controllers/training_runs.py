@@ -28,7 +28,7 @@ class RunProgress(Struct, omit_defaults=True):
     ] = None
 
 
-class RunSummary(Struct):
+class RunSummary(Struct, omit_defaults=True):
     """A training run in a list."""
 
     run_id: int
@@ -38,6 +38,10 @@ class RunSummary(Struct):
     heartbeat_at: Annotated[datetime | None, Meta(description="when its process last reported")]
     finished_at: datetime | None
     options: Annotated[dict[str, Any] | None, Meta(description="the options of the request or the command")]
+    unreadable: Annotated[
+        list[str],
+        Meta(description="stored parts that are null or left out, because another program has changed them"),
+    ] = []
 
 
 class Runs(Struct):

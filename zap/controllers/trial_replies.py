@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 Verdict = Literal["better", "not_worse", "worse", "undecided"]
 _SCORE = "the Brier score, halved, 0 to 1"
+_UNREADABLE = "null if what the trial remembers cannot be read"
 
 
 class TrialEvidence(Struct):
@@ -36,7 +37,7 @@ class TrialEvidence(Struct):
     promoted: Annotated[bool | None, Meta(description="whether the trial has put its version into production")] = None
 
 
-class TrialRecord(Struct):
+class TrialRecord(Struct, omit_defaults=True):
     """One trial."""
 
     trial_id: int
@@ -47,19 +48,26 @@ class TrialRecord(Struct):
         Meta(description="running, the verdict, or ended: somebody ended it, or another version serves now"),
     ]
     epsilon: Annotated[float, Meta(description=f"a score that is higher by less than this is not worse ({_SCORE})")]
-    weeks: Annotated[int, Meta(description="the longest time of the trial")]
+    weeks: Annotated[int | None, Meta(description=f"the longest time of the trial; {_UNREADABLE}")]
     on_better: Literal["promote", "tell"]
     started_at: datetime
     longest_until: Annotated[datetime, Meta(description="requests after this moment are not part of the trial")]
     ended_at: datetime | None
-    answered: Annotated[int, Meta(description="the requests that the challenger has answered")]
+    answered: Annotated[int | None, Meta(description=f"the requests that the challenger has answered; {_UNREADABLE}")]
     refused: Annotated[
-        int,
-        Meta(description="the requests that the challenger would have refused, although the champion answered them"),
+        int | None,
+        Meta(
+            description="the requests that the challenger would have refused, although the champion answered them;"
+            f" {_UNREADABLE}"
+        ),
     ]
     evidence: TrialEvidence
     who: str | None
     why: str | None
+    unreadable: Annotated[
+        list[str],
+        Meta(description="stored parts that are null or left out, because another program has changed them"),
+    ] = []
 
 
 class TrialRecords(Struct):

@@ -11,15 +11,21 @@ import structlog
 
 from zap.db.database_content import DatabaseContent
 from zap.errors import DatabaseReplaced
+from zap.sentences import phrase, say
 
 log = structlog.get_logger(__name__)
 
 # The endings of the files that SQLite keeps beside the database.
 _WAL, _SHM = "-wal", "-shm"
 _Identity = tuple[int, int] | None
-_OVERWRITTEN = (
+_OVERWRITTEN = say(
     "other bytes were written into the database file while zap was running; zap reads and writes nothing more: "
     "stop zap, restore the file, then start zap"
+)
+_FILES = (
+    phrase("the database file"),
+    phrase("the -wal file of the database"),
+    phrase("the -shm file of the database"),
 )
 
 
@@ -133,11 +139,12 @@ class DatabaseFile:
 
     def _said(self, found: tuple[_Identity, ...]) -> str:
         which = next(place for place, one in enumerate(found) if one != self._opened[place])
-        name = ("the database file", "the -wal file of the database", "the -shm file of the database")[which]
-        what = "removed or moved" if found[which] is None else "replaced by another file"
-        return (
-            f"{name} was {what} while zap was running; zap reads and writes nothing until the file is back: "
-            "put it back, or restart zap to use the files that exist now"
+        what = say("removed or moved") if found[which] is None else say("replaced by another file")
+        return say(
+            "{name} was {what} while zap was running; zap reads and writes nothing until the file is back: "
+            "put it back, or restart zap to use the files that exist now",
+            name=_FILES[which],
+            what=what,
         )
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Index, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
 
-from zap.db.tables import Id, Json, Stamp, WallTime
+from zap.db import shapes
+from zap.db.stored_json import StoredJson
+from zap.db.tables import Id, Stamp, WallTime
 
 _MATCHED = text("session_id IS NOT NULL")
 _STANDING = text("until IS NULL")
@@ -28,9 +30,9 @@ class Follower(SQLModel, table=True):
     heartbeat_at: datetime | None = Field(default=None, sa_type=Stamp)
     # All predictions up to this id are followed, except the missing ids: they may be in a transaction that still runs.
     prediction_id: int = Field(sa_type=Id)
-    missing: list[Any] | None = Field(default=None, sa_type=Json)
+    missing: list[Any] | None = Field(default=None, sa_type=StoredJson(shapes.LIST))
     # The mark of the changes of ChargingSessions; NULL before the first look.
-    session_mark: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    session_mark: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
     # While all outcomes are matched again: the last answer that was matched. NULL otherwise.
     rematched_until: int | None = Field(default=None, sa_type=Id)
 
@@ -101,7 +103,7 @@ class QualityDay(SQLModel, table=True):
     model_version: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
     day: datetime = Field(primary_key=True, sa_type=WallTime)
     kind: str = Field(primary_key=True)
-    answers: dict[str, Any] = Field(sa_type=Json)
+    answers: dict[str, Any] = Field(sa_type=StoredJson(shapes.COUNTS))
     sums: bytes | None = Field(default=None, sa_type=LargeBinary)
 
 
@@ -144,8 +146,8 @@ class MonitorState(SQLModel, table=True):
 
     model_version: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
     kind: str = Field(primary_key=True)
-    reference: dict[str, Any] | None = Field(default=None, sa_type=Json)
-    state: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    reference: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
+    state: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
     prediction_id: int | None = Field(default=None, sa_type=Id)
     updated_at: datetime = Field(sa_type=Stamp)
 
@@ -175,7 +177,7 @@ class Alarm(SQLModel, table=True):
     since: datetime = Field(sa_type=Stamp)
     until: datetime | None = Field(default=None, sa_type=Stamp)
     message: str = Field(sa_type=Text)
-    evidence: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    evidence: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = Field(default=None, sa_type=Stamp)
 
@@ -244,8 +246,8 @@ class Trial(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_type=Stamp)
     # The challenger answers the requests after this answer of the champion.
     after_prediction_id: int = Field(sa_type=Id)
-    state: dict[str, Any] | None = Field(default=None, sa_type=Json)
-    evidence: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    state: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.TRIAL_STATE))
+    evidence: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.TRIAL_EVIDENCE))
     who: str | None = None
     why: str | None = None
 
@@ -259,7 +261,7 @@ class TrialPrediction(SQLModel, table=True):
     # The answer of the champion to the same request.
     prediction_id: int = Field(primary_key=True, sa_type=Id)
     predicted_class: str
-    probabilities: dict[str, float] = Field(sa_type=Json)
+    probabilities: dict[str, float] = Field(sa_type=StoredJson(shapes.NEEDED_SHARES))
     features: bytes = Field(sa_type=LargeBinary)
 
 
@@ -294,4 +296,4 @@ class ServingCount(SQLModel, table=True):
     refused: int = Field(sa_type=Id)
     failed: int = Field(sa_type=Id)
     nanoseconds: int = Field(sa_type=Id)
-    buckets: dict[str, int] = Field(sa_type=Json)
+    buckets: dict[str, int] = Field(sa_type=StoredJson(shapes.BUCKETS))

@@ -7,9 +7,12 @@ UTC; a stamp that is older than zap has no known zone and is read as a naive tim
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
+
+from zap.db import shapes
+from zap.db.stored_json import StoredJson
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -81,7 +84,6 @@ def _readable(text: Any) -> datetime | None:
 
 # 64 bits on PostgreSQL. On SQLite every INTEGER has 64 bits, and only an INTEGER PRIMARY KEY is the row id.
 Id = BigInteger().with_variant(Integer, "sqlite")
-Json = JSON(none_as_null=True)
 
 
 def utc_now() -> datetime:
@@ -189,7 +191,7 @@ class Prediction(SQLModel, table=True):
     actual_class: str | None = None
     # NULL in rows that are older than zap.
     model_version: int | None = Field(default=None, sa_type=Id)
-    probabilities: dict[str, float] | None = Field(default=None, sa_type=Json)
+    probabilities: dict[str, float] | None = Field(default=None, sa_type=StoredJson(shapes.SHARES))
     # The float64 row that was scored, for inference only: little-endian, in the order of the version's columns.
     features: bytes | None = Field(default=None, sa_type=LargeBinary)
 
@@ -276,9 +278,9 @@ class TrainingRun(SQLModel, table=True):
     heartbeat_at: datetime | None = Field(default=None, sa_type=Stamp)
     finished_at: datetime | None = Field(default=None, sa_type=Stamp)
     # The options of the request or the command.
-    options: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    options: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
     # The reply of /train-model if the run finished, or the problem details if it failed.
-    report: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    report: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.REPORT))
 
 
 class TrainingEvent(SQLModel, table=True):
@@ -290,7 +292,7 @@ class TrainingEvent(SQLModel, table=True):
     event_id: int = Field(default=None, primary_key=True, sa_type=Id)
     run_id: int = Field(foreign_key="training_runs.run_id", index=True, sa_type=Id)
     created_at: datetime = Field(sa_type=Stamp)
-    data: dict[str, Any] = Field(sa_type=Json)
+    data: dict[str, Any] = Field(sa_type=StoredJson(shapes.EVENT))
 
 
 class Tuning(SQLModel, table=True):
@@ -302,9 +304,9 @@ class Tuning(SQLModel, table=True):
     tuning_id: int = Field(default=None, primary_key=True, sa_type=Id)
     created_at: datetime = Field(sa_type=Stamp)
     # NULL: later trainings use the defaults again.
-    hyper_parameters: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    hyper_parameters: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.TUNED))
     # Every trial with its log loss on each fold.
-    evidence: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    evidence: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.TUNING_EVIDENCE))
 
 
 _IN_PRODUCTION = text("status = 'production'")
@@ -331,17 +333,17 @@ class ModelVersion(SQLModel, table=True):
     # The SHA-256 of the model file as it was exported last, or as the training makes it. After an upgrade from a zap
     # that stored the bytes of the file as the artefact, it is the SHA-256 of these bytes until the next export.
     file_sha256: str | None = Field(default=None, index=True)
-    hyper_parameters: dict[str, Any] = Field(sa_type=Json)
-    contract: dict[str, Any] = Field(sa_type=Json)
+    hyper_parameters: dict[str, Any] = Field(sa_type=StoredJson(shapes.HYPER_PARAMETERS))
+    contract: dict[str, Any] = Field(sa_type=StoredJson(shapes.NEEDED_OBJECT))
     # The scores of the model and of the baselines.
-    evaluation: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    evaluation: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.EVALUATION))
 
     # The columns below are NULL in versions that are older than these columns.
     hyper_parameters_from: str | None = None
     # Each feature with its dtype, unit, range and known values; then the columns of the booster's matrix, in order.
-    features: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
-    columns: list[str] | None = Field(default=None, sa_type=Json)
-    classes: list[str] | None = Field(default=None, sa_type=Json)
+    features: list[dict[str, Any]] | None = Field(default=None, sa_type=StoredJson(shapes.FEATURES))
+    columns: list[str] | None = Field(default=None, sa_type=StoredJson(shapes.TEXTS))
+    classes: list[str] | None = Field(default=None, sa_type=StoredJson(shapes.TEXTS))
     # The starts of the first and the last session that the version was trained on.
     trained_from: datetime | None = Field(default=None, sa_type=WallTime)
     trained_until: datetime | None = Field(default=None, sa_type=WallTime)
@@ -351,13 +353,13 @@ class ModelVersion(SQLModel, table=True):
     test_samples: int | None = None
     # The hash of the sessions trained on and of the sessions before them; for each month, the number and the hash.
     rows_sha256: str | None = None
-    rows_by_month: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    rows_by_month: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.ROWS_BY_MONTH))
     trees_sha256: str | None = None
     seed: int | None = None
-    libraries: dict[str, str] | None = Field(default=None, sa_type=Json)
+    libraries: dict[str, str] | None = Field(default=None, sa_type=StoredJson(shapes.LIBRARIES))
     code_version: str | None = None
     # Requests, each with the answer that the version gave when it was trained.
-    golden: list[dict[str, Any]] | None = Field(default=None, sa_type=Json)
+    golden: list[dict[str, Any]] | None = Field(default=None, sa_type=StoredJson(shapes.LIST))
     note: str | None = None
 
 

@@ -1,15 +1,16 @@
 """Errors of the database and of its schema."""
 
 from zap.errors.family import CommandError, ZapError
+from zap.sentences import phrase, say
 
 # What clients are told about a database that fails. The reason names addresses and files, so it goes to the log only.
-DOES_NOT_ANSWER = "the database does not answer; the log says why"
+DOES_NOT_ANSWER = say("the database does not answer; the log says why")
 
 
 class LogUnavailable(ZapError):
     """The request and its prediction could not be committed, so no prediction is sent."""
 
-    title = "The prediction could not be logged"
+    title = phrase("The prediction could not be logged")
     status_code = 503
     exit_code = 14
 
@@ -17,7 +18,7 @@ class LogUnavailable(ZapError):
 class DatabaseUnavailable(ZapError):
     """The database cannot be reached, cannot be opened, or takes too long."""
 
-    title = "The database cannot be used"
+    title = phrase("The database cannot be used")
     status_code = 503
     exit_code = 15
 
@@ -25,7 +26,7 @@ class DatabaseUnavailable(ZapError):
 class NoRight(ZapError):
     """zap's database role lacks the right that this request needs. Other requests may still be answered."""
 
-    title = "The database does not let zap do this"
+    title = phrase("The database does not let zap do this")
     status_code = 403
     exit_code = 28
 
@@ -33,15 +34,23 @@ class NoRight(ZapError):
 class DatabaseReplaced(ZapError):
     """The path of the SQLite file that this process opened now leads to another file, or to none."""
 
-    title = "The database file is not the one that was opened"
+    title = phrase("The database file is not the one that was opened")
     status_code = 503
     exit_code = 15
+
+
+class DamagedRow(ZapError):
+    """A stored row has another form than zap gave it: another program has changed it."""
+
+    title = "A stored row cannot be read"
+    status_code = 503
+    exit_code = 35
 
 
 class DatabaseBehind(ZapError):
     """The database's schema is older than this code needs."""
 
-    title = "The database has to be upgraded"
+    title = phrase("The database has to be upgraded")
     status_code = 503
     exit_code = 16
 
@@ -49,7 +58,7 @@ class DatabaseBehind(ZapError):
 class DatabaseAhead(ZapError):
     """The database's schema was upgraded by a newer zap, which this code does not know."""
 
-    title = "The database is newer than this zap"
+    title = phrase("The database is newer than this zap")
     status_code = 503
     exit_code = 17
 

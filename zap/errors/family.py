@@ -6,11 +6,13 @@ Every error knows its form over HTTP (`status_code`, `problem()`) and on the com
 import re
 from typing import Any, ClassVar
 
+from zap.sentences import phrase
+
 
 class ZapError(Exception):
     """An error that zap can explain. The message is for the person who sent the request or typed the command."""
 
-    title: ClassVar[str] = "zap could not do this"
+    title: ClassVar[str] = phrase("zap could not do this")
     status_code: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 

@@ -1,6 +1,7 @@
 """Errors of a server that cannot answer now, or cannot start."""
 
 from zap.errors.family import CommandError, ZapError
+from zap.sentences import phrase
 
 
 class CannotServe(CommandError):
@@ -13,7 +14,7 @@ class CannotServe(CommandError):
 class TooBusy(ZapError):
     """The request would have to wait too long for requests before it. The client can send it again later."""
 
-    title = "The server is busy"
+    title = phrase("The server is busy")
     status_code = 503
     exit_code = 25
 
@@ -21,5 +22,5 @@ class TooBusy(ZapError):
 class ServerStopping(ZapError):
     """The server was told to stop: the request did not end within the last seconds, or would begin a training."""
 
-    title = "The server is stopping"
+    title = phrase("The server is stopping")
     status_code = 503

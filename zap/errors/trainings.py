@@ -3,12 +3,13 @@
 from typing import Self
 
 from zap.errors.family import ZapError
+from zap.sentences import phrase, say
 
 
 class UnusableHistory(ZapError):
     """The history has too few sessions, a single charger type, or missing tables."""
 
-    title = "The history is not enough to train on"
+    title = phrase("The history is not enough to train on")
     status_code = 422
     exit_code = 11
 
@@ -16,7 +17,7 @@ class UnusableHistory(ZapError):
 class TrainingRunning(ZapError):
     """Another training is running; zap runs one at a time."""
 
-    title = "A training is already running"
+    title = phrase("A training is already running")
     status_code = 409
     exit_code = 9
 
@@ -24,7 +25,7 @@ class TrainingRunning(ZapError):
 class TrainingCancelled(ZapError):
     """The training was cancelled by a person or a signal. The version in production is unchanged."""
 
-    title = "The training was cancelled"
+    title = phrase("The training was cancelled")
     status_code = 409
     exit_code = 22
 
@@ -35,7 +36,7 @@ class TrainingCancelled(ZapError):
         Args:
             number: the number of the signal, such as 2 for Ctrl-C (exit code 130) or 15 for SIGTERM (143).
         """
-        error = cls("the training was told to stop; the version in production is unchanged")
+        error = cls(say("the training was told to stop; the version in production is unchanged"))
         # The exit code is set on the instance, because it depends on the signal.
         error.exit_code = 128 + number  # type: ignore[misc]
         return error
@@ -44,7 +45,7 @@ class TrainingCancelled(ZapError):
 class RunEnded(ZapError):
     """The training run cannot be cancelled because it has already ended."""
 
-    title = "The training has already ended"
+    title = phrase("The training has already ended")
     status_code = 409
     exit_code = 23
 
@@ -52,14 +53,14 @@ class RunEnded(ZapError):
 class TrainingFailed(ZapError):
     """The training ended without a report, because its process was stopped or crashed."""
 
-    title = "The training did not finish"
+    title = phrase("The training did not finish")
     exit_code = 10
 
 
 class TrainingLimited(ZapError):
     """The training needed more memory or time than the settings allow. The version in production is unchanged."""
 
-    title = "The training exceeded its memory or time limit"
+    title = phrase("The training exceeded its memory or time limit")
     exit_code = 26
 
     @classmethod
@@ -70,8 +71,12 @@ class TrainingLimited(ZapError):
             most_bytes: the memory that it may use.
         """
         return cls(
-            f"the training needed more than the {most_bytes:,} bytes of memory that it may use (ZAP_TRAINING_MEMORY);"
-            " train on fewer sessions (history_from) or fewer charger types, or raise the setting"
+            say(
+                "the training needed more than the {most_bytes:,} bytes of memory that it may use"
+                " (ZAP_TRAINING_MEMORY); train on fewer sessions (history_from) or fewer charger types, or raise the"
+                " setting",
+                most_bytes=most_bytes,
+            )
         )
 
     @classmethod
@@ -82,6 +87,9 @@ class TrainingLimited(ZapError):
             seconds: how long it may take.
         """
         return cls(
-            f"the training took longer than the {seconds:,g} seconds that it may take (ZAP_TRAINING_SECONDS);"
-            " train on fewer sessions (history_from), leave out windows, nested or tune, or raise the setting"
+            say(
+                "the training took longer than the {seconds:,g} seconds that it may take (ZAP_TRAINING_SECONDS);"
+                " train on fewer sessions (history_from), leave out windows, nested or tune, or raise the setting",
+                seconds=seconds,
+            )
         )

@@ -1,12 +1,13 @@
 """Errors of model versions."""
 
 from zap.errors.family import CommandError, ZapError
+from zap.sentences import phrase
 
 
 class NoModel(ZapError):
     """No model version is in production yet."""
 
-    title = "There is no model yet"
+    title = phrase("There is no model yet")
     status_code = 503
     exit_code = 12
 
@@ -14,7 +15,7 @@ class NoModel(ZapError):
 class DamagedModel(ZapError):
     """The bytes of a model version differ from the bytes that were stored, or this code cannot use them."""
 
-    title = "The stored model cannot be used"
+    title = phrase("The stored model cannot be used")
     status_code = 503
     exit_code = 13
 
@@ -22,7 +23,7 @@ class DamagedModel(ZapError):
 class NotPromotable(ZapError):
     """A version cannot serve, or there is no version to roll back to. The version in production is unchanged."""
 
-    title = "The version cannot be put into production"
+    title = phrase("The version cannot be put into production")
     status_code = 409
     exit_code = 24
 
@@ -30,7 +31,7 @@ class NotPromotable(ZapError):
 class TrialRefused(ZapError):
     """A trial of a version cannot begin. Nothing was changed."""
 
-    title = "The trial cannot begin"
+    title = phrase("The trial cannot begin")
     status_code = 409
     exit_code = 33
 

@@ -28,6 +28,7 @@ from zap.db.versions.model_registry import Version, load_version, production_ver
 from zap.errors import ZapError
 from zap.ml.inference import Predictor
 from zap.monitoring.usual_counts import missing, risen, still_missing, still_risen
+from zap.sentences import phrase, say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -168,7 +169,7 @@ def _follower_behind(look: _Look) -> list[Finding]:
     behind = seconds_behind(look.engine)
     if behind is None or behind <= _BEHIND_SECONDS / 2:
         return []
-    message = f"An answer has been waiting for the follower for {_in_words(behind)}."
+    message = say("An answer has been waiting for the follower for {time}.", time=_in_words(behind))
     evidence = {"seconds_behind": round(behind)}
     return [Finding("", message, evidence, raises=behind > _BEHIND_SECONDS, lasts=_BEHIND_LASTS)]
 
@@ -177,7 +178,7 @@ def _log_slow(look: _Look) -> list[Finding]:
     seconds = commit_seconds(look.engine)
     if seconds <= _SLOW_SECONDS / 2:
         return []
-    message = f"A commit of the log took {seconds:.1f} seconds."
+    message = say("A commit of the log took {seconds:.1f} seconds.", seconds=seconds)
     return [Finding("", message, {"seconds": round(seconds, 1)}, raises=seconds > _SLOW_SECONDS, lasts=_SLOW_LASTS)]
 
 
@@ -188,7 +189,11 @@ def _version_refused(look: _Look) -> list[Finding]:
     try:
         Predictor(load_version(look.engine, version), version.model_version)
     except ZapError as error:
-        message = f"Version {version.model_version} is in production and cannot be loaded: {error.message}."
+        message = say(
+            "Version {version} is in production and cannot be loaded: {reason}.",
+            version=version.model_version,
+            reason=error.message,
+        )
         return [Finding(f"version {version.model_version}", message, {"reason": error.message})]
     look.memory.loaded = version
     return []
@@ -198,16 +203,16 @@ def _training_failed(look: _Look) -> list[Finding]:
     run = newest_training(look.engine)
     if run is None or run.status == "finished":
         return []
-    message = f"Training run {run.run_id} failed: {run.reason}."
+    message = say("Training run {run_id} failed: {reason}.", run_id=run.run_id, reason=run.reason)
     is_news = run.ended_at is None or look.now - run.ended_at < _NEWS
     return [Finding("", message, {"run_id": run.run_id, "reason": run.reason}, raises=is_news)]
 
 
 def _disk_nearly_full(look: _Look) -> list[Finding]:
     """Look at the disks of the database and of the model file. If they are one disk, it is named once."""
-    folders = {"the models": look.settings.models_dir}
+    folders = {phrase("the models"): look.settings.models_dir}
     if file_of(look.engine) is not None:
-        folders = {"the database": Path(str(look.engine.url.database)).parent, **folders}
+        folders = {phrase("the database"): Path(str(look.engine.url.database)).parent, **folders}
     disks: dict[int, tuple[str, Path]] = {}
     for name, folder in folders.items():
         if folder.exists():
@@ -217,7 +222,12 @@ def _disk_nearly_full(look: _Look) -> list[Finding]:
         disk = shutil.disk_usage(folder)
         least = min(_LEAST_SHARE * disk.total, _LEAST_BYTES)
         if disk.free < 2 * least:
-            message = f"The disk of {name} has {disk.free / 2**20:,.0f} MiB left, {disk.free / disk.total:.1%} of it."
+            message = say(
+                "The disk of {name} has {mebibytes:,.0f} MiB left, {share:.1%} of it.",
+                name=name,
+                mebibytes=disk.free / 2**20,
+                share=disk.free / disk.total,
+            )
             evidence = {"free_bytes": disk.free, "total_bytes": disk.total}
             findings.append(Finding(f"disk of {name}", message, evidence, raises=disk.free < least))
     return findings
@@ -241,9 +251,11 @@ def _no_outcomes(look: _Look) -> list[Finding]:
         return [Finding("", "", dict(before), raises=False)]
     if unusual is None or not (stands or (last and usual and look.now - last > usual.limit)):
         return []
-    message = (
-        f"Since {unusual.since.isoformat()} none of {unusual.chances:,} answers with a driver has a session;"
-        f" usually {unusual.usual_share:.0%} have one."
+    message = say(
+        "Since {since} none of {answers:,} answers with a driver has a session; usually {share:.0%} have one.",
+        since=unusual.since.isoformat(),
+        answers=unusual.chances,
+        share=unusual.usual_share,
     )
     evidence = {
         "since": unusual.since.isoformat(),
@@ -253,7 +265,8 @@ def _no_outcomes(look: _Look) -> list[Finding]:
     }
     if usual is not None:
         longest = usual.longest.total_seconds()
-        message += f" The longest usual time between two arrivals of sessions is {_in_words(longest)}."
+        said = say("The longest usual time between two arrivals of sessions is {time}.", time=_in_words(longest))
+        message = f"{message} {said}"
         evidence["longest_usual_gap_hours"] = round(longest / 3600)
     return [Finding("", message, evidence)]
 
@@ -261,9 +274,12 @@ def _no_outcomes(look: _Look) -> list[Finding]:
 def _refused_requests(look: _Look) -> list[Finding]:
     days = refused_days(look.engine, look.now)
     if unusual := risen(days):
-        message = (
-            f"On {unusual.since.isoformat()} (UTC) {unusual.times:,} of {unusual.chances:,} requests were refused;"
-            f" usually {unusual.usual_share:.1%} are."
+        message = say(
+            "On {day} (UTC) {refused:,} of {requests:,} requests were refused; usually {share:.1%} are.",
+            day=unusual.since.isoformat(),
+            refused=unusual.times,
+            requests=unusual.chances,
+            share=unusual.usual_share,
         )
         evidence = {
             "day": unusual.since.isoformat(),
@@ -280,10 +296,9 @@ def _refused_requests(look: _Look) -> list[Finding]:
 
 def _in_words(seconds: float) -> str:
     minutes = round(seconds / 60)
-    for unit, size in (("day", 1440), ("hour", 60)):
-        if minutes >= 2 * size:
-            return f"{minutes / size:,.0f} {unit}s"
-    return f"{minutes:,} minutes"
+    units = ((phrase("days"), 1440), (phrase("hours"), 60), (phrase("minutes"), 1))
+    unit, size = next(one for one in units if minutes >= 2 * one[1] or one[1] == 1)
+    return f"{minutes / size:,.0f} {unit}"
 
 
 LOOKS: dict[str, Callable[[_Look], list[Finding]]] = {

@@ -17,6 +17,7 @@ from zap.ml.inference import Answer, Predictor
 from zap.ml.reason_words import Row
 from zap.ml.reasons import in_words, reasons
 from zap.ml.usual_values import UsualValues
+from zap.sentences import say
 from zap.threads import Pool
 
 log = structlog.get_logger(__name__)
@@ -134,8 +135,13 @@ class VersionExplainers:
             return scored, self.of(self._predictor(version(self._engine, number)))
         except (DamagedModel, NotFound) as error:
             raise NotFound(
-                f"prediction {prediction_id} cannot be explained: version {number}, which predicted, cannot be read"
-                f" ({error.message})"
+                say(
+                    "prediction {prediction_id} cannot be explained: version {number}, which predicted, cannot be"
+                    " read ({reason})",
+                    prediction_id=prediction_id,
+                    number=number,
+                    reason=error.message,
+                )
             ) from error
 
     def _predictor(self, wanted: Version) -> Predictor:
@@ -232,7 +238,7 @@ class Explanations:
 
     async def _in_turn(self, work: Callable[[], _Done], until: float | None) -> _Done:
         if self._waiting >= MOST_WAITING:
-            raise TooBusy(f"{MOST_WAITING} callers already wait for explanations; ask again later")
+            raise TooBusy(say("{n} callers already wait for explanations; ask again later", n=MOST_WAITING))
         self._waiting += 1
         try:
             return await self._threads.run(work, until=until)

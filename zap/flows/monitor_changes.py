@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 from zap.db.engine import write_transaction
 from zap.db.monitoring.alarms import AlarmChange, raise_alarm, resolve_alarm
 from zap.db.monitoring.monitor_states import Kind
+from zap.sentences import say
 from zap.settings import Settings
 
 # Called in each transaction that writes; raises an error if another process follows now.
@@ -64,4 +65,4 @@ def monitor_changes(engine: Engine, settings: Settings, check: Check) -> Iterato
 
 def subject_of(version: int) -> str:
     """Return the subject of alarms about a version."""
-    return f"version {version}"
+    return say("version {number}", number=version)

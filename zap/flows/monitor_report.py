@@ -4,13 +4,16 @@ The evidence M of a monitor is a number of weeks or days: without a change, M be
 number of weeks or days (see `zap.monitoring.drift`). Here it is in years, so that drift and harm have one scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from zap.db.monitoring.monitor_states import read_parts
+from zap.db.monitoring.monitor_states import Kind, read_parts, read_revision, what_it_remembers
+from zap.db.stored_json import reading
+from zap.flows.remembered import Remembered
 from zap.monitoring.drift import THRESHOLD as DRIFT_THRESHOLD
 from zap.monitoring.drift import WEEKS_A_YEAR, WINDOWS
 from zap.monitoring.drift_evidence import effect_of
@@ -23,6 +26,8 @@ from zap.monitoring.reference import FeatureReference, Reference
 
 # The thresholds of the monitors, in years.
 DRIFT_YEARS, HARM_YEARS = DRIFT_THRESHOLD / WEEKS_A_YEAR, HARM_THRESHOLD / DAYS_A_YEAR
+# The most points of a series. Fewer weeks and days are judged, but between them may be many without answers.
+MOST_POINTS = 500
 _EPOCH = date(1970, 1, 1)
 # Week 0 begins on Monday, 1969-12-29.
 _FIRST_MONDAY = date(1969, 12, 29)
@@ -124,13 +129,63 @@ class HarmReport:
     checks: Sequence[HarmCheck]
 
 
+# The database, the version, and when the state was stored.
+_Key = tuple[str, int, datetime]
+Report = TypeVar("Report", DriftReport, HarmReport)
+# Pages show the version in production.
+_drifts: Remembered[_Key, DriftReport] = Remembered(4)
+_harms: Remembered[_Key, HarmReport] = Remembered(4)
+
+
 def read_drift(engine: Engine, version: int) -> DriftReport | None:
-    """Return what the monitor of drift has seen; None if the version has no reference yet."""
+    """Return what the monitor of drift has seen; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: what the monitor remembers cannot be read.
+    """
+    return _remembered(engine, version, "drift", ("judged", "raised"), _drifts, _drift)
+
+
+def read_harm(engine: Engine, version: int) -> HarmReport | None:
+    """Return what the monitor of harm has seen; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: what the monitor remembers cannot be read.
+    """
+    return _remembered(engine, version, "harm", ("watch",), _harms, _harm)
+
+
+def _remembered(  # noqa: PLR0913, PLR0917 - what is read, where the result is remembered, and how it is made
+    engine: Engine,
+    version: int,
+    kind: Kind,
+    parts: Sequence[str],
+    known: Remembered[_Key, Report],
+    report: Callable[[Mapping[str, Any], Mapping[str, Any]], Report],
+) -> Report | None:
+    """Return the report of a monitor. As long as its state was not stored again, the report is not made again.
+
+    A state has megabytes, and PostgreSQL needs a tenth of a second to find the parts in it. It is stored at the end of
+    a week or a day, and after 50,000 answers.
+    """
     with engine.connect() as connection:
-        known = read_parts(connection, version, "drift", ("judged", "raised"))
-    if known is None:
+        revision = read_revision(connection, version, kind)
+        if revision is None:
+            return None
+        key = (str(engine.url), version, revision)
+        if (found := known.find(key)) is not None:
+            return found
+        # Stored again since then, it is as new as its revision or newer, and the next reader makes it again.
+        stored = read_parts(connection, version, kind, parts)
+    if stored is None:
         return None
-    reference, state = known
+    with reading(what_it_remembers(version, kind)):
+        made = report(*stored)
+    known.keep(key, made)
+    return made
+
+
+def _drift(reference: Mapping[str, Any], state: Mapping[str, Any]) -> DriftReport:
     features = Reference.from_plain(reference["features"] or ()).features
     judged = [JudgedWeek(**week) for week in state["judged"] or ()]
     names = [feature.name for feature in features]
@@ -151,23 +206,18 @@ def read_drift(engine: Engine, version: int) -> DriftReport | None:
     )
 
 
-def read_harm(engine: Engine, version: int) -> HarmReport | None:
-    """Return what the monitor of harm has seen; None if the version has no reference yet."""
-    with engine.connect() as connection:
-        known = read_parts(connection, version, "harm", ("watch",))
-    if known is None:
-        return None
-    reference, state = known
+def _harm(reference: Mapping[str, Any], state: Mapping[str, Any]) -> HarmReport:
     watch = state["watch"] or {}
     judged = [JudgedDay(**day) for day in watch.get("judged") or ()]
     if not judged:
-        return HarmReport(reference["baseline"], None, None, (), ())
+        return HarmReport(str(reference["baseline"]), None, None, (), ())
     evidence = {day.day: evidence_of(day.sums) / DAYS_A_YEAR for day in judged}
     last = watch["last_day"]
-    points = [Point(_EPOCH + timedelta(days=day), evidence.get(day)) for day in range(judged[0].day, last + 1)]
+    first = max(judged[0].day, last + 1 - MOST_POINTS)
+    points = [Point(_EPOCH + timedelta(days=day), evidence.get(day)) for day in range(first, last + 1)]
     newest = judged[-1]
     checks = [_check(check, window, newest) for check in CHECKS for window in HARM_WINDOWS]
-    return HarmReport(reference["baseline"], _EPOCH + timedelta(days=last), points[-1].years, points, checks)
+    return HarmReport(str(reference["baseline"]), _EPOCH + timedelta(days=last), points[-1].years, points, checks)
 
 
 def _feature(
@@ -190,10 +240,14 @@ def _feature(
 
 
 def _weekly(judged: Sequence[JudgedWeek], evidence: Sequence[float | None]) -> list[Point]:
-    """Return a point for each week from the first judged week to the last, also for weeks without answers."""
+    """Return a point for each week from the first judged week to the last, also for weeks without answers.
+
+    If few weeks were judged in many years, these are the newest MOST_POINTS weeks.
+    """
     by_week = dict(zip((week.week for week in judged), evidence, strict=True))
     points = []
-    for week in range(judged[0].week, judged[-1].week + 1):
+    end = judged[-1].week + 1
+    for week in range(max(judged[0].week, end - MOST_POINTS), end):
         weeks = by_week.get(week)
         points.append(Point(_monday(week), None if weeks is None else weeks / WEEKS_A_YEAR))
     return points

@@ -12,10 +12,12 @@ from zap.db.monitoring_tables import Alarm
 from zap.db.runs.run_end import CANCELLED
 from zap.db.runs.training_runs import read_run
 from zap.db.tables import TrainingRun
+from zap.sentences import phrase, say, say_many
 from zap.settings import Settings
 
 # After a training that failed or was interrupted, or that an alarm has caused, the next training waits this long.
 _PAUSE = timedelta(days=1)
+_ALARMS = {"harm": phrase("harm"), "drift": phrase("drift")}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -50,15 +52,20 @@ def reason_to_train(engine: Engine, settings: Settings, now: datetime) -> str | 
     days = (now - began).days
     if days < settings.retrain_every:
         return None
-    return f"the newest training, run {run.run_id}, began {days:,} {'day' if days == 1 else 'days'} ago"
+    return say_many(
+        "the newest training, run {run_id}, began {n:,} day ago",
+        "the newest training, run {run_id}, began {n:,} days ago",
+        days,
+        run_id=run.run_id,
+    )
 
 
 def _interrupted(engine: Engine, run_id: int, status: str) -> str | None:
     """Return in words how a training ended that should be repeated; None if it finished or a person cancelled it."""
     if status == "failed":
-        return f"training run {run_id} failed"
+        return say("training run {run_id} failed", run_id=run_id)
     if status == "cancelled" and (read_run(engine, run_id)["report"] or {}).get("detail") != CANCELLED:
-        return f"training run {run_id} was told to stop"
+        return say("training run {run_id} was told to stop", run_id=run_id)
     return None
 
 
@@ -71,4 +78,4 @@ def _alarmed(engine: Engine, since: datetime) -> str | None:
     first = select(col(Alarm.kind), col(Alarm.subject)).where(new).order_by(col(Alarm.kind).desc()).limit(1)
     with engine.connect() as connection:
         row = connection.execute(first).one_or_none()
-    return None if row is None else f"alarm: {row.kind} of {row.subject}"
+    return None if row is None else say("alarm: {kind} of {subject}", kind=_ALARMS[row.kind], subject=row.subject)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from zap.db.monitoring.serving_counts import first_span
 from zap.db.monitoring.serving_sums import read_sums
 from zap.flows.serving_figures import LENGTHS, Span, counted_from, counted_until
-from zap.monitoring.answer_counts import LOG, NOTHING, PREDICT, ROUTES, Counts
+from zap.monitoring.answer_counts import LOG, NOTHING, PREDICT, PREDICTING, ROUTES, Counts
 
 _MINUTE = timedelta(minutes=1)
 
@@ -19,12 +19,12 @@ class SpanGlance(NamedTuple):
 
     Attributes:
         span: which one.
-        answered: replies below 400 of all routes.
+        answered: replies below 400 to POST /predict and POST /predict/batch; an open page asks only other routes.
         answered_per_minute: their mean; None if no minute is counted.
         p50_ms: the time of half of the answers of POST /predict, in milliseconds; None without answers.
         p99_ms: the time of 99 of 100 of them.
-        refused: replies 4xx.
-        failed: replies 5xx.
+        refused: replies 4xx of all routes.
+        failed: replies 5xx of all routes.
         log_p99_ms: how long 99 of 100 requests waited for the commit of their predictions.
     """
 
@@ -41,11 +41,12 @@ class SpanGlance(NamedTuple):
 class ServingGlance(NamedTuple):
     """The sums of each span, and the answers of each minute of the last hour, oldest first.
 
-    Minutes before the first one that was ever counted are None.
+    Minutes before the first one that was ever counted are None. `unreadable` is how many rows cannot be read.
     """
 
     spans: Sequence[SpanGlance]
     minutes: Sequence[int | None]
+    unreadable: int
 
     @property
     def busiest(self) -> int:
@@ -54,7 +55,7 @@ class ServingGlance(NamedTuple):
 
 
 def serving_glance(engine: Engine, now: datetime | None = None) -> ServingGlance:
-    """Return the sums that `serving_figures` has for each span, without its points, in a fifth of its time.
+    """Return sums of what `serving_figures` has for each span, without its points, in a fifth of its time.
 
     Args:
         engine: on the database.
@@ -71,12 +72,13 @@ def serving_glance(engine: Engine, now: datetime | None = None) -> ServingGlance
             for length, counts, begin in zip(LENGTHS, sums.of_spans, since, strict=True)
         ],
         [sums.answered.get(one, 0) if one >= since[0] else None for one in minutes],
+        sums.unreadable,
     )
 
 
 def _glance(span: Span, counts: Mapping[str, Counts], minutes: float) -> SpanGlance:
     routes = [counts.get(route, NOTHING) for route in ROUTES]
-    answered = sum(one.answered for one in routes)
+    answered = sum(counts[route].answered for route in PREDICTING if route in counts)
     predict, log = counts.get(PREDICT, NOTHING), counts.get(LOG, NOTHING)
     return SpanGlance(
         span=span,

@@ -14,6 +14,7 @@ from zap.ml.history_matrix import mix_of, past_matrix
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_history import PopulationHistory
 from zap.ml.training import Split
+from zap.sentences import phrase, say
 
 
 def trained_rows(frame: pd.DataFrame, stored: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, int]:
@@ -104,8 +105,7 @@ def tested_again(
     n_test, population = stored["test_samples"], model.population_
     split = learned_again(frame, types, judged, first, end, n_test, population, model.asked_before, model.delay)
     if split.n_test <= 0 or split.n_train <= 0:
-        which = "trained" if split.n_train <= 0 else "tested"
-        raise UnusableHistory(
-            f"the history has none of the sessions that version {stored['model_version']} was {which} on"
-        )
+        trained = phrase("the history has none of the sessions that version {number} was trained on")
+        tested = phrase("the history has none of the sessions that version {number} was tested on")
+        raise UnusableHistory(say(trained if split.n_train <= 0 else tested, number=stored["model_version"]))
     return split

@@ -59,6 +59,7 @@ from zap.ml.training import Split
 from zap.ml.tuning import Budget, search
 from zap.monitoring.trials import CAVEAT
 from zap.progress import Progress, no_progress
+from zap.sentences import say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -182,7 +183,9 @@ def _train(
         decision = decision.confirmed(serving_version(connection))
         if decision.promoted:
             # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
-            reason = Reason.model_construct(why=f"training run {lease.run_id}: {decision.reason}")
+            reason = Reason.model_construct(
+                why=say("training run {run_id}: {reason}", run_id=lease.run_id, reason=decision.reason)
+            )
             promote(connection, version.model_version, reason)
         elif decision.tries:
             decision = _begin_trial(connection, version.model_version, decision, lease.run_id)
@@ -275,7 +278,11 @@ def _hyper_parameters(engine: Engine, options: TrainingOptions) -> HyperParamete
     tuned = tuned_hyper_parameters(engine)
     if not options.hyper_parameters:
         return tuned
-    source = f"{tuned.source}, and the request: {', '.join(options.hyper_parameters)}"
+    source = say(
+        "{source}, and the request: {hyper_parameters}",
+        source=tuned.source,
+        hyper_parameters=", ".join(options.hyper_parameters),
+    )
     return tuned._replace(values={**tuned.values, **options.hyper_parameters}, source=source)
 
 
@@ -325,14 +332,17 @@ def _begin_trial(connection: Connection, number: int, decision: Decision, run_id
 
     If no trial can begin, the new version stays a candidate, and the decision says why.
     """
-    options = TrialOptions(on_better="promote", why=f"training run {run_id}")
+    options = TrialOptions(on_better="promote", why=say("training run {run_id}", run_id=run_id))
     try:
         trial = begin_trial(connection, number, options)
     except TrialRefused as error:
-        return replace(decision, reason=f"no trial could begin: {error.message}")
-    reason = (
-        f"trial {trial} compares it with the version in production for at most {options.weeks} weeks, and promotes it"
-        f" if it is better. {CAVEAT.rstrip('.')}"
+        return replace(decision, reason=say("no trial could begin: {reason}", reason=error.message))
+    reason = say(
+        "trial {trial} compares it with the version in production for at most {weeks} weeks, and promotes it if it is"
+        " better. {caveat}",
+        trial=trial,
+        weeks=options.weeks,
+        caveat=CAVEAT.rstrip("."),
     )
     return replace(decision, reason=reason, trial=trial)
 

@@ -18,6 +18,7 @@ from zap.flows.trial_answers import Between, Check, nothing
 from zap.formats.promotion_reason import Reason
 from zap.monitoring.driver_differences import DriverDifferences
 from zap.monitoring.trials import Trial
+from zap.sentences import say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -117,7 +118,9 @@ def end_early(engine: Engine, trial: RunningTrial, reason: str, check: Check) ->
     with write_transaction(engine) as connection:
         check(connection)
         evidence = read_evidence(connection, trial.trial_id)
-        ended = conclude(connection, trial.trial_id, "ended", evidence, f"The trial ended early: {reason}.")
+        ended = conclude(
+            connection, trial.trial_id, "ended", evidence, say("The trial ended early: {reason}.", reason=reason)
+        )
     if ended:
         log.info("a trial ended early", **_named(trial), reason=reason)
 
@@ -126,10 +129,15 @@ def changed_in_words(engine: Engine, trial: RunningTrial) -> str:
     """Return in words that another version than the champion serves now."""
     newest = list_promotions(engine, 1)
     if not newest:
-        return f"version {trial.champion_version} does not serve any more"
+        return say("version {number} does not serve any more", number=trial.champion_version)
     change = newest[0]
-    how = "a rollback" if change["action"] == "rollback" else "a promotion"
-    return f"since {how}, version {change['to_version']} serves instead of version {trial.champion_version}"
+    how = say("a rollback") if change["action"] == "rollback" else say("a promotion")
+    return say(
+        "since {how}, version {number} serves instead of version {champion}",
+        how=how,
+        number=change["to_version"],
+        champion=trial.champion_version,
+    )
 
 
 def _named(trial: RunningTrial) -> dict[str, Any]:
@@ -146,17 +154,20 @@ def _obstacle(engine: Engine, trial: RunningTrial, progress: Progress) -> str | 
     if progress.comparison.verdict != "better":
         return None
     if trial.on_better != "promote":
-        return f"To let it serve: zap models promote {number}."
+        return say("To let it serve: zap models promote {number}.", number=number)
     if progress.refused:
-        return (
-            f"It does not serve yet, because it would have refused {progress.refused:,} of the requests that version"
-            f" {trial.champion_version} answered. To let it serve: zap models promote {number}."
+        return say(
+            "It does not serve yet, because it would have refused {refused:,} of the requests that version {champion}"
+            " answered. To let it serve: zap models promote {number}.",
+            refused=progress.refused,
+            champion=trial.champion_version,
+            number=number,
         )
     try:
         # Before the transaction, because loading takes longer than other writers should wait.
         check_usable(engine, number)
     except NotPromotable as error:
-        return f"It does not serve, because {error.message}."
+        return say("It does not serve, because {reason}.", reason=error.message)
     return None
 
 
@@ -166,15 +177,25 @@ def _ending(connection: Connection, trial: RunningTrial, comparison: Trial, obst
     if verdict == "worse":
         return _Ending(verdict, promoted=False, message="")
     if verdict != "better":
-        return _Ending(verdict, promoted=False, message="The longest time of the trial has passed.")
+        return _Ending(verdict, promoted=False, message=say("The longest time of the trial has passed."))
     if obstacle is not None:
         return _Ending(verdict, promoted=False, message=obstacle)
     serving = serving_version(connection)
     if serving != trial.champion_version:
-        changed = f"version {serving} serves now instead of version {trial.champion_version}"
-        return _Ending("ended", promoted=False, message=f"The trial ended without a promotion: {changed}.")
+        message = say(
+            "The trial ended without a promotion: version {number} serves now instead of version {champion}.",
+            number=serving,
+            champion=trial.champion_version,
+        )
+        return _Ending("ended", promoted=False, message=message)
     # The reason is not checked like a body, because zap's own text may be longer than a text of a client.
-    reason = Reason.model_construct(who=WHO, why=f"trial {trial.trial_id}: {comparison.in_words()}")
+    reason = Reason.model_construct(
+        who=WHO, why=say("trial {trial:d}: {said}", trial=trial.trial_id, said=comparison.in_words())
+    )
     promote(connection, trial.model_version, reason)
-    message = f"Version {trial.model_version} serves now, instead of version {trial.champion_version}."
+    message = say(
+        "Version {number} serves now, instead of version {champion}.",
+        number=trial.model_version,
+        champion=trial.champion_version,
+    )
     return _Ending(verdict, promoted=True, message=message)

@@ -19,6 +19,7 @@ from zap.flows.trial_answers import Between, Challengers, Check, nothing
 from zap.flows.trial_looks import changed_in_words, end_early, take_look
 from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
+from zap.sentences import say
 from zap.settings import Settings
 
 
@@ -32,7 +33,7 @@ def try_version(engine: Engine, number: int, options: TrialOptions) -> dict[str,
     try:
         check_usable(engine, number)
     except NotPromotable as error:
-        raise TrialRefused(error.message) from error
+        raise TrialRefused(error.message, **error.details) from error
     with write_transaction(engine) as connection:
         trial_id = begin_trial(connection, number, options)
     return read_trial(engine, trial_id)
@@ -101,7 +102,12 @@ class Trials:
         try:
             progress, waits = challengers.answer(trial, check, between)
         except DamagedModel as error:
-            end_early(self._engine, trial, f"version {trial.model_version} cannot answer, {error.message}", check)
+            end_early(
+                self._engine,
+                trial,
+                say("version {number} cannot answer, {reason}", number=trial.model_version, reason=error.message),
+                check,
+            )
             return False
         while progress is not None and not waits and (until := self._next_look(trial, progress, now)):
             trial = trial._replace(progress=progress)

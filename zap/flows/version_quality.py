@@ -11,12 +11,16 @@ from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
+import structlog
 
 from zap.db.monitoring.quality_days import StoredDay
+from zap.errors import DamagedModel
 from zap.flows.remembered import Remembered
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS, separate_intervals
 from zap.monitoring.quality_figures import Figures, expected_accuracy
 from zap.monitoring.quality_sums import Totals
+
+log = structlog.get_logger(__name__)
 
 TOO_FEW_DRIVERS = (
     f"too few drivers: an interval needs {FEWEST_EFFECTIVE_DRIVERS} effective drivers (fewer than the drivers if a few"
@@ -31,6 +35,8 @@ _Key = tuple[_Digests, int, bool]
 _totals: Remembered[_Digests, Totals] = Remembered(100)
 _main_scores: Remembered[_Key, _Scores] = Remembered(2_000)
 _all_scores: Remembered[_Key, _Scores] = Remembered(50)
+# The digests of sums that cannot be read.
+_damaged: Remembered[bytes, bool] = Remembered(1_000)
 
 
 class Wanted(NamedTuple):
@@ -120,8 +126,13 @@ class _Some:
         if not days:
             return
         more = _remembered_totals(days) if self.keeps else _totals_of(days)
+        if more is None:
+            return
         self.totals = self.totals or Totals(more.layout)
-        self.totals.add(more)
+        try:
+            self.totals.add(more)
+        except DamagedModel as error:
+            _note_damaged(days, error)
 
 
 class VersionQuality:
@@ -139,6 +150,7 @@ class VersionQuality:
         self._earlier = _Some(wanted.first, wanted.first, final=True)
         self._period: _Some | None = None
         self._periods: list[dict[str, Any]] = []
+        self._days: list[StoredDay] = []
 
     @property
     def is_asked(self) -> bool:
@@ -153,6 +165,7 @@ class VersionQuality:
             if final:
                 self._earlier.add(stored)
             return
+        self._days.append(stored)
         self._parts.setdefault("final" if final else "provisional", _Some(day, day, final)).add(stored)
         if self._wanted.by == "total":
             return
@@ -178,10 +191,11 @@ class VersionQuality:
         final, provisional = self._parts.get("final"), self._parts.get("provisional")
         parts = {name: self._part(name) for name in ("final", "provisional")}
         matured, earlier = final.summed() if final else None, self._earlier.summed()
-        if matured is not None and earlier is not None:
+        if matured is not None and earlier is not None and matured.layout == earlier.layout:
             matured.add(earlier)
         expected = expected_accuracy(provisional.summed() if provisional else None, matured or earlier)
-        return {**parts, "periods": self._periods, "expected": expected}
+        unread = [one.key.day.isoformat() for one in self._days if one.is_damaged or _damaged.find(one.digest or b"")]
+        return {**parts, "periods": self._periods, "expected": expected, "unreadable_days": unread}
 
     def _part(self, name: str) -> dict[str, Any] | None:
         some = self._parts.get(name)
@@ -258,23 +272,37 @@ def add_intervals(new: Sequence[NewScores]) -> None:
         _main_scores.keep(one.key, dict(one.scores))
 
 
-def _remembered_totals(days: Sequence[StoredDay]) -> Totals:
+def _remembered_totals(days: Sequence[StoredDay]) -> Totals | None:
     """Return the result of `_totals_of`, which nobody may change."""
     key = tuple(day.digest for day in days if day.digest is not None)
     totals = _totals.find(key)
     if totals is None:
         totals = _totals_of(days)
-        _totals.keep(key, totals)
+        if totals is not None:
+            _totals.keep(key, totals)
     return totals
 
 
-def _totals_of(days: Sequence[StoredDay]) -> Totals:
-    """Return the sums of some days, one or more, that have sums."""
-    every = [sums for day in days if (sums := day.counted.sums) is not None]
-    totals = Totals(every[0].layout)
-    for sums in every:
-        totals.add(sums)
+def _totals_of(days: Sequence[StoredDay]) -> Totals | None:
+    """Return the sums of some days that have sums. Damaged days are left out; None if all of them are damaged."""
+    totals: Totals | None = None
+    for day in days:
+        try:
+            sums = day.counted.sums
+            if sums is not None:
+                totals = totals or Totals(sums.layout)
+                totals.add(sums)
+        except DamagedModel as error:
+            _note_damaged([day], error)
     return totals
+
+
+def _note_damaged(days: Sequence[StoredDay], error: DamagedModel) -> None:
+    for day in days:
+        if day.digest is not None:
+            _damaged.keep(day.digest, True)
+    found = {"model_version": days[0].model_version, "days": [day.key.day.isoformat() for day in days]}
+    log.warning("the sums of live quality cannot be read", reason=error.message, **found)
 
 
 def _interval(interval: list[float] | None) -> dict[str, Any]:

@@ -28,13 +28,14 @@ from zap.formats.json_body import (
 )
 from zap.formats.values import LONGEST_TEXT
 from zap.ml.features import Feature
+from zap.sentences import phrase, say
 
 
 class BodyModel(BaseModel):
     """A body. pydantic decides which values are accepted; the functions `wrong_...` say why a value is refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-    WANTED: ClassVar[str] = "no body, or one JSON object"
+    WANTED: ClassVar[str] = phrase("no body, or one JSON object")
 
     @classmethod
     def parse(cls, body: bytes, context: Any = None) -> Self:
@@ -89,7 +90,7 @@ class BodyModel(BaseModel):
             if kind == "string_unicode":
                 raise MalformedJson(BROKEN_NAME)
             if not names:
-                words = f"is {kind_of(error['input'])}; send {cls.WANTED}"
+                words = say("is {kind}; send {wanted}", kind=kind_of(error["input"]), wanted=cls.WANTED)
                 raise InvalidRequest([*errors, error_at(place, words)])
             bad.add(names[0])
             if kind == "extra_forbidden" and len(errors) >= InvalidRequest.SHOWN:
@@ -114,11 +115,11 @@ class BodyModel(BaseModel):
         if error["input"] is REPEATED:
             return APPEARS_TWICE
         if error["type"] == "missing":
-            return f"is required: {cls.model_fields[names[0]].description}"
+            return say("is required: {description}", description=cls.model_fields[names[0]].description)
         if error["type"] == "extra_forbidden":
             return suggested(names[-1], before, lambda _: cls.unknown(*names))
         if error["type"] == "dict_type":
-            return f"must be an object, not {kind_of(error['input'])}"
+            return say("must be an object, not {kind}", kind=kind_of(error["input"]))
         return str(error["ctx"]["error"])
 
 

@@ -26,6 +26,7 @@ from zap.formats.values import (
     read_iso,
 )
 from zap.ml.features import Feature
+from zap.sentences import phrase, say
 
 # The most characters of an unknown name that an error shows. No field has a longer name.
 LONGEST_NAME = 100
@@ -35,11 +36,11 @@ _HINTS = 25
 _DEEPEST = 3
 _BOM = b"\xef\xbb\xbf"
 _NO_NUMBER = "which is not a number in JSON; send a number or null"
-_NOT_A_FIELD = "is not a field; /docs lists the fields"
+_NOT_A_FIELD = say("is not a field; /docs lists the fields")
 # The value of a name that appears more than once in an object. zap cannot know which of its values was meant.
 REPEATED = object()
-APPEARS_TWICE = "appears more than once"
-BROKEN_NAME = "the name of a field holds half of a surrogate pair"
+APPEARS_TWICE = say("appears more than once")
+BROKEN_NAME = say("the name of a field holds half of a surrogate pair")
 # Patterns for JSON Schema, which are read by many languages: of a text, of the date and time of a session (or an empty
 # text, which counts as null), and of a date with or without a time. A time without an offset is no `date-time`, because
 # RFC 3339 needs an offset.
@@ -109,39 +110,44 @@ def malformed(body: bytes, error: Exception, wanted: str) -> MalformedJson:
 def wrong_number(feature: Feature, value: Any) -> str | None:
     """Return why a value is not accepted as this number, or None."""
     if type(value) not in {int, float}:
-        return f"must be a number{in_range(feature)}, not {kind_of(value)}"
-    return None if feature.inside(value) else f"is {value}; must be {feature.range}"
+        return say("must be a number, {range}, not {kind}", range=feature.range, kind=kind_of(value))
+    return None if feature.inside(value) else say("is {value}; must be {range}", value=value, range=feature.range)
 
 
 def wrong_whole(feature: Feature, value: Any) -> str | None:
     """Return why a value is not accepted as this whole number, or None."""
     if type(value) is float:
-        return f"must be a whole number, {feature.range}, not {value}"
+        return say("must be a whole number, {range}, not {value}", range=feature.range, value=value)
     return wrong_number(feature, value)
 
 
 def wrong_id(value: Any, largest: int = LARGEST_ID) -> str | None:
     """Return why a value is not accepted as an id from 0 to `largest`, or None."""
     if type(value) is not int:
-        return f"must be a whole number, not {value if isinstance(value, float) else kind_of(value)}"
-    return None if 0 <= value <= largest else f"must be 0 to {largest}"
+        found = value if isinstance(value, float) else kind_of(value)
+        return say("must be a whole number, not {found}", found=found)
+    return None if 0 <= value <= largest else say("must be 0 to {largest}", largest=largest)
 
 
 def wrong_text(value: Any) -> str | None:
     """Return why a value is not accepted as a text, or None."""
     if not isinstance(value, str):
-        return f"must be a string, not {kind_of(value)}"
+        return say("must be a string, not {kind}", kind=kind_of(value))
     if len(value) > LONGEST_TEXT:
-        return f"has {len(value)} characters; at most {LONGEST_TEXT} are accepted"
+        return say("has {n} characters; at most {most} are accepted", n=len(value), most=LONGEST_TEXT)
     if not is_unicode(value):
-        return "holds half of a surrogate pair"
-    return "holds a control character" if CONTROL.search(value) else None
+        return say("holds half of a surrogate pair")
+    return say("holds a control character") if CONTROL.search(value) else None
 
 
 def wrong_session_time(text: str) -> str:
     """Return the error for a text that `read_session_time` does not read."""
-    years = f"in the years {FIRST_YEAR} to {LAST_YEAR}"
-    return f"is {text!r}; must be an ISO 8601 date and time {years}, such as 2026-03-02T18:30:00"
+    return say(
+        "is {text!r}; must be an ISO 8601 date and time in the years {first} to {last}, such as 2026-03-02T18:30:00",
+        text=text,
+        first=FIRST_YEAR,
+        last=LAST_YEAR,
+    )
 
 
 def unknown_field(name: str, fields: Collection[str]) -> str:
@@ -151,10 +157,10 @@ def unknown_field(name: str, fields: Collection[str]) -> str:
         return _NOT_A_FIELD
     plain = plain_name(name)
     if plain in fields:
-        return f"is not a field; it is called {plain} now"
+        return say("is not a field; it is called {plain} now", plain=plain)
     # Column names in histories end with remarks and units in brackets.
     close = get_close_matches(plain_name(re.sub(r"\([^)]*\)", "", name)), fields, n=1, cutoff=0.7)
-    return f"is not a field; did you mean {close[0]}?" if close else _NOT_A_FIELD
+    return say("is not a field; did you mean {close}?", close=close[0]) if close else _NOT_A_FIELD
 
 
 def suggested(name: str, before: int, unknown: Callable[[str], str]) -> str:
@@ -200,10 +206,11 @@ def number_schema(feature: Feature) -> dict[str, Any]:
 def kind_of(value: Any) -> str:
     """Return the JSON type of a value in words."""
     if value is None:
-        return "null"
+        return phrase("null")
     if isinstance(value, dict):
-        return "an object"
-    return {bool: "true or false", str: "a string", list: "a list"}.get(type(value), "a number")
+        return phrase("an object")
+    kinds = {bool: phrase("true or false"), str: phrase("a string"), list: phrase("a list")}
+    return kinds.get(type(value), phrase("a number"))
 
 
 def pointer(*names: str | int) -> str:

@@ -44,8 +44,9 @@ from zap.formats.json_body import (
 from zap.formats.values import CONTROL_CHARACTERS, LARGEST_ID, LONGEST_TEXT
 from zap.ml.cells import Spellings, is_nothing
 from zap.ml.features import FACTS, FEATURES, KNOWN_ONLY_AFTER, MANUAL_USER, NOT_YET_CHOSEN, NUMBERS, Feature
+from zap.sentences import say
 
-_WANTED = "one flat JSON object"
+_WANTED = say("one flat JSON object")
 _TEXT = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=rf"^[^{CONTROL_CHARACTERS}]*\Z")]
 _TEXT_SCHEMA = {"maxLength": LONGEST_TEXT, "pattern": TEXT_PATTERN}
 _BY_NAME = {feature.name: feature for feature in FEATURES}
@@ -69,7 +70,7 @@ _UNLESS_STORED = {
     "Users": "; required unless the table Users has the driver or the owner of the vehicle",
     "Vehicles": "; required unless the table Vehicles has the vehicle, or exactly one vehicle of the driver",
 }
-_COMPLETE = "the training history of this model has no missing values"
+_COMPLETE = say("the training history of this model has no missing values")
 # The prefix of a one-hot column of the earlier service, e.g. "user type Commuter" or "user_type_Commuter".
 _OLD_USER_TYPE = "user_type_"
 
@@ -191,10 +192,11 @@ def complete_request(
         if feature.context or need == "ignored" or (bad and pointer(name) in bad):
             continue
         if value is None and not sent and name not in facts:
-            unknown = _unknown_to_database(feature, facts, request.values)
-            errors.append(error_at((name,), f"is required{unknown}: {feature.description}{in_range(feature)}"))
+            errors.append(error_at((name,), _required(feature, facts, request.values)))
         elif value is None and need == "required":
-            why = "null is not accepted" if sent else "is required, and the database has no usable value for it"
+            why = (
+                say("null is not accepted") if sent else say("is required, and the database has no usable value for it")
+            )
             errors.append(error_at((name,), f"{why}: {_COMPLETE}"))
         elif feature.kind == "category" and value is not None and value not in known:
             complete[name] = None if is_nothing(value) else _spellings(tuple(known)).meant(value)
@@ -281,19 +283,29 @@ def example_request(contract: Mapping[str, Any] | None) -> dict[str, Any]:
     return example
 
 
-def _unknown_to_database(feature: Feature, facts: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Return in words why the database did not give a fact, if the request names a driver or a vehicle."""
+def _required(feature: Feature, facts: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return the error for a field that was left out."""
+    description, why = f"{feature.description}{in_range(feature)}", _unknown_to_database(feature, facts, values)
+    if why is None:
+        return say("is required: {description}", description=description)
+    return say("is required, because {why}: {description}", why=why, description=description)
+
+
+def _unknown_to_database(feature: Feature, facts: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    """Return in words why the database did not give a fact; None if the request names no driver and no vehicle."""
     driver: Any = values.get(USER_ID)
     vehicle = values.get(VEHICLE_ID)
     if feature.name not in FACTS or driver is vehicle is None:
-        return ""
+        return None
     if vehicle is not None and (feature.table == "Vehicles" or driver is None):
         if facts and feature.table == "Users":
-            return f", because the table Users does not have the owner of the vehicle {vehicle}"
-        return f", because the table Vehicles does not have the vehicle {vehicle}"
+            return say("the table Users does not have the owner of the vehicle {vehicle}", vehicle=vehicle)
+        return say("the table Vehicles does not have the vehicle {vehicle}", vehicle=vehicle)
     if feature.table == "Users":
-        return f", because the table Users does not have the driver {shown_name(driver)!r}"
-    return f", because the table Vehicles has no vehicle, or several vehicles, of the driver {shown_name(driver)!r}"
+        return say("the table Users does not have the driver {driver!r}", driver=shown_name(driver))
+    return say(
+        "the table Vehicles has no vehicle, or several vehicles, of the driver {driver!r}", driver=shown_name(driver)
+    )
 
 
 def _field_schema(feature: Feature, contract: Mapping[str, Any] | None, *, ignored: bool) -> dict[str, Any]:
@@ -322,7 +334,7 @@ def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, 
     """Return the usable fields and the errors of a body that the strict decoder refused."""
     fields = load_json(text, _WANTED)
     if not isinstance(fields, dict):
-        raise InvalidRequest([error_at((), f"is {kind_of(fields)}; send {_WANTED}")])
+        raise InvalidRequest([error_at((), say("is {kind}; send {wanted}", kind=kind_of(fields), wanted=_WANTED))])
     if not is_unicode("".join(fields)):
         raise MalformedJson(BROKEN_NAME)
     values: dict[str, Any] = {}
@@ -334,7 +346,7 @@ def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, 
         elif value is REPEATED:
             errors.append(error_at((name,), APPEARS_TWICE))
         elif name not in NAMES:
-            said = suggested(name, len(errors), unknown_request_field) if hints else "is not a field"
+            said = suggested(name, len(errors), unknown_request_field) if hints else say("is not a field")
             errors.append(error_at((name,), said))
         elif wrong := _wrong_value(name, value):
             errors.append(error_at((name,), wrong))
@@ -346,7 +358,7 @@ def _collect(text: str, *, hints: bool) -> tuple[dict[str, Any], list[dict[str, 
 def _wrong_value(name: str, value: Any) -> str | None:
     """Return why the value of a field is not accepted, or None."""
     if name == EXPLAIN:
-        return None if isinstance(value, bool) else f"must be true or false, not {kind_of(value)}"
+        return None if isinstance(value, bool) else say("must be true or false, not {kind}", kind=kind_of(value))
     if value is None:
         return None
     feature = _BY_NAME.get(name)
@@ -361,7 +373,7 @@ def unknown_request_field(name: str) -> str:
         return unknown_field(name, NAMES)
     plain = plain_name(name)
     if plain in KNOWN_ONLY_AFTER or plain in NOT_YET_CHOSEN:
-        return "is not a field: it is not known yet when the driver asks"
+        return say("is not a field: it is not known yet when the driver asks")
     if plain.startswith(_OLD_USER_TYPE):
         return 'is not a field; it is called user_type now and holds the type itself, e.g. "Commuter"'
     return unknown_field(name, NAMES)
@@ -370,9 +382,13 @@ def unknown_request_field(name: str) -> str:
 def _wrong_category(value: str, known: Sequence[str], need: str) -> str | None:
     """Return why a text that means no known value is not accepted, or None."""
     if not is_nothing(value):
-        return f"is {value!r}, which is not in the history; send one of: {', '.join(known)}"
+        return say(
+            "is {value!r}, which is not in the history; send one of: {known:s}", value=value, known=", ".join(known)
+        )
     if need == "required":
-        return f"is {value!r}, which counts as null, and null is not accepted: {_COMPLETE}"
+        return say(
+            "is {value!r}, which counts as null, and null is not accepted: {complete}", value=value, complete=_COMPLETE
+        )
     return None
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 from zap.formats.json_body import DAY_PATTERN
 from zap.formats.values import read_iso
+from zap.sentences import say
 
 _DATE = len("2026-03-02")
 # Patterns for JSON Schema, of a day and of a moment in a query string. There a `+` that is not encoded arrives as a
@@ -29,9 +30,14 @@ def wrong_days(first: date, last: date, most: int) -> str | None:
         most: the most days that are accepted.
     """
     if first > last:
-        return f"is {first}; it must not be after {last}, the last day"
+        return say("is {first}; it must not be after {last}, the last day", first=first, last=last)
     if (last - first).days >= most:
-        return f"is {first}; it must be at most {most - 1:,} days before {last}, the last day"
+        return say(
+            "is {first}; it must be at most {value:,} days before {last}, the last day",
+            first=first,
+            value=most - 1,
+            last=last,
+        )
     return None
 
 
@@ -39,7 +45,7 @@ def wrong_moments(first: datetime | None, end: datetime | None) -> str | None:
     """Return why the moments from a first one to an end are not accepted, or None. None stands for no limit."""
     if first is None or end is None or first <= end:
         return None
-    return f"is {first.isoformat()}; it must not be after {end.isoformat()}, the end"
+    return say("is {first}; it must not be after {end}, the end", first=first.isoformat(), end=end.isoformat())
 
 
 def read_moment(text: str) -> datetime | None:

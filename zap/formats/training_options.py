@@ -12,20 +12,21 @@ from zap.formats.values import LONGEST_TEXT
 from zap.ml.column_groups import GROUPS, wrong_group
 from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator
 from zap.ml.features import Feature
+from zap.sentences import phrase, say
 
 Promote = Literal["always", "if_better", "trial", "never"]
 
 # The parameters of ChargerTypeModel that may be set, with their ranges.
 HYPER_PARAMETERS = (
-    Feature("n_estimators", "number", "boosting rounds", 200, "rounds", 1, 10_000),
-    Feature("num_leaves", "number", "largest number of leaves of a tree", 40, "leaves", 2, 4096),
+    Feature("n_estimators", "number", "boosting rounds", 200, phrase("rounds"), 1, 10_000),
+    Feature("num_leaves", "number", "largest number of leaves of a tree", 40, phrase("leaves"), 2, 4096),
     Feature("learning_rate", "number", "weight of each tree", 0.05, "", 0, 1, minimum_excluded=True),
-    Feature("max_depth", "number", "largest depth of a tree; -1 means no limit", -1, "levels", -1, 64),
+    Feature("max_depth", "number", "largest depth of a tree; -1 means no limit", -1, phrase("levels"), -1, 64),
     Feature(
         "colsample_bytree", "number", "share of the columns that each tree uses", 0.8, "", 0, 1, minimum_excluded=True
     ),
     Feature("subsample", "number", "share of the rows that each tree uses", 1.0, "", 0.1, 1),
-    Feature("min_child_samples", "number", "smallest number of rows in a leaf", 20, "rows", 1, 1_000_000),
+    Feature("min_child_samples", "number", "smallest number of rows in a leaf", 20, phrase("rows"), 1, 1_000_000),
     Feature("reg_alpha", "number", "L1 regularisation", 1.0, "", 0, 1_000_000),
     Feature("reg_lambda", "number", "L2 regularisation", 0.0, "", 0, 1_000_000),
     Feature("random_state", "number", "seed", 42, "", 0, 2**31 - 1),
@@ -43,8 +44,11 @@ _TUNE_SEED = Feature("tune_seed", "number", "seed of the search; by default a ra
 def _wrong_groups(value: Any) -> str:
     """Return why a value is not accepted as a list of groups of columns."""
     if not isinstance(value, list):
-        return f'must be a list of groups of columns, such as ["temperature"], not {kind_of(value)}'
-    return next(filter(None, map(wrong_group, value)), f"has {len(value)} groups; there are only {len(GROUPS)}")
+        return say('must be a list of groups of columns, such as ["temperature"], not {kind}', kind=kind_of(value))
+    return next(
+        filter(None, map(wrong_group, value)),
+        say("has {n} groups; there are only {most}", n=len(value), most=len(GROUPS)),
+    )
 
 
 def _read_moment(value: Any, info: ValidationInfo) -> datetime:
@@ -56,7 +60,7 @@ def _read_moment(value: Any, info: ValidationInfo) -> datetime:
     wall_time: Any = info.context
     read = read_time(f"{value}T00:00" if len(value) == len("2026-03-02") else value, wall_time)
     if read is None:
-        raise ValueError(f"is {value!r}; must be a date or a time such as 2026-03-02")
+        raise ValueError(say("is {value!r}; must be a date or a time such as 2026-03-02", value=value))
     return read[1]
 
 
@@ -84,9 +88,13 @@ _Moment = Annotated[
     BeforeValidator(_read_moment, json_schema_input_type=str),
     Field(examples=["2026-01-01"], json_schema_extra={"maxLength": LONGEST_TEXT, "pattern": DAY_PATTERN}),
 ]
-_Switch = Annotated[bool, explained(lambda value: f"must be true or false, not {kind_of(value)}")]
-_Estimator = Annotated[Estimator, explained(lambda _: f"must be one of {', '.join(get_args(Estimator))}")]
-_Policy = Annotated[Promote, explained(lambda _: f"must be one of {', '.join(get_args(Promote))}")]
+_Switch = Annotated[bool, explained(lambda value: say("must be true or false, not {kind}", kind=kind_of(value)))]
+_Estimator = Annotated[
+    Estimator, explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(Estimator))))
+]
+_Policy = Annotated[
+    Promote, explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(Promote))))
+]
 
 
 class TrainingOptions(BodyModel):
@@ -146,21 +154,21 @@ class TrainingOptions(BodyModel):
     @classmethod
     def _is_after_the_start(cls, until: datetime, info: ValidationInfo) -> datetime:
         if (since := info.data.get("history_from")) and until <= since:
-            raise ValueError(f"is {until}; must be after history_from")
+            raise ValueError(say("is {until}; must be after history_from", until=until))
         return until
 
     @field_validator("nested")
     @classmethod
     def _has_windows_to_search_in(cls, nested: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
         if nested and not (info.data.get("tune", True) and info.data.get("windows", True)):
-            raise ValueError("needs tune and windows, because it is a search in each window")
+            raise ValueError(say("needs tune and windows, because it is a search in each window"))
         return nested
 
     @field_validator("tune_seed")
     @classmethod
     def _is_for_a_search(cls, seed: int, info: ValidationInfo) -> int:
         if not info.data.get("tune", True):
-            raise ValueError("is the seed of a search; send tune: true too")
+            raise ValueError(say("is the seed of a search; send tune: true too"))
         return seed
 
     @classmethod

@@ -9,6 +9,7 @@ from zap.formats.json_body import wrong_whole
 from zap.formats.promotion_reason import Reason
 from zap.ml.features import Feature
 from zap.monitoring.trials import EPSILON, LONGEST_WEEKS
+from zap.sentences import phrase, say
 
 OnBetter = Literal["promote", "tell"]
 _EPSILON = Feature(
@@ -20,7 +21,7 @@ _EPSILON = Feature(
     0,
     0.5,
 )
-_WEEKS = Feature("weeks", "number", "the longest time of the trial", LONGEST_WEEKS, "weeks", 1, 52)
+_WEEKS = Feature("weeks", "number", "the longest time of the trial", LONGEST_WEEKS, phrase("weeks"), 1, 52)
 
 
 def _whole(value: Any) -> Any:
@@ -35,6 +36,6 @@ class TrialOptions(Reason):
     weeks: Annotated[int, *limits(_WEEKS, wrong_whole), BeforeValidator(_whole)] = LONGEST_WEEKS
     on_better: Annotated[
         OnBetter,
-        explained(lambda _: f"must be one of {', '.join(get_args(OnBetter))}"),
+        explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(OnBetter)))),
         Field(description="what follows if the version is better: promote puts it into production, tell reports it"),
     ] = "tell"

@@ -9,6 +9,7 @@ from zap.ml.features import FEATURES
 from zap.ml.fitted import FittedModel
 from zap.ml.golden_check import check_golden
 from zap.ml.inference import Predictor
+from zap.sentences import phrase, say
 
 _DTYPES = {"number": "float64", "category": "category", "time": "datetime64[s]"}
 # These parts of a feature may change. If a change of them alters an answer, the golden rows show it.
@@ -64,7 +65,7 @@ def check_artefact(model: FittedModel, described: Mapping[str, Any]) -> None:
             check_golden(predictor, model.columns, number, golden)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise DamagedModel(
-            f"the artefact and the description that is stored with it do not match: {error!r}"
+            say("the artefact and the description that is stored with it do not match: {error!r}", error=error)
         ) from error
 
 
@@ -72,10 +73,20 @@ def _compare_names(what: str, found: list[str], stored: list[str]) -> None:
     if found == stored:
         return
     gone, new = [name for name in stored if name not in found], [name for name in found if name not in stored]
-    differing = [f"without {', '.join(gone)}"] * bool(gone) + [f"with {', '.join(new)}"] * bool(new)
+    if gone and new:
+        differing = say("without {gone} and with {new}", gone=", ".join(gone), new=", ".join(new))
+    elif gone or new:
+        template = phrase("without {names}") if gone else phrase("with {names}")
+        differing = say(template, names=", ".join(gone or new))
+    else:
+        differing = say("their order differs")
     raise DamagedModel(
-        f"the {what} of the artefact differ from the {what} that are stored with it:"
-        f" {' and '.join(differing) or 'their order differs'}; promote or train another version"
+        say(
+            "the {what} of the artefact differ from the {what} that are stored with it: {differing}; promote or train"
+            " another version",
+            what=what,
+            differing=differing,
+        )
     )
 
 
@@ -84,6 +95,12 @@ def _compare_feature(found: Mapping[str, Any], stored: Mapping[str, Any]) -> Non
     for what in sorted({*found, *stored} - _ONLY_TOLD):
         if found.get(what) != stored.get(what):
             raise DamagedModel(
-                f"{what} of the feature {found['name']} is {found.get(what)!r} with this code and was"
-                f" {stored.get(what)!r} when it was stored; promote or train another version"
+                say(
+                    "{what} of the feature {feature} is {found!r} with this code and was {stored!r} when it was stored;"
+                    " promote or train another version",
+                    what=what,
+                    feature=found["name"],
+                    found=found.get(what),
+                    stored=stored.get(what),
+                )
             )

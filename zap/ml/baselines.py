@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from zap.ml.history_columns import driver_column, type_columns
+from zap.sentences import phrase
 
 # The baselines that are smoothed shares of the driver, and the history columns that hold the shares.
 SHARES = {
@@ -21,13 +22,13 @@ POOLED = "pooled_shares"
 BASELINES = ("prior", *SHARES, POOLED)
 # The names for messages. If no driver has a past, all shares equal the mix; `_OF_THE_DAYS_BEFORE` is its name.
 IN_WORDS = {
-    "prior": "the usual mix of types",
-    "driver_share": "the driver's own past share of types",
-    "driver_share_time_of_day": "the driver's own past share of types at that time of day",
-    "driver_share_recent": "the driver's own recent share of types",
-    POOLED: "the driver's own past shares of types, pooled",
+    "prior": phrase("the usual mix of types"),
+    "driver_share": phrase("the driver's own past share of types"),
+    "driver_share_time_of_day": phrase("the driver's own past share of types at that time of day"),
+    "driver_share_recent": phrase("the driver's own recent share of types"),
+    POOLED: phrase("the driver's own past shares of types, pooled"),
 }
-_OF_THE_DAYS_BEFORE = "the mix of types on the days before"
+_OF_THE_DAYS_BEFORE = phrase("the mix of types on the days before")
 
 # The columns of the pooled shares.
 SHARE_COLUMNS = ("share", "share_time_of_day", "share_day_kind", "share_recent")

@@ -17,6 +17,7 @@ from zap.errors import DamagedModel
 from zap.ml.logistic import SESSIONS, Logistic
 from zap.ml.trees import Trees
 from zap.ml.weighted_mean import weighted_mean
+from zap.sentences import say
 
 
 class Blend:
@@ -53,7 +54,9 @@ class Blend:
         logistic = None if data["logistic"] is None else Logistic.from_data(data["logistic"], columns, classes)
         weight = data["weight"]
         if type(weight) is not float or not 0 <= weight <= 1:
-            raise DamagedModel(f"the weight of the logistic regression is {weight!r}, not from 0 to 1; train again")
+            raise DamagedModel(
+                say("the weight of the logistic regression is {weight!r}, not from 0 to 1; train again", weight=weight)
+            )
         return cls(trees, logistic, weight, len(columns), columns.index(SESSIONS))
 
     def with_trees(self, trees: Trees) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from zap.ml.fitted import booster_columns, computed_columns
 from zap.ml.population_now import PRESENT_GROUPS
+from zap.sentences import say
 
 # Each group with its columns. A column of a charger type has the type in brackets; here its name has no brackets.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -56,7 +57,7 @@ def wrong_group(name: object) -> str | None:
     """Return why a value is not the name of a group, or None."""
     if isinstance(name, str) and name in GROUPS:
         return None
-    return f"there is no group of columns {name!r}; the groups are {', '.join(GROUPS)}"
+    return say("there is no group of columns {name!r}; the groups are {groups:s}", name=name, groups=", ".join(GROUPS))
 
 
 def check_groups(left_out: Iterable[str]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from zap.sentences import say
+
 
 class Serving(NamedTuple):
     """The facts about the version in production that a decision needs.
@@ -53,5 +55,8 @@ class Decision:
         """
         if not (self.promoted and self.depends) or self.serving == serving:
             return self
-        reason = f"version {serving} was put into production during the training; train again to compare with it"
+        reason = say(
+            "version {number} was put into production during the training; train again to compare with it",
+            number=serving,
+        )
         return Decision(promoted=False, reason=reason, comparison=self.comparison)

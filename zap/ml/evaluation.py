@@ -22,12 +22,13 @@ from zap.ml.scores import Scores, compare, weighted_f1
 from zap.ml.slices import SLICES, slice_places
 from zap.ml.unseen import align
 from zap.ml.verdict import verdict_of
+from zap.sentences import phrase, say
 
 _BY_SESSION = ("unseen", "starts", "drivers", "earlier", "types_used")
 # The sessions that decide a verdict, in words.
-LAST_PART = "the last part"
-WINDOWS = "the rolling windows"
-NESTED_WINDOWS = "the rolling windows, each with a search of its own"
+LAST_PART = phrase("the last part")
+WINDOWS = phrase("the rolling windows")
+NESTED_WINDOWS = phrase("the rolling windows, each with a search of its own")
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _judged(
     """
     unseen = np.ones(len(rows), dtype=bool) if seen_until is None else rows.starts > np.datetime64(seen_until, "s")
     if not unseen.all():
-        sessions_of = f"the sessions of {sessions_of} that the search has not seen"
+        sessions_of = say("the sessions of {sessions} that the search has not seen", sessions=sessions_of)
         rows = rows.only(unseen)
     if not len(rows):
         return {"sessions_of": sessions_of, "sessions": 0, "verdict": "not_shown"}

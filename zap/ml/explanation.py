@@ -20,6 +20,7 @@ from zap.ml.logistic import SESSIONS, log_inputs
 from zap.ml.population_history import PopulationHistory
 from zap.ml.scorer import Scorer
 from zap.ml.shap_values import shap_values
+from zap.sentences import say
 
 TREES, LOGISTIC = "trees", "logistic"
 # Shares are never 0, but a stored row may be damaged.
@@ -134,8 +135,14 @@ class Explainer:
         row = np.frombuffer(features, dtype="<f8").astype(np.float64) if len(features) % 8 == 0 else np.empty(0)
         if len(row) != len(self.columns) or set(probabilities) != set(self.types):
             raise DamagedModel(
-                f"the stored prediction has {len(row)} numbers and {len(probabilities)} types, and the model has"
-                f" {len(self.columns)} columns and {len(self.types)} types"
+                say(
+                    "the stored prediction has {numbers} numbers and {types} types, and the model has {columns}"
+                    " columns and {model_types} types",
+                    numbers=len(row),
+                    types=len(probabilities),
+                    columns=len(self.columns),
+                    model_types=len(self.types),
+                )
             )
         chances = np.array([probabilities[name] for name in self.types])
         found = self.contrasts(row[None], chances[None], threads=1)

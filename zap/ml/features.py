@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from zap.sentences import phrase, say
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -41,8 +43,10 @@ class Feature:
     @property
     def range(self) -> str:
         """Return the range in words, e.g. `above 0 to 400 kWh`."""
-        above = "above " if self.minimum_excluded else ""
-        return f"{above}{self.minimum:,} to {self.maximum:,} {self.unit}".rstrip()
+        maximum = f"{self.maximum:,} {self.unit}".rstrip()
+        if self.minimum_excluded:
+            return say("above {minimum:,} to {maximum}", minimum=self.minimum, maximum=maximum)
+        return say("{minimum:,} to {maximum}", minimum=self.minimum, maximum=maximum)
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return for each value whether it lies in the range; False for a missing value."""
@@ -57,32 +61,32 @@ class Feature:
 # The inputs of a prediction. Every other list of columns, of fields and of headers is derived from these three tuples.
 FEATURES = (
     Feature(
-        "state_of_charge_start", "number", "charge left in the battery", 30.5, "%", 0, 100,
+        "state_of_charge_start", "number", phrase("charge left in the battery"), 30.5, "%", 0, 100,
         header="State of Charge (Start %)", past=True,
     ),
     Feature(
-        "distance_driven_km", "number", "distance driven since the last charge", 120.0, "km", 0, 2000,
+        "distance_driven_km", "number", phrase("distance driven since the last charge"), 120.0, phrase("km"), 0, 2000,
         header="Distance Driven (since last charge) (km)", past=True,
     ),
-    Feature("temperature_c", "number", "outside temperature", 15.0, "°C", -60, 60, header="Temperature (°C)"),
+    Feature("temperature_c", "number", phrase("outside temperature"), 15.0, "°C", -60, 60, header="Temperature (°C)"),
     Feature(
-        "battery_capacity_kwh", "number", "usable battery size", 64.0, "kWh", 0, 400, minimum_excluded=True,
-        table="Vehicles", header="Battery Capacity (kWh)",
+        "battery_capacity_kwh", "number", phrase("usable battery size"), 64.0, phrase("kWh"), 0, 400,
+        minimum_excluded=True, table="Vehicles", header="Battery Capacity (kWh)",
     ),
     Feature(
-        "vehicle_age_years", "number", "age of the vehicle", 2.5, "years", 0, 50,
+        "vehicle_age_years", "number", phrase("age of the vehicle"), 2.5, phrase("years"), 0, 50,
         table="Vehicles", header="Vehicle Age (years)",
     ),
     Feature(
-        "user_type", "category", "type of the driver, one of the user types in the history", "Commuter",
+        "user_type", "category", phrase("type of the driver, one of the user types in the history"), "Commuter",
         table="Users", header="User Type",
     ),
     Feature(
-        "vehicle_model", "category", "vehicle model; a model that is not in the history counts as missing",
+        "vehicle_model", "category", phrase("vehicle model; a model that is not in the history counts as missing"),
         "Nissan LEAF", context=True, table="Vehicles", header="Vehicle Model", constant=True,
     ),
     Feature(
-        "charging_start_time", "time", "start of the session, ISO 8601; default now", "2026-03-02T18:30:00",
+        "charging_start_time", "time", phrase("start of the session, ISO 8601; default now"), "2026-03-02T18:30:00",
         context=True, header="Charging Start Time",
     ),
 )  # fmt: skip

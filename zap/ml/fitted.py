@@ -15,6 +15,7 @@ from zap.ml.cells import Spellings
 from zap.ml.features import CATEGORIES, FEATURES, MATRIX_COLUMNS
 from zap.ml.history_columns import history_columns
 from zap.ml.population_history import PopulationHistory
+from zap.sentences import say
 
 # The number of the artefact's form. A new field that has a default does not need a new form.
 _FORMAT = 1
@@ -114,8 +115,11 @@ class FittedModel:
         """
         if sha256(artefact) != digest:
             raise DamagedModel(
-                f"the artefact's SHA-256 is {sha256(artefact)}, but {digest} is stored;"
-                " promote or train another version"
+                say(
+                    "the artefact's SHA-256 is {found}, but {digest} is stored; promote or train another version",
+                    found=sha256(artefact),
+                    digest=digest,
+                )
             )
         try:
             fitted = cls.from_data(json.loads(zlib.decompress(artefact)))
@@ -123,7 +127,9 @@ class FittedModel:
         except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # /health/ready and promotions show this text. It is cut, because some errors quote all unreadable bytes.
             said = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-            raise DamagedModel(f"the artefact cannot be read by this code ({said}); train again") from error
+            raise DamagedModel(
+                say("the artefact cannot be read by this code ({said}); train again", said=said)
+            ) from error
         _check_features(fitted)
         return fitted
 
@@ -166,9 +172,11 @@ def _check_features(fitted: FittedModel) -> None:
     known = [*(feature.name for feature in FEATURES), *computed_columns(fitted.classes)]
     gone = [name for name in dict.fromkeys((*fitted.features, *fitted.columns)) if name not in known]
     if gone:
-        more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+        names = ", ".join(gone[:_SHOWN])
+        if len(gone) > _SHOWN:
+            names = say("{names:s} and {more:d} more", names=names, more=len(gone) - _SHOWN)
         raise DamagedModel(
-            f"the artefact was trained on other features ({', '.join(gone[:_SHOWN])}{more}); train again with this code"
+            say("the artefact was trained on other features ({names}); train again with this code", names=names)
         )
 
 

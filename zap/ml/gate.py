@@ -6,10 +6,12 @@ from typing import Any
 from zap.ml.comparison import FEWEST_ROWS
 from zap.ml.decision import Decision, Serving
 from zap.ml.verdict import Verdict, too_few_drivers
+from zap.sentences import phrase, say
 
-WORSE_THAN_BASELINE = (
+WORSE_THAN_BASELINE = say(
     "a baseline predicts better; to let this version serve anyway, train with promote: always, or promote it by hand"
 )
+_POLICIES = {"always": phrase("promote is always"), "never": phrase("promote is never")}
 
 
 def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
@@ -29,20 +31,32 @@ def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:
         serving: the version in production; None if there is none. Only `if_better` and `trial` read it.
     """
     if promote not in {"if_better", "trial"}:
-        return Decision(promoted=promote == "always", reason=f"promote is {promote}")
+        return Decision(promoted=promote == "always", reason=_POLICIES[promote])
     if serving is None:
-        promoted, reason = verdict != "worse", "no version served before it"
+        promoted, reason = verdict != "worse", say("no version served before it")
         return Decision(promoted, reason if promoted else WORSE_THAN_BASELINE, depends=True)
     number, damage, comparison = serving
     if damage is not None:
-        promoted, cannot = verdict != "worse", f"version {number} cannot be loaded here"
-        reason = f"this version can answer, and {cannot}: {damage}"
-        worse = f"{cannot} ({damage}), but {WORSE_THAN_BASELINE}"
-        return Decision(promoted, reason if promoted else worse, depends=True, serving=number)
+        promoted = verdict != "worse"
+        if promoted:
+            reason = say(
+                "this version can answer, and version {number} cannot be loaded here: {damage}",
+                number=number,
+                damage=damage,
+            )
+        else:
+            reason = say(
+                "version {number} cannot be loaded here ({damage}), but {worse}",
+                number=number,
+                damage=damage,
+                worse=WORSE_THAN_BASELINE,
+            )
+        return Decision(promoted, reason, depends=True, serving=number)
     if promote == "trial":
         if verdict == "worse":
             return Decision(promoted=False, reason=WORSE_THAN_BASELINE, serving=number)
-        return Decision(promoted=False, reason=f"a trial beside version {number} follows", serving=number, tries=True)
+        reason = say("a trial beside version {number} follows", number=number)
+        return Decision(promoted=False, reason=reason, serving=number, tries=True)
     promoted, reason, figures = _beside(number, verdict, comparison)
     return Decision(promoted, reason, depends=True, serving=number, comparison=figures)
 
@@ -60,40 +74,52 @@ def _beside(
     if verdict == "worse":
         return False, WORSE_THAN_BASELINE, None
     if comparison is None:
-        return False, f"it is not known which sessions version {number} was trained on", None
+        return False, say("it is not known which sessions version {number} was trained on", number=number), None
     if (n := comparison["sessions"]) < FEWEST_ROWS:
-        return False, f"only {n} test sessions are new to both versions; at least {FEWEST_ROWS} are needed", None
-    lacks = _lacks(comparison)
-    said = (
-        f"on {n:,} sessions new to both versions, the new version has the log loss"
-        f" {comparison['candidate_log_loss']:.3f}, and version {number} has {comparison['production_log_loss']:.3f}"
+        few = say(
+            "only {n} test sessions are new to both versions; at least {fewest} are needed", n=n, fewest=FEWEST_ROWS
+        )
+        return False, few, None
+    said = say(
+        "on {n:,} sessions new to both versions, the new version has the log loss {new:.3f}, and version {number} has"
+        " {old:.3f}",
+        n=n,
+        new=comparison["candidate_log_loss"],
+        number=number,
+        old=comparison["production_log_loss"],
     )
     if interval := comparison["interval"]:
-        said += f" (95 % of the difference: {interval[0]:+.4f} to {interval[1]:+.4f})"
-    return not lacks, said + lacks, {"with_version": number, **comparison}
+        said = say(
+            "{said} (95 % of the difference: {low:+.4f} to {high:+.4f})", said=said, low=interval[0], high=interval[1]
+        )
+    lacks = _lacks(said, comparison)
+    return lacks is None, lacks or said, {"with_version": number, **comparison}
 
 
-def _lacks(comparison: Mapping[str, Any]) -> str:
-    """Return the reason in these figures why the new version does not serve; an empty text if it serves."""
+def _lacks(said: str, comparison: Mapping[str, Any]) -> str | None:
+    """Return why the new version does not serve, after the figures in words; None if it serves."""
     interval, both = comparison["interval"], comparison["types_of_both"]
     if interval is None:
-        return f"; these sessions have {too_few_drivers(comparison['effective_drivers'])}"
+        return say("{said}; these sessions have {few}", said=said, few=too_few_drivers(comparison["effective_drivers"]))
     if interval[1] >= 0:
-        return (
-            "; both versions give equal probabilities"
-            if interval[0] == interval[1] == 0
-            else "; the new log loss is not shown to be lower"
-        )
+        equal = phrase("{said}; both versions give equal probabilities")
+        not_lower = phrase("{said}; the new log loss is not shown to be lower")
+        return say(equal if interval[0] == interval[1] == 0 else not_lower, said=said)
     if both is None:
-        return ""
+        return None
     if not both["sessions"]:
-        return (
-            ", but both versions have fewer than two types in common on these sessions, so one type would decide alone"
+        return say(
+            "{said}, but both versions have fewer than two types in common on these sessions, so one type would decide"
+            " alone",
+            said=said,
         )
     # A difference that is NaN counts as no gain.
     if not both["difference"] <= 0:
-        return (
-            f", but on the {both['sessions']:,} sessions of types that both versions know the new log loss is higher by"
-            f" {both['difference']:.4f}"
+        return say(
+            "{said}, but on the {n:,} sessions of types that both versions know the new log loss is higher by"
+            " {difference:.4f}",
+            said=said,
+            n=both["sessions"],
+            difference=both["difference"],
         )
-    return ""
+    return None

@@ -14,6 +14,7 @@ from zap.ml.features import FEATURES
 from zap.ml.inference import Predictor
 from zap.ml.population_now import Present
 from zap.ml.user_history import UserHistory
+from zap.sentences import say
 
 # Another machine's `exp` and `pow` may differ in the last bits.
 _TOLERANCE = 1e-9
@@ -41,10 +42,14 @@ def check_golden(predictor: Predictor, columns: Sequence[str], number: int, gold
     stored = [math.nan if value is None else float(value) for value in golden["features"]]
     for name, found, expected in zip(columns, features, stored, strict=True):
         if not (math.isclose(found, expected, rel_tol=_TOLERANCE) or (math.isnan(found) and math.isnan(expected))):
-            raise _differs(f"feature {name} of golden row {number}", found, expected)
+            raise _differs(say("feature {name} of golden row {number}", name=name, number=number), found, expected)
     for name, expected in golden["probabilities"].items():
         if abs(probabilities[name] - expected) > _TOLERANCE:
-            raise _differs(f"probability of {name!r} of golden row {number}", probabilities[name], expected)
+            raise _differs(
+                say("probability of {name!r} of golden row {number}", name=name, number=number),
+                probabilities[name],
+                expected,
+            )
 
 
 def scored(
@@ -67,6 +72,11 @@ def scored(
 
 def _differs(what: str, found: float, stored: float) -> DamagedModel:
     return DamagedModel(
-        f"the {what} is {found!r} with this code and was {stored!r} when it was trained;"
-        " promote or train another version, or go back to the code that trained it"
+        say(
+            "the {what} is {found!r} with this code and was {stored!r} when it was trained; promote or"
+            " train another version, or go back to the code that trained it",
+            what=what,
+            found=found,
+            stored=stored,
+        )
     )

@@ -17,6 +17,7 @@ from zap.ml.population_now import Present, unknown_present
 from zap.ml.scorer import read_scorer
 from zap.ml.user_history import UserHistory
 from zap.ml.weighted_mean import weighted_mean
+from zap.sentences import say
 
 _NUMBERS = tuple(feature.name for feature in NUMBERS)
 
@@ -133,7 +134,13 @@ class Predictor:
         """
         if len(features) != self._row.size:
             n = len(features) // 8
-            raise DamagedModel(f"the stored row has {n} numbers, and the model has {len(self.columns)} columns")
+            raise DamagedModel(
+                say(
+                    "the stored row has {numbers} numbers, and the model has {columns} columns",
+                    numbers=n,
+                    columns=len(self.columns),
+                )
+            )
         return dict(zip(self.columns, self._row.unpack(features), strict=True))
 
     def explain(self, features: bytes, probabilities: Mapping[str, float]) -> dict[str, Any]:

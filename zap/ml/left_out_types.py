@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zap.sentences import say, say_many
+
 # How many names of left-out types a report shows, and how many characters of a name.
 _SHOWN = 20
 _LONGEST_NAME = 100
@@ -45,14 +47,27 @@ class LeftOutTypes:
         """Return a sentence about the left-out types, or an empty text if there are none."""
         if not self.sessions:
             return ""
-        reasons = []
-        if self.rare:
-            reasons.append(f"{_named(self.rare)} with fewer than {self.needed:,} sessions each")
-        if self.surplus:
-            reasons.append(f"{_named(self.surplus)} beyond the {self.most} most frequent ones")
-        return (
-            f"{self.sessions:,} sessions are neither learned from nor tested on, because their charger types are not"
-            f" learned: {', and '.join(reasons)} (they stay part of their drivers' pasts)."
+        return say(
+            "{sessions:,} sessions are neither learned from nor tested on, because their charger types are not learned:"
+            " {why} (they stay part of their drivers' pasts).",
+            sessions=self.sessions,
+            why=self._why(),
+        )
+
+    def _why(self) -> str:
+        values = {
+            "rare": _named(self.rare),
+            "needed": self.needed,
+            "surplus": _named(self.surplus),
+            "most": self.most,
+        }
+        if not self.surplus:
+            return say("{rare} with fewer than {needed:,} sessions each", **values)
+        if not self.rare:
+            return say("{surplus} beyond the {most} most frequent ones", **values)
+        return say(
+            "{rare} with fewer than {needed:,} sessions each, and {surplus} beyond the {most} most frequent ones",
+            **values,
         )
 
 
@@ -63,7 +78,9 @@ def _counted(types: Mapping[str, int]) -> dict[str, Any]:
 def _named(types: Mapping[str, int]) -> str:
     """Return the number of types in words, with the names of the most frequent types."""
     names = ", ".join(f"{name!r}: {count:,}" for name, count in _largest(types, _SAID).items())
-    return f"{len(types):,} type{'s' * (len(types) != 1)} ({names}{', …' * (len(types) > _SAID)})"
+    if len(types) > _SAID:
+        names = f"{names}, …"
+    return say_many("{n:,} type ({names:s})", "{n:,} types ({names:s})", len(types), names=names)
 
 
 def _largest(types: Mapping[str, int], most: int) -> dict[str, int]:

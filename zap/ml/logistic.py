@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from zap.errors import DamagedModel
+from zap.sentences import say
 
 # The columns by type whose logarithms are the inputs.
 SHARES = ("share", "share_time_of_day", "share_recent", "share_near")
@@ -74,7 +75,10 @@ class Logistic:
                 raise ValueError(f"its numbers are not finite, or have the wrong shape {numbers.shape}")
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedModel(
-                f"the logistic regression of the artefact cannot be used: {error}; train again with this code"
+                say(
+                    "the logistic regression of the artefact cannot be used: {error}; train again with this code",
+                    error=error,
+                )
             ) from error
         return found
 

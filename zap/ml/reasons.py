@@ -6,6 +6,7 @@ from typing import NamedTuple
 from zap.ml.explained_groups import USUAL_MIX, explained_group
 from zap.ml.explanation import LOGISTIC, TREES, Explanation
 from zap.ml.reason_words import Row, Words, percent
+from zap.sentences import say
 
 MOST_REASONS = 4
 # A group that changes the ratio of the two probabilities by less than this factor (5 %) is no reason.
@@ -45,8 +46,11 @@ def _reason(group: str, added: float, explanation: Explanation, row: Row) -> Rea
         words = _usual_mix(favoured, other, row.usual.mix)
     else:
         words = row.words(_largest(group, added, explanation), favoured, other)
-    usual = f" (usual: {words.usual})" if words.usual else ""
-    return Reason(group, favoured, added, f"For {favoured}: {words.said}{usual}", words.value, words.usual)
+    if words.usual:
+        text = say("For {type:s}: {said} (usual: {usual})", type=favoured, said=words.said, usual=words.usual)
+    else:
+        text = say("For {type:s}: {said}", type=favoured, said=words.said)
+    return Reason(group, favoured, added, text, words.value, words.usual)
 
 
 def _largest(group: str, added: float, explanation: Explanation) -> str:
@@ -62,7 +66,13 @@ def _largest(group: str, added: float, explanation: Explanation) -> str:
 
 def _usual_mix(favoured: str, other: str, mix: Mapping[str, float]) -> Words:
     shares = percent(mix[favoured]), percent(mix[other])
-    said = f"of all sessions, {shares[0]} used {favoured} and {shares[1]} used {other}"
+    said = say(
+        "of all sessions, {share} used {type:s} and {other_share} used {other:s}",
+        share=shares[0],
+        type=favoured,
+        other_share=shares[1],
+        other=other,
+    )
     return Words(said, f"{shares[0]} and {shares[1]}", None)
 
 
@@ -71,18 +81,20 @@ def in_words(explanation: Explanation) -> str:
     weights = {part.name: percent(part.weight) for part in explanation.parts}
     if explanation.new_driver:
         if explanation.parts[0].weight == 0:
-            return (
+            return say(
                 "The driver has no earlier sessions, so the usual mix of charger types was answered. The trees weigh"
                 " 0 %."
             )
-        return (
-            f"The driver has no earlier sessions, so the usual mix of charger types was answered with the weight"
-            f" {weights.get(USUAL_MIX, percent(0))}, and the trees weigh {weights[TREES]}. All groups but the usual mix"
-            " come from the trees alone."
+        return say(
+            "The driver has no earlier sessions, so the usual mix of charger types was answered with the weight {mix},"
+            " and the trees weigh {trees}. All groups but the usual mix come from the trees alone.",
+            mix=weights.get(USUAL_MIX, percent(0)),
+            trees=weights[TREES],
         )
     if LOGISTIC not in weights:
-        return "The trees alone answered."
-    return (
-        f"The trees weigh {weights[TREES]}, and the logistic regression on the driver's shares weighs"
-        f" {weights[LOGISTIC]}."
+        return say("The trees alone answered.")
+    return say(
+        "The trees weigh {trees}, and the logistic regression on the driver's shares weighs {logistic}.",
+        trees=weights[TREES],
+        logistic=weights[LOGISTIC],
     )

@@ -13,6 +13,7 @@ import pandas as pd
 
 from zap.ml.cells import read_wall_time
 from zap.ml.population_now import OPEN_SESSIONS, PRESENT_GROUPS
+from zap.sentences import phrase, say, say_many
 
 # The groups of columns that count sessions of all drivers.
 GROUPS = tuple(PRESENT_GROUPS)
@@ -83,11 +84,14 @@ class Reporting(NamedTuple):
         if (self.delay_minutes or 0) > _LONGEST_DELAY_MINUTES:
             return dict.fromkeys(GROUPS, self.delay_in_words())
         if self.without_end > 0.5:
-            reason = f"{self.without_end:.0%} of the newest sessions have neither an end nor a duration"
+            reason = say(
+                "{share:.0%} of the newest sessions have neither an end nor a duration", share=self.without_end
+            )
             return {OPEN_SESSIONS: reason}
         if self.without_end_lately > 0.5:
-            reason = (
-                f"{self.without_end_lately:.0%} of the last day's sessions have no end yet, so ends are stored late"
+            reason = say(
+                "{share:.0%} of the last day's sessions have no end yet, so ends are stored late",
+                share=self.without_end_lately,
             )
             return {OPEN_SESSIONS: reason}
         return {}
@@ -101,20 +105,28 @@ class Reporting(NamedTuple):
     def delay_in_words(self) -> str:
         """Return what is known about the delay, as part of a sentence."""
         if self.delay_minutes is None:
-            return "it is not known how long after their start sessions are stored"
-        return f"5 % of the newest sessions were stored {_in_words(self.delay_minutes)} or more after their start"
+            return say("it is not known how long after their start sessions are stored")
+        return say(
+            "5 % of the newest sessions were stored {time} or more after their start",
+            time=_in_words(self.delay_minutes),
+        )
 
     def in_words(self, asked_before: int) -> str:
         """Return sentences about late reports and missing ends; an empty text if there is nothing to say."""
         left_out = self.left_out()
         reasons = {reason: [name for name in left_out if left_out[name] == reason] for reason in left_out.values()}
         sentences = [
-            f"These columns are left out: {', '.join(names)}, because {reason}." for reason, names in reasons.items()
+            say("These columns are left out: {names:s}, because {reason}.", names=", ".join(names), reason=reason)
+            for reason, names in reasons.items()
         ]
         lag = self.lag_minutes(asked_before)
         if lag > asked_before:
             sentences.append(
-                f"The columns of the present end {_in_words(lag)} before each session, because {self.delay_in_words()}."
+                say(
+                    "The columns of the present end {time} before each session, because {reason}.",
+                    time=_in_words(lag),
+                    reason=self.delay_in_words(),
+                )
             )
         return " ".join(sentences)
 
@@ -244,7 +256,7 @@ def _span(starts: np.ndarray) -> int:
 
 
 def _in_words(minutes: int) -> str:
-    for unit, size in (("day", 24 * 60), ("hour", 60)):
+    for unit, size in ((phrase("days"), 24 * 60), (phrase("hours"), 60)):
         if minutes >= 2 * size:
-            return f"{minutes / size:,.0f} {unit}s" if minutes >= 10 * size else f"{minutes / size:.2g} {unit}s"
-    return f"{minutes} minute{'s' * (minutes != 1)}"
+            return f"{minutes / size:,.0f} {unit}" if minutes >= 10 * size else f"{minutes / size:.2g} {unit}"
+    return say_many("{n:d} minute", "{n:d} minutes", minutes)

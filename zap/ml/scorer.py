@@ -13,6 +13,7 @@ from zap.errors import DamagedModel
 from zap.ml.blend import Blend
 from zap.ml.trees import Trees
 from zap.ml.trees_alone import TreesAlone
+from zap.sentences import say
 
 
 class Scorer(Protocol):
@@ -88,7 +89,9 @@ def read_scorer(data: Mapping[str, Any], columns: Sequence[str], classes: Sequen
         DamagedModel: this code does not know the kind of the scorer, or as in `Scorer.from_data`.
     """
     if data["kind"] not in SCORERS:
-        raise DamagedModel(f"the artefact has a scorer of the kind {data['kind']!r}, which this code does not know")
+        raise DamagedModel(
+            say("the artefact has a scorer of the kind {kind!r}, which this code does not know", kind=data["kind"])
+        )
     return SCORERS[data["kind"]].from_data(data, columns, classes)
 
 

@@ -22,6 +22,7 @@ from zap.ml.history_matrix import fill_present, history_part, mix_of, past_matri
 from zap.ml.left_out_types import LeftOutTypes
 from zap.ml.model import ChargerTypeModel
 from zap.ml.population_now import ASKED_BEFORE_MINUTES
+from zap.sentences import say
 
 TEST_SHARE = 0.1
 # With fewer sessions a test part of 10 % means nothing.
@@ -162,9 +163,9 @@ def split_by_time(  # noqa: PLR0913
         return UnusableHistory(why, dropped=history.dropped.as_dict(), left_out_types=left_out.as_dict())
 
     if inside < FEWEST_SESSIONS:
-        raise unusable(f"{inside} usable sessions {_where(starts, inside)}")
+        raise unusable(_too_few(starts, inside))
     if n < FEWEST_SESSIONS:
-        raise unusable(f"{n} usable sessions {_of_learned_types(inside, left_out)}")
+        raise unusable(_too_few_of_learned_types(n, inside, left_out))
     places = places_of_types(frame, first, learned)
     n_train = _rows(n, 1 - test_share)
     rows = slice(first, first + n_train)
@@ -173,7 +174,12 @@ def split_by_time(  # noqa: PLR0913
     if len(types) < 2:
         said = f"; {left_out.in_words()}".rstrip(".") if left_out.sessions else ""
         raise unusable(
-            f"the {n_train} training sessions have only one charger type, {types[0]!r}; two or more are needed{said}"
+            say(
+                "the {n} training sessions have only one charger type, {type!r}; two or more are needed",
+                n=n_train,
+                type=types[0],
+            )
+            + said
         )
     asking = {"asked_before": asked_before, "delay": delay}
     matrix = past_matrix(frame, types, mix_of(trained, types), progress, places=places, **asking)
@@ -338,23 +344,36 @@ def _scored(split: Split, model: ChargerTypeModel, exponents: np.ndarray) -> Sco
     )
 
 
-def _where(starts: np.ndarray, n: int) -> str:
-    """Return the second half of the message about too few sessions: where they were found, and what to do."""
-    needed = f"at least {FEWEST_SESSIONS} are needed"
+def _too_few(starts: np.ndarray, n: int) -> str:
+    """Return the message about too few sessions: where they were found, and what to do."""
     if n == len(starts):
-        return f"in ChargingSessions, {needed}; zap import-history or zap sample-history adds some"
-    return (
-        f"of {len(starts):,} lie in the window of history, {needed}; the sessions start from {starts[0]} to"
-        f" {starts[-1]}: widen history_from or history_to"
+        return say(
+            "{n:d} usable sessions in ChargingSessions, at least {fewest} are needed; zap import-history or zap"
+            " sample-history adds some",
+            n=n,
+            fewest=FEWEST_SESSIONS,
+        )
+    return say(
+        "{n:d} usable sessions of {all:,} lie in the window of history, at least {fewest} are needed; the sessions"
+        " start from {first} to {last}: widen history_from or history_to",
+        n=n,
+        all=len(starts),
+        fewest=FEWEST_SESSIONS,
+        first=starts[0],
+        last=starts[-1],
     )
 
 
-def _of_learned_types(inside: int, left_out: LeftOutTypes) -> str:
-    """Return the second half of the message about too few sessions of learned types, and what to do."""
-    return (
-        f"of {inside:,} are of charger types that are learned, at least {FEWEST_SESSIONS} are needed;"
-        f" {left_out.in_words()} Give these sessions the names of types that are common, or lower"
-        " ZAP_FEWEST_TYPE_SESSIONS and ZAP_LEAST_TYPE_SHARE"
+def _too_few_of_learned_types(n: int, inside: int, left_out: LeftOutTypes) -> str:
+    """Return the message about too few sessions of learned types, and what to do."""
+    return say(
+        "{n:d} usable sessions of {inside:,} are of charger types that are learned, at least {fewest} are needed;"
+        " {left_out} Give these sessions the names of types that are common, or lower ZAP_FEWEST_TYPE_SESSIONS and"
+        " ZAP_LEAST_TYPE_SHARE",
+        n=n,
+        inside=inside,
+        fewest=FEWEST_SESSIONS,
+        left_out=left_out.in_words(),
     )
 
 

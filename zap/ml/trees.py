@@ -15,6 +15,7 @@ from lightgbm import basic
 
 from zap.errors import DamagedModel
 from zap.ml.fitted import booster_columns, column_places, sha256
+from zap.sentences import say
 
 # The C library that the package `lightgbm` has loaded. The package has no public name for this library.
 _LIB: Any = basic._LIB  # type: ignore[attr-defined]  # noqa: SLF001
@@ -64,7 +65,7 @@ class Trees:
         try:
             self.booster = lightgbm.Booster(model_str=text)
         except basic.LightGBMError as error:
-            raise DamagedModel(f"LightGBM cannot use the trees: {error}") from error
+            raise DamagedModel(say("LightGBM cannot use the trees: {error}", error=error)) from error
         self._columns = columns
         # With two classes LightGBM returns only the probability of the second class.
         self._outputs = 1 if classes == 2 else classes
@@ -82,7 +83,9 @@ class Trees:
         trees = cls(data["trees"], len(columns), len(classes))
         names, places = booster_columns(len(classes)), column_places(columns, classes)
         if trees.booster.feature_name() != (names if places is None else [names[place] for place in places]):
-            raise DamagedModel("the trees of the artefact read other columns than it names; train again with this code")
+            raise DamagedModel(
+                say("the trees of the artefact read other columns than it names; train again with this code")
+            )
         return trees
 
     def data(self) -> dict[str, Any]:
@@ -156,4 +159,4 @@ def _handle(booster: lightgbm.Booster) -> ctypes.c_void_p:
 
 def _check(code: int) -> None:
     if code:
-        raise DamagedModel(f"LightGBM cannot use the trees: {_LIB.LGBM_GetLastError().decode()}")
+        raise DamagedModel(say("LightGBM cannot use the trees: {error}", error=_LIB.LGBM_GetLastError().decode()))

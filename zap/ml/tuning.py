@@ -19,6 +19,7 @@ from zap.ml.race import Race
 from zap.ml.search_result import Search, Trial
 from zap.ml.search_space import DEFAULT_ROUNDS, search_candidates
 from zap.ml.training import Split
+from zap.sentences import say
 
 # A search uses only the newest sessions, because a search over a long history would take days.
 _MOST_SESSIONS = 50_000
@@ -112,8 +113,10 @@ def _prepared(split: Split, n_jobs: int) -> tuple[list[Fold], LeavingOut, int]:
     folds = time_folds(matrix, codes, len(model.classes_))
     if not folds:
         raise UnusableHistory(
-            "no fold of the training part has two charger types in its training rows, so a search is not possible;"
-            " train without a search"
+            say(
+                "no fold of the training part has two charger types in its training rows, so a search is not"
+                " possible; train without a search"
+            )
         )
     drivers = witness_codes(split.frame)[split.in_frame(split.trained)][-_MOST_SESSIONS:]
     return folds, LeavingOut(folds, drivers, len(model.classes_), n_jobs), len(codes)

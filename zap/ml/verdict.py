@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from zap.ml.baselines import in_words
 from zap.ml.intervals import FEWEST_EFFECTIVE_DRIVERS
+from zap.sentences import say
 
 Verdict = Literal["better", "not_shown", "worse"]
 
@@ -26,45 +27,58 @@ def verdict_of(differences: Mapping[str, Mapping[str, Any]]) -> Verdict:
 
 def too_few_drivers(effective_drivers: float) -> str:
     """Return in words that there are too few effective drivers for an interval, and what effective drivers are."""
-    return (
-        f"{effective_drivers:.1f} effective drivers (fewer than the drivers if a few drivers have most of the"
-        f" sessions); at least {FEWEST_EFFECTIVE_DRIVERS} effective drivers are needed"
+    return say(
+        "{n:.1f} effective drivers (fewer than the drivers if a few drivers have most of the sessions); at least"
+        " {fewest} effective drivers are needed",
+        n=effective_drivers,
+        fewest=FEWEST_EFFECTIVE_DRIVERS,
     )
 
 
 def sample_in_words(model_version: int) -> str:
     """Return a warning about a version that was trained on synthetic sessions, and what to do."""
-    return (
-        f"Version {model_version} was trained on synthetic sessions (zap sample-history), so its predictions and scores"
-        " say nothing about real drivers. Add real sessions (zap import-history), then train (zap train)."
+    return say(
+        "Version {number} was trained on synthetic sessions (zap sample-history), so its predictions and scores say"
+        " nothing about real drivers. Add real sessions (zap import-history), then train (zap train).",
+        number=model_version,
     )
 
 
 def verdict_in_words(judged: Mapping[str, Any]) -> str:
     """Return a sentence on how the model compares with the baselines, and on which sessions."""
     if not judged["sessions"]:
-        return "It is not shown whether the model beats the baselines: the search has seen all test sessions."
-    on = f"on {judged['sessions']:,} sessions ({judged['sessions_of']})"
+        return say("It is not shown whether the model beats the baselines: the search has seen all test sessions.")
+    on = {"n": judged["sessions"], "sessions": judged["sessions_of"]}
     if judged["verdict"] == "better":
-        return (
-            f"The model beats every baseline, {on}: the whole interval of each difference in log loss lies below zero."
+        return say(
+            "The model beats every baseline, on {n:,} sessions ({sessions}): the whole interval of each difference in"
+            " log loss lies below zero.",
+            **on,
         )
     if judged["verdict"] == "worse":
         differences = judged["baseline_differences"]
         name = max(differences, key=lambda name: differences[name]["interval_of_all"][0])
         low, high = differences[name]["interval_of_all"]
         baseline = in_words(name, past_known=judged["past_known"])
-        return (
-            f"The model is worse than a baseline ({baseline}), {on}: its log loss is higher by {low:.4f} to {high:.4f}."
-            " The baseline would predict better."
+        return say(
+            "The model is worse than a baseline ({baseline}), on {n:,} sessions ({sessions}): its log loss is higher by"
+            " {low:.4f} to {high:.4f}. The baseline would predict better.",
+            baseline=baseline,
+            low=low,
+            high=high,
+            **on,
         )
     if judged["log_loss_difference_interval"] is None:
-        return (
-            f"It is not known whether the model beats the baselines: the {judged['sessions']:,} sessions"
-            f" ({judged['sessions_of']}) have {too_few_drivers(judged['effective_drivers'])}."
+        return say(
+            "It is not known whether the model beats the baselines: the {n:,} sessions ({sessions}) have {few}.",
+            few=too_few_drivers(judged["effective_drivers"]),
+            **on,
         )
     low, high = judged["log_loss_difference_interval"]
-    return (
-        f"It is not shown that the model beats every baseline, {on}: its log loss minus that of the best baseline lies"
-        f" between {low:+.4f} and {high:+.4f} (95 % interval)."
+    return say(
+        "It is not shown that the model beats every baseline, on {n:,} sessions ({sessions}): its log loss minus that"
+        " of the best baseline lies between {low:+.4f} and {high:+.4f} (95 % interval).",
+        low=low,
+        high=high,
+        **on,
     )

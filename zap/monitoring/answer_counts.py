@@ -13,6 +13,8 @@ from typing import NamedTuple
 # What is counted: answers of these routes, trainings, all other routes, and the commits of the log of predictions.
 PREDICT, BATCH, TRAINING, OTHER, LOG = SUBJECTS = ("predict", "batch", "training", "other", "log")
 ROUTES = (PREDICT, BATCH, TRAINING, OTHER)
+# The routes that answer drivers.
+PREDICTING = (PREDICT, BATCH)
 
 # Round numbers in about equal steps, so that the histogram of any other program with round bounds is a sum of these.
 _STEPS = (100, 120, 145, 170, 200, 240, 290, 350, 420, 500, 600, 710, 840)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zap.monitoring.reference import FeatureReference
+from zap.sentences import say
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class Shift:
     def in_words(self) -> str:
         """Return a sentence with the largest change of a share."""
         label = max(self.found, key=lambda label: abs(self.found[label] - self.reference[label]))
-        return (
-            f"{self.feature}: {label} had {self.reference[label]:.0%} of the drivers in training, and has"
-            f" {self.found[label]:.0%} of {self.drivers:,} drivers in the newest week"
+        return say(
+            "{feature:s}: {label} had {before:.0%} of the drivers in training, and has {now:.0%} of {drivers:,} drivers"
+            " in the newest week",
+            feature=self.feature,
+            label=label,
+            before=self.reference[label],
+            now=self.found[label],
+            drivers=self.drivers,
         )
 
 
@@ -52,9 +58,10 @@ class Notice:
     def in_words(self) -> str:
         """Return what changed, and what it may mean."""
         changed = "; ".join(shift.in_words() for shift in self.shifts)
-        return (
-            f"The requests are not like the training rows. {changed}. A season does this too, and it is nobody's fault:"
-            " whether the answers are worse is told by the quality, not by this notice."
+        return say(
+            "The requests are not like the training rows. {changed}. A season does this too, and it is nobody's fault:"
+            " whether the answers are worse is told by the quality, not by this notice.",
+            changed=changed,
         )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from zap.ml.intervals import effective_drivers
 from zap.monitoring.betting import log_capital, lower_bound
 from zap.monitoring.driver_means import driver_means
+from zap.sentences import say
 
 # Alarms of harm are false at most so often a year, if there is no harm.
 FALSE_A_YEAR = 0.05
@@ -120,15 +121,16 @@ class Harm:
 
     def in_words(self) -> str:
         """Return what is worse, and by how much."""
-        on = f"{self.drivers:,} drivers of the last {self.window} days"
         if self.check == "baseline":
-            return (
-                f"The version is worse than its best baseline for {on}: its Brier score (0 to 1, halved) is higher by"
-                f" {self.mean:.3f}, and by {self.lower:.3f} at least."
+            return say(
+                "The version is worse than its best baseline for {drivers:,} drivers of the last {window} days: its"
+                " Brier score (0 to 1, halved) is higher by {mean:.3f}, and by {lower:.3f} at least.",
+                **asdict(self),
             )
-        return (
-            f"The version is worse than its test promised for {on}: its Brier score (0 to 1, halved) is"
-            f" {self.mean:.3f}, and {self.lower:.3f} at least. Up to {self.limit:.3f} was no harm."
+        return say(
+            "The version is worse than its test promised for {drivers:,} drivers of the last {window} days: its Brier"
+            " score (0 to 1, halved) is {mean:.3f}, and {lower:.3f} at least. Up to {limit:.3f} was no harm.",
+            **asdict(self),
         )
 
 

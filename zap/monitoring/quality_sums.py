@@ -23,6 +23,7 @@ import numpy as np
 from zap.errors import DamagedModel
 from zap.ml.calibration import BINS
 from zap.ml.slices import SLICES
+from zap.sentences import say
 
 UNIT = 2.0**-36
 GROUPS = 1024
@@ -138,11 +139,22 @@ class QualitySums:
         Raises:
             DamagedModel: the bytes have another form.
         """
+        try:
+            return cls._from_bytes(data)
+        except (ValueError, TypeError, LookupError, struct.error, zlib.error) as error:
+            raise DamagedModel(say("the sums of live quality are damaged; run zap follow --from-start")) from error
+
+    @classmethod
+    def _from_bytes(cls, data: bytes) -> "QualitySums":
         number, length = _HEAD.unpack_from(data)
         if number != _FORMAT:
             raise DamagedModel(
-                f"the sums of live quality have the form {number}, and this code reads form {_FORMAT};"
-                " run zap follow --from-start"
+                say(
+                    "the sums of live quality have the form {number}, and this code reads form {format}; run zap"
+                    " follow --from-start",
+                    number=number,
+                    format=_FORMAT,
+                )
             )
         head, body = data[_HEAD.size : _HEAD.size + length], zlib.decompress(data[_HEAD.size + length :])
         classes, predictors, unseen, count = json.loads(head)
@@ -177,7 +189,7 @@ class Totals:
             DamagedModel: the sums are about other types or baselines.
         """
         if sums.layout != self.layout:
-            raise DamagedModel("the sums of live quality differ in their form; run zap follow --from-start")
+            raise DamagedModel(say("the sums of live quality differ in their form; run zap follow --from-start"))
         self.fixed += sums.fixed
         self.groups += sums.groups
         for name, one in sums.unseen.items():

@@ -11,6 +11,7 @@ import numpy as np
 
 from zap.ml.intervals import effective_drivers
 from zap.monitoring.driver_sample import random_order
+from zap.sentences import phrase, say
 
 # The quantile bins of a number.
 BINS = 5
@@ -62,12 +63,12 @@ class FeatureReference:
     def labels(self) -> tuple[str, ...]:
         """Return the bins in words, with `missing` at the end."""
         if self.edges is None:
-            return (*(self.values or ()), "other", "missing")
+            return (*(self.values or ()), phrase("other"), phrase("missing"))
         if not self.edges:
-            return ("any value", "missing")
+            return (phrase("any value"), phrase("missing"))
         ends = [f"{edge:.4g}" for edge in self.edges]
-        between = (f"above {low} to {high}" for low, high in pairwise(ends))
-        return (f"up to {ends[0]}", *between, f"above {ends[-1]}", "missing")
+        between = (say("above {low} to {high}", low=low, high=high) for low, high in pairwise(ends))
+        return (say("up to {end}", end=ends[0]), *between, say("above {end}", end=ends[-1]), phrase("missing"))
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from zap.monitoring.betting import lower_bound, upper_bound
+from zap.sentences import say
 
 TrialVerdict = Literal["better", "not_worse", "worse", "undecided"]
 # The probability that all challengers of a trial together are called better by chance; and the same for worse.
@@ -30,7 +31,7 @@ EPSILON = 0.005
 # The longest trial, in weeks; and the looks.
 LONGEST_WEEKS = 8
 # What is to be known wherever a result of a trial is read.
-CAVEAT = "The drivers saw the answers of the version that serves, and this is an advantage for that version."
+CAVEAT = say("The drivers saw the answers of the version that serves, and this is an advantage for that version.")
 
 
 @dataclass
@@ -97,14 +98,17 @@ class Trial:
     def in_words(self) -> str:
         """Return what is known after the last look, with the caveat."""
         said = {
-            "better": "The challenger is better",
-            "worse": "The challenger is worse",
-            "not_worse": f"The challenger is not worse by {self.epsilon:g} or more",
-            "undecided": "It is not known which version is better",
+            "better": say("The challenger is better"),
+            "worse": say("The challenger is worse"),
+            "not_worse": say("The challenger is not worse by {epsilon:g} or more", epsilon=self.epsilon),
+            "undecided": say("It is not known which version is better"),
         }[self.verdict]
-        return (
-            f"{said}: after look {self.done} of {self.looks}, its Brier score (0 to 1, halved) for {self.drivers:,}"
-            f" drivers is lower by {self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}). {CAVEAT}"
+        return say(
+            "{said}: after look {done} of {looks}, its Brier score (0 to 1, halved) for {drivers:,} drivers is lower by"
+            " {mean:+.4f} ({low:+.4f} to {high:+.4f}). {caveat}",
+            said=said,
+            caveat=CAVEAT,
+            **asdict(self),
         )
 
     def to_plain(self) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import numpy as np
 from zap.ml.driver_columns import DAY
 from zap.ml.features import CATEGORIES, MATRIX_COLUMNS
 from zap.monitoring.reference import Reference, reference_of
+from zap.sentences import phrase
 
 # Of the driver and of the answer, beside MATRIX_COLUMNS.
 DRIVER, ANSWERED = "driver", "answered_type"
-NEW, KNOWN = "new", "known"
+NEW, KNOWN = phrase("new"), phrase("known")
 # 1970-01-01 was a Thursday.
 _MONDAY = 3
 

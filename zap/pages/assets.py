@@ -10,6 +10,7 @@ from litestar.params import FromPath
 
 from zap.errors import NotFound
 from zap.public import PUBLIC
+from zap.sentences import say
 
 _STATIC = Path(__file__).resolve().parent.parent / "static"
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -44,6 +45,6 @@ async def asset(digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """
     files = asset_files()
     if name not in files:
-        raise NotFound(f"the pages have no file {name[:100]!r}")
+        raise NotFound(say("the pages have no file {name!r}", name=name[:100]))
     kept = "public, max-age=31536000, immutable" if digest == assets_digest() else "no-store"
     return Response(files[name], media_type=_KINDS[Path(name).suffix], headers={"Cache-Control": kept})

@@ -1,9 +1,9 @@
 """GET /pages/data: drift of the requests and harm of the answers, on one scale of evidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Request, Response, get
 from sqlalchemy import Engine
@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from zap.db.monitoring.alarms import list_alarms
 from zap.db.monitoring.monitor_states import KINDS
 from zap.db.versions.model_registry import production_version
+from zap.errors import DamagedRow
 from zap.flows.monitor_report import (
     DRIFT_YEARS,
     HARM_YEARS,
@@ -29,6 +30,9 @@ from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.sentences import say
+
+Report = TypeVar("Report")
 
 _PATH = "/pages/data"
 # More standing alarms are on the overview.
@@ -52,11 +56,16 @@ async def data(request: Request[Any, Any, Any]) -> Response[Any]:
 def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, Any]:
     version = production_version(engine)
     number = None if version is None else version.model_version
-    drift = None if number is None else read_drift(engine, number)
-    harm = None if number is None else read_harm(engine, number)
+    drift, drift_damaged = (None, None) if number is None else _undamaged(read_drift, engine, number)
+    harm, harm_damaged = (None, None) if number is None else _undamaged(read_harm, engine, number)
     names = () if drift is None else drift.names
     if feature is not None and feature not in names:
-        raise wrong_filter("feature", f"is {feature[:40]!r}; give one of: {', '.join(names) or 'none is watched'}")
+        raise wrong_filter(
+            "feature",
+            say("is {value!r}; give one of: {choices:s}", value=feature[:40], choices=", ".join(names))
+            if names
+            else say("is {value!r}; give one of: none is watched", value=feature[:40]),
+        )
     if drift is not None and feature is not None:
         drift = replace(drift, features=[one for one in drift.features if one.feature == feature])
     standing = {one["kind"]: one for one in list_alarms(engine, _ALARMS, standing=True)}
@@ -66,6 +75,8 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
         "names": names,
         "drift": drift,
         "harm": harm,
+        "drift_damaged": drift_damaged,
+        "harm_damaged": harm_damaged,
         "alarms": {kind: standing.get(kind) for kind in KINDS},
         "values_of": lambda one: _values(one, language),
         "drift_plot": drift and _drift_plot(drift, feature, language),
@@ -80,6 +91,16 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
         "evidence_scale": evidence_scale,
         "data_words": data_words,
     }
+
+
+def _undamaged(
+    read: Callable[[Engine, int], Report | None], engine: Engine, number: int
+) -> tuple[Report | None, str | None]:
+    """Return the report of a monitor, or why it cannot be read."""
+    try:
+        return read(engine, number), None
+    except DamagedRow as error:
+        return None, error.message
 
 
 def _drift_plot(drift: DriftReport, feature: str | None, language: str) -> Plot | None:

@@ -25,20 +25,22 @@ from zap.pages.one_prediction import shares_of
 from zap.pages.page import answer, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
+from zap.sentences import say
 
 _TEMPLATE = "driver.html"
+_BELOW = b"/pages/drivers/"
 # Answers on the time line, and in the table.
 _ANSWERS, _LISTED = 200, 8
 # How long zap looks for the answers to a driver: the id of all guests may have very many.
 _SECONDS = 0.05
 
 
-@get("/pages/drivers/{user_id:str}", opt=PAGE)
+@get("/pages/drivers/{user_id:path}", opt=PAGE)
 async def driver(request: Request[Any, Any, Any], user_id: FromPath[str]) -> Response[Any]:
-    """Show a driver. The id in the path may have any characters, encoded."""
-    # In Litestar's path a slash of the id is still encoded.
-    sent = request.scope.get("raw_path", b"").partition(b"?")[0].rpartition(b"/")[2]
-    return await _page(request, unquote(sent.decode("ascii", "replace")) if sent else user_id)
+    """Show a driver. The id in the path may have any characters, encoded. A slash need not be encoded."""
+    # Litestar's path has each slash only once, and a slash that was encoded is still encoded there.
+    sent = request.scope.get("raw_path", b"").partition(b"?")[0].partition(_BELOW)[2].removesuffix(b"/")
+    return await _page(request, unquote(sent.decode("ascii", "replace")) if sent else user_id.removeprefix("/"))
 
 
 @get("/pages/drivers", opt=PAGE)
@@ -50,14 +52,14 @@ async def driver_by_id(request: Request[Any, Any, Any]) -> Response[Any]:
     """
     user_id = Query(request).text(USER_ID)
     if user_id is None:
-        raise NotFound("name a driver: /pages/drivers/{user_id}")
+        raise NotFound(say("name a driver: /pages/drivers/{{user_id}}"))
     path = driver_path(user_id)
     return await _page(request, user_id) if "?" in path else see_other(request, path)
 
 
 async def _page(request: Request[Any, Any, Any], user_id: str) -> Response[bytes]:
     if not user_id.strip() or len(user_id) > LONGEST_TEXT or CONTROL.search(user_id):
-        raise NotFound(f"no driver can have the id {user_id[:50]!r}")
+        raise NotFound(say("no driver can have the id {user_id!r}", user_id=user_id[:50]))
     state = request.app.state
     return await answer(request, _TEMPLATE, lambda: _read(state, user_id))
 

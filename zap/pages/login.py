@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from zap.pages.page import answer, own_path, read_fields, read_form, see_other
 from zap.pages.reader import read_reader
 from zap.public import PAGE, PUBLIC
-from zap.server.logins import COOKIE, SECONDS, Logins
+from zap.server.logins import COOKIE, SECONDS, Logins, client_network
 
 _OPEN = {**PAGE, **PUBLIC}
 LONGEST_NEXT = 2000
@@ -21,25 +21,32 @@ async def login_page(request: Request[Any, Any, Any], after: Next = "/") -> Resp
     logins: Logins = request.app.state.logins
     if not logins.is_needed or read_reader(request).has_login:
         return see_other(request, after)
-    return await answer(request, "login.html", lambda: {"after": own_path(after), "is_wrong": False})
+    return await answer(request, "login.html", lambda: {"after": own_path(after), "is_wrong": False, "wait": 0})
 
 
 @post("/pages/login", status_code=200, include_in_schema=False, opt=_OPEN)
 async def log_in(request: Request[Any, Any, Any]) -> Response[Any]:
-    """Check the API key, and begin a login."""
+    """Check the API key, and begin a login. After too many wrong keys of a client, no key of the client is checked."""
     logins: Logins = request.app.state.logins
     if read_reader(request).has_login:
         # The form is older than the login, which began in another tab. Nothing changes, so it needs no token.
         return see_other(request, (await read_fields(request)).get("next", "/"))
     form = await read_form(request)
     after = own_path(form.get("next", "/"))
-    if not logins.is_key(form.get("key", "").strip()):
-        return await answer(request, "login.html", lambda: {"after": after, "is_wrong": True}, status=403)
+    state, client = request.app.state, client_network(request.scope.get("client"))
+    tried = await state.page_threads.run(logins.try_key, state.engine, client, form.get("key", "").strip())
+    if not tried.is_right:
+        shown = {"after": after, "is_wrong": not tried.wait, "wait": tried.wait}
+        headers = {"Retry-After": str(tried.wait)} if tried.wait else {}
+        return await answer(request, "login.html", lambda: shown, status=429 if tried.wait else 403, headers=headers)
     return see_other(request, after, [read_reader(request).cookie(COOKIE, logins.begin(), SECONDS)])
 
 
 @post("/pages/logout", status_code=200, include_in_schema=False, opt=_OPEN)
 async def log_out(request: Request[Any, Any, Any]) -> Response[Any]:
-    """End the login of this browser."""
+    """End the login of this browser: in the browser, and for all server processes if somebody has copied its cookie."""
     await read_form(request)
-    return see_other(request, "/pages/login", [read_reader(request).cookie(COOKIE, "", 0)])
+    reader, state = read_reader(request), request.app.state
+    if reader.has_login:
+        await state.page_threads.run(state.logins.end, state.engine, request.cookies[COOKIE])
+    return see_other(request, "/pages/login", [reader.cookie(COOKIE, "", 0)])

@@ -11,6 +11,7 @@ from zap.errors import NotFound
 from zap.pages.manual_files import ManualFile, rendered_files
 from zap.pages.manual_pages import PAGES, ROOT
 from zap.public import CONTENT_SECURITY_POLICY, PUBLIC, public_path
+from zap.sentences import say
 
 # Pages are kept for at most this many path prefixes. Trusted proxies name the prefixes, and usually there is one.
 _MOST_PREFIXES = 16
@@ -49,7 +50,9 @@ async def _answer(request: Request[Any, Any, Any], name: str) -> Response[bytes]
             _made.clear()
         _made[prefix] = files
     if name not in files:
-        raise NotFound(f"the manual has no page {name[:100]!r}; {prefix}/manual lists its pages")
+        raise NotFound(
+            say("the manual has no page {name!r}; {prefix}/manual lists its pages", name=name[:100], prefix=prefix)
+        )
     return Response(
         files[name].body,
         media_type=files[name].media_type,

@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
-from zap.db.monitoring.trials import read_trial, running_trials
+from zap.db.monitoring.trials import trials_now
 from zap.db.versions.model_registry import production_version, read_version
 from zap.db.versions.promotions import promote_version, roll_back, rollback_target
 from zap.errors import InvalidRequest, NotPromotable
@@ -18,6 +18,7 @@ from zap.pages.model_comparison import beside
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
+from zap.sentences import say
 
 WHO_AND_WHY = ("who", "why")
 
@@ -71,7 +72,7 @@ async def _target(request: Request[Any, Any, State]) -> int:
     state = request.app.state
     target: int | None = await state.page_threads.run(rollback_target, state.engine)
     if target is None:
-        raise NotPromotable("no version served before the present one; promote another version by its number")
+        raise NotPromotable(say("no version served before the present one; promote another version by its number"))
     return target
 
 
@@ -119,5 +120,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
         "target": target,
         "serving": serving,
         "found": beside(engine, serving["model_version"], number) if serving and differs else None,
-        "trials": [read_trial(engine, one.trial_id) for one in running_trials(engine)],
+        "trials": trials_now(engine),
     }

@@ -7,7 +7,7 @@ from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
-from zap.db.monitoring.trials import read_trial, running_trials
+from zap.db.monitoring.trials import trials_now
 from zap.db.versions.model_registry import list_versions, production_version
 from zap.db.versions.promotions import list_promotions, newest_promotions, rollback_target
 from zap.errors import NotFound
@@ -43,7 +43,7 @@ def _read(state: State, before: int) -> Mapping[str, Any]:
     engine = state.engine
     found = list_versions(engine, _VERSIONS + 1, before)
     versions, serving = found[:_VERSIONS], production_version(engine)
-    trials = [read_trial(engine, one.trial_id) for one in running_trials(engine)]
+    trials = trials_now(engine)
     return {
         "versions": versions,
         "older": versions[-1]["model_version"] if len(found) > _VERSIONS else None,

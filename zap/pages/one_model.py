@@ -86,7 +86,7 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
         "slices": _slices(evaluation),
         "importances": version["importances"],
         "most": _largest(version["importances"]),
-        "parameters": _parameters(version["hyper_parameters"]),
+        "parameters": _parameters(version["hyper_parameters"] or {}),
         "tuning": _tuning(engine, version["hyper_parameters_from"]),
         "decision": report.get("promotion") or {},
         "changes": list_promotions(engine, _CHANGES, to_version=number),
@@ -102,7 +102,7 @@ def _score_rows(evaluation: Mapping[str, Any]) -> list[ScoreRow]:
     rows = [ScoreRow("model", "model", {**evaluation, "weighted_f1": evaluation["test_f1_score"]})]
     rows += [ScoreRow(name, "part", part) for name, part in (evaluation.get("parts") or {}).items()]
     differences = evaluation.get("baseline_differences") or {}
-    for name, scores in evaluation["baselines"].items():
+    for name, scores in evaluation.get("baselines", {}).items():
         found = differences.get(name) or {}
         rows.append(ScoreRow(name, "baseline", scores, found.get("log_loss_difference"), found.get("interval")))
     return rows

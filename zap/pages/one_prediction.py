@@ -24,6 +24,7 @@ from zap.pages.listed import driver_path, what_happened
 from zap.pages.page import answer
 from zap.pages.query import address
 from zap.public import AS_JSON, PAGE
+from zap.sentences import say
 
 # A row of another program may hold a very long text.
 _LONGEST_JSON = 20_000
@@ -58,7 +59,7 @@ async def one_prediction(request: Request[Any, Any, Any], number: FromPath[str])
     """
     prediction_id = int(number) if number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS else -1
     if not 0 <= prediction_id <= LARGEST_ID:
-        raise NotFound(f"there is no prediction {number[:50]}")
+        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=number[:50]))
     state = request.app.state
     row, outcome = await state.page_threads.run(read_with_outcome, state.engine, prediction_id)
     full, unexplained = None, None
@@ -167,10 +168,13 @@ def _text(request: Mapping[str, Any], name: str) -> str | None:
     return (value if isinstance(value, str) else msgspec.json.encode(value).decode())[:_LONGEST_VALUE]
 
 
-def _indented(text: str | None) -> str | None:
+def _indented(text: Any) -> str | None:
     """Return the JSON of a request with line breaks; text that is no JSON is unchanged."""
-    if text is None or len(text) > _LONGEST_JSON:
-        return text and f"{text[:_LONGEST_JSON]} …"
+    if not isinstance(text, str):
+        # SQLite stores other values too.
+        return None if text is None else repr(text)[:_LONGEST_JSON]
+    if len(text) > _LONGEST_JSON:
+        return f"{text[:_LONGEST_JSON]} …"
     try:
         return msgspec.json.format(text.encode(), indent=2).decode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

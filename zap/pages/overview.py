@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Request, Response, get, post
 from sqlalchemy import Engine
 
 from zap.db.history.history_rows import has_history
 from zap.db.monitoring.alarms import list_alarms
+from zap.db.monitoring.trials import read_trial, running_trials
 from zap.db.runs.training_runs import read_run, running_run
+from zap.db.tables import utc_now
 from zap.db.versions.model_registry import list_versions, production_version, read_version
 from zap.db.versions.promotions import list_promotions
 from zap.flows.quality import Question, read_quality
@@ -20,8 +22,27 @@ from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
-_ALARMS, _VERSIONS = 3, 3
+# The alarms that are read, and the alarms and versions that are shown at once.
+_ALARMS, _SHOWN_ALARMS, _VERSIONS = 20, 3, 3
 _INTERVAL = "log_loss_difference_interval"
+
+
+class Verdict(NamedTuple):
+    """Whether the version in production is any good, as far as it is known.
+
+    Attributes:
+        result: `better`, `not_shown` or `worse` than guessing; None if nothing is known.
+        is_live: whether real sessions say so; otherwise the test of the version says so.
+        right: the share of right answers; None for a version of an older zap.
+        guessed_right: the share of right answers of the best simple rule; None if it was not measured.
+        sessions: the number of sessions behind the verdict.
+    """
+
+    result: str | None
+    is_live: bool
+    right: float | None
+    guessed_right: float | None
+    sessions: int | None
 
 
 @get("/", opt=PAGE)
@@ -47,15 +68,27 @@ def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
     serving = None if version is None else _serving(engine, version.model_version)
     live = None if version is None else _live(engine, settings, version.model_version)
     return {
+        "now": utc_now(),
         "serving": serving,
         "live": live,
+        "verdict": serving and _verdict(serving, live and live["scores"]),
         "scale": _scale(serving, live),
         "glance": serving_glance(engine),
         "has_history": version is not None or has_history(engine),
         "alarms": list_alarms(engine, _ALARMS, standing=True),
+        "shown_alarms": _SHOWN_ALARMS,
         "run": None if running is None else read_run(engine, running),
+        "trials": [read_trial(engine, one.trial_id) for one in running_trials(engine)],
         "versions": list_versions(engine, _VERSIONS),
     }
+
+
+def _verdict(serving: Mapping[str, Any], live: Mapping[str, Any] | None) -> Verdict:
+    """Return the verdict of real sessions; if they are of too few drivers, the verdict of the test."""
+    if live and (interval := live[_INTERVAL]):
+        result = "better" if interval[1] < 0 else "worse" if interval[0] > 0 else "not_shown"
+        return Verdict(result, True, live["accuracy"], live["guessing"]["accuracy"], live["sessions"])
+    return Verdict(serving["verdict"], False, serving["accuracy"], None, serving["sessions"])
 
 
 def _scale(serving: Mapping[str, Any] | None, live: Mapping[str, Any] | None) -> tuple[float, float]:
@@ -77,9 +110,12 @@ def _serving(engine: Engine, number: int) -> dict[str, Any]:
         "trained_samples": version["trained_samples"],
         "trained_until": version["trained_until"],
         "scores": version["scores"],
+        "sessions": version["test_samples"],
+        "accuracy": evaluation.get("accuracy"),
         "difference": evaluation.get("log_loss_difference"),
         "interval": evaluation.get(_INTERVAL),
         "verdict": judged.get("verdict"),
+        "unreadable": version["unreadable"],
         "is_synthetic": bool(version["synthetic_sessions"]),
     }
 
@@ -87,18 +123,15 @@ def _serving(engine: Engine, number: int) -> dict[str, Any]:
 def _live(engine: Engine, settings: Settings, number: int) -> dict[str, Any] | None:
     """Return the live scores of the version in production; None without answers in the last 90 days."""
     now: datetime = settings.wall_now()
-    report = read_quality(engine, Question(model_version=number), now, settings.horizon)
+    # Version 0 does not exist: of no version are all scores computed, because the overview shows only the main ones.
+    report = read_quality(engine, Question(model_version=number, detailed=0, guessing=True), now, settings.horizon)
     if not report["versions"]:
         return None
     (version,) = report["versions"]
     final = version["final"]
-    scores = final and final["scores"]
     return {
         "final": final,
         "provisional": version["provisional"],
-        "scores": scores,
-        "guessing": scores and scores["baselines"][scores["best_baseline"]]["log_loss"],
+        "scores": final and final["scores"],
         "expected": version["expected"],
-        "from": report["from"],
-        "to": report["to"],
     }

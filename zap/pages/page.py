@@ -12,6 +12,7 @@ from zap.errors import FormRefused, InvalidRequest, UnsupportedMediaType
 from zap.pages.reader import Reader, read_reader
 from zap.pages.templates import rendered
 from zap.public import PAGE_SECURITY_POLICY
+from zap.sentences import say
 from zap.server.bodies import read_body
 
 # The field of a form with its token.
@@ -94,7 +95,9 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     fields = await read_fields(request)
     reader, sent = read_reader(request), fields.pop(TOKEN, "")
     if reader.is_new or not hmac.compare_digest(sent.encode(), reader.token.encode()):
-        raise FormRefused("the page is older than the login or the visit of this browser; open it again, and send it")
+        raise FormRefused(
+            say("the page is older than the login or the visit of this browser; open it again, and send it")
+        )
     return fields
 
 
@@ -109,10 +112,14 @@ async def read_fields(request: Request[Any, Any, Any]) -> dict[str, str]:
     """
     body = await read_body(request.scope, request.receive, _LARGEST_FORM)
     if request.content_type[0] != _FORM:
-        raise UnsupportedMediaType(f"send the form with the header Content-Type: {_FORM}")
+        raise UnsupportedMediaType(say("send the form with the header Content-Type: {form}", form=_FORM))
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
-        detail = f"the form is not encoded as {_FORM} in UTF-8, or has more than {_MOST_FIELDS} fields"
+        detail = say(
+            "the form is not encoded as {form} in UTF-8, or has more than {most_fields} fields",
+            form=_FORM,
+            most_fields=_MOST_FIELDS,
+        )
         raise InvalidRequest([{"pointer": "#", "detail": detail}]) from None
     return dict(pairs)

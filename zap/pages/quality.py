@@ -17,9 +17,15 @@ from zap.pages.quality_plots import quality_plots, read_marks
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.public import AS_JSON, PAGE
+from zap.sentences import say
 
 _PATH = "/pages/quality"
 _PERIODS = tuple(by for by in get_args(By) if by != "total")
+# What the test of a version must have, so that it is shown. Versions of an older zap do not have all of it.
+_OF_A_TEST = (
+    *("log_loss", "test_f1_score", "macro_f1", "accuracy", "calibration", "best_baseline", "log_loss_difference"),
+    *("log_loss_difference_interval", "classes", "confusion_matrix"),
+)
 # With more days than this, weeks are shown by default.
 _MANY_DAYS = 60
 # The versions of the table that are shown at once; the others are behind a click.
@@ -52,7 +58,14 @@ class Asked:
             raise wrong_filter("from", wrong)
         count = (self.last - self.first).days + 1
         if by == "day" and count > MOST_POINTS:
-            raise wrong_filter("by", f"is 'day' for {count:,} days; choose week, or at most {MOST_POINTS} days")
+            raise wrong_filter(
+                "by",
+                say(
+                    "is 'day' for {count:,} days; choose week, or at most {most_points} days",
+                    count=count,
+                    most_points=MOST_POINTS,
+                ),
+            )
         self.by: By = by or ("week" if count > _MANY_DAYS else "day")  # type: ignore[assignment] # of _PERIODS
         self.filters: dict[str, Any] = {"version": self.version, **days, "by": by}
 
@@ -86,12 +99,14 @@ def _read(state: State, asked: Asked, language: str) -> Mapping[str, Any]:
     marks = read_marks(engine, settings, asked.first, asked.last)
     loss, f1 = quality_plots(versions, marks, language)
     one = next((one for one in versions if one["model_version"] == number), None)
-    tested = None if number is None else _tested(read_version(engine, number))
+    version = None if number is None else read_version(engine, number)
+    tested = None if version is None else _tested(version)
     return {
         "number": number,
         "is_serving": number is not None and number == serving,
         "one": one,
         "tested": tested,
+        "unreadable": [*([] if version is None else version["unreadable"]), *_unread_days(versions)],
         "detail": _detail(one, tested),
         "versions": versions,
         "shown_versions": _SHOWN_VERSIONS,
@@ -109,6 +124,11 @@ def _read(state: State, asked: Asked, language: str) -> Mapping[str, Any]:
     }
 
 
+def _unread_days(versions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the days that cannot be read, each after its table."""
+    return sorted({f"quality_days {day}" for version in versions for day in version["unreadable_days"]})
+
+
 def _choices(numbers: Sequence[int], chosen: int | None) -> list[int]:
     """Return the versions that can be chosen: those with answers on these days, and the chosen one."""
     return sorted({*numbers, *([] if chosen is None else [chosen])}, reverse=True)
@@ -117,7 +137,7 @@ def _choices(numbers: Sequence[int], chosen: int | None) -> list[int]:
 def _tested(version: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the test of a version's training found; None for a version of an older zap."""
     evaluation = version["evaluation"]
-    if not evaluation or "calibration" not in evaluation or version["scores"] is None:
+    if not evaluation or version["scores"] is None or any(name not in evaluation for name in _OF_A_TEST):
         return None
     scores, best = version["scores"], evaluation["best_baseline"]
     return {

@@ -10,6 +10,9 @@ from litestar.exceptions import ValidationException
 
 from zap.formats.time_range import read_day
 from zap.formats.values import CONTROL, LARGEST_ID, LONGEST_TEXT
+from zap.pages.fields import read_number
+from zap.pages.reader import read_reader
+from zap.sentences import say
 
 _LONGEST_SHOWN = 40
 
@@ -22,7 +25,7 @@ class Query:
     """
 
     def __init__(self, request: Request[Any, Any, Any]) -> None:
-        sent = request.query_params
+        sent, self._language = request.query_params, read_reader(request).language
         self.has_empty = any(not value.strip() for value in sent.values())
         self.values = {name: value.strip() for name, value in sent.items() if value.strip()}
 
@@ -30,7 +33,9 @@ class Query:
         """Return a text."""
         value = self.values.get(name)
         if value is not None and (len(value) > LONGEST_TEXT or CONTROL.search(value)):
-            raise wrong_filter(name, f"has more than {LONGEST_TEXT} characters, or control characters")
+            raise wrong_filter(
+                name, say("has more than {longest_text} characters, or control characters", longest_text=LONGEST_TEXT)
+            )
         return value
 
     def number(self, name: str) -> int | None:
@@ -38,9 +43,9 @@ class Query:
         value = self.values.get(name)
         if value is None:
             return None
-        number = int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
-        if not 1 <= number <= LARGEST_ID:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a whole number from 1 on")
+        number = read_number(value, self._language)
+        if not isinstance(number, int) or not 1 <= number <= LARGEST_ID:
+            raise wrong_filter(name, say("is {value!r}; give a whole number from 1 on", value=value[:_LONGEST_SHOWN]))
         return number
 
     def day(self, name: str) -> date | None:
@@ -48,14 +53,17 @@ class Query:
         value = self.values.get(name)
         day = None if value is None else read_day(value)
         if day is None and value is not None:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give a day such as 2026-03-02")
+            raise wrong_filter(name, say("is {value!r}; give a day such as 2026-03-02", value=value[:_LONGEST_SHOWN]))
         return day
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
         """Return one of some words."""
         value = self.values.get(name)
         if value is not None and value not in choices:
-            raise wrong_filter(name, f"is {value[:_LONGEST_SHOWN]!r}; give one of: {', '.join(choices)}")
+            raise wrong_filter(
+                name,
+                say("is {value!r}; give one of: {choices:s}", value=value[:_LONGEST_SHOWN], choices=", ".join(choices)),
+            )
         return value
 
 
@@ -67,4 +75,4 @@ def address(path: str, values: dict[str, Any]) -> str:
 
 def wrong_filter(name: str, detail: str) -> ValidationException:
     """Return the error of a filter."""
-    return ValidationException(f"{name} {detail}", extra=[{"key": name, "message": detail}])
+    return ValidationException(f"{name}: {detail}", extra=[{"key": name, "message": detail}])

@@ -13,12 +13,14 @@ from litestar.datastructures import Cookie
 
 from zap.public import public_path
 from zap.server.logins import COOKIE as LOGIN
-from zap.server.logins import Logins
+from zap.server.logins import ENDED, Logins
 
 Scheme = Literal["auto", "light", "dark"]
 LANGUAGES = {"en": "English", "uk": "Українська"}
 SCHEMES: Sequence[Scheme] = ("auto", "light", "dark")
 LANGUAGE_COOKIE, SCHEME_COOKIE, VISIT_COOKIE = "zap_language", "zap_scheme", "zap_visit"
+# Methods that change nothing.
+SAFE = frozenset({"GET", "HEAD"})
 _YEAR = 365 * 24 * 3600
 _LONGEST_VISIT = 100
 _MOST_LANGUAGES = 20
@@ -34,7 +36,8 @@ class Reader(msgspec.Struct, frozen=True):
         address: the path and the query of the page, without the prefix.
         token: the token that each form sends back.
         visit: the cookie of the visit, to which the token is bound without a login.
-        is_new: whether the visit begins with this reply, which has to set its cookie.
+        is_new: whether the visit begins with this reply.
+        is_asking: whether the request changes nothing, so that its reply may begin a visit.
         has_login: whether the person has logged in with the API key.
         is_stranger: whether the person has to log in before any page is shown.
         is_secure: whether the browser speaks https.
@@ -47,6 +50,7 @@ class Reader(msgspec.Struct, frozen=True):
     token: str
     visit: str
     is_new: bool
+    is_asking: bool
     has_login: bool
     is_stranger: bool
     is_secure: bool
@@ -55,13 +59,16 @@ class Reader(msgspec.Struct, frozen=True):
         """Return a path of zap as the browser has to write it."""
         return self.prefix + path
 
-    def cookie(self, name: str, value: str, seconds: int | None = None) -> Cookie:
-        """Return a cookie for this browser, which no script and no page of another site can use.
+    def cookie(
+        self, name: str, value: str, seconds: int | None = None, samesite: Literal["strict", "lax"] = "strict"
+    ) -> Cookie:
+        """Return a cookie for this browser, which no script can read and no form of another site can use.
 
         Args:
             name: its name.
             value: its value.
             seconds: how long the browser keeps it; None until the browser is closed.
+            samesite: `lax` for a cookie that the browser also sends when it follows a link on another site.
         """
         return Cookie(
             key=name,
@@ -69,21 +76,25 @@ class Reader(msgspec.Struct, frozen=True):
             path=self.prefix or "/",
             max_age=seconds,
             httponly=True,
-            samesite="strict",
+            samesite=samesite,
             secure=self.is_secure,
         )
 
     def cookies(self) -> list[Cookie]:
-        """Return the cookies that a page sets: the cookie of a new visit."""
-        return [self.cookie(VISIT_COOKIE, self.visit)] if self.is_new else []
+        """Return the cookies that a page sets: the cookie of a new visit.
+
+        The cookie is `lax`. Without it, a link on another site would begin another visit, and the forms in all other
+        tabs would be refused. A form of another site is sent without it, so the reply to a form begins no visit.
+        """
+        return [self.cookie(VISIT_COOKIE, self.visit, samesite="lax")] if self.is_new and self.is_asking else []
 
     def chosen(self, language: str, scheme: str) -> list[Cookie]:
         """Return the cookies of a choice; what cannot be chosen is left out."""
         cookies = []
         if language in LANGUAGES:
-            cookies.append(self.cookie(LANGUAGE_COOKIE, language, _YEAR))
+            cookies.append(self.cookie(LANGUAGE_COOKIE, language, _YEAR, "lax"))
         if scheme in SCHEMES:
-            cookies.append(self.cookie(SCHEME_COOKIE, scheme, _YEAR))
+            cookies.append(self.cookie(SCHEME_COOKIE, scheme, _YEAR, "lax"))
         return cookies
 
 
@@ -92,7 +103,7 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
     cookies, scope = request.cookies, request.scope
     logins: Logins = request.app.state.logins
     login = cookies.get(LOGIN)
-    has_login = logins.is_valid(login)
+    has_login = logins.is_valid(login) and not scope.get("state", {}).get(ENDED)
     known = cookies.get(VISIT_COOKIE, "")
     is_new = not (16 <= len(known) <= _LONGEST_VISIT and known.isascii())
     visit = secrets.token_urlsafe(24) if is_new else known
@@ -106,6 +117,7 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
         token=_token(login if has_login and login else visit),
         visit=visit,
         is_new=is_new,
+        is_asking=request.method in SAFE,
         has_login=has_login,
         is_stranger=logins.is_needed and not has_login,
         is_secure=scope["scheme"] == "https",

@@ -9,14 +9,16 @@ from litestar.datastructures import State
 
 from zap.db.history.history_rows import has_history
 from zap.db.runs.training_runs import list_runs, read_run, running_run
-from zap.db.versions.tunings import HyperParameters, tuned_hyper_parameters
-from zap.errors import InvalidRequest
+from zap.db.versions.tunings import DEFAULTS, HyperParameters, tuned_hyper_parameters
+from zap.errors import DamagedRow, InvalidRequest
 from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT, TrainingOptions
 from zap.formats.values import LARGEST_ID
 from zap.ml.column_groups import GROUPS
 from zap.pages.fields import errors_by_field, filled, numbers
 from zap.pages.models import Before
 from zap.pages.page import answer, read_form, see_other
+from zap.pages.reader import read_reader
+from zap.pages.texts import texts_in
 from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
 
@@ -32,7 +34,8 @@ _BOX = f"{LEFT_OUT}."
 async def trainings(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the options of a training, the training that runs, and the past ones, newest first."""
     state, defaults = request.app.state, TrainingOptions()
-    form = {"test_share": f"{defaults.test_share:g}", "estimator": defaults.estimator, "promote": defaults.promote}
+    share = texts_in(read_reader(request).language).plain(defaults.test_share)
+    form = {"test_share": share, "estimator": defaults.estimator, "promote": defaults.promote}
     return await answer(request, "trainings.html", lambda: {**_read(state, before), "form": form, "errors": {}})
 
 
@@ -47,7 +50,8 @@ async def start_training(request: Request[Any, Any, State]) -> Response[Any]:
     form = await read_form(request)
     state = request.app.state
     try:
-        options = await state.page_threads.run(TrainingOptions.read, options_of(form), state.settings.wall_time)
+        fields = options_of(form, read_reader(request).language)
+        options = await state.page_threads.run(TrainingOptions.read, fields, state.settings.wall_time)
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
         return await answer(request, "trainings.html", lambda: {**_read(state, LARGEST_ID), **shown}, status=422)
@@ -55,15 +59,15 @@ async def start_training(request: Request[Any, Any, State]) -> Response[Any]:
     return see_other(request, f"/pages/trainings/{await processes.start(options)}")
 
 
-def options_of(form: Mapping[str, str]) -> dict[str, Any]:
+def options_of(form: Mapping[str, str], language: str) -> dict[str, Any]:
     """Return the options in a form, as JSON. An empty field is left out, so that its default counts."""
-    parameters = numbers(form, (one.name for one in HYPER_PARAMETERS))
+    parameters = numbers(form, (one.name for one in HYPER_PARAMETERS), language)
     left_out = [group for group in GROUPS if f"{_BOX}{group}" in form]
     if left_out:
         parameters[LEFT_OUT] = left_out
     return {
         **filled(form, _TEXTS),
-        **numbers(form, _NUMBERS),
+        **numbers(form, _NUMBERS, language),
         **{name: True for name in _SWITCHES if name in form},
         **({"hyper_parameters": parameters} if parameters else {}),
     }
@@ -81,7 +85,11 @@ def _read(state: State, before: int) -> Mapping[str, Any]:
     engine = state.engine
     running = running_run(engine)
     found = list_runs(engine, _RUNS + 1, before, with_results=True)
-    runs, tuned = found[:_RUNS], tuned_hyper_parameters(engine)
+    runs, damaged = found[:_RUNS], None
+    try:
+        tuned = tuned_hyper_parameters(engine)
+    except DamagedRow as error:
+        tuned, damaged = HyperParameters({}, DEFAULTS), error.message
     return {
         "run": None if running is None else read_run(engine, running),
         "has_history": has_history(engine),
@@ -90,11 +98,12 @@ def _read(state: State, before: int) -> Mapping[str, Any]:
         "is_newest": before == LARGEST_ID,
         "parameters": [(one, _used(one.name, one.example, tuned)) for one in HYPER_PARAMETERS],
         "tuned_from": tuned.source if tuned.values else None,
+        "tuned_damaged": damaged,
         "groups": list(GROUPS),
         "box_name": _BOX,
     }
 
 
-def _used(name: str, default: float | str | None, tuned: HyperParameters) -> str:
+def _used(name: str, default: float | str | None, tuned: HyperParameters) -> Any:
     """Return the value that a training uses without a value in the form."""
-    return f"{tuned.values.get(name, default):g}"
+    return tuned.values.get(name, default)

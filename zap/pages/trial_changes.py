@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
-from zap.db.monitoring.trials import MOST_RUNNING, newest_trial, running_trials
+from zap.db.monitoring.trials import MOST_RUNNING, newest_trial, trials_now
 from zap.db.versions.model_registry import production_version, read_version
 from zap.errors import InvalidRequest, NotFound
 from zap.flows.trials import stop_trial, try_version
@@ -18,7 +18,10 @@ from zap.pages.fields import errors_by_field, filled, numbers
 from zap.pages.model_changes import WHO_AND_WHY
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
+from zap.pages.reader import read_reader
+from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.sentences import say
 
 
 @get("/pages/models/{written:str}/trial", opt=PAGE)
@@ -30,7 +33,8 @@ async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> 
     """
     number = known_number(written, "model version")
     engine, defaults = request.app.state.engine, TrialOptions()
-    form = {"weeks": str(defaults.weeks), "epsilon": f"{defaults.epsilon:g}", "on_better": defaults.on_better}
+    plain = texts_in(read_reader(request).language).plain
+    form = {"weeks": plain(defaults.weeks), "epsilon": plain(defaults.epsilon), "on_better": defaults.on_better}
     return await answer(request, "trial_begin.html", lambda: {**_read(engine, number), "form": form, "errors": {}})
 
 
@@ -44,10 +48,10 @@ async def try_model(request: Request[Any, Any, State], written: FromPath[str]) -
     """
     form = await read_form(request)
     number = known_number(written, "model version")
-    state = request.app.state
+    state, language = request.app.state, read_reader(request).language
     try:
         options = TrialOptions.read(
-            {**filled(form, ("on_better", *WHO_AND_WHY)), **numbers(form, ("weeks", "epsilon"))}
+            {**filled(form, ("on_better", *WHO_AND_WHY)), **numbers(form, ("weeks", "epsilon"), language)}
         )
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
@@ -96,7 +100,7 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
     return {
         "target": read_version(engine, number),
         "serving": None if serving is None else read_version(engine, serving.model_version),
-        "on_trial": [one.model_version for one in running_trials(engine)],
+        "on_trial": [one["model_version"] for one in trials_now(engine)],
         "most": MOST_RUNNING,
     }
 
@@ -104,5 +108,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
 def _running(engine: Engine, number: int) -> dict[str, Any]:
     trial = newest_trial(engine, number)
     if trial is None or trial["status"] != "running":
-        raise NotFound(f"version {number} is not on trial")
+        raise NotFound(say("version {number} is not on trial", number=number))
     return trial

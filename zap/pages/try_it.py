@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
 
-from zap.db.history.driver_sessions import sessions_of_driver
+from zap.db.history.driver_sessions import newest_driver, sessions_of_driver
 from zap.db.history.drivers import driver_facts, driver_named
 from zap.errors import InvalidRequest, NoModel
 from zap.flows.prediction import OnePrediction
@@ -17,6 +17,8 @@ from zap.ml.features import FACTS, FEATURES, Feature
 from zap.pages.fields import read_number
 from zap.pages.page import answer, read_form, see_other
 from zap.pages.query import Query
+from zap.pages.reader import read_reader
+from zap.pages.texts import texts_in
 from zap.public import PAGE
 
 _PATH = "/pages/predictions/new"
@@ -51,7 +53,8 @@ async def try_it(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show the form, filled with what the history knows about a driver if one is named."""
     user_id = Query(request).text(USER_ID)
     state = request.app.state
-    return await answer(request, _TEMPLATE, lambda: _filled(state, user_id))
+    language = read_reader(request).language
+    return await answer(request, _TEMPLATE, lambda: _filled(state, user_id, language))
 
 
 @post(_PATH, status_code=200, opt=PAGE)
@@ -62,7 +65,7 @@ async def ask(request: Request[Any, Any, Any]) -> Response[Any]:
     """
     form = await read_form(request)
     state = request.app.state
-    body = await state.page_threads.run(_body, state, form)
+    body = await state.page_threads.run(_body, state, form, read_reader(request).language)
     one: OnePrediction = state.prediction
     try:
         predicted = await one.predict(body)
@@ -81,15 +84,16 @@ def _contract(state: State) -> Mapping[str, Any] | None:
     return contract
 
 
-def _filled(state: State, user_id: str | None) -> Mapping[str, Any]:
+def _filled(state: State, user_id: str | None, language: str) -> Mapping[str, Any]:
     if user_id is None:
-        return _form(state, {}, [], None)
+        # A person who looks around knows no driver.
+        return {**_form(state, {}, [], None), "example": newest_driver(state.engine)}
     named = driver_named(state.engine, user_id)
     facts = driver_facts(state.engine, {USER_ID: named})
     newest = sessions_of_driver(state.engine, named, _NEWEST)
-    values = {name: _text(value) for name, value in facts.items()}
+    values = {name: _text(value, language) for name, value in facts.items()}
     last = {
-        name: next((_text(one) for session in newest if (one := getattr(session, name)) is not None), "")
+        name: next((_text(one, language) for session in newest if (one := getattr(session, name)) is not None), "")
         for name in _OF_LAST_SESSIONS
     }
     known = "facts" if facts else "sessions" if newest else "nobody"
@@ -135,12 +139,13 @@ def _form(
         "own": own,
         "known": known,
         "has_last": False,
-        "others": [f"{name}: {detail}" for name, details in said.items() for detail in details],
+        "example": None,
+        "others": [(name, detail) for name, details in said.items() for detail in details],
         "wrong": len(errors),
     }
 
 
-def _body(state: State, form: Mapping[str, str]) -> bytes:
+def _body(state: State, form: Mapping[str, str], language: str) -> bytes:
     """Return the JSON of a request from the fields of the form.
 
     An empty field is left out if the history may know it. Otherwise it is null, if the version accepts null.
@@ -149,7 +154,7 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
     text = {name: form.get(name, "").strip() for name in (*(one.name for one in FEATURES), USER_ID, VEHICLE_ID)}
     body: dict[str, Any] = {name: text[name] for name in (USER_ID, START) if text[name]}
     if text[VEHICLE_ID]:
-        body[VEHICLE_ID] = read_number(text[VEHICLE_ID])
+        body[VEHICLE_ID] = read_number(text[VEHICLE_ID], language)
     # The other ids are refused when the request is read, and the database cannot look for them.
     named = {name: body[name] for name in (USER_ID, VEHICLE_ID) if name in body and _can_be_id(name, body[name])}
     if USER_ID in named:
@@ -160,7 +165,7 @@ def _body(state: State, form: Mapping[str, str]) -> bytes:
         if name == START:
             continue
         if value:
-            body[name] = read_number(value) if feature.kind == "number" else value
+            body[name] = read_number(value, language) if feature.kind == "number" else value
         elif contract is not None and contract["fields"][name] == "nullable" and name not in facts:
             body[name] = None
     return msgspec.json.encode(body)
@@ -173,7 +178,7 @@ def _can_be_id(name: str, value: Any) -> bool:
     return len(value) <= LONGEST_TEXT and not CONTROL.search(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, language: str) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return texts_in(language).plain(value) if isinstance(value, float) else str(value)

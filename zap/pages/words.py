@@ -85,6 +85,26 @@ FIELD_WORDS = {
     "vehicle_model": marked("Vehicle model"),
     "charging_start_time": marked("Start"),
 }
+# The filters in the addresses of pages.
+FILTER_WORDS = {
+    "id": marked("Prediction id"),
+    "driver": marked("Driver"),
+    "user_id": marked("Driver"),
+    "from": marked("From"),
+    "to": marked("To"),
+    "class": marked("Answered charger type"),
+    "version": marked("Version"),
+    "outcome": marked("What happened"),
+    "kind": marked("Kind"),
+    "input": marked("Request"),
+    "by": marked("Periods"),
+    "feature": marked("Feature"),
+    "field": marked("Field"),
+    "subject": marked("What"),
+    "first": marked("Version"),
+    "second": marked("beside version"),
+}
+WHO_WORDS = {"trial": marked("the trial")}
 UNIT_WORDS = {"%": "%%", "km": marked("km"), "°C": "°C", "kWh": marked("kWh"), "years": marked("years")}
 # Where the value of a field came from.
 ORIGIN_WORDS = {

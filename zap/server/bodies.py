@@ -6,6 +6,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Receive, Scope
 
 from zap.errors import ClientLeft
+from zap.sentences import say
 
 # In the state of a request: when its whole body had arrived, in nanoseconds of `perf_counter_ns`.
 BODY_READ_AT = "body_read_at"
@@ -25,7 +26,7 @@ async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientLeft("the connection ended before the whole body was received")
+            raise ClientLeft(say("the connection ended before the whole body was received"))
         piece = message.get("body", b"")
         if len(pieces) + len(piece) > most_bytes:
             raise RequestEntityTooLarge

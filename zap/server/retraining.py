@@ -10,6 +10,7 @@ from zap.db.tables import utc_now
 from zap.errors import TrainingRunning, ZapError
 from zap.flows.retraining import reason_to_train
 from zap.formats.training_options import TrainingOptions
+from zap.sentences import say
 from zap.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,9 @@ async def retrain(state: State, pause: float = _PAUSE_SECONDS) -> None:
         try:
             reason = await state.threads.run(reason_to_train, state.engine, settings, utc_now())
             if reason is not None:
-                options = TrainingOptions(promote=settings.retrain_promote, note=f"started by zap: {reason}")
+                options = TrainingOptions(
+                    promote=settings.retrain_promote, note=say("started by zap: {reason}", reason=reason)
+                )
                 await state.training_processes.start(options)
         except TrainingRunning:
             # Another server was faster, or somebody has started a training.

@@ -21,6 +21,7 @@ from zap.errors import (
     ZapError,
 )
 from zap.formats.training_options import TrainingOptions
+from zap.sentences import say
 from zap.server.training_process import log_end, start_training
 from zap.settings import Settings
 from zap.threads import Pool
@@ -83,7 +84,7 @@ class TrainingProcesses:
             await asyncio.shield(self._children[run_id][1])
         run = await self._threads.run(read_run, self._engine, run_id)
         if run["status"] == "running":
-            raise DatabaseUnavailable(f"the end of training run {run_id} could not be stored yet")
+            raise DatabaseUnavailable(say("the end of training run {run_id} could not be stored yet", run_id=run_id))
         return run
 
     async def end(self) -> None:
@@ -107,7 +108,7 @@ class TrainingProcesses:
 
     async def _start(self, options: TrainingOptions) -> int:
         if self._stopping:
-            raise ServerStopping("the server is stopping; send the request again")
+            raise ServerStopping(say("the server is stopping; send the request again"))
         run_id, child = await self._threads.to_its_end(self._begin, options)
         log.info("a training began", run_id=run_id, options=options.as_dict())
         self._children[run_id] = child, asyncio.create_task(self._settle(run_id, child))
@@ -119,7 +120,7 @@ class TrainingProcesses:
         try:
             child = start_training(run_id, self._settings)
         except BaseException:
-            fail_run(self._engine, run_id, TrainingFailed("the training process could not be started"))
+            fail_run(self._engine, run_id, TrainingFailed(say("the training process could not be started")))
             raise
         return run_id, child
 
@@ -150,8 +151,14 @@ class TrainingProcesses:
 
     def _died(self, exit_code: int) -> TrainingFailed:
         """Return the error of a training whose process died, with the likely reason."""
-        said = "the training process died; the log says more, and the version in production is unchanged"
-        if -exit_code in _OF_MEMORY:
-            allowed = f"{self._settings.training_memory:,} bytes that it may use (ZAP_TRAINING_MEMORY)"
-            said += f". It may have needed more memory than the {allowed}, or than the machine has"
-        return TrainingFailed(said)
+        died = say("the training process died; the log says more, and the version in production is unchanged")
+        if -exit_code not in _OF_MEMORY:
+            return TrainingFailed(died)
+        return TrainingFailed(
+            say(
+                "{died}. It may have needed more memory than the {allowed:,} bytes that it may use"
+                " (ZAP_TRAINING_MEMORY), or than the machine has",
+                died=died,
+                allowed=self._settings.training_memory,
+            )
+        )

@@ -22,6 +22,7 @@ from zap.errors import DatabaseUnavailable
 from zap.ml.cells import PAST_COLUMNS, read_id, read_past_session
 from zap.ml.driver_columns import PastSession
 from zap.ml.user_history import UserHistory, no_past
+from zap.sentences import say
 from zap.threads import Pool
 
 # An older state is compared with the database before it is used.
@@ -111,7 +112,7 @@ class DriverHistories:
         flight.until = max(flight.until, until)
         done, _ = await asyncio.wait([flight.found], timeout=max(0.0, until - time.monotonic()))
         if not done:
-            raise DatabaseUnavailable("the driver's past could not be read in time; send the request again later")
+            raise DatabaseUnavailable(say("the driver's past could not be read in time; send the request again later"))
         return flight.found.result()[at]
 
     async def _fly(self, user_id: str, types: Types, flight: _Flight) -> dict[int, UserHistory]:

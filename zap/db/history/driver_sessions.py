@@ -57,6 +57,14 @@ def sessions_of_driver(engine: Engine, user_id: str, most: int, before: datetime
     return [DriverSession(*row) for row in rows if row[0] is not None and row[1] is not None]
 
 
+def newest_driver(engine: Engine) -> str | None:
+    """Return the driver of the session that was stored last, as the history has the id; None if no driver is there."""
+    named = select(SESSIONS.c.user_id).where(SESSIONS.c.user_id.is_not(None))
+    with engine.connect() as connection:
+        found: str | None = connection.scalar(named.order_by(SESSIONS.c.session_id.desc()).limit(1))
+    return found
+
+
 def count_sessions(engine: Engine, user_id: str) -> int:
     """Return the number of a driver's sessions; MOST_COUNTED + 1 if there are more than MOST_COUNTED."""
     some = select(SESSIONS.c.user_id).where(SESSIONS.c.user_id == user_id).limit(MOST_COUNTED + 1)

@@ -23,6 +23,7 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import DatabaseReplaced, LogUnavailable
 from zap.ml.inference import Answer
 from zap.monitoring.answer_counts import AnswerCounter
+from zap.sentences import say
 from zap.threads import PATIENCE_SECONDS
 
 __all__ = ["Entry", "Logged", "PredictionLog", "check_writable"]
@@ -39,7 +40,7 @@ _GATHERING_SECONDS = 0.02
 _LOOK_SECONDS = 0.1
 # How much longer than PATIENCE_SECONDS a batch may take, for each of its rows.
 _SECONDS_A_ROW = 0.001
-_NOT_KNOWN = "the request is not known to be committed, so it is not answered; send it again"
+_NOT_KNOWN = say("the request is not known to be committed, so it is not answered; send it again")
 
 
 class _Arrived(NamedTuple):
@@ -137,9 +138,14 @@ class PredictionLog:
     async def _committed(self, rows: Callable[[], Sequence[Entry]], until: float | None = None) -> list[Logged]:
         """Wait for the commit of rows. `rows` is called when they are handed over to the writer."""
         if self._closed:
-            raise LogUnavailable("the server is stopping; send the request again")
+            raise LogUnavailable(say("the server is stopping; send the request again"))
         if self._n_waiting >= MOST_WAITING:
-            raise LogUnavailable(f"{MOST_WAITING:,} requests already wait for the database; send this request later")
+            raise LogUnavailable(
+                say(
+                    "{n:,} requests already wait for the database; send this request later",
+                    n=MOST_WAITING,
+                )
+            )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Logged]] = loop.create_future()
         self._n_waiting += 1
@@ -208,7 +214,7 @@ class PredictionLog:
         if not self._writes():
             for one in waiting:
                 self._n_waiting -= 1
-                _refuse(one, "the server cannot start the log's thread; send the request again")
+                _refuse(one, say("the server cannot start the log's thread; send the request again"))
             return
         self._unanswered.extend(waiting)
         if self._looking is None:
@@ -239,7 +245,7 @@ class PredictionLog:
         now = time.monotonic()
         for one in self._unanswered:
             if one.until <= now:
-                _refuse(one, f"the database takes too long: {_NOT_KNOWN}")
+                _refuse(one, say("the database takes too long: {not_known}", not_known=_NOT_KNOWN))
         if self._unanswered:
             self._look_again(self._unanswered[0])
 
@@ -326,7 +332,7 @@ class PredictionLog:
         """
         logged: list[Logged] = []
         live: list[_Waiting] = []
-        over = LogUnavailable("the request has ended, and nothing was written")
+        over = LogUnavailable(say("the request has ended, and nothing was written"))
         if all(one.is_over() for one in group):
             return [over for _ in group]
         try:

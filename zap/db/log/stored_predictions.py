@@ -7,15 +7,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, select
 from sqlmodel import col
 
+from zap.db.stored_json import as_bytes, readable
 from zap.db.tables import InferenceInput, Prediction
 from zap.errors import NotFound
+from zap.sentences import say
 
 # All columns except the scored row, which only `read_features` reads.
 _COLUMNS = [column for column in Prediction.__table__.columns if column.name != "features"]  # type: ignore[attr-defined]
 
 
 def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
-    """Return the columns of a prediction and of its request. A prediction of a training has no request (None).
+    """Return the columns of a prediction and of its request, and what cannot be read as `unreadable`.
+
+    A prediction of a training has no request (None).
 
     Raises:
         NotFound: there is no such prediction.
@@ -28,8 +32,8 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no prediction {prediction_id}")
-    return dict(row)
+        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
+    return readable(row)
 
 
 def logged_json(text: str | None) -> Any:
@@ -62,9 +66,12 @@ def read_features(engine: Engine, prediction_id: int) -> Scored:
     with engine.connect() as connection:
         row = connection.execute(select(*columns).where(col(Prediction.prediction_id) == prediction_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no prediction {prediction_id}")
+        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
     if row.features is None:
         raise NotFound(
-            f"prediction {prediction_id} has no stored features: a training logged it, or a zap that stored none"
+            say(
+                "prediction {prediction_id} has no stored features: a training logged it, or a zap that stored none",
+                prediction_id=prediction_id,
+            )
         )
-    return Scored(bytes(row.features), row.model_version, row.probabilities)
+    return Scored(as_bytes(row.features), row.model_version, row.probabilities or {})

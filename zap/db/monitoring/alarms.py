@@ -12,6 +12,7 @@ from sqlmodel import col
 from zap.db.engine import database_now, write_transaction
 from zap.db.monitoring.alarm_outbox import add_message
 from zap.db.monitoring_tables import Alarm
+from zap.db.stored_json import readable
 from zap.errors import NotFound
 
 log = structlog.get_logger(__name__)
@@ -125,7 +126,7 @@ def acknowledge_alarm(engine: Engine, alarm_id: int, who: str) -> dict[str, Any]
         row = connection.execute(seen).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no alarm {alarm_id}")
-    return dict(row)
+    return readable(row)
 
 
 def list_alarms(engine: Engine, limit: int, before: int | None = None, *, standing: bool) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ def list_alarms(engine: Engine, limit: int, before: int | None = None, *, standi
     if standing:
         alarms = alarms.where(_STANDS)
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(alarms).mappings()]
+        return [readable(row) for row in connection.execute(alarms).mappings()]
 
 
 def standing_alarms(engine: Engine) -> dict[tuple[str, str], dict[str, Any] | None]:

@@ -10,6 +10,7 @@ from zap.db.engine import database_now
 from zap.db.history.session_changes import Mark, mark_as_json, read_mark
 from zap.db.monitoring.missing_ids import MissingIds
 from zap.db.monitoring_tables import Follower
+from zap.db.stored_json import whole
 
 FOLLOWER: Table = Follower.__table__  # type: ignore[attr-defined]
 # The `prediction_id` of a follower that has to begin anew: it removes all that it has derived, and then begins at 0.
@@ -39,11 +40,17 @@ def add_follower(connection: Connection) -> None:
 
 
 def read_marks(connection: Connection) -> Marks:
-    """Return the marks as they are stored."""
+    """Return the marks as they are stored.
+
+    Raises:
+        DamagedRow: they cannot be read.
+    """
     columns = (FOLLOWER.c.prediction_id, FOLLOWER.c.missing, FOLLOWER.c.session_mark, FOLLOWER.c.rematched_until)
     row = connection.execute(select(*columns).where(_ONE)).one()
-    missing = tuple(MissingIds(first, last, datetime.fromisoformat(since)) for first, last, since in row.missing or ())
-    return Marks(row.prediction_id, missing, read_mark(row.session_mark), row.rematched_until)
+    marks = "the marks of the follower"
+    ranges, session_mark = whole(row.missing, marks) or (), whole(row.session_mark, marks)
+    missing = tuple(MissingIds(first, last, datetime.fromisoformat(since)) for first, last, since in ranges)
+    return Marks(row.prediction_id, missing, read_mark(session_mark), row.rematched_until)
 
 
 def move_marks(connection: Connection, holder: str, before: Marks, after: Marks) -> None:

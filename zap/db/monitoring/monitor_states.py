@@ -1,13 +1,16 @@
 """What the monitors of drift and harm remember of each version."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, case, column, delete, func, insert, select, true
 from sqlmodel import col
 
 from zap.db.monitoring_tables import MonitorState
+from zap.db.stored_json import ANY, Damaged, StoredJson, is_object, whole
 from zap.db.tables import utc_now
+from zap.sentences import say
 
 Kind = Literal["drift", "harm"]
 KINDS: tuple[Kind, ...] = ("drift", "harm")
@@ -28,10 +31,18 @@ class Remembered(NamedTuple):
 
 
 def read_monitor(connection: Connection, version: int, kind: Kind) -> Remembered | None:
-    """Return what a monitor remembers; None if the version has no reference yet."""
+    """Return what a monitor remembers; None if the version has no reference yet.
+
+    Raises:
+        DamagedRow: it cannot be read.
+    """
     columns = col(MonitorState.reference), col(MonitorState.state), col(MonitorState.prediction_id)
     row = connection.execute(select(*columns).where(_this(version, kind))).one_or_none()
-    return None if row is None or row[0] is None else Remembered(*row)
+    if row is None or row[0] is None:
+        return None
+    for value in (row.reference, row.state):
+        whole(value, what_it_remembers(version, kind))
+    return Remembered(*row)
 
 
 def read_parts(
@@ -40,17 +51,43 @@ def read_parts(
     """Return the reference of a monitor, and some parts of its state; None if the version has no reference yet.
 
     The whole state has megabytes. The database takes the parts out of it, so that no thread of this process decodes
-    them.
+    them, and all parts at once, because PostgreSQL reads the whole text for each `->`.
 
     Args:
         connection: on a database at head.
         version: the model version.
         kind: the monitor.
         parts: the names of the parts. A part is None before the first look, and if an older zap has stored the state.
+
+    Raises:
+        DamagedRow: the reference or the state cannot be read.
     """
-    columns = (col(MonitorState.state)[part] for part in parts)
-    row = connection.execute(select(col(MonitorState.reference), *columns).where(_this(version, kind))).one_or_none()
-    return None if row is None or row[0] is None else (row[0], dict(zip(parts, row[1:], strict=True)))
+    state = col(MonitorState.state)
+    stored = select(col(MonitorState.reference), is_object(state)).where(_this(version, kind))
+    row = connection.execute(stored).one_or_none()
+    if row is None or row[0] is None:
+        return None
+    # NULL is a state before the first look.
+    whole(Damaged() if row[1] is False else row[0], what_it_remembers(version, kind))
+    # Functions of JSON refuse what is no object.
+    part = func.json_each(case((is_object(state), state))).table_valued(column("key"), column("value", StoredJson(ANY)))
+    asked = select(part.c.key, part.c.value).select_from(MonitorState).join(part, true())
+    rows = connection.execute(asked.where(_this(version, kind), part.c.key.in_(parts))).all()
+    return row[0], dict.fromkeys(parts) | {one.key: one.value for one in rows}
+
+
+def read_revision(connection: Connection, version: int, kind: Kind) -> datetime | None:
+    """Return when the reference and the state of a monitor were stored; None if the version has no reference yet."""
+    stored = select(col(MonitorState.updated_at)).where(_this(version, kind), col(MonitorState.reference).is_not(None))
+    revision: datetime | None = connection.scalar(stored)
+    return revision
+
+
+def what_it_remembers(version: int, kind: Kind) -> str:
+    """Return the words for what a monitor remembers, as the beginning of a sentence."""
+    if kind == "drift":
+        return say("what the monitor of drift remembers of version {version}", version=version)
+    return say("what the monitor of harm remembers of version {version}", version=version)
 
 
 def read_place(connection: Connection, version: int, kind: Kind) -> int | None:

@@ -12,6 +12,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, and_, b
 from sqlmodel import col
 
 from zap.db.monitoring_tables import QualityDay
+from zap.db.stored_json import Damaged, as_bytes, whole
 from zap.db.tables import ModelVersion
 from zap.errors import DamagedModel
 from zap.ml.fitted import FittedModel
@@ -35,7 +36,8 @@ class StoredDay:
 
     Attributes:
         model_version, key: which row it is.
-        answers: as in `Day`.
+        answers: as in `Day`; none if they cannot be read.
+        is_damaged: whether the answers cannot be read.
         digest: of the sums: equal sums have equal digests. None without sums.
     """
 
@@ -43,7 +45,8 @@ class StoredDay:
         self.model_version: int = row.model_version
         self.key = DayKey(row.day.date(), row.kind)
         self.answers: dict[str, int] = dict(row.answers)
-        self._data = None if row.sums is None else bytes(row.sums)
+        self.is_damaged = isinstance(row.answers, Damaged)
+        self._data = None if row.sums is None else as_bytes(row.sums)
         self.digest = None if self._data is None else sha256(self._data).digest()
 
     @cached_property
@@ -130,7 +133,8 @@ def _of_day(version: int) -> ColumnElement[bool]:
 
 
 def _day_of(row: Any) -> Day:
-    return Day(dict(row.answers), None if row.sums is None else QualitySums.from_bytes(bytes(row.sums)))
+    answers = whole(row.answers, "the answers of a day")
+    return Day(dict(answers), None if row.sums is None else QualitySums.from_bytes(as_bytes(row.sums)))
 
 
 def _write(connection: Connection, version: int, days: dict[DayKey, Day], stored: dict[DayKey, Day]) -> None:

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Engine, Table, Text, case, cast, func, select
 
 from zap.db.monitoring.serving_counts import LENGTHS
 from zap.db.monitoring_tables import ServingCount
-from zap.monitoring.answer_counts import LOG, NOTHING, Counts, total
+from zap.monitoring.answer_counts import NOTHING, PREDICTING, Counts, total
 
 _COUNTS: Table = ServingCount.__table__  # type: ignore[attr-defined]
 _BUCKETS = msgspec.json.Decoder(list[dict[int, int]])
+# Stands between the buckets of two rows. It is in no JSON that zap writes.
+_BETWEEN = "\n"
 
 
 class ServingSums(NamedTuple):
@@ -20,11 +22,13 @@ class ServingSums(NamedTuple):
 
     Attributes:
         of_spans: for each asked begin, the counts from it until the end, by subject.
-        answered: the answers of all routes by minute, from the newest begin; minutes without a row are left out.
+        answered: the answers to drivers by minute, from the newest begin; minutes without a row are left out.
+        unreadable: how many rows have buckets that cannot be read.
     """
 
     of_spans: Sequence[dict[str, Counts]]
     answered: dict[datetime, int]
+    unreadable: int
 
 
 def read_sums(engine: Engine, begins: Sequence[datetime], until: datetime) -> ServingSums:
@@ -48,25 +52,44 @@ def read_sums(engine: Engine, begins: Sequence[datetime], until: datetime) -> Se
         func.sum(_COUNTS.c.refused),
         func.sum(_COUNTS.c.failed),
         func.sum(_COUNTS.c.nanoseconds),
-        func.aggregate_strings(cast(_COUNTS.c.buckets, Text), ","),
+        func.aggregate_strings(cast(_COUNTS.c.buckets, Text), _BETWEEN),
     )
-    newest = select(at, func.sum(_COUNTS.c.answered)).where(*within, at >= begins[0], _COUNTS.c.subject != LOG)
+    newest = select(at, func.sum(_COUNTS.c.answered)).where(*within, at >= begins[0], _COUNTS.c.subject.in_(PREDICTING))
     with engine.connect() as connection:
         rows = connection.execute(sums.where(*within).group_by("part", _COUNTS.c.subject)).all()
         answered = {begin: int(n) for begin, n in connection.execute(newest.group_by(at))}
     parts: list[dict[str, Counts]] = [{} for _ in begins]
-    for place, subject, *numbers in rows:
-        parts[place][subject] = _counts(*numbers)
-    return ServingSums(list(_cumulated(parts)), answered)
+    unreadable = 0
+    for place, subject, refused, failed, nanoseconds, texts in rows:
+        buckets, damaged = _buckets(texts)
+        # PostgreSQL adds numbers to decimals.
+        parts[place][subject] = Counts(int(refused), int(failed), int(nanoseconds), buckets)
+        unreadable += damaged
+    return ServingSums(list(_cumulated(parts)), answered, unreadable)
 
 
-def _counts(refused: Any, failed: Any, nanoseconds: Any, buckets: str) -> Counts:
+def _buckets(texts: str) -> tuple[dict[int, int], int]:
+    """Return the sums of the buckets of some rows, and how many rows have buckets that cannot be read."""
     found: dict[int, int] = {}
-    for one in _BUCKETS.decode(f"[{buckets}]"):
+    read, damaged = _decoded(texts)
+    for one in read:
         for place, n in one.items():
             found[place] = found.get(place, 0) + n
-    # PostgreSQL adds numbers to decimals.
-    return Counts(int(refused), int(failed), int(nanoseconds), found)
+    return found, damaged
+
+
+def _decoded(texts: str) -> tuple[list[dict[int, int]], int]:
+    try:
+        return _BUCKETS.decode(f"[{texts.replace(_BETWEEN, ',')}]"), 0
+    except (msgspec.MsgspecError, UnicodeError):
+        pass
+    read, damaged = [], 0
+    for text in texts.split(_BETWEEN):
+        try:
+            read += _BUCKETS.decode(f"[{text}]")
+        except (msgspec.MsgspecError, UnicodeError):
+            damaged += 1
+    return read, damaged
 
 
 def _cumulated(parts: Iterable[dict[str, Counts]]) -> Iterable[dict[str, Counts]]:

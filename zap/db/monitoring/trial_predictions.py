@@ -10,6 +10,7 @@ from sqlmodel import col
 from zap.db.monitoring.next_outcomes import next_outcomes
 from zap.db.monitoring.trials import RunningTrial
 from zap.db.monitoring_tables import Follower, Outcome, Trial, TrialPrediction
+from zap.db.stored_json import Damaged, whole
 from zap.db.tables import InferenceInput, Prediction
 from zap.ml.inference import Answer
 
@@ -48,7 +49,11 @@ def followed_until(connection: Connection) -> int:
     A missing prediction may be in a transaction that still runs, so nothing after it counts.
     """
     row = connection.execute(select(col(Follower.prediction_id), col(Follower.missing))).one_or_none()
-    return 0 if row is None else min([row.prediction_id, *(first - 1 for first, *_ in row.missing or ())])
+    if row is None:
+        return 0
+    ranges = whole(row.missing, "the marks of the follower") or ()
+    until: int = min([row.prediction_id, *(first - 1 for first, *_ in ranges)])
+    return until
 
 
 def is_followed(connection: Connection, until: datetime) -> bool:
@@ -154,7 +159,7 @@ def compared_sessions(engine: Engine, trial: RunningTrial, until: datetime) -> I
         if not rows:
             return
         after = rows[-1][0]
-        yield [Compared(*row[1:]) for row in rows]
+        yield [Compared(*row[1:]) for row in rows if not any(isinstance(value, Damaged) for value in row)]
 
 
 def ended_trials_with_answers(engine: Engine, before: datetime) -> list[int]:

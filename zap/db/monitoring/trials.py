@@ -8,13 +8,15 @@ from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, tex
 from sqlmodel import col
 
 from zap.db.monitoring_tables import Trial
+from zap.db.stored_json import readable, reading
 from zap.db.tables import ModelVersion, Prediction, utc_now
 from zap.db.versions.promotions import serving_version
-from zap.errors import NotFound, TrialRefused
+from zap.errors import DamagedRow, NotFound, TrialRefused
 from zap.formats.promotion_reason import Reason
 from zap.formats.trial_options import TrialOptions
 from zap.monitoring.trials import CAVEAT
 from zap.monitoring.trials import Trial as Comparison
+from zap.sentences import say
 
 # The most trials that run at once. Each gets an equal share of the rate of false promotions from its start, even if no
 # other trial runs: so a trial that begins later takes nothing from the trials that run already.
@@ -78,22 +80,38 @@ def begin_trial(connection: Connection, number: int, options: TrialOptions) -> i
     this = col(ModelVersion.model_version) == number
     stored = connection.execute(select(col(ModelVersion.artefact).is_not(None)).where(this)).one_or_none()
     if stored is None:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     if champion is None:
-        raise TrialRefused(f"no version serves, so version {number} cannot be compared; promote it instead")
+        raise TrialRefused(
+            say("no version serves, so version {number} cannot be compared; promote it instead", number=number)
+        )
     if champion == number:
-        raise TrialRefused(f"version {number} serves already; a trial compares another version with it")
+        raise TrialRefused(
+            say("version {number} serves already; a trial compares another version with it", number=number),
+            model_versions=[number],
+        )
     if not stored[0]:
-        raise TrialRefused(f"the artefact of version {number} was pruned, so it cannot answer; train again")
+        raise TrialRefused(
+            say("the artefact of version {number} was pruned, so it cannot answer; train again", number=number),
+            model_versions=[number],
+        )
     on_trial = connection.execute(_running(_TABLE.c.model_version, _TABLE.c.trial_id))
     running = {row.model_version: row.trial_id for row in on_trial}
     if number in running:
-        raise TrialRefused(f"version {number} is on trial already, in trial {running[number]}")
+        raise TrialRefused(
+            say("version {number} is on trial already, in trial {trial}", number=number, trial=running[number]),
+            model_versions=[number],
+        )
     if len(running) >= MOST_RUNNING:
         versions = ", ".join(map(str, sorted(running)))
         raise TrialRefused(
-            f"{len(running)} trials run already, of versions {versions}; more cannot share the rate of false"
-            " promotions. End one of them first: zap models end-trial VERSION"
+            say(
+                "{n} trials run already, of versions {versions}; more cannot share the rate of false"
+                " promotions. End one of them first: zap models end-trial VERSION",
+                n=len(running),
+                versions=versions,
+            ),
+            model_versions=sorted(running),
         )
     return _insert(connection, number, champion, options)
 
@@ -102,9 +120,12 @@ def _insert(connection: Connection, number: int, champion: int, options: TrialOp
     last = connection.scalar(select(func.max(col(Prediction.prediction_id)))) or 0
     now = utc_now()
     comparison = Comparison(epsilon=options.epsilon, looks=options.weeks, challengers=MOST_RUNNING)
-    message = (
-        f"Version {number} answers the requests to version {champion} too, and nobody sees its answers. The first look"
-        f" is about the first week, as soon as the outcomes of the week are known. {CAVEAT}"
+    message = say(
+        "Version {number} answers the requests to version {champion} too, and nobody sees its answers. The first"
+        " look is about the first week, as soon as the outcomes of the week are known. {caveat}",
+        number=number,
+        champion=champion,
+        caveat=CAVEAT,
     )
     row = {
         "model_version": number,
@@ -125,14 +146,26 @@ def _insert(connection: Connection, number: int, champion: int, options: TrialOp
 
 
 def running_trials(engine: Engine) -> list[RunningTrial]:
-    """Return the trials that run, oldest first. This is one query on an index that has only such trials."""
+    """Return the trials that run, oldest first. This is one query on an index that has only such trials.
+
+    A trial that remembers nothing readable cannot go on, so it is left out; `trials_now` has it.
+    """
     names = [name for name in RunningTrial._fields if name != "progress"]
     with engine.connect() as connection:
         rows = connection.execute(_running(*(_TABLE.c[name] for name in names), _TABLE.c.state)).mappings().all()
-    trials = [
-        RunningTrial(**{name: row[name] for name in names}, progress=Progress.from_plain(row["state"])) for row in rows
-    ]
-    return sorted(trials)
+    progress = [(row, _progress(row)) for row in rows]
+    return sorted(
+        RunningTrial(**{name: row[name] for name in names}, progress=known)
+        for row, known in progress
+        if known is not None
+    )
+
+
+def trials_now(engine: Engine) -> list[dict[str, Any]]:
+    """Return the trials that run, oldest first, each as `read_trial` does."""
+    with engine.connect() as connection:
+        rows = connection.execute(_running(*_TABLE.columns).order_by(_TABLE.c.trial_id)).mappings()
+        return [_described(row) for row in rows]
 
 
 def list_trials(engine: Engine, limit: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -161,13 +194,15 @@ def newest_trial(engine: Engine, number: int) -> dict[str, Any] | None:
 def read_trial(engine: Engine, trial_id: int) -> dict[str, Any]:
     """Return a trial: its columns, without its state; its longest time in `weeks`, and how many requests it answered.
 
+    What cannot be read is None, and `unreadable` has its names; the evidence then says in words that it cannot be read.
+
     Raises:
         NotFound: there is no such trial.
     """
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(col(Trial.trial_id) == trial_id)).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no trial {trial_id}")
+        raise NotFound(say("there is no trial {trial_id}", trial_id=trial_id))
     return _described(row)
 
 
@@ -184,11 +219,19 @@ def end_trial(connection: Connection, number: int, reason: Reason) -> int:
     """
     of_version = _running(_TABLE.c.trial_id, _TABLE.c.evidence).where(col(Trial.model_version) == number)
     row = connection.execute(of_version).one_or_none()
-    said = "".join([f" by {reason.who}" if reason.who else "", f": {reason.why}" if reason.why else ""])
-    if row is None or not conclude(connection, row.trial_id, "ended", row.evidence, f"The trial was ended{said}."):
-        raise NotFound(f"version {number} is not on trial")
+    if row is None or not conclude(connection, row.trial_id, "ended", row.evidence, _ended_in_words(reason)):
+        raise NotFound(say("version {number} is not on trial", number=number))
     trial_id: int = row.trial_id
     return trial_id
+
+
+def _ended_in_words(reason: Reason) -> str:
+    who, why = reason.who, reason.why
+    if who and why:
+        return say("The trial was ended by {who:s}: {why:s}.", who=who, why=why)
+    if who:
+        return say("The trial was ended by {who:s}.", who=who)
+    return say("The trial was ended: {why:s}.", why=why) if why else say("The trial was ended.")
 
 
 def conclude(connection: Connection, trial_id: int, status: str, evidence: Mapping[str, Any], message: str) -> bool:
@@ -237,9 +280,24 @@ def _running(*columns: Any) -> Any:
 
 def _described(row: RowMapping) -> dict[str, Any]:
     hidden = {"state", "after_prediction_id"}
-    progress = Progress.from_plain(row["state"])
-    return {name: value for name, value in row.items() if name not in hidden} | {
+    progress = _progress(row)
+    found = readable({name: value for name, value in row.items() if name not in hidden})
+    if found["evidence"] is None:
+        found["evidence"] = {"message": "What the looks have found cannot be read."}
+    if progress is None:
+        found["unreadable"].append("state")
+        return found | dict.fromkeys(("weeks", "answered", "refused"))
+    return found | {
         "weeks": progress.comparison.looks,
         "answered": progress.answered,
         "refused": progress.refused,
     }
+
+
+def _progress(row: RowMapping) -> Progress | None:
+    """Return what a trial remembers; None if it cannot be read."""
+    try:
+        with reading(say("what trial {trial} remembers", trial=row["trial_id"])):
+            return Progress.from_plain(row["state"])
+    except DamagedRow:
+        return None

@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, LargeBinary
 
+from zap.db.stored_json import StoredJson
 from zap.db.tables import Stamp, WallTime
 
+# The types of columns with JSON.
+JSONS = (JSON, StoredJson)
 _WALL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d*[1-9])?")
 _STAMP_LENGTH = len("2024-01-31T18:05:00.000000+00:00")
 # The longest part of a value that a message shows.
@@ -88,7 +91,7 @@ def of_postgresql(column: Column[Any], name: str) -> str:
         usual = f"{name} >= '0001-01-01 00:00+00' AND {name} < '10000-01-01 00:00+00'"
         form = f"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"+00:00\"')"
         return f"CASE WHEN {usual} THEN {form} ELSE {name}::text END"
-    if isinstance(column.type, (WallTime, JSON)):
+    if isinstance(column.type, (WallTime, *JSONS)):
         return f"{name}::text"
     if isinstance(column.type, Boolean):
         return f"{name}::int"
@@ -189,7 +192,7 @@ def _moment(value: Any) -> datetime:
 _FORMS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (Stamp, _stamp),
     (WallTime, _wall_time),
-    (JSON, _json),
+    *((kind, _json) for kind in JSONS),
     (LargeBinary, _bytes),
     (Boolean, _truth),
     (BigInteger, _whole_64),

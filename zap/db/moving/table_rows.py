@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import JSON, Column, Connection, LargeBinary, String, Table, Text
+from sqlalchemy import Column, Connection, LargeBinary, String, Table, Text
 
-from zap.db.moving.canonical_values import OddValue, canonical_form, of_postgresql
+from zap.db.moving.canonical_values import JSONS, OddValue, canonical_form, of_postgresql
 from zap.db.moving.connections import explained
 from zap.db.tables import Stamp, WallTime
 
@@ -63,12 +63,12 @@ class TableRows:
             (place, column.name, canonical_form(column))
             for place, column in enumerate(columns)
             # PostgreSQL has checked its JSON.
-            if connection.dialect.name == "sqlite" or not isinstance(column.type, JSON)
+            if connection.dialect.name == "sqlite" or not isinstance(column.type, JSONS)
         ]
         self._key = [self.names.index(column.name) for column in table.primary_key.columns]
         self._columns = columns
         self._long = [
-            place for place, column in enumerate(columns) if isinstance(column.type, (JSON, LargeBinary, Text))
+            place for place, column in enumerate(columns) if isinstance(column.type, (*JSONS, LargeBinary, Text))
         ]
         self.portion = _FIRST if self._long else _MOST
         self._cursors = 0

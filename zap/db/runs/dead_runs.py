@@ -14,6 +14,7 @@ from zap.db.engine import database_now, process_lock
 from zap.db.runs.run_end import RUNNING, log_end_of_other, mark_ended, remove_leftovers
 from zap.db.tables import TrainingRun
 from zap.errors import TrainingFailed
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ def end_lapsed_runs(engine: Engine) -> list[int]:
         time.sleep(_CONFIRMED_SECONDS)
         again = _lapsed_runs(engine)
         lapsed = {run_id: heard_at for run_id, heard_at in lapsed.items() if again.get(run_id, ...) == heard_at}
-    died = TrainingFailed("the process or the machine of the training died: its heartbeat stopped; train again")
+    died = TrainingFailed(say("the process or the machine of the training died: its heartbeat stopped; train again"))
     ended = [run_id for run_id in lapsed if mark_ended(engine, run_id, "failed", died, _is_lapsed)]
     for run_id in ended:
         log_end_of_other(run_id, "failed", died)

@@ -11,12 +11,15 @@ from zap.db.log.training_log import remove_train_predictions
 from zap.db.monitoring_tables import MonitorState
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import TrainingCancelled, TrainingFailed, ZapError
+from zap.sentences import phrase, say
 
 log = structlog.get_logger(__name__)
 
 RUNNING = col(TrainingRun.status) == "running"
+# The statuses of runs, as the sentences about runs name them.
+STATUSES = (phrase("running"), phrase("finished"), phrase("failed"), phrase("cancelled"))
 # What a run says that another process has ended, because a person asked for it.
-CANCELLED = "the training was cancelled; the version in production is unchanged"
+CANCELLED = say("the training was cancelled; the version in production is unchanged")
 
 
 def mark_ended(
@@ -61,7 +64,7 @@ def end_of(connection: Connection, run_id: int) -> ZapError:
     if status == "cancelled":
         return TrainingCancelled(CANCELLED)
     return TrainingFailed(
-        "the heartbeat of the training stopped, so it was considered dead; the version in production is unchanged"
+        say("the heartbeat of the training stopped, so it was considered dead; the version in production is unchanged")
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlmodel import col
 
+from zap.db.stored_json import Damaged
 from zap.db.tables import TrainingEvent, TrainingRun, utc_now
 
 # How many of the newest runs keep their events.
@@ -27,8 +28,9 @@ def prune_events(connection: Connection) -> None:
 
 
 def events_after(engine: Engine, run_id: int, event_id: int) -> list[tuple[int, dict[str, Any]]]:
-    """Return the events of a run after the event `event_id`, each with its number."""
+    """Return the events of a run after the event `event_id`, each with its number. Damaged events are left out."""
     later = (col(TrainingEvent.run_id) == run_id) & (col(TrainingEvent.event_id) > event_id)
     events = select(col(TrainingEvent.event_id), col(TrainingEvent.data)).where(later)
     with engine.connect() as connection:
-        return [(row[0], row[1]) for row in connection.execute(events.order_by(col(TrainingEvent.event_id)))]
+        rows = connection.execute(events.order_by(col(TrainingEvent.event_id))).all()
+    return [(number, data) for number, data in rows if not isinstance(data, Damaged)]

@@ -17,6 +17,7 @@ from zap.db.runs.dead_runs import PROCESS_LOCK
 from zap.db.runs.run_events import add_events
 from zap.db.runs.training_runs import beat, fail_run
 from zap.errors import TrainingCancelled, TrainingFailed, TrainingRunning, ZapError
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ def _reason(error: BaseException) -> ZapError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return TrainingCancelled.by_signal(signal.SIGINT)
-    return TrainingFailed(f"the training was ended by {type(error).__name__}")
+    return TrainingFailed(say("the training was ended by {error}", error=type(error).__name__))
 
 
 class Lease:
@@ -87,7 +88,9 @@ class Lease:
             try:
                 self._process_lock.acquire()
             except Timeout:
-                refused = TrainingRunning("the process of another training has not ended yet; try again in a moment")
+                refused = TrainingRunning(
+                    say("the process of another training has not ended yet; try again in a moment")
+                )
                 fail_run(self._engine, self.run_id, refused)
                 raise refused from None
         self._heart.start()

@@ -14,15 +14,19 @@ from sqlmodel import col
 from zap.db.engine import database_now, write_transaction
 from zap.db.runs.dead_runs import end_lapsed_runs
 from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, log_end_of_other, mark_ended, remove_rows
+from zap.db.shapes import COUNT, REPORT_PARTS, TEXT
+from zap.db.stored_json import Shape, is_object, part, readable
 from zap.db.tables import TrainingEvent, TrainingRun, utc_now
 from zap.errors import NotFound, RunEnded, TrainingCancelled, TrainingRunning, ZapError
+from zap.sentences import say
 
 # The main results in the report of a run.
 _REPORT = col(TrainingRun.report)
 _RESULTS = (
-    *(_REPORT[name].as_integer().label(name) for name in ("model_version", "tuning")),
-    *(_REPORT[name].as_string().label(name) for name in ("verdict", "detail")),
+    *(part(_REPORT, name, COUNT) for name in ("model_version", "tuning")),
+    *(part(_REPORT, name, TEXT) for name in ("verdict", "detail")),
 )
+_HAS_REPORT = is_object(_REPORT).label("has_report")
 # How long a run's transaction may be idle on PostgreSQL before the server ends it.
 _IDLE_SECONDS = 5
 
@@ -105,7 +109,14 @@ def cancel_run(engine: Engine, run_id: int) -> None:
     cancelled = TrainingCancelled(CANCELLED)
     if not mark_ended(engine, run_id, "cancelled", cancelled):
         status = read_run(engine, run_id)["status"]
-        raise RunEnded(f"training run {run_id} has already ended: its status is {status}")
+        raise RunEnded(
+            say(
+                "training run {run_id} has already ended: its status is {status}",
+                run_id=run_id,
+                status=status,
+            ),
+            run_id=run_id,
+        )
     log_end_of_other(run_id, "cancelled", cancelled)
 
 
@@ -117,7 +128,7 @@ def running_run(engine: Engine) -> int | None:
 
 
 def read_run(engine: Engine, run_id: int) -> dict[str, Any]:
-    """Return the columns of a run, with its newest event as `progress`.
+    """Return the columns of a run, with its newest event as `progress`, and what cannot be read as `unreadable`.
 
     Raises:
         NotFound: there is no such run.
@@ -125,14 +136,14 @@ def read_run(engine: Engine, run_id: int) -> dict[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(select(TrainingRun.__table__).where(col(TrainingRun.run_id) == run_id)).mappings()  # type: ignore[attr-defined]
         if (run := row.one_or_none()) is None:
-            raise NotFound(f"there is no training run {run_id}")
+            raise NotFound(say("there is no training run {run_id}", run_id=run_id))
         newest = (
             select(col(TrainingEvent.data))
             .where(col(TrainingEvent.run_id) == run_id)
             .order_by(col(TrainingEvent.event_id).desc())
             .limit(1)
         )
-        return {**run, "progress": connection.scalar(newest)}
+        return readable({**run, "progress": connection.scalar(newest)})
 
 
 def list_runs(
@@ -146,15 +157,18 @@ def list_runs(
         before: return runs with a smaller number.
         with_results: add the main results of each run from its report: `model_version` and `verdict` of a training,
             `tuning` of a search, `detail` of an error. They are None where the report has no such value.
+
+    Returns:
+        The columns of each run, and the names of what cannot be read as `unreadable`.
     """
     columns: list[Any] = [column for column in TrainingRun.__table__.columns if column.name != "report"]  # type: ignore[attr-defined]
     if with_results:
-        columns += _RESULTS
+        columns += [*_RESULTS, _HAS_REPORT]
     runs = select(*columns).order_by(col(TrainingRun.run_id).desc()).limit(limit)
     if before is not None:
         runs = runs.where(col(TrainingRun.run_id) < before)
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(runs).mappings()]
+        return [_with_report(readable(row)) for row in connection.execute(runs).mappings()]
 
 
 def newest_report(engine: Engine, parts: Sequence[str]) -> dict[str, Any] | None:
@@ -162,21 +176,32 @@ def newest_report(engine: Engine, parts: Sequence[str]) -> dict[str, Any] | None
 
     Args:
         engine: on the database.
-        parts: the names of the parts. A part that an older zap did not report is None.
+        parts: the names of the parts. A part that an older zap did not report is None. `unreadable` has the names of
+            the parts that cannot be read.
     """
-    columns = (col(TrainingRun.report)[part] for part in parts)
+    columns = (part(_REPORT, name, Shape(REPORT_PARTS[name])) for name in parts)
     finished = (col(TrainingRun.kind) == "train") & (col(TrainingRun.status) == "finished")
-    newest = select(*columns).where(finished).order_by(col(TrainingRun.run_id).desc()).limit(1)
+    newest = select(*columns, _HAS_REPORT).where(finished).order_by(col(TrainingRun.run_id).desc()).limit(1)
     with engine.connect() as connection:
-        row = connection.execute(newest).one_or_none()
-    return None if row is None else dict(zip(parts, row, strict=True))
+        row = connection.execute(newest).mappings().one_or_none()
+    return None if row is None else _with_report(readable(row))
+
+
+def _with_report(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the column _HAS_REPORT, but with a report that cannot be read among `unreadable`."""
+    if row.pop("has_report", None) is False:
+        row["unreadable"].append("report")
+    return row
 
 
 def _refusal(run_id: int | None) -> TrainingRunning:
     if run_id is None:
-        return TrainingRunning("another training was running a moment ago; try again")
+        return TrainingRunning(say("another training was running a moment ago; try again"))
     return TrainingRunning(
-        f"training run {run_id} has not ended; wait for it, or cancel it with DELETE /training-runs/{run_id}",
+        say(
+            "training run {run_id} has not ended; wait for it, or cancel it with DELETE /training-runs/{run_id}",
+            run_id=run_id,
+        ),
         run_id=run_id,
         training_run=f"/training-runs/{run_id}",
     )

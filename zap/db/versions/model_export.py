@@ -14,6 +14,7 @@ from zap.db.versions.file_access import digest_of, opened, write_atomically
 from zap.db.versions.model_registry import Version, artefact_of, production_version, record_file, versions_of_file
 from zap.errors import DamagedModel
 from zap.ml.fitted import sha256
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +79,12 @@ def _content(engine: Engine, version: Version) -> bytes:
 
     artefact = artefact_of(engine, version)
     if sha256(artefact) != version.sha256:
-        raise DamagedModel(f"the stored bytes of version {version.model_version} are damaged; nothing was exported")
+        raise DamagedModel(
+            say(
+                "the stored bytes of version {model_version} are damaged; nothing was exported",
+                model_version=version.model_version,
+            )
+        )
     return exported(artefact)
 
 

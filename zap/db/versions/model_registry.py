@@ -8,10 +8,13 @@ from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring_tables import Trial
+from zap.db.shapes import COUNT
+from zap.db.stored_json import as_bytes, part, readable
 from zap.db.tables import ModelVersion, TrainingRun, utc_now
 from zap.errors import DamagedModel, NotFound
 from zap.ml.artefact import check_artefact
 from zap.ml.fitted import FittedModel, sha256
+from zap.sentences import say
 
 _COLUMNS = ModelVersion.__table__.columns  # type: ignore[attr-defined]
 # The columns for a list of versions (only the scores of the evaluation), and the columns that describe an artefact.
@@ -23,7 +26,7 @@ _DESCRIBED = ("features", "columns", "classes", "golden")
 
 # The synthetic sessions of a version, from the report of its training. The number is NULL for the versions of an older
 # zap, and until the training has ended.
-_SYNTHETIC = col(TrainingRun.report)["synthetic_sessions"].as_integer().label("synthetic_sessions")
+_SYNTHETIC = part(col(TrainingRun.report), "synthetic_sessions", COUNT)
 
 
 class Version(NamedTuple):
@@ -81,7 +84,7 @@ def version(engine: Engine, number: int) -> Version:
     with engine.connect() as connection:
         digest = connection.scalar(select(col(ModelVersion.sha256)).where(col(ModelVersion.model_version) == number))
     if digest is None:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     return Version(number, digest)
 
 
@@ -89,7 +92,8 @@ def read_version(engine: Engine, number: int) -> dict[str, Any]:
     """Return all columns of a version, its main scores as `scores`, and the `synthetic_sessions` of its training.
 
     The parts MEASURED of the stored evaluation have names of their own. They are None for the versions of an older zap.
-    Instead of the artefact there is its size, `artefact_bytes`, which is None if the artefact was pruned.
+    Instead of the artefact there is its size, `artefact_bytes`, which is None if the artefact was pruned. What cannot
+    be read is None too, and `unreadable` has its names.
 
     Raises:
         NotFound: there is no such version.
@@ -97,7 +101,7 @@ def read_version(engine: Engine, number: int) -> dict[str, Any]:
     names = [column.name for column in _COLUMNS if column.name != "artefact"]
     rows = _read(engine, names, [col(ModelVersion.model_version) == number], limit=1)
     if not rows:
-        raise NotFound(f"there is no model version {number}")
+        raise NotFound(say("there is no model version {number}", number=number))
     (row,) = rows
     measured = {name: (row["evaluation"] or {}).pop(name, None) for name in MEASURED}
     return {"scores": _scores(row["evaluation"]), **row, **measured}
@@ -110,6 +114,10 @@ def list_versions(engine: Engine, limit: int, before: int | None = None) -> list
         engine: on the database.
         limit: the most versions to return.
         before: return versions with a smaller number.
+
+    Returns:
+        For each version its main columns, its main scores as `scores`, and the names of what cannot be read as
+        `unreadable`.
     """
     older = [] if before is None else [col(ModelVersion.model_version) < before]
     rows = _read(engine, _LISTED, older, limit)
@@ -138,7 +146,8 @@ def synthetic_sessions(engine: Engine, number: int) -> int | None:
     """Return how many synthetic sessions the history of a version's training had; None if this is not known."""
     of_run = select(_SYNTHETIC).join(ModelVersion, col(ModelVersion.run_id) == col(TrainingRun.run_id))
     with engine.connect() as connection:
-        return connection.scalar(of_run.where(col(ModelVersion.model_version) == number))
+        found = connection.scalar(of_run.where(col(ModelVersion.model_version) == number))
+    return found if isinstance(found, int) else None
 
 
 def _scores(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -147,7 +156,7 @@ def _scores(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     Versions from an older zap were compared with one baseline, by intervals that were too narrow, so they have no
     verdict.
     """
-    if not evaluation:
+    if not evaluation or "baselines" not in evaluation:
         return None
     baselines, best = evaluation["baselines"], evaluation["best_baseline"]
     by_f1 = max(baselines, key=lambda name: baselines[name]["weighted_f1"])
@@ -193,8 +202,13 @@ def artefact_of(engine: Engine, version: Version) -> bytes:
     if row is None:
         return b""
     if row[0] is None:
-        raise DamagedModel(f"the artefact of version {version.model_version} was pruned, as the version never served")
-    return bytes(row[0])
+        raise DamagedModel(
+            say(
+                "the artefact of version {model_version} was pruned, as the version never served",
+                model_version=version.model_version,
+            )
+        )
+    return as_bytes(row[0])
 
 
 def prune_candidates(connection: Connection, keep: int) -> list[int]:
@@ -233,4 +247,4 @@ def _read(engine: Engine, names: Any, conditions: list[Any], limit: int) -> list
     rows = rows.outerjoin(TrainingRun, col(TrainingRun.run_id) == col(ModelVersion.run_id))
     rows = rows.order_by(col(ModelVersion.model_version).desc()).limit(limit)
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(rows).mappings()]
+        return [readable(row) for row in connection.execute(rows).mappings()]

@@ -23,6 +23,7 @@ from zap.db.versions.promotions import Change
 from zap.errors import NoModel, ZapError
 from zap.ml.inference import Predictor
 from zap.ml.verdict import sample_in_words, verdict_in_words
+from zap.sentences import say
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,9 @@ class Production:
     @property
     def refused(self) -> str | None:
         """Return why the version in production cannot serve in this process; None if it serves."""
-        return f"version {self._refused[0].model_version}: {self._refused[1]}" if self._refused else None
+        if self._refused is None:
+            return None
+        return say("version {number}: {reason}", number=self._refused[0].model_version, reason=self._refused[1])
 
     @property
     def warning(self) -> str | None:
@@ -79,9 +82,11 @@ class Production:
         """
         if self._predictor is None:
             reason = (
-                f"the stored model cannot be used: {self._refused[1]}" if self._refused else "nothing was trained yet"
+                say("the stored model cannot be used: {reason}", reason=self._refused[1])
+                if self._refused
+                else say("nothing was trained yet")
             )
-            raise NoModel(f"{reason}; train a model with POST /train-model or `zap train`")
+            raise NoModel(say("{reason}; train a model with POST /train-model or `zap train`", reason=reason))
         return self._predictor
 
     def serving(self, version: Version) -> Predictor | None:

@@ -11,10 +11,11 @@ from zap.db.tables import ModelVersion, Promotion, TrainingRun, utc_now
 from zap.db.versions.model_registry import load_version, version
 from zap.errors import DamagedModel, NotPromotable
 from zap.formats.promotion_reason import Reason
+from zap.sentences import say
 
 # An arbitrary number, which every zap on a PostgreSQL database must use.
 _PROMOTION_LOCK_KEY = 0x7A61_7004
-_CHANGED = "the version in production was changed at the same moment; look at /models, and try again"
+_CHANGED = say("the version in production was changed at the same moment; look at /models, and try again")
 
 
 class Change(NamedTuple):
@@ -38,7 +39,9 @@ def promote(connection: Connection, number: int, reason: Reason, action: str = "
     connection.execute(update(ModelVersion).where(serves).values(status="archived"))
     this = (col(ModelVersion.model_version) == number) & col(ModelVersion.artefact).is_not(None)
     if connection.execute(update(ModelVersion).where(this).values(status="production")).rowcount != 1:
-        raise NotPromotable(f"version {number} does not exist any more, or its artefact was pruned a moment ago")
+        raise NotPromotable(
+            say("version {number} does not exist any more, or its artefact was pruned a moment ago", number=number)
+        )
     row = {"promoted_at": utc_now(), "action": action, "from_version": before, "to_version": number}
     connection.execute(insert(Promotion), row | reason.model_dump())
     return Change(before, number, changed=True)
@@ -99,7 +102,7 @@ def roll_back(engine: Engine, reason: Reason, seen: int | None = None) -> Change
 def _check_seen(connection: Connection, seen: int | None) -> None:
     serving = serving_version(connection)
     if seen is not None and serving != seen:
-        raise NotPromotable(_CHANGED)
+        raise NotPromotable(_CHANGED, model_versions=[] if serving is None else [serving])
 
 
 def list_promotions(
@@ -159,11 +162,17 @@ def check_usable(engine: Engine, number: int) -> None:
     with engine.connect() as connection:
         status = connection.scalar(run.where(col(ModelVersion.model_version) == number))
     if status not in {None, "finished"}:
-        raise NotPromotable(f"version {number} cannot serve: its training is {status}, not finished")
+        raise NotPromotable(
+            say("version {number} cannot serve: its training is {status}, not finished", number=number, status=status),
+            model_versions=[number],
+        )
     try:
         load_version(engine, version(engine, number))
     except DamagedModel as error:
-        raise NotPromotable(f"version {number} cannot serve: {error.message}") from error
+        raise NotPromotable(
+            say("version {number} cannot serve: {reason}", number=number, reason=error.message),
+            model_versions=[number],
+        ) from error
 
 
 def rollback_target(engine: Engine) -> int | None:
@@ -175,7 +184,7 @@ def rollback_target(engine: Engine) -> int | None:
 def _target(connection: Connection) -> int:
     target = _earlier(connection)
     if target is None:
-        raise NotPromotable("no version served before the present one; promote another version by its number")
+        raise NotPromotable(say("no version served before the present one; promote another version by its number"))
     return target
 
 

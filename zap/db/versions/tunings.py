@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, insert, select
 from sqlmodel import col
 
+from zap.db.stored_json import readable, whole
 from zap.db.tables import Tuning, utc_now
 from zap.errors import NotFound
+from zap.sentences import phrase, say
 
-DEFAULTS = "defaults"
+DEFAULTS = phrase("defaults")
 
 
 class HyperParameters(NamedTuple):
@@ -41,19 +43,25 @@ def add_tuning(
 
 
 def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
-    """Return the hyper-parameters that the next training uses."""
+    """Return the hyper-parameters that the next training uses.
+
+    Raises:
+        DamagedRow: what the newest search has found cannot be read.
+    """
     columns = (col(Tuning.tuning_id), col(Tuning.hyper_parameters), col(Tuning.evidence))
     newest = select(*columns).order_by(col(Tuning.tuning_id).desc()).limit(1)
     with engine.connect() as connection:
         row = connection.execute(newest).one_or_none()
     if row is None or row.hyper_parameters is None:
         return HyperParameters({}, DEFAULTS)
+    whole(row.hyper_parameters, say("what tuning {tuning_id} has found", tuning_id=row.tuning_id))
+    whole(row.evidence, say("the evidence of tuning {tuning_id}", tuning_id=row.tuning_id))
     # If the search found nothing better than the defaults, its hyper-parameters are empty.
     evidence = row.evidence or {}
     seen_until = evidence.get("seen_until")
     return HyperParameters(
         dict(row.hyper_parameters),
-        f"tuning {row.tuning_id}",
+        say("tuning {number}", number=row.tuning_id),
         seen_until and datetime.fromisoformat(seen_until),
         evidence.get("sessions"),
     )
@@ -69,5 +77,5 @@ def read_tuning(engine: Engine, tuning_id: int) -> dict[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(this).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no tuning {tuning_id}")
-    return dict(row)
+        raise NotFound(say("there is no tuning {tuning_id}", tuning_id=tuning_id))
+    return readable(row)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from zap.db.versions.model_registry import read_version
+from zap.sentences import say
 
 # The stored facts that are shown of each version.
 _FACTS = ("status", "created_at", "trained_from", "trained_until", "trained_samples", "code_version", "note")
@@ -19,7 +20,8 @@ def compared(engine: Engine, one: int, other: int) -> dict[str, Any]:
         `versions`, the two numbers. `comparable`, whether the scores were measured on the same sessions (None: not
         known), and `why_not` in words. Then for each subject a dictionary by name, with a list of two values, None
         where a version has no such value: `facts`, `tested`, `scores`, `baselines` (log losses), `hyper_parameters`,
-        `features` (what a request must have), `groups` and `columns` (mean absolute contributions).
+        `features` (what a request must have), `groups` and `columns` (mean absolute contributions). `unreadable`
+        has for each of them the names of what cannot be read.
 
     Raises:
         NotFound: there is no such version.
@@ -37,10 +39,11 @@ def compared(engine: Engine, one: int, other: int) -> dict[str, Any]:
         "baselines": _side_by_side(
             [{name: found["log_loss"] for name, found in scores.get("baselines", {}).items()} for scores in evaluations]
         ),
-        "hyper_parameters": _side_by_side([version["hyper_parameters"] for version in both]),
+        "hyper_parameters": _side_by_side([version["hyper_parameters"] or {} for version in both]),
         "features": _side_by_side(
             [{feature["name"]: feature["in_requests"] for feature in version["features"] or ()} for version in both]
         ),
+        "unreadable": [version["unreadable"] for version in both],
         **{what: _side_by_side([_contributions(version, what) for version in both]) for what in ("groups", "columns")},
     }
 
@@ -52,17 +55,24 @@ def _comparable(both: Sequence[Mapping[str, Any]]) -> tuple[bool | None, str | N
         if ones[0] == ones[1]:
             return True, None
         said = " and ".join(
-            f"version {version['model_version']} on {version['tested']['sessions']:,} sessions from"
-            f" {version['tested']['from']} to {version['tested']['until']}"
+            say(
+                "version {model_version} on {sessions:,} sessions from {start} to {until}",
+                model_version=version["model_version"],
+                sessions=version["tested"]["sessions"],
+                start=version["tested"]["from"],
+                until=version["tested"]["until"],
+            )
             for version in both
         )
-        return False, f"the versions were tested on different sessions, so their scores are not comparable: {said}"
+        return False, say(
+            "the versions were tested on different sessions, so their scores are not comparable: {said}", said=said
+        )
     numbers = [version["test_samples"] for version in both]
     if numbers[0] != numbers[1] or both[0]["trained_until"] != both[1]["trained_until"]:
-        return False, "the versions were tested on different sessions, so their scores are not comparable"
+        return False, say("the versions were tested on different sessions, so their scores are not comparable")
     return (
         None,
-        "it is not known whether the versions were tested on the same sessions: an older zap trained one of them",
+        say("it is not known whether the versions were tested on the same sessions: an older zap trained one of them"),
     )
 
 

@@ -126,6 +126,21 @@ function rows({ plot }) {
     ...plot.lines.flatMap((line) => line.low.length ? [line.values[place], line.low[place], line.high[place]] : [line.values[place]])])];
 }
 
+// The plot as a picture that can be read alone: on the ground of its card, with the names of its lines below.
+function picture(figure, { drawn, plot }) {
+  const { canvas } = drawn.ctx, row = 18 * devicePixelRatio, whole = document.createElement("canvas"), ctx = whole.getContext("2d");
+  [whole.width, whole.height] = [canvas.width, canvas.height + row * (plot.lines.length + .5)];
+  ctx.fillStyle = getComputedStyle(figure.closest(".card") ?? document.body).backgroundColor;
+  ctx.fillRect(0, 0, whole.width, whole.height);
+  ctx.drawImage(canvas, 0, 0);
+  ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+  plot.lines.forEach((line, place) => {
+    ctx.fillStyle = colour(`colour-${place % 6}`);
+    ctx.fillText(`${line.kind === "dashed" ? "- -" : "—"} ${line.name}`, row, canvas.height + row * (place + .7));
+  });
+  return whole;
+}
+
 for (const figure of document.querySelectorAll("figure[data-plot]")) {
   let one = draw(figure);
   new ResizeObserver(() => one.fit()).observe(figure.querySelector(".canvas"));
@@ -136,6 +151,6 @@ for (const figure of document.querySelectorAll("figure[data-plot]")) {
   downloads.addEventListener("click", (event) => {
     const kind = event.target.dataset.save;
     if (kind === "csv") saveRows(rows(one), figure.dataset.name);
-    if (kind === "png") savePicture(one.drawn.ctx.canvas, figure.dataset.name);
+    if (kind === "png") savePicture(picture(figure, one), figure.dataset.name);
   });
 }

@@ -1,0 +1,381 @@
+"""Every button of the pages in a real browser does what it says: with and without a key, with one worker and with two.
+
+A control that is added to a template has to be pressed here.
+"""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from controls import never_pressed
+from filled import fill
+from monitored import count_quality, monitor
+from playwright.sync_api import expect
+from pydantic import SecretStr
+from servers import Server, until
+from trialled import add_copies
+from visitor import Visitor
+from watched_page import window
+
+from zap.db.engine import create_engine, write_transaction
+from zap.db.runs.training_runs import cancel_run, claim_run
+from zap.db.versions.tunings import add_tuning
+from zap.settings import Settings
+
+KEY = "correct horse battery"
+# What the server is told beside its database.
+SERVED = {"sqlite": {}, "postgresql": {"workers": 2, "api_key": SecretStr(KEY)}}
+DRIVER = "sample-1-00003"
+# Controls that another test presses, because a server in order does not show them.
+ELSEWHERE = {
+    "Try again -> *": "test_pages.py::test_a_database_that_fails_is_a_page_without_its_reason",
+    "Show again -> /pages/data/history": "test_data.py::test_the_history_has_the_figures_of_the_sessions",
+    "Training # -> /pages/trainings/#": "test_trainings.py::test_a_training_is_started_followed_and_cancelled",
+    "Version # -> /pages/models/#": "test_models.py::test_a_trial_begins_and_ends_after_questions",
+    "Look further back -> *": "test_predictions.py::test_a_search_that_ends_early_goes_on_where_it_ended",
+}
+
+
+@pytest.fixture
+def settings(database_url, tmp_path):
+    """Return the settings of a server on an empty database: on PostgreSQL with a key and two workers."""
+    engine = create_engine(database_url)
+    with write_transaction(engine) as connection:
+        # Few trees, so that trainings take less time.
+        add_tuning(connection, {"n_estimators": 5}, None)
+    served = SERVED[engine.dialect.name]
+    engine.dispose()
+    return Settings(database_url=database_url, models_dir=tmp_path / "models", follow=False, **served)
+
+
+@pytest.fixture
+def visitor(browser, settings):
+    """Yield a person at a new server."""
+    server = Server(settings)
+    engine = create_engine(settings.database_url)
+    key = settings.api_key and settings.api_key.get_secret_value()
+    with window(browser, permissions=["clipboard-read", "clipboard-write"]) as page:
+        visitor = Visitor(page, server.wait().url, key)
+        visitor.engine = engine
+        yield visitor
+    engine.dispose()
+    server.close()
+
+
+def test_every_button_does_what_it_says(visitor, settings, zap_command):
+    log_in(visitor)
+    load_the_sample(visitor, settings, zap_command)
+    train_first(visitor)
+    fill(visitor.engine, weeks=1, sessions=60, alarmed=False)
+    monitor(visitor.engine)
+    count_quality(visitor.engine)
+    ask(visitor)
+    search(visitor)
+    train_with_options(visitor)
+    cancel_a_training(visitor)
+    compare(visitor)
+    try_a_version(visitor)
+    promote_and_roll_back(visitor)
+    filter_and_save(visitor)
+    choose(visitor)
+    search_the_manual(visitor)
+    log_out(visitor)
+
+    assert visitor.faults == []
+    not_there = set() if visitor.key else {"POST /pages/login", "POST /pages/logout", "Log in -> /pages/login"}
+    assert never_pressed(visitor.pressed) - not_there - set(ELSEWHERE) == set()
+
+
+def test_what_is_pressed_elsewhere_is_pressed_there():
+    for place in ELSEWHERE.values():
+        file, _, name = place.partition("::")
+        assert f"def {name}(" in Path(__file__).with_name(file).read_text(encoding="utf-8"), place
+
+
+def log_in(visitor):
+    """With a key, log in with a wrong key and with the right one; each worker knows the login."""
+    page = visitor.page
+    visitor.open("/pages/trainings")
+    if not visitor.key:
+        visitor.heading("Trainings")
+        return
+    for key, status in (("wrong", 403), (visitor.key, None)):
+        page.get_by_label("API key").fill(key)
+        visitor.press("Log in", refused=status)
+    visitor.heading("Trainings")
+    for _ in range(4):
+        assert page.request.get(f"{visitor.url}/pages/models", max_redirects=0).status == 200
+    # A link in a chat leads to its page, though the browser sends no cookie with it.
+    page.goto("about:blank")
+    page.set_content(f'<a href="{visitor.url}/pages/quality?by=day">look</a>')
+    page.get_by_text("look").click()
+    visitor.heading("Quality")
+    assert page.url == f"{visitor.url}/pages/quality?by=day"
+
+
+def load_the_sample(visitor, settings, zap_command):
+    """Copy the command that loads the sample, and run it."""
+    page = visitor.page
+    visitor.open("/pages/trainings")
+    visitor.open("/pages/data")
+    visitor.open("/")
+    expect(page.get_by_role("button", name="Start the training")).to_be_disabled()
+    copy = page.locator(".copyable", has_text="sample-history").get_by_role("button")
+    copy.click()
+    expect(copy).to_have_text("✓")
+    visitor.pressed.add("copy")
+    program, *command = shlex.split(page.evaluate("navigator.clipboard.readText()"))
+    assert program == "zap"
+    # A smaller sample.
+    done = zap_command(*command, "--seed", 1, "--drivers", 30, "--months", 3, "--yes", settings=settings)
+    assert done.returncode == 0, done.stderr
+
+
+def train_first(visitor):
+    """Start the first training on the overview, which shows its end without a reload by hand."""
+    visitor.open("/")
+    visitor.press("Start the training")
+    expect(visitor.page.get_by_role("link", name="Version 1")).to_be_visible(timeout=60_000)
+    assert visitor.json("/models")["models"][0]["status"] == "production"
+    assert visitor.json("/training-runs/1")["options"] == {}
+    visitor.look()
+
+
+def ask(visitor):
+    """Fill in the form from a known driver, and ask."""
+    page = visitor.page
+    visitor.open("/pages/predictions/new")
+    page.get_by_label("Driver", exact=True).first.fill(DRIVER)
+    visitor.press("Fill in")
+    page.get_by_label("Charge left").fill("15")
+    visitor.press("Ask and log")
+
+    number = int(page.url.rpartition("/")[2])
+    visitor.heading(f"Prediction {number}")
+    asked = visitor.json(f"/predictions/{number}")
+    assert (asked["request"]["state_of_charge_start"], asked["request"]["user_id"]) == (15, DRIVER)
+    expect(page.locator(".waterfall .total")).to_be_visible()
+    name, table = visitor.saved("CSV", "drawn")
+    assert name == f"prediction-{number}.csv"
+    assert table.startswith(b"Part,")
+    name, drawing = visitor.saved("SVG", "drawn")
+    assert name == f"prediction-{number}.svg"
+    assert drawing.startswith(b"<svg")
+    name, drawing = visitor.saved("PNG", "drawn")
+    assert name == f"prediction-{number}.png"
+    assert drawing.startswith(b"\x89PNG")
+    page.reload()
+    visitor.heading(f"Prediction {number}")
+
+
+def search(visitor):
+    """Search the answers; a search is an address. Look at older answers and at newer ones."""
+    page = visitor.page
+    visitor.open("/pages/predictions")
+    page.get_by_label("What happened").select_option("wrong")
+    visitor.press("Search")
+    assert page.url == f"{visitor.url}/pages/predictions?outcome=wrong"
+    listed = visitor.json("/predictions", outcome="matched", limit=100)["predictions"]
+    wrong = [one["prediction_id"] for one in listed if one["predicted_class"] != one["actual_class"]]
+    assert numbers_on(page) == wrong[:25] != []
+    page.go_back()
+
+    newest = numbers_on(page)
+    page.get_by_role("link", name="Older").click()
+    visitor.look()
+    assert max(numbers_on(page)) < min(newest)
+    page.get_by_role("link", name="Newer").click()
+    assert numbers_on(page) == newest
+    page.get_by_label("Prediction id").fill(str(newest[2]))
+    visitor.press("Search")
+    visitor.heading(f"Prediction {newest[2]}")
+    visitor.open(f"/pages/drivers/{DRIVER}")
+    page.get_by_label("Another driver").fill("sample-1-00004")
+    visitor.press("Show")
+    assert page.url == f"{visitor.url}/pages/drivers/sample-1-00004"
+
+
+def numbers_on(page):
+    """Return the numbers of the predictions in the list."""
+    return [int(one) for one in page.locator(".answers .at-id").all_inner_texts()]
+
+
+def train_with_options(visitor):
+    """Start a training with options. A wrong option starts none."""
+    page = visitor.page
+    visitor.open("/pages/trainings")
+    page.get_by_label("Note").fill("fewer trees")
+    page.get_by_label("When it is finished, the version").select_option("never")
+    page.get_by_text("More options").click()
+    page.get_by_label("n_estimators").fill("-3")
+    visitor.press("Start the training", refused=422)
+    expect(page.get_by_text("No training has started.")).to_be_visible()
+    page.get_by_label("n_estimators").fill("3")
+    visitor.press("Start the training")
+
+    visitor.heading("Training 2")
+    expect(page.locator("main .head")).to_contain_text("finished", timeout=60_000)
+    run = visitor.json("/training-runs/2")
+    assert run["options"] == {"note": "fewer trees", "promote": "never", "hyper_parameters": {"n_estimators": 3}}
+    assert [one["status"] for one in visitor.json("/models")["models"]] == ["candidate", "production"]
+    visitor.look()
+
+
+def cancel_a_training(visitor):
+    """Start a long training, and cancel it after a look at the question."""
+    page = visitor.page
+    visitor.open("/pages/trainings")
+    page.get_by_text("More options").click()
+    page.get_by_label("n_estimators").fill("10000")
+    page.get_by_label("num_leaves").fill("200")
+    visitor.press("Start the training")
+    expect(page.locator("main .head")).to_contain_text("running")
+    expect(page.locator("[data-phase]")).to_have_text("fitting", timeout=60_000)
+    visitor.open("/pages/trainings")
+    page.get_by_role("link", name="Cancel").click()
+    visitor.look()
+    page.get_by_role("link", name="Let it run").click()
+    assert visitor.json("/training-runs/3")["status"] == "running"
+    page.get_by_role("link", name="Cancel").click()
+    visitor.press("Cancel the training")
+
+    expect(page.locator("main .head")).to_contain_text("cancelled")
+    assert visitor.json("/training-runs/3")["status"] == "cancelled"
+    visitor.open("/pages/trainings/3/cancel")
+
+
+def compare(visitor):
+    """Compare two versions, and look at older versions and trainings."""
+    page = visitor.page
+    visitor.open("/pages/models")
+    page.get_by_label("beside version").select_option("2")
+    visitor.press("Compare")
+    assert page.url.endswith("/pages/models/compare?first=1&second=2")
+    visitor.heading("Two versions beside each other")
+
+    add_copies(visitor.engine, 20)
+    for _ in range(14):
+        cancel_run(visitor.engine, claim_run(visitor.engine, "train", {}))
+    for path in ("/pages/models", "/pages/trainings"):
+        visitor.open(path)
+        page.get_by_role("link", name="Older").click()
+        visitor.look()
+        expect(page.locator("main td.number").first.get_by_role("link")).to_have_text("2")
+
+
+def try_a_version(visitor):
+    """Begin a trial, and end it."""
+    page = visitor.page
+    visitor.open("/pages/models/2/trial")
+    page.get_by_label("Longest time, weeks").fill("5")
+    page.get_by_label("If it is better").select_option("promote")
+    page.get_by_label("Who decides this").fill("Taras")
+    visitor.press("Begin the trial")
+    visitor.heading("Version 2")
+    trial = visitor.json("/trials/1")
+    assert (trial["model_version"], trial["weeks"], trial["on_better"], trial["who"]) == (2, 5, "promote", "Taras")
+    assert trial["status"] == "running"
+
+    page.get_by_role("link", name="End the trial").click()
+    visitor.look()
+    page.get_by_label("Why").fill("enough")
+    visitor.press("End the trial")
+    assert visitor.json("/trials/1")["status"] != "running"
+
+
+def promote_and_roll_back(visitor):
+    """Put a version into production and back; all workers serve it."""
+    page = visitor.page
+    visitor.open("/pages/models/2/promote")
+    page.get_by_label("Who decides this").fill("Olena")
+    visitor.press("Promote version 2")
+    visitor.heading("Version 2")
+    expect(page.get_by_role("cell", name="Olena")).to_be_visible()
+    assert visitor.json("/models/2")["status"] == "production"
+    until(lambda: versions_that_answer(visitor) == {2}, 10)
+    visitor.open("/pages/models/2/promote")
+
+    visitor.open("/pages/models/rollback")
+    visitor.press("Roll back to version 1")
+    visitor.heading("Version 1")
+    until(lambda: versions_that_answer(visitor) == {1}, 10)
+
+
+def versions_that_answer(visitor):
+    asked = {"user_id": DRIVER, "state_of_charge_start": 20, "distance_driven_km": 90, "temperature_c": 4}
+    return {visitor.ask(**asked)["model_version"] for _ in range(8)}
+
+
+def filter_and_save(visitor):
+    """Set the filters of the other pages, and save what a plot shows."""
+    page = visitor.page
+    visitor.open("/pages/quality")
+    page.get_by_label("Periods").select_option("week")
+    visitor.press("Show")
+    assert page.url.endswith("by=week")
+    assert page.get_by_label("Periods").input_value() == "week"
+    visitor.open("/pages/data")
+    page.get_by_label("Feature").select_option("temperature_c")
+    visitor.press("Show")
+    assert page.url.endswith("/pages/data?feature=temperature_c")
+    visitor.open("/pages/data/fields")
+    field = page.locator("select[name=field]")
+    field.select_option("temperature_c")
+    visitor.press("Show")
+    assert "field=temperature_c" in page.url
+    assert field.input_value() == "temperature_c"
+    name, table = visitor.saved("CSV", "plot")
+    assert name.endswith(".csv")
+    assert len(table.splitlines()) > 20
+    name, picture = visitor.saved("PNG", "plot")
+    assert name.endswith(".png")
+    assert picture.startswith(b"\x89PNG")
+    # The first visitor of the history waits until it is counted, and the page shows it then.
+    page.goto(f"{visitor.url}/pages/data/history")
+    expect(page.locator("figure.plot canvas").first).to_be_visible(timeout=20_000)
+    page.goto(f"{visitor.url}/pages/nothing")
+    page.problems.clear()
+    visitor.look()
+
+
+def choose(visitor):
+    """Choose the language and the colours, which the next page has too."""
+    page = visitor.page
+    visitor.open("/pages/models")
+    page.get_by_label("Language").select_option("uk")
+    visitor.heading("Моделі")
+    page.get_by_label("Кольори").select_option("dark")
+    expect(page.locator("html[data-scheme=dark]")).to_be_attached()
+    page.goto(f"{visitor.url}/pages/trainings")
+    expect(page.locator("html[lang=uk][data-scheme=dark]")).to_be_attached()
+    page.get_by_label("Мова").select_option("en")
+    visitor.heading("Trainings")
+    visitor.pressed.add("POST /pages/choices")
+
+
+def search_the_manual(visitor):
+    page = visitor.page
+    visitor.open("/manual")
+    page.get_by_role("combobox", name="Search the manual").fill("pgbouncer")
+    page.locator("#found [role=option]").first.click()
+    page.wait_for_url("**/manual/operating#poolers")
+    visitor.pressed.add("#search")
+
+
+def log_out(visitor):
+    """With a key, log out: the pages are closed, also a form that was opened before."""
+    page = visitor.page
+    visitor.open("/pages/predictions/new")
+    if not visitor.key:
+        return
+    older = page.context.new_page()
+    older.goto(f"{visitor.url}/pages/trainings")
+    visitor.press("Log out", within="footer")
+    expect(page.get_by_label("API key")).to_be_visible()
+    visitor.open("/")
+    expect(page.get_by_label("API key")).to_be_visible()
+    older.get_by_role("button", name="Start the training").click()
+    older.get_by_role("link", name="Log in").click()
+    expect(older.get_by_label("API key")).to_be_visible()
+    visitor.pressed.add("Log in -> /pages/login")
+    assert visitor.json("/training-runs", limit=1)["training_runs"][0]["run_id"] == 17
