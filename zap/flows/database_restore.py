@@ -106,7 +106,6 @@ def restore(
             upgrade(url_of_file(copy), report)
             with writing(url_of_file(copy)) as engine, engine.begin() as connection:
                 forget_facts(connection)
-                # The one place where a ledger of erasures has to be applied: the copy is at head, and nobody uses it.
             restored.notes += _notes(copy)
             if to_sqlite:
                 _put_file(copy, url)
