@@ -24,9 +24,11 @@ ADDRESSES = [
     *("/pages/models/compare?first=1&second=2", "/pages/models/4/promote", "/pages/models/rollback"),
     *("/pages/models/4/trial", "/pages/models/3/trial", "/pages/models/3/trial/end"),
     *("/pages/trainings", "/pages/trainings/1", "/pages/trainings/1/cancel"),
-    *("/pages/predictions", "/pages/predictions?outcome=wrong&kind=live", "/pages/predictions?driver=nobody"),
+    *("/pages/predictions", "/pages/predictions?outcome=wrong&kind=live"),
     *("/pages/predictions/new", f"/pages/predictions/new?user_id={DRIVER}", "/pages/predictions/{answer}"),
     *(f"/pages/drivers?user_id={DRIVER}", f"/pages/drivers/{DRIVER}"),
+    # A part of an id, for which the pages offer drivers.
+    *(f"/pages/predictions?driver={DRIVER[1:]}", f"/pages/drivers/{DRIVER[1:]}"),
 ]
 # The addresses that there are without data.
 EMPTY = [
