@@ -15,6 +15,8 @@ _POLICIES = {
     "always": phrase("the training was started with promote: always"),
     "never": phrase("the training was started with promote: never"),
 }
+# Databases hold these reasons of earlier trainings, and pages translate them.
+EARLIER_REASONS = (phrase("promote is always"), phrase("promote is never"))
 
 
 def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:

@@ -94,7 +94,8 @@ function draw(figure) {
       y: plot.y_is_log ? { distr: 3 } : plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
     },
     axes: [
-      { ...axis, size: 30, label: plot.is_time ? undefined : plot.x_label,
+      // Room for the longest month of all languages.
+      { ...axis, size: 30, space: 68, label: plot.is_time ? undefined : plot.x_label,
         values: plot.is_time ? dates : undefined },
       { ...axis, label: plot.y_label, size: 56, grid: { ...axis.grid, ...(plot.y_is_log && { filter: decades }) }, values: (_, all) => all.map((y) => y == null ? "" : new Intl.NumberFormat(language).format(y)) },
     ],
