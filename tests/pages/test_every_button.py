@@ -313,10 +313,10 @@ def filter_and_save(visitor):
     """Set the filters of the other pages, and save what a plot shows."""
     page = visitor.page
     visitor.open("/pages/quality")
-    page.get_by_label("Periods").select_option("week")
+    page.locator("select[name=by]").select_option("week")
     visitor.press("Show")
     assert page.url.endswith("by=week")
-    assert page.get_by_label("Periods").input_value() == "week"
+    assert page.locator("select[name=by]").input_value() == "week"
     visitor.open("/pages/data")
     page.get_by_label("Feature").select_option("temperature_c")
     visitor.press("Show")
