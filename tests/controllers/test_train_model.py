@@ -315,7 +315,7 @@ def test_a_version_that_is_not_to_serve_stays_a_candidate(client, good_request, 
     report = client.post("/train-model", json={"promote": "never", "hyper_parameters": {"n_estimators": 5}}).json()
 
     assert report["promotion"] == {
-        "promoted": False, "reason": "promote is never", "comparison": None, "trial": None
+        "promoted": False, "reason": "the training was started with promote: never", "comparison": None, "trial": None
     }  # fmt: skip
     assert "stays a candidate" in report["message"]
     assert [row["status"] for row in rows(client.app, ModelVersion)] == ["production", "candidate"]

@@ -426,7 +426,9 @@ BOTH = {"sessions": 90, "candidate_log_loss": 0.6, "production_log_loss": 0.5, "
 def test_a_training_that_is_told_to_promote_always_or_never_does_so(promote, verdict):
     decision = gate.decide(promote, verdict, Serving(7, comparison=BETTER))
 
-    assert decision == Decision(promoted=promote == "always", reason=f"promote is {promote}")
+    assert decision == Decision(
+        promoted=promote == "always", reason=f"the training was started with promote: {promote}"
+    )
 
 
 @pytest.mark.parametrize(

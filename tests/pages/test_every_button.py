@@ -3,7 +3,9 @@
 A control that is added to a template has to be pressed here.
 """
 
+import csv
 import shlex
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,7 @@ def ask(visitor):
     name, table = visitor.saved("CSV", "drawn")
     assert name == f"prediction-{number}.csv"
     assert table.startswith(b"Part,")
+    assert all(float(row[1]) for row in list(csv.reader(table.decode().splitlines()))[1:])
     name, drawing = visitor.saved("SVG", "drawn")
     assert name == f"prediction-{number}.svg"
     assert drawing.startswith(b"<svg")
@@ -312,10 +315,10 @@ def filter_and_save(visitor):
     """Set the filters of the other pages, and save what a plot shows."""
     page = visitor.page
     visitor.open("/pages/quality")
-    page.get_by_label("Periods").select_option("week")
+    page.locator("select[name=by]").select_option("week")
     visitor.press("Show")
     assert page.url.endswith("by=week")
-    assert page.get_by_label("Periods").input_value() == "week"
+    assert page.locator("select[name=by]").input_value() == "week"
     visitor.open("/pages/data")
     page.get_by_label("Feature").select_option("temperature_c")
     visitor.press("Show")
@@ -329,6 +332,10 @@ def filter_and_save(visitor):
     name, table = visitor.saved("CSV", "plot")
     assert name.endswith(".csv")
     assert len(table.splitlines()) > 20
+    heads, *days = csv.reader(table.decode().splitlines())
+    # Each column of numbers says its unit, and each number is one that programs read.
+    assert all(one.endswith(": share (%)") for one in heads[1:]), heads
+    assert all(date.fromisoformat(day) and [float(one) for one in numbers if one] for day, *numbers in days)
     name, picture = visitor.saved("PNG", "plot")
     assert name.endswith(".png")
     assert picture.startswith(b"\x89PNG")

@@ -77,7 +77,7 @@ def test_versions_have_their_scores_beside_guessing(two):
     assert page.index("candidate") < page.index("in production")
     assert "beats guessing" in page
     assert "synthetic sample" in page
-    assert "training run 1: promote is always" in page
+    assert "training run 1: the training was started with promote: always" in page
     assert '<a href="/pages/models/2">2</a>' in page
     assert '<a href="/pages/models" aria-current="page">Models' in page
 
@@ -155,7 +155,7 @@ def test_a_version_is_shown_in_full(client):
     assert version["trees_sha256"] in page
     assert version["code_version"] in page
     assert "tested on the last part of the history only" in page
-    assert "training run 1: promote is always" in page
+    assert "training run 1: the training was started with promote: always" in page
     # It serves, so it can neither be promoted nor tried.
     assert "/pages/models/1/promote" not in page
     assert "/pages/models/1/trial" not in page
@@ -174,6 +174,18 @@ def test_a_version_of_an_older_zap_is_shown(sqlite_client):
     assert "importances are not known" in page
     assert sqlite_client.get("/pages/models/2/promote").status_code == 200
     assert sqlite_client.get("/pages/models/2/trial").status_code == 200
+
+
+def test_a_test_without_new_drivers_says_that_it_knows_nothing_about_them(sqlite_client):
+    evaluation = evaluation_of(sqlite_client, 1)
+    for first_sessions, is_said in ((None, True), (evaluation["by_earlier_sessions"]["20+"], False)):
+        evaluation["by_earlier_sessions"]["0"] = first_sessions
+        with write_transaction(sqlite_client.app.state.engine) as connection:
+            connection.execute(update(ModelVersion).values(evaluation=evaluation))
+        page = sqlite_client.get("/pages/models/1").text
+
+        assert ("say nothing about new drivers" in page) == is_said
+        assert '<th scope="row">no earlier session</th><td class="number">' in page
 
 
 def test_a_pruned_candidate_offers_nothing(sqlite_client):
@@ -209,7 +221,12 @@ def test_two_versions_stand_beside_each_other(sqlite_two):
     page = sqlite_two.get("/pages/models/compare?first=1&second=2").text
 
     assert "not comparable" in page
-    assert f"{0.9 - evaluation_of(sqlite_two, 1)['log_loss']:+.4f}" in page
+    # Scores on different sessions have no difference. How much better than guessing each version was, can be compared.
+    first = evaluation_of(sqlite_two, 1)
+    assert f"{0.9 - first['log_loss']:+.4f}" not in page
+    guessing = first["baselines"][first["best_baseline"]]["log_loss"]
+    assert f"{first['log_loss'] - guessing:+.4f}".replace("-", "−") in page
+    assert f"{0.9 - guessing:+.4f}".replace("-", "−") in page
     assert re.search(r"<code>num_leaves</code> <span[^>]*>\*</span>", page)
     assert "one version beside itself" in sqlite_two.get("/pages/models/compare?first=1&second=1").text
     assert 'name="second"' in sqlite_two.get("/pages/models/compare").text

@@ -200,13 +200,13 @@ def test_a_search_that_ends_early_goes_on_where_it_ended(filled, monkeypatch):
         connection.execute(update(Prediction).where(Prediction.prediction_id == ids[70]).values(predicted_class="rare"))
 
     page, seen = client.get(LIST, params={"class": "rare"}), 1
-    assert "None of the answers that were read so far matches." in said(page)
+    assert "None of the answers that zap has read so far matches the filters." in said(page)
     while not listed(page):
         page, seen = client.get(links(page)[0]), seen + 1
 
     assert listed(page) == [ids[70]]
     assert seen == 3
-    assert "Few of the answers that were read match" in said(page)
+    assert "Few of the answers that zap has read match the filters" in said(page)
     assert read_newer(client.app.state.engine, Wanted(predicted_class="rare"), 25, ids[0], 0).after == ids[20]
 
 

@@ -68,7 +68,7 @@ def test_it_shows_the_scores_of_the_json_route_beside_guessing(spring):
         assert f"{name} {one['support']} {one['f1']:.3f}" in said
     row, used = scores["confusion_matrix"][0], scores["classes"][0]
     assert f"{used} ✓ {100 * row[0] / sum(row):.1f}% {row[0]}" in said
-    assert f"Mean distance: {100 * scores['calibration']['expected_calibration_error']:.1f}%" in said
+    assert f"Mean distance from the line: {100 * scores['calibration']['expected_calibration_error']:.1f}%" in said
     assert f"matched with a session {version['final']['answers']['matched']} 100.0%" in said
     assert 'href="/quality?from=2024-04-01&amp;to=2024-05-31&amp;by=week&amp;as=json" download' in page.text
 

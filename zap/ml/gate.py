@@ -11,7 +11,12 @@ from zap.sentences import phrase, say
 WORSE_THAN_BASELINE = say(
     "a baseline predicts better; to let this version serve anyway, train with promote: always, or promote it by hand"
 )
-_POLICIES = {"always": phrase("promote is always"), "never": phrase("promote is never")}
+_POLICIES = {
+    "always": phrase("the training was started with promote: always"),
+    "never": phrase("the training was started with promote: never"),
+}
+# Databases hold these reasons of earlier trainings, and pages translate them.
+EARLIER_REASONS = (phrase("promote is always"), phrase("promote is never"))
 
 
 def decide(promote: str, verdict: Verdict, serving: Serving | None) -> Decision:

@@ -83,7 +83,8 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
         "bins": _bins(evaluation),
         "confusion": _confusion(evaluation),
         "per_class": evaluation.get("per_class") or {},
-        "slices": _slices(evaluation),
+        "slices": (slices := _slices(evaluation)),
+        "no_new_drivers": any(code == "0" and some is None for code, some, _ in slices),
         "importances": version["importances"],
         "most": _largest(version["importances"]),
         "parameters": _parameters(version["hyper_parameters"] or {}),
@@ -122,14 +123,16 @@ def _confusion(evaluation: Mapping[str, Any]) -> list[tuple[str, list[tuple[int,
     return rows
 
 
-def _slices(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], float]]:
-    """Return the groups of test sessions by the past of their drivers: code, scores, log loss of the best baseline."""
+def _slices(evaluation: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None, float | None]]:
+    """Return the groups of test sessions by the past of their drivers: code, scores, log loss of the best baseline.
+
+    A group without sessions has None for both.
+    """
     scores = evaluation.get("windows") or evaluation
     return [
-        (code, some, min(one["log_loss"] for one in some["baselines"].values()))
+        (code, some, some and min(one["log_loss"] for one in some["baselines"].values()))
         for group in ("by_earlier_sessions", "by_types_used")
         for code, some in (scores.get(group) or {}).items()
-        if some is not None
     ]
 
 

@@ -19,7 +19,7 @@ from zap.pages.trainings import lasted
 from zap.public import PAGE
 
 _FEWEST_POINTS = 2
-_LOSS_LABELS = (marked("boosting rounds"), marked("log loss, nats"), marked("training sessions"))
+_LOSS_LABELS = (marked("boosting rounds"), marked("log loss (nats)"), marked("training sessions"))
 
 
 @get("/pages/trainings/{written:str}", opt=PAGE)

@@ -94,7 +94,8 @@ function draw(figure) {
       y: plot.y_is_log ? { distr: 3 } : plot.y_from == null ? {} : { range: (_, low, high) => [Math.min(plot.y_from, low), high + (high - plot.y_from) * .1 || 1] },
     },
     axes: [
-      { ...axis, size: 30, label: plot.is_time ? undefined : plot.x_label,
+      // Room for the longest month of all languages.
+      { ...axis, size: 30, space: 68, label: plot.is_time ? undefined : plot.x_label,
         values: plot.is_time ? dates : undefined },
       { ...axis, label: plot.y_label, size: 56, grid: { ...axis.grid, ...(plot.y_is_log && { filter: decades }) }, values: (_, all) => all.map((y) => y == null ? "" : new Intl.NumberFormat(language).format(y)) },
     ],
@@ -119,9 +120,14 @@ function dates(u, all) {
 // The places on a logarithmic axis that have a line: powers of ten.
 const decades = (_, all) => all.map((y) => Number.isInteger(Math.round(Math.log10(y) * 1e6) / 1e6) ? y : null);
 
-function rows({ plot }) {
-  const names = plot.lines.flatMap((line) => line.low.length ? [line.name, `${line.name}: from`, `${line.name}: to`] : [line.name]);
-  const x = (one) => plot.is_time ? new Date(one * 1000).toISOString().slice(0, 16) + "Z" : one;
+// The plotted numbers, with the unit of the y axis in the name of each column, and the table's words for the ends of a band.
+function rows(figure, { plot }) {
+  const heads = [...figure.querySelectorAll("thead th")].map((cell) => cell.textContent);
+  let place = 1;
+  const names = plot.lines.flatMap((line) => [line.name, ...line.low.length ? heads.slice(place + 1, place + 3).map((end) => `${line.name}, ${end}`) : []]
+    .map((name) => (place += 1, `${name}: ${plot.y_label}`)));
+  const areDays = plot.x.every((one) => one % 86400 === 0);
+  const x = (one) => plot.is_time ? new Date(one * 1000).toISOString().slice(0, areDays ? 10 : 16) + (areDays ? "" : "Z") : one;
   return [[plot.x_label, ...names], ...plot.x.map((one, place) => [x(one),
     ...plot.lines.flatMap((line) => line.low.length ? [line.values[place], line.low[place], line.high[place]] : [line.values[place]])])];
 }
@@ -150,7 +156,7 @@ for (const figure of document.querySelectorAll("figure[data-plot]")) {
   downloads.hidden = false;
   downloads.addEventListener("click", (event) => {
     const kind = event.target.dataset.save;
-    if (kind === "csv") saveRows(rows(one), figure.dataset.name);
+    if (kind === "csv") saveRows(rows(figure, one), figure.dataset.name);
     if (kind === "png") savePicture(picture(figure, one), figure.dataset.name);
   });
 }

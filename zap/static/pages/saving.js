@@ -22,9 +22,9 @@ export function saveRows(rows, name) {
   saveText(rows.map((row) => row.map(cell).join(",") + "\n").join(""), "text/csv", `${name}.csv`);
 }
 
-// A table of the page, as it is shown.
+// A table of the page: its words as they are shown, and its numbers as programs write them.
 export function saveCsv(table, name) {
-  saveRows([...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim())), name);
+  saveRows([...table.rows].map((row) => [...row.cells].map((cell) => cell.querySelector("data")?.value ?? cell.textContent.trim())), name);
 }
 
 export function savePicture(canvas, name) {
