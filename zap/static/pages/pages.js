@@ -15,6 +15,9 @@ export function showTimes(root) {
 }
 showTimes(document);
 
+// On a narrow screen the navigation is one line that scrolls.
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
 for (const form of document.querySelectorAll("[data-choices]")) {
   form.addEventListener("change", () => form.requestSubmit());
 }
