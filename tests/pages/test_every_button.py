@@ -300,6 +300,9 @@ def promote_and_roll_back(visitor):
     visitor.press("Roll back to version 1")
     visitor.heading("Version 1")
     until(lambda: versions_that_answer(visitor) == {1}, 10)
+    with write_transaction(visitor.engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "Version 1 is worse than promised.", {}, posts=False)
+    visitor.open("/pages/data")
 
 
 def acknowledge_harm(visitor):
@@ -402,8 +405,18 @@ def log_out(visitor):
     expect(page.get_by_label("API key")).to_be_visible()
     visitor.open("/")
     expect(page.get_by_label("API key")).to_be_visible()
+    older.get_by_label("Note").fill("typed for minutes")
+    older.get_by_label("Search for hyper-parameters").check()
     older.get_by_role("button", name="Start the training").click()
+    expect(older.get_by_role("heading", level=1)).to_have_text("Your login has ended")
     older.get_by_role("link", name="Log in").click()
     expect(older.get_by_label("API key")).to_be_visible()
     visitor.pressed.add("Log in -> /pages/login")
+    older.get_by_label("API key").fill(visitor.key)
+    older.get_by_role("button", name="Log in").click()
+    # What was typed is there again, and is not sent by itself.
+    expect(older.get_by_label("Note")).to_have_value("typed for minutes")
+    expect(older.get_by_label("Search for hyper-parameters")).to_be_checked()
+    older.reload()
+    expect(older.get_by_label("Note")).to_have_value("")
     assert visitor.json("/training-runs", limit=1)["training_runs"][0]["run_id"] == 17
