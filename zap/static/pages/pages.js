@@ -16,7 +16,7 @@ export function showTimes(root) {
 showTimes(document);
 
 // On a narrow screen the navigation is one line that scrolls.
-document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+document.querySelector("header nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 
 // A form that is refused because the login has ended is filled in again after the login. Hidden fields are always new.
 const SENT = "sent";
