@@ -11,7 +11,9 @@ from watched_page import disturbances
 HEADINGS = {
     "/": "Overview",
     "/docs": "text/html",
+    "/manual/alarms": "Alarms #",
     "/manual/start": "Start with zap #",
+    "/pages/alarms": "Alarms",
     "/pages/data/fields": "Drift and data",
     "/pages/data/history": "Drift and data",
     "/pages/models": "Models",

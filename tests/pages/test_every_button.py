@@ -20,6 +20,7 @@ from visitor import Visitor
 from watched_page import window
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.monitoring.alarms import raise_alarm, resolve_alarm
 from zap.db.runs.training_runs import cancel_run, claim_run
 from zap.db.versions.tunings import add_tuning
 from zap.settings import Settings
@@ -300,10 +301,40 @@ def promote_and_roll_back(visitor):
     until(lambda: versions_that_answer(visitor) == {2}, 10)
     visitor.open("/pages/models/2/promote")
 
-    visitor.open("/pages/models/rollback")
+    acknowledge_harm(visitor)
     visitor.press("Roll back to version 1")
     visitor.heading("Version 1")
     until(lambda: versions_that_answer(visitor) == {1}, 10)
+    with write_transaction(visitor.engine) as connection:
+        raise_alarm(connection, "harm", "version 1", "Version 1 is worse than promised.", {}, posts=False)
+    visitor.open("/pages/data")
+
+
+def acknowledge_harm(visitor):
+    """See the alarm of harm, say who has seen it, and find the roll back; look at older alarms."""
+    page = visitor.page
+    with write_transaction(visitor.engine) as connection:
+        for number in range(21):
+            raise_alarm(connection, "log_slow", str(number), "The log was slow.", {}, posts=False)
+            resolve_alarm(connection, "log_slow", str(number), posts=False)
+        raise_alarm(connection, "harm", "version 2", "Version 2 is worse than promised.", {}, posts=False)
+    visitor.open("/")
+    assert page.title() == "(2) Overview · zap"
+    expect(page.locator("#verdict .verdict")).to_contain_text("No: lately its answers are worse than they should be.")
+    page.get_by_role("link", name="All alarms").click()
+    visitor.look()
+    harm = page.locator("section", has=page.get_by_role("heading", name="Harm"))
+    harm.get_by_label("Who has seen it").fill("Iryna")
+    harm.get_by_role("button").click()
+    expect(harm).to_contain_text("acknowledged by Iryna")
+    visitor.pressed.add("POST /pages/alarms/#/acknowledge")
+    assert visitor.json("/alarms")["alarms"][0]["acknowledged_by"] == "Iryna"
+    page.get_by_role("link", name="Older").click()
+    visitor.look()
+
+    visitor.open("/")
+    page.get_by_role("link", name="roll back to version 1").click()
+    visitor.look()
 
 
 def versions_that_answer(visitor):
@@ -383,8 +414,18 @@ def log_out(visitor):
     expect(page.get_by_label("API key")).to_be_visible()
     visitor.open("/")
     expect(page.get_by_label("API key")).to_be_visible()
+    older.get_by_label("Note").fill("typed for minutes")
+    older.get_by_label("Search for hyper-parameters").check()
     older.get_by_role("button", name="Start the training").click()
+    expect(older.get_by_role("heading", level=1)).to_have_text("Your login has ended")
     older.get_by_role("link", name="Log in").click()
     expect(older.get_by_label("API key")).to_be_visible()
     visitor.pressed.add("Log in -> /pages/login")
+    older.get_by_label("API key").fill(visitor.key)
+    older.get_by_role("button", name="Log in").click()
+    # What was typed is there again, and is not sent by itself.
+    expect(older.get_by_label("Note")).to_have_value("typed for minutes")
+    expect(older.get_by_label("Search for hyper-parameters")).to_be_checked()
+    older.reload()
+    expect(older.get_by_label("Note")).to_have_value("")
     assert visitor.json("/training-runs", limit=1)["training_runs"][0]["run_id"] == 17

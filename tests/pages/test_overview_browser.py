@@ -199,4 +199,4 @@ def test_a_training_that_ends_and_one_that_begins_are_noticed(opened, busy):
     after(page, 31)
 
     expect(page.locator(f"[data-run='/training-runs/{number}/events']")).to_be_visible()
-    expect(page.locator("#training + #production + #alarms")).to_be_attached()
+    expect(page.locator("#alarms + #training + #production")).to_be_attached()

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from zap.db.monitoring.alarms import list_alarms
 from zap.db.monitoring.monitor_states import KINDS
 from zap.db.versions.model_registry import production_version
+from zap.db.versions.promotions import rollback_target
 from zap.errors import DamagedRow
 from zap.flows.monitor_report import (
     DRIFT_YEARS,
@@ -23,6 +24,7 @@ from zap.flows.monitor_report import (
 )
 from zap.monitoring.drift import LEAST_EFFECT, WINDOWS
 from zap.pages import data_words
+from zap.pages.alarms import alarm_of
 from zap.pages.evidence import MOST_YEARS, YEAR_SECONDS, evidence_plot, evidence_scale
 from zap.pages.page import answer, see_other
 from zap.pages.plots import Plot
@@ -68,7 +70,8 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
         )
     if drift is not None and feature is not None:
         drift = replace(drift, features=[one for one in drift.features if one.feature == feature])
-    standing = {one["kind"]: one for one in list_alarms(engine, _ALARMS, standing=True)}
+    standing = [] if number is None else list_alarms(engine, _ALARMS, standing=True)
+    alarms = {kind: number and alarm_of(standing, kind, number) for kind in KINDS}
     return {
         "number": number,
         "feature": feature,
@@ -77,7 +80,8 @@ def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, An
         "harm": harm,
         "drift_damaged": drift_damaged,
         "harm_damaged": harm_damaged,
-        "alarms": {kind: standing.get(kind) for kind in KINDS},
+        "alarms": alarms,
+        "earlier": alarms["harm"] and rollback_target(engine),
         "values_of": lambda one: _values(one, language),
         "drift_plot": drift and _drift_plot(drift, feature, language),
         "harm_plot": harm and _harm_plot(harm, language),

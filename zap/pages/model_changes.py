@@ -8,11 +8,13 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
+from zap.db.monitoring.alarms import list_alarms
 from zap.db.monitoring.trials import trials_now
 from zap.db.versions.model_registry import production_version, read_version
 from zap.db.versions.promotions import promote_version, roll_back, rollback_target
 from zap.errors import InvalidRequest, NotPromotable
 from zap.formats.promotion_reason import Reason
+from zap.pages.alarms import alarm_of
 from zap.pages.fields import errors_by_field, filled
 from zap.pages.model_comparison import beside
 from zap.pages.models import known_number
@@ -21,6 +23,8 @@ from zap.public import PAGE
 from zap.sentences import say
 
 WHO_AND_WHY = ("who", "why")
+# The newest alarms among which the harm of a version is looked for.
+_ALARMS = 200
 
 
 @get("/pages/models/{written:str}/promote", opt=PAGE)
@@ -121,4 +125,5 @@ def _read(engine: Engine, number: int) -> Mapping[str, Any]:
         "serving": serving,
         "found": beside(engine, serving["model_version"], number) if serving and differs else None,
         "trials": trials_now(engine),
+        "harm": alarm_of(list_alarms(engine, _ALARMS, standing=False), "harm", number),
     }

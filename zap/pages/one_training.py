@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath
 from sqlalchemy import Engine
 
+from zap.db.runs.run_end import CANCELLED
 from zap.db.runs.run_events import events_after
 from zap.db.runs.training_runs import cancel_run, read_run
 from zap.pages.models import known_number
@@ -69,6 +70,7 @@ def _read(engine: Engine, number: int, language: str) -> Mapping[str, Any]:
         "run": run,
         "seconds": lasted(run),
         "report": report,
+        "cancelled": CANCELLED,
         "phases": phases,
         "longest": max(phases.values(), default=0.0) or 1.0,
         "plot": _losses(engine, number, language),

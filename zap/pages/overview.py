@@ -13,10 +13,11 @@ from zap.db.monitoring.trials import read_trial, running_trials
 from zap.db.runs.training_runs import read_run, running_run
 from zap.db.tables import utc_now
 from zap.db.versions.model_registry import list_versions, production_version, read_version
-from zap.db.versions.promotions import list_promotions
+from zap.db.versions.promotions import list_promotions, rollback_target
 from zap.flows.quality import Question, read_quality
 from zap.flows.serving_glance import serving_glance
 from zap.formats.training_options import TrainingOptions
+from zap.pages.alarms import alarm_of
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
@@ -65,6 +66,8 @@ async def train_first(request: Request[Any, Any, Any]) -> Response[Any]:
 
 def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
     version, running = production_version(engine), running_run(engine)
+    alarms = list_alarms(engine, _ALARMS, standing=True)
+    harm = None if version is None else alarm_of(alarms, "harm", version.model_version)
     serving = None if version is None else _serving(engine, version.model_version)
     live = None if version is None else _live(engine, settings, version.model_version)
     return {
@@ -75,7 +78,9 @@ def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
         "scale": _scale(serving, live),
         "glance": serving_glance(engine),
         "has_history": version is not None or has_history(engine),
-        "alarms": list_alarms(engine, _ALARMS, standing=True),
+        "alarms": alarms,
+        "harm": harm,
+        "earlier": harm and rollback_target(engine),
         "shown_alarms": _SHOWN_ALARMS,
         "run": None if running is None else read_run(engine, running),
         "trials": [read_trial(engine, one.trial_id) for one in running_trials(engine)],

@@ -7,6 +7,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.types import ExceptionHandlersMap
 
+from zap.pages.alarms import acknowledge, acknowledged, alarms
 from zap.pages.assets import asset
 from zap.pages.choices import choose
 from zap.pages.data import data
@@ -36,7 +37,8 @@ _MODELS = [models, one_model, compare_models, ask_promote, promote, ask_roll_bac
 _TRIALS = [ask_try, try_model, ask_end_trial, end_trial]
 _TRAININGS = [trainings, start_training, one_training, ask_cancel, cancel]
 _PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id]
-_PAGES = [overview, train_first, quality, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
+_ALARMS = [alarms, acknowledge, acknowledged]
+_PAGES = [overview, train_first, quality, *_ALARMS, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

@@ -13,6 +13,15 @@ ALARM_WORDS = {
     "training_failed": marked("The training failed"),
     "disk_nearly_full": marked("The disk is nearly full"),
 }
+# The page that says more about an alarm, and what to do there.
+ALARM_PAGES = {
+    "harm": (marked("Since when"), "/pages/data#harm"),
+    "drift": (marked("What has changed"), "/pages/data#drift"),
+    "no_outcomes": (marked("Reported sessions"), "/pages/data/fields?subject=sessions"),
+    "refused_requests": (marked("What is refused"), "/pages/data/fields"),
+    "version_refused": (marked("Models"), "/pages/models"),
+    "training_failed": (marked("Why"), "/pages/trainings"),
+}
 # For each verdict, the words and the kind of the badge.
 VERDICT_WORDS = {
     "better": (marked("beats guessing"), "good"),

@@ -26,6 +26,7 @@ async function renew() {
     const next = page.getElementById(shown.id);
     // zap was upgraded.
     if (!next || addresses(page) !== addresses(document)) return location.reload();
+    document.title = page.title;
     showTimes(next);
     const focused = document.activeElement;
     change(shown, next);

@@ -16,6 +16,29 @@ export function showTimes(root) {
 }
 showTimes(document);
 
+// On a narrow screen the navigation is one line that scrolls.
+document.querySelector("header nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
+// A form that is refused because the login has ended is filled in again after the login. Hidden fields are always new.
+const SENT = "sent";
+if (!document.querySelector("[data-login]")) {
+  const sent = JSON.parse(sessionStorage.getItem(SENT));
+  sessionStorage.removeItem(SENT);
+  if (sent?.path === location.pathname && /\/pages\/login$/.test(document.referrer.split("?")[0])) {
+    for (const field of document.querySelectorAll(`main form[action="${CSS.escape(sent.action)}"] :is(input, select, textarea):not([type=hidden])`)) {
+      const typed = sent.fields.filter(([name]) => name === field.name).map(([, value]) => value);
+      if (field.type === "checkbox" || field.type === "radio") field.checked = typed.includes(field.value);
+      else if (typed.length) field.value = typed[0];
+    }
+  }
+  for (const form of document.querySelectorAll("main form[method=post]")) {
+    form.addEventListener("submit", () => {
+      const fields = [...new FormData(form)].filter(([name]) => name !== "token");
+      sessionStorage.setItem(SENT, JSON.stringify({ path: location.pathname, action: form.getAttribute("action"), fields }));
+    });
+  }
+}
+
 for (const form of document.querySelectorAll("[data-choices]")) {
   form.addEventListener("change", () => form.requestSubmit());
 }
