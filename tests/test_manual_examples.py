@@ -49,6 +49,7 @@ class Reader:
             database_url=f"sqlite:///{folder / 'data' / 'charge_database_alt.sqlite'}", models_dir=folder / "models"
         )
         self.environment = {**os.environ, **self.settings.environment(), "PYTHON": sys.executable, "DATABASE": database}
+        self.environment["NEW"] = f"sqlite:///{folder / 'moved.sqlite'}"
         self.environment["PYTHONPATH"] = str(ROOT)
         self.environment |= {"FORKED": forked.__file__, "COMMANDS": str(COMMANDS.connection().fileno())}
         self.prediction = None
@@ -74,12 +75,12 @@ class Reader:
         if language == "sh":
             if text.startswith(tuple(NOT_RUN)):
                 return
-            restores = "cp backup.sqlite" in text
-            if restores:
+            stopped = "zap db restore" in text or "--finish" in text
+            if stopped:
                 self.server.close()
             text = text.replace("http://127.0.0.1:8000", self.server.url).replace("43077", str(self.prediction))
             self.printed = self.run(text)
-            if restores:
+            if stopped:
                 self.start()
             if found := re.findall(r'"prediction_id": ?(\d+)', self.printed):
                 self.prediction = found[-1]

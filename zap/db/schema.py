@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from zap.db.additions import changes
+from zap.db.moving.unfinished_copy import source_of_copy
 from zap.db.rights import grants, missing_rights
 from zap.db.session_triggers import lost_triggers, make_triggers, warning_of
 from zap.db.unusable import reason_of, unusable
@@ -105,15 +106,16 @@ def check_at_head(engine: Engine) -> str | None:
     Raises:
         DatabaseBehind: the database has to be upgraded first.
         DatabaseAhead: a newer zap upgraded the database, and this code cannot use it.
-        DatabaseUnavailable: there is no file, the database cannot be opened, or the file is not a database.
+        DatabaseUnavailable: there is no file, the database cannot be opened, the file is not a database, or it is an
+            unfinished copy.
     """
-    # A connection would create the file.
-    if _is_missing_file(engine):
-        raise DatabaseUnavailable(
-            f"there is no file {_file(engine)}; check ZAP_DATABASE_URL or --database-url, or make the database with"
-            " `zap db upgrade`"
-        )
+    _refuse_missing_file(engine)
     with _explained(engine), engine.connect() as connection:
+        if (source := source_of_copy(connection)) is not None:
+            raise DatabaseUnavailable(
+                f"{_shown(engine)} is an unfinished copy of {source}; finish it with `zap db copy --finish`, or use"
+                " another database"
+            )
         revision = _revision(connection)
         if revision == _revisions().head:
             return warning_of(lost_triggers(connection))
@@ -125,6 +127,32 @@ def check_at_head(engine: Engine) -> str | None:
         f"the database is not at revision {_revisions().head}, which this zap needs; "
         "run `zap db upgrade` (or `alembic upgrade head`)"
     )
+
+
+def known_revision(url: str) -> str:
+    """Return the revision of a database, which may be older than this code.
+
+    Raises:
+        DatabaseBehind: the database has no revision.
+        DatabaseAhead: this code does not know the revision.
+        DatabaseUnavailable: there is no file, the database cannot be opened, or the file is not a database.
+    """
+    engine = _engine(url)
+    _refuse_missing_file(engine)
+    with _explained(engine), engine.connect().execution_options(immediate=False) as connection:
+        revision = refuse_newer(connection)
+    if revision is None:
+        raise DatabaseBehind(f"{_shown(engine)} has no revision, so it is not a database of zap")
+    return revision
+
+
+def _refuse_missing_file(engine: Engine) -> None:
+    # A connection would create the file.
+    if _is_missing_file(engine):
+        raise DatabaseUnavailable(
+            f"there is no file {_file(engine)}; check ZAP_DATABASE_URL or --database-url, or make the database with"
+            " `zap db upgrade`"
+        )
 
 
 def check_rights(engine: Engine) -> None:

@@ -75,3 +75,31 @@ class UpgradeBlocked(CommandError):
 
     title = "The upgrade cannot lock the database"
     exit_code = 27
+
+
+class DatabaseInUse(CommandError):
+    """Another program, such as a server, uses the database. The command needs it alone. Nothing was changed."""
+
+    title = "Another program uses the database"
+    exit_code = 40
+
+
+class DatabaseNotEmpty(CommandError):
+    """The database would be overwritten, but it has rows already. Nothing was changed."""
+
+    title = "The database is not empty"
+    exit_code = 41
+
+
+class UnsoundDatabase(CommandError):
+    """The database has broken rows. `findings` has a sentence for each kind."""
+
+    title = "The database has broken rows"
+    exit_code = 42
+
+
+class DamagedBackup(CommandError):
+    """A file is no backup of a database of zap, or its content has changed since it was made. Nothing was changed."""
+
+    title = "The backup cannot be restored"
+    exit_code = 43

@@ -1,0 +1,1 @@
+"""Whole databases: read table by table, compared, copied to another engine, backed up and checked."""
