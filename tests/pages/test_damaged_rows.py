@@ -209,6 +209,7 @@ WORDS = [
     ("serving_counts", "buckets", "", "/", "stored minutes cannot be read, so their answers are not counted."),
     ("tunings", "hyper_parameters", "", "/pages/trainings", "what tuning 1 has found cannot be read"),
     ("trials", "state", "", "/pages/models", "so this cannot be read: state"),
+    ("trials", "state", "", "/", "on trial Version 2 ▲ partly unreadable"),
     ("trials", "evidence", "", "/pages/models/2", "What the looks have found cannot be read."),
 ]
 
@@ -238,6 +239,19 @@ def test_a_part_of_a_report_is_left_out_and_named(database):
         assert run["report"] == {"model_version": 1, "message": "the words of the report"}
         # The stream of its events ends.
         assert "event: end" in database.client.get("/training-runs/1/events").text
+    finally:
+        database.restore(kept)
+
+
+def test_the_overview_stands_without_the_scores_of_guessing(database):
+    with database.engine.connect() as connection:
+        stored = connection.execute(text("SELECT evaluation FROM model_versions WHERE model_version = 1")).scalar_one()
+    changed = json.dumps(json.loads(stored) | {"best_baseline": "of another program"})
+    # Without live scores, the verdict is about the test.
+    kept = database.damage("1", [("quality_days", "sums")])
+    kept += database.damage(changed, [("model_versions", "evaluation")], "model_version = 1")
+    try:
+        assert "The stored evaluation cannot be read." in said(database, "/")
     finally:
         database.restore(kept)
 

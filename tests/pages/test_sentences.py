@@ -88,7 +88,21 @@ def test_sentences_within_sentences(english, ukrainian):
     assert said(english) == ukrainian
 
 
-@pytest.mark.parametrize("note", ["a look", "Anna says: better than before, and cheaper", "5 of us", "is it good?", ""])
+@pytest.mark.parametrize(
+    "note",
+    [
+        "a look",
+        "Anna says: better than before, and cheaper",
+        "5 of us",
+        "is it good?",
+        "",
+        # These look like sentences about a number of things, but have no such number.
+        "1.5 errors: the charge and the distance",
+        "5% types (Level 2)",
+        "the newest training, run 3, began 1.5 days ago",
+        "the driver's last few sessions used Level 2",
+    ],
+)
 def test_the_note_of_a_person_stays(note):
     assert texts_in("uk").noted(note) == note
 
@@ -101,6 +115,8 @@ def test_the_note_of_a_person_stays(note):
         "5 " * 2_000,
         "version 1: " * 30,
         "1 of 1 and 2, and " * 200,
+        # Another program has stored it.
+        "must be 0 to 5; is 'x'; must be one of a: " * 20_000,
     ],
 )
 def test_no_text_takes_long(text):

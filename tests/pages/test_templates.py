@@ -1,9 +1,11 @@
 """The templates are compiled once, before the first person looks, and for all languages."""
 
+import threading
+
 import pytest
 from jinja2 import Environment
 
-from zap.pages import templates
+from zap.pages import templates, texts
 
 
 @pytest.fixture
@@ -35,6 +37,22 @@ def test_a_process_that_stops_prepares_no_more(compiled):
     templates.prepare(lambda: bool(compiled))
 
     assert len(compiled) == 1
+
+
+def test_the_event_loop_reads_no_catalogue(sqlite_client, monkeypatch):
+    readers = set()
+
+    class Texts(texts.Texts):
+        def __init__(self, language):
+            readers.add(threading.current_thread().name.partition("_")[0])
+            super().__init__(language)
+
+    monkeypatch.setattr(texts, "Texts", Texts)
+    for page in ("/pages/trainings", "/pages/models/1/trial"):
+        texts.texts_in.cache_clear()
+        assert sqlite_client.get(page).status_code == 200
+
+    assert readers == {"pages"}
 
 
 def test_a_server_prepares_its_pages(sqlite_client):

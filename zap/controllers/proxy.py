@@ -90,12 +90,25 @@ def _client(scope: HTTPScope, is_trusted: Callable[[tuple[str, int] | None], boo
     client = scope["client"]
     for said in reversed(",".join(values).split(",")):
         try:
-            client = str(ip_address(said.strip())), 0
+            client = _address(said.strip()), 0
         except ValueError:
             break
         if not is_trusted(client):
             break
     return client
+
+
+def _address(said: str) -> str:
+    """Return an address without its port, which some proxies add: `192.0.2.1:5000`, `[2001:db8::1]:5000`.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    if said.startswith("["):
+        said = said[1:].partition("]")[0]
+    elif said.count(":") == 1:
+        said = said.partition(":")[0]
+    return str(ip_address(said))
 
 
 def _remove(prefix: str, scope: HTTPScope) -> None:

@@ -1,6 +1,6 @@
 """The logins that were ended, for all server processes: a copy of the cookie of such a login is worth nothing."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -8,11 +8,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from zap.db.engine import database_now, write_transaction
 from zap.db.login_tables import EndedLogin
 
+# A login expires on the clock of a server process, which may be behind the clock of the database.
+_KEPT = timedelta(days=1)
 _ENDED: Table = EndedLogin.__table__  # type: ignore[attr-defined]
 
 
 def end_login(engine: Engine, login: str, expires_at: datetime) -> None:
-    """Store that a login has ended. The rows of logins that have expired are removed.
+    """Store that a login has ended. The rows of logins that expired a day ago are removed.
 
     Args:
         engine: on the database.
@@ -21,7 +23,7 @@ def end_login(engine: Engine, login: str, expires_at: datetime) -> None:
     """
     dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
     with write_transaction(engine) as connection:
-        connection.execute(delete(_ENDED).where(_ENDED.c.expires_at < database_now(connection)))
+        connection.execute(delete(_ENDED).where(_ENDED.c.expires_at < database_now(connection) - _KEPT))
         row = {"login": login, "expires_at": expires_at}
         connection.execute(dialect.insert(_ENDED).on_conflict_do_nothing(), row)
 

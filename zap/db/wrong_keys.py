@@ -12,7 +12,7 @@ from zap.db.login_tables import WrongKey
 # send only one.
 WITHIN = timedelta(minutes=15)
 MOST_OF_A_CLIENT, MOST_OF_ALL = 10, 100
-# The addresses that are remembered: the ones that sent the last wrong keys first.
+# The addresses that are remembered: the ones whose first wrong key is the newest.
 _MOST_CLIENTS = 1_000
 _KEYS: Table = WrongKey.__table__  # type: ignore[attr-defined]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from zap.db.history.history_rows import has_history
 from zap.db.monitoring.alarms import list_alarms
-from zap.db.monitoring.trials import read_trial, running_trials
+from zap.db.monitoring.trials import trials_now
 from zap.db.runs.training_runs import read_run, running_run
 from zap.db.tables import utc_now
 from zap.db.versions.model_registry import list_versions, production_version, read_version
@@ -83,7 +83,7 @@ def _read(engine: Engine, settings: Settings) -> Mapping[str, Any]:
         "earlier": harm and rollback_target(engine),
         "shown_alarms": _SHOWN_ALARMS,
         "run": None if running is None else read_run(engine, running),
-        "trials": [read_trial(engine, one.trial_id) for one in running_trials(engine)],
+        "trials": trials_now(engine),
         "versions": list_versions(engine, _VERSIONS),
     }
 

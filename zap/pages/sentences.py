@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 # A number as zap writes it in English.
 _NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(%?)")
+# A number of things, which chooses the form of a sentence.
+_WHOLE = re.compile(r"[0-9,]{1,20}")
 # Where a sentence, or a part of it, ends in a text of several.
 _END = re.compile(r"([.;,:]) ")
 # What is left of a text after so many steps stays English, because the time grows fast with the parts of a text.
 _MOST_STEPS = 2_000
+# A longer text stays English: zap says none, so another program has stored it.
+_LONGEST = 10_000
 # Sentences within sentences and one after the other, together.
 _DEEPEST = 50
 # A template with fewer fixed letters fits other texts by chance, so one of its values must be known too.
@@ -98,6 +102,8 @@ class _Template(NamedTuple):
                 return None
             if kind == "number" and not _NUMBER.fullmatch(value):
                 return None
+            if name == "n" and self.many is not None and not (_NUMBER.fullmatch(value) and _WHOLE.fullmatch(value)):
+                return None
             begin = stop + len(self.parts[place])
         return values
 
@@ -128,7 +134,7 @@ class Sentences:
 
     def _said(self, text: str) -> str:
         """Return a text of one or several sentences in the language; what has no template stays as it is."""
-        return _Reading(self).read(text).text
+        return _Reading(self).read(text).text if len(text) <= _LONGEST else text
 
     def noted(self, text: str) -> str:
         """Return the note of a person as it is, and a sentence that zap has written as a note in the language."""

@@ -33,10 +33,10 @@ _BOX = f"{LEFT_OUT}."
 @get("/pages/trainings", opt=PAGE)
 async def trainings(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the options of a training, the training that runs, and the past ones, newest first."""
-    state, defaults = request.app.state, TrainingOptions()
-    share = texts_in(read_reader(request).language).plain(defaults.test_share)
-    form = {"test_share": share, "estimator": defaults.estimator, "promote": defaults.promote}
-    return await answer(request, "trainings.html", lambda: {**_read(state, before), "form": form, "errors": {}})
+    state, language = request.app.state, read_reader(request).language
+    return await answer(
+        request, "trainings.html", lambda: {**_read(state, before), "form": _defaults(language), "errors": {}}
+    )
 
 
 @post("/pages/trainings", status_code=200, opt=PAGE)
@@ -79,6 +79,13 @@ def lasted(run: Mapping[str, Any]) -> float | None:
     if not isinstance(begin, datetime) or not isinstance(end, datetime):
         return None
     return (end.replace(tzinfo=end.tzinfo or UTC) - begin.replace(tzinfo=begin.tzinfo or UTC)).total_seconds()
+
+
+def _defaults(language: str) -> dict[str, str]:
+    """Return the options of a training as a new form has them. It may read a catalogue, so call it in a thread."""
+    defaults = TrainingOptions()
+    share = texts_in(language).plain(defaults.test_share)
+    return {"test_share": share, "estimator": defaults.estimator, "promote": defaults.promote}
 
 
 def _read(state: State, before: int) -> Mapping[str, Any]:

@@ -32,10 +32,10 @@ async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> 
         NotFound: there is no such version.
     """
     number = known_number(written, "model version")
-    engine, defaults = request.app.state.engine, TrialOptions()
-    plain = texts_in(read_reader(request).language).plain
-    form = {"weeks": plain(defaults.weeks), "epsilon": plain(defaults.epsilon), "on_better": defaults.on_better}
-    return await answer(request, "trial_begin.html", lambda: {**_read(engine, number), "form": form, "errors": {}})
+    engine, language = request.app.state.engine, read_reader(request).language
+    return await answer(
+        request, "trial_begin.html", lambda: {**_read(engine, number), "form": _defaults(language), "errors": {}}
+    )
 
 
 @post("/pages/models/{written:str}/trial", status_code=200, opt=PAGE)
@@ -93,6 +93,12 @@ async def end_trial(request: Request[Any, Any, State], written: FromPath[str]) -
         )
     await state.threads.to_its_end(stop_trial, state.engine, number, reason)
     return see_other(request, f"/pages/models/{number}")
+
+
+def _defaults(language: str) -> dict[str, str]:
+    """Return the options of a trial as a new form has them. It may read a catalogue, so call it in a thread."""
+    defaults, plain = TrialOptions(), texts_in(language).plain
+    return {"weeks": plain(defaults.weeks), "epsilon": plain(defaults.epsilon), "on_better": defaults.on_better}
 
 
 def _read(engine: Engine, number: int) -> Mapping[str, Any]:

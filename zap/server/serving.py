@@ -94,7 +94,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         ws="none",
         access_log=False,
         server_header=False,
-        # zap does not use the client's address that proxies report, and `proxy.py` reads the other headers.
+        # `proxy.py` reads these headers, only from the proxies of ZAP_TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
     )
