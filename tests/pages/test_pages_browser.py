@@ -164,7 +164,8 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, used_server):
     with page.expect_download() as saved:
         page.locator("figure.plot").get_by_role("button", name="CSV").click()
     rows = saved.value.path().read_text().splitlines()
-    assert rows[0] == 'day,model,model: from,model: to,"guessing ""best"""'
+    names = ["model", "model, from", "model, to", 'guessing ""best""']
+    assert rows[0] == ",".join(["day", *(f'"{name}: log loss, nats"' for name in names)])
     assert rows[1].startswith("2025-06-15T15:06Z,,,,0.8")
     assert len(rows) == 1 + count
     with page.expect_download() as saved:

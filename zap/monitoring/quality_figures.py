@@ -161,8 +161,8 @@ class Figures:
         return differences
 
     def _baseline_differences(self) -> dict[str, dict[str, Any]]:
-        # All groups, also those without sessions, as `add_intervals` draws them: two pages show one interval.
-        sums, sessions = self._differences.T, self._totals.groups[:, 0]
+        used = self._totals.groups[:, 0] > 0
+        sums, sessions = self._differences[:, used].T, self._totals.groups[used, 0]
         found = mean_intervals_of(sums, sessions)
         nothing: list[None] = [None] * len(self._names)
         alone, together = (nothing, nothing) if found is None else found

@@ -105,6 +105,7 @@ def test_all_is_known_of_a_trained_version_but_its_bytes(registry):
         "artefact_bytes",
         "scores",
         "synthetic_sessions",
+        "unreadable",
         *MEASURED,
     } - {"artefact"}
     assert not {*MEASURED} & stored["evaluation"].keys()
