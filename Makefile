@@ -15,8 +15,8 @@ PAGES ?=
 # The file of sessions that `make column-groups` reads.
 HISTORY ?=
 PEERS := .bench
-# The processes of the tests. One more than the cores: tests wait a quarter of their time, for servers and browsers.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# The processes of the tests. Two for each core, because tests wait a third of their time for servers and browsers.
+WORKERS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 .PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots lock
 
