@@ -1,4 +1,4 @@
-"""What tells a browser, in which a person reads, from a program."""
+"""Tell a browser, in which a person reads, from a program."""
 
 from litestar.datastructures.headers import Accept
 from litestar.types import HTTPScope

@@ -1,4 +1,4 @@
-"""What the monitors have seen is read from their states once, and again when a state was stored anew."""
+"""The reports of monitors are read from their states once, and again when a state was stored anew."""
 
 from zap.db.engine import write_transaction
 from zap.db.monitoring.monitor_states import Remembered, store_monitor

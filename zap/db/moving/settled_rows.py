@@ -1,4 +1,4 @@
-"""How far source and target of a log table were compared: rows up to there are not read again.
+"""The rows of a log table up to which source and target were compared, and which are not read again.
 
 The rows of these tables never change. So it is enough to know that none of them was added or removed since.
 """
