@@ -345,7 +345,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_trained(serve, tmp_path
     database.close()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_every_line_of_a_server_and_its_training_is_json(serve, trained_sqlite, workers):
     server = serve(trained_sqlite, "--workers", workers, "--port", "0", anew=True)
     address = re.compile(r"zap \S+ on (http://127.0.0.1:\d+), docs at /docs")

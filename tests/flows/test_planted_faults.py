@@ -223,7 +223,7 @@ def is_quiet(watched, weeks):
     assert len(harm.state["days"]) >= 7 * min(weeks, 13) - 3
 
 
-@pytest.mark.parametrize("seed", range(10, 13))
+@pytest.mark.parametrize("seed", [10, *(pytest.param(seed, marks=pytest.mark.long) for seed in (11, 12))])
 def test_a_quiet_service_raises_nothing(engine_name, trained_service, tmp_path, seed):
     with watching(engine_name, tmp_path, trained_service, seed) as watched:
         is_quiet(watched, weeks=8)
