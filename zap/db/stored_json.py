@@ -22,7 +22,7 @@ _OF_ANOTHER_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, Va
 
 
 class Damaged(dict[str, Any]):
-    """What can be read of a damaged value: nothing, or an object without its damaged parts.
+    """The readable part of a damaged value: nothing, or an object without its damaged parts.
 
     Attributes:
         parts: the names of the damaged parts; empty if nothing can be read.

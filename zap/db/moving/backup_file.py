@@ -25,7 +25,7 @@ _PAGES = 2000
 
 
 class BackupFacts(NamedTuple):
-    """What a backup says about itself.
+    """The description of a backup, which is stored in its file.
 
     Attributes:
         made_at: when it was begun (UTC, ISO 8601).

@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 class CopiedTable(NamedTuple):
-    """What was done to one table of the target.
+    """The result of copying one table to the target.
 
     Attributes:
         table: its name.
