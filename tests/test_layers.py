@@ -13,7 +13,7 @@ PACKAGE = Path(zap.__file__).parent
 # Lowest first; a module may import its own layer and those before it.
 LAYERS = [
     ("zap.sentences",),
-    ("zap.errors",),
+    ("zap.errors", "zap.actor", "zap.scopes"),
     (
         "zap.settings",
         "zap.alarm_address",

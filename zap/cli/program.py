@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
+from zap.actor import ACTOR, user_of_system
 from zap.cli.command import Group
 from zap.cli.output import READER_LEFT, drop_output, prepare_output
 from zap.errors import OutputFailed, UnusableFile
@@ -22,6 +23,7 @@ class Program(Group):
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run a command and exit with its exit code."""
         prepare_output()
+        ACTOR.set(user_of_system())
         try:
             try:
                 code = super().main(*args, **{**extra, "standalone_mode": False})
