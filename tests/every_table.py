@@ -14,6 +14,8 @@ from sqlalchemy import (
     insert,
 )
 
+from zap.db.audit_chain import EMPTY, HEAD_ID, Head, hash_of
+from zap.db.audit_tables import AuditHead, AuditRow
 from zap.db.engine import write_transaction
 from zap.db.moving.moved_tables import moved_tables
 from zap.db.stored_json import StoredJson
@@ -30,7 +32,19 @@ def fill_every_table(engine, rows=5):
     """Add rows to every table that is copied."""
     with write_transaction(engine) as connection:
         for table in moved_tables():
-            connection.execute(insert(table), [_row(table, number) for number in range(rows)])
+            if table.name not in {"audit", "audit_head"}:
+                connection.execute(insert(table), [_row(table, number) for number in range(rows)])
+        _fill_audit(connection, rows)
+
+
+def _fill_audit(connection, rows):
+    """Add rows to the audit, which are a chain with a head."""
+    audit, before = AuditRow.__table__, EMPTY
+    for number in range(rows):
+        row = _row(audit, number) | {"audit_id": number + 1, "previous_hash": before.hash}
+        before = Head(number + 1, hash_of(row))
+        connection.execute(insert(audit), row | {"hash": before.hash})
+    connection.execute(insert(AuditHead), {"head_id": HEAD_ID, "count": before.rows, "hash": before.hash})
 
 
 def _row(table, number):

@@ -19,8 +19,8 @@ from zap.db.moving.database_users import alone_on_file
 from zap.db.moving.moved_tables import moved_tables
 from zap.db.moving.odd_cells import OddCells
 from zap.db.schema import check_at_head
-from zap.db.session_triggers import lost_triggers
 from zap.db.tables import InferenceInput, User, utc_now
+from zap.db.triggers import lost_triggers
 from zap.errors import DamagedBackup, DatabaseAhead, DatabaseInUse, DatabaseNotEmpty, UnsoundDatabase, UnusableFile
 from zap.flows.database_backup import back_up
 from zap.flows.database_restore import RestoreOptions, restore
@@ -77,7 +77,7 @@ def test_it_works_onto_both_engines(filled, file, empty_postgresql_url, tmp_path
         with opened(url) as engine:
             assert check_at_head(engine) is None
             with write_transaction(engine) as connection:
-                assert lost_triggers(connection) == []
+                assert lost_triggers(connection) == {}
                 added = insert(InferenceInput).values(request_timestamp=utc_now(), input_data_json="{}")
                 assert connection.scalar(added.returning(InferenceInput.__table__.c.input_id)) == 51
     assert restored.made_at.endswith("+00:00")

@@ -99,6 +99,8 @@ def test_broken_values_are_found_on_sqlite(sqlite_file):
             "UPDATE \"ChargingSessions\" SET user_id = CAST(x'ff' AS TEXT) WHERE session_id = 50",
             "UPDATE inference_inputs SET request_timestamp = '2025-01-01T00:00:00' WHERE input_id = 20",
             "DELETE FROM alarms WHERE alarm_id = 30",
+            "DROP TRIGGER zap_audit_updated",
+            "UPDATE audit SET who = 'nobody' WHERE audit_id = 4",
             "DELETE FROM model_versions",
         ):
             database.execute(statement)
@@ -114,7 +116,9 @@ def test_broken_values_are_found_on_sqlite(sqlite_file):
     assert any("quality_days: answers is no JSON: model_version 20, day 2026-03-30 01:59:58" in one for one in found)
     assert "alarm_deliveries: alarm_id names a row of alarms that does not exist: delivery_id 30" in found
     assert [note.what for note in checked.notes] == ["request_timestamp has no offset, and counts as UTC"]
-    assert len(found) == 8
+    assert "audit: row 4 was changed: its values do not give its hash" in found
+    assert any("audit lacks the triggers zap_audit_updated" in one for one in found)
+    assert len(found) == 10
 
 
 def test_damaged_pages_are_found(sqlite_file):

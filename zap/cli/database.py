@@ -44,7 +44,8 @@ def upgrade_command(database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def check_command(database_url: str | None, as_json: bool) -> None:
-    """Read every value, and say what is broken: pages, times, JSON, rows without their parents, ids, artefacts.
+    """Read every value, and say what is broken: pages, times, JSON, rows without their parents, ids, artefacts,
+    the audit.
 
     Servers may go on. The command ends with exit code 42 if something is broken.
     """

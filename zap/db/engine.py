@@ -32,6 +32,8 @@ _GAP_SECONDS = 0.0006
 WAL_BYTES = 64 * 2**20
 # The keys under which a connection stores its patience, and an engine its bounds, file and turn.
 _PATIENCE, _BOUNDS, _FILE, _TURN = "patience", "zap_bounds", "zap_file", "zap_turn"
+# The option under which a connection stores what follows its commit.
+_AFTER_COMMIT = "zap_after_commit"
 
 
 def create_engine(
@@ -299,8 +301,10 @@ def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Conne
     Raises:
         DatabaseReplaced: the database file was replaced, so the commit may be in another file.
     """
+    following: list[Callable[[], object]] = []
+    options: dict[str, Any] = {"immediate": True, _AFTER_COMMIT: following}
     with (
-        engine.connect().execution_options(immediate=True) as connection,
+        engine.connect().execution_options(**options) as connection,
         nullcontext() if durable else _not_waiting_for_the_disk(connection),
         connection.begin(),
     ):
@@ -308,6 +312,19 @@ def write_transaction(engine: Engine, *, durable: bool = True) -> Iterator[Conne
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         yield connection
     _check_file_of(engine)
+    for follow in following:
+        follow()
+
+
+def after_commit(connection: Connection, follow: Callable[[], object]) -> None:
+    """Call a function after the commit of a `write_transaction`; never if it is rolled back.
+
+    Args:
+        connection: of the transaction. Nothing is called for a connection of another kind.
+        follow: the function, which must not fail.
+    """
+    following: list[Callable[[], object]] = connection.get_execution_options().get(_AFTER_COMMIT, [])
+    following.append(follow)
 
 
 @contextmanager

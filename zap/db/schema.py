@@ -19,7 +19,7 @@ from sqlmodel import SQLModel
 from zap.db.additions import changes
 from zap.db.moving.unfinished_copy import source_of_copy
 from zap.db.rights import grants, missing_rights
-from zap.db.session_triggers import lost_triggers, make_triggers, warning_of
+from zap.db.triggers import lost_triggers, make_triggers, warnings_of
 from zap.db.unusable import reason_of, unusable
 from zap.errors import AdoptionRefused, DatabaseAhead, DatabaseBehind, DatabaseUnavailable
 
@@ -73,13 +73,14 @@ def upgrade(url: str, report: Report = silent) -> None:
             with engine.connect().execution_options(immediate=False) as connection:
                 revision = _revision(connection)
                 at_head = revision == _revisions().head
-                lost = lost_triggers(connection) if at_head else []
+                lost = lost_triggers(connection) if at_head else {}
                 if _is_unknown(revision):
                     report(f"{_check_additions(connection, revision)}; there is nothing to upgrade")
                     return
             if lost:
                 run_migrations(url, make_triggers)
-                report(f"made the triggers {', '.join(lost)} of ChargingSessions again")
+                for name, triggers in lost.items():
+                    report(f"made the triggers {', '.join(triggers)} of {name} again")
             if at_head:
                 return
     # Imported only for an upgrade, because Alembic takes memory and time when a server starts.
@@ -101,7 +102,7 @@ def check_at_head(engine: Engine) -> str | None:
 
     Returns:
         None for a database at head. A warning for a newer database that only adds to the schema that this code needs,
-        or for a database without the triggers that log changes of sessions.
+        or for a database without the triggers that log changes of sessions or guard the audit.
 
     Raises:
         DatabaseBehind: the database has to be upgraded first.
@@ -118,7 +119,7 @@ def check_at_head(engine: Engine) -> str | None:
             )
         revision = _revision(connection)
         if revision == _revisions().head:
-            return warning_of(lost_triggers(connection))
+            return "; ".join(warnings_of(lost_triggers(connection)).values()) or None
         if _is_unknown(revision):
             if _fits.get(engine, ("", ""))[0] != revision:
                 _fits[engine] = revision, _check_additions(connection, revision)

@@ -23,8 +23,8 @@ from zap.db.moving.sequences import move_sequences, positions
 from zap.db.moving.table_copy import CopiedTable, Place, TableCopy, Target, copying_into
 from zap.db.moving.table_digest import TableDigest
 from zap.db.moving.table_rows import TableRows
-from zap.db.moving.unfinished_copy import drop_triggers
 from zap.db.schema import check_at_head, known_revision, upgrade
+from zap.db.triggers import drop_triggers
 from zap.errors import UnusableFile
 from zap.progress import Progress, no_progress
 

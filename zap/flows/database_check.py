@@ -1,4 +1,4 @@
-"""The check of a whole database: pages, values, rows without their parents, ids and artefacts."""
+"""The check of a whole database: pages, values, rows without their parents, ids, artefacts and the audit."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
+from zap.db.audit_chain import verify
 from zap.db.moving.broken_rows import Finding, changed_artefacts, rows_without_parents, sequences_behind
-from zap.db.moving.connections import reading
+from zap.db.moving.connections import explained, reader, reading
 from zap.db.moving.database_digests import database_digests, tables_there
 from zap.db.moving.odd_cells import OddCells
 from zap.db.moving.table_digest import TableDigest
-from zap.db.session_triggers import lost_triggers, warning_of
+from zap.db.triggers import lost_triggers, warnings_of
 from zap.db.unusable import reason_of, unusable
 from zap.progress import Progress, no_progress
 
@@ -55,14 +56,18 @@ def check_database(url: str, progress: Progress = no_progress) -> CheckReport:
     with reading(url) as connection:
         tables = tables_there(connection)
         digests = database_digests(connection, tables, odd.treat, progress, "checking rows")
+    with reader(url) as engine, explained(engine.url):
+        chain = verify(engine, progress=progress)
+    if chain.why is not None:
+        findings.append(Finding("audit", chain.why, 1, ()))
     progress("checking links", 0, 1)
     with reading(url) as connection:
         findings += odd.unreadable()
         findings += rows_without_parents(connection, tables)
         findings += sequences_behind(connection, tables)
         findings += changed_artefacts(connection)
-        if (lost := warning_of(lost_triggers(connection))) is not None:
-            findings.append(Finding("ChargingSessions", lost, 0, ()))
+        lost = warnings_of(lost_triggers(connection))
+        findings += [Finding(table, warning, 0, ()) for table, warning in lost.items()]
     progress("checking links", 1, 1)
     return CheckReport(digests, findings, odd.rewritten())
 

@@ -20,8 +20,9 @@ from zap.db.moving.settled_rows import read_settled, write_settled
 from zap.db.moving.table_copy import CopiedTable, Place, TableCopy, Target, copying_into
 from zap.db.moving.table_digest import TableDigest
 from zap.db.moving.table_rows import TableRows
-from zap.db.moving.unfinished_copy import begin_copy, drop_triggers, end_copy, source_of_copy
+from zap.db.moving.unfinished_copy import begin_copy, end_copy, source_of_copy
 from zap.db.schema import Report, check_at_head, refuse_newer, silent, upgrade
+from zap.db.triggers import drop_triggers
 from zap.errors import DatabaseNotEmpty, InvalidSettings, UnsoundDatabase
 from zap.progress import Progress, no_progress
 

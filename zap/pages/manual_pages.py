@@ -26,6 +26,7 @@ PAGES = (
     "operating",
     "alarms",
     "moving",
+    "audit",
     "reference",
     "performance",
     "developing",

@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlmodel import SQLModel
 
 from zap.db.engine import background_transactions, database_now, write_transaction
-from zap.db.session_triggers import are_logged
 from zap.db.tables import utc_now
+from zap.db.triggers import are_logged
 
 CHANGES = SQLModel.metadata.tables["session_changes"]
 # How long a change is kept after every server can see it.

@@ -10,7 +10,7 @@ from zap.db.moving.row_writes import insert_rows
 from zap.db.moving.sequences import move_sequences, positions
 from zap.db.moving.table_digest import TableDigest
 from zap.db.moving.table_rows import TableRows, Treat
-from zap.db.moving.unfinished_copy import drop_triggers
+from zap.db.triggers import drop_triggers
 from zap.errors import UnsoundDatabase
 from zap.progress import Progress
 
@@ -18,8 +18,8 @@ from zap.progress import Progress
 def refill(source: Connection, target: Engine, tables: Sequence[Table], treat: Treat, progress: Progress) -> None:
     """Replace all rows of the tables. Ids that the target has given are not given again.
 
-    The triggers of ChargingSessions are missing afterwards: `zap.db.schema.upgrade` makes them again, and logs that any
-    session may have changed.
+    The triggers are missing afterwards: `zap.db.schema.upgrade` makes them again, and logs that any session may have
+    changed.
 
     Args:
         source: a snapshot of a SQLite file at head.

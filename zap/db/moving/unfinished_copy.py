@@ -1,6 +1,6 @@
 """The table zap_copy, which a database has as long as it is an unfinished copy of another database.
 
-Until the copy is finished, the database lacks the triggers of ChargingSessions, and on PostgreSQL its foreign keys, so
+Until the copy is finished, the database lacks its triggers, and on PostgreSQL its foreign keys, so
 that rows can be copied table by table while the source changes.
 """
 
@@ -8,8 +8,6 @@ import json
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, Table, column, inspect, select, table, text
-
-from zap.db.session_triggers import TRIGGERS
 
 _COPY = table("zap_copy", column("name"), column("value"))
 _SOURCE, _FOREIGN_KEYS = "source", "foreign keys"
@@ -50,16 +48,6 @@ def begin_copy(connection: Connection, source: str, tables: Sequence[Table]) -> 
     for owner, name, _ in keys:
         connection.exec_driver_sql(f"ALTER TABLE {owner} DROP CONSTRAINT {name}")
     write_note(connection, _FOREIGN_KEYS, json.dumps(keys))
-
-
-def drop_triggers(connection: Connection) -> None:
-    """Drop the triggers that log changes of ChargingSessions, if they exist. `zap.db.schema.upgrade` makes them again.
-
-    An upgrade between two parts of a copy makes them again too.
-    """
-    of_table = "" if connection.dialect.name == "sqlite" else ' ON "ChargingSessions"'
-    for name in TRIGGERS[connection.dialect.name]:
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}{of_table}")
 
 
 def end_copy(connection: Connection) -> None:
