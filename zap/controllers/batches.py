@@ -27,9 +27,9 @@ from zap.controllers.problems import FieldError, counts_refusals, problem_specs
 from zap.db.log.prediction_log import Logged
 from zap.db.monitoring.data_quality_days import REFUSED
 from zap.db.tables import utc_now
-from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBusy
+from zap.errors import BatchTooLarge, DatabaseUnavailable, LogUnavailable, TooBusy, VersionReplaced
 from zap.flows.explanations import Told
-from zap.flows.prediction import Answered, BatchPrediction
+from zap.flows.prediction import Answered, BatchPrediction, serving_now
 from zap.formats.refusal_reasons import row_counts
 from zap.formats.request import NAMES
 from zap.formats.request_csv import read_csv
@@ -37,7 +37,7 @@ from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, 
 from zap.ml.inference import Predictor
 from zap.server.bodies import read_body
 from zap.settings import Settings
-from zap.threads import Pool, Turns
+from zap.threads import PATIENCE_SECONDS, Pool, Turns
 
 JSON, CSV = "application/json", "text/csv"
 # How long (seconds) a batch waits for the batches before it.
@@ -178,8 +178,13 @@ class BatchController(Controller):
         async with self._turn():
             # The predictor is read when the batch has its turn, because the version in production may have changed.
             predictor = state.production.predictor
-            rows, answered = await _apart(state, work)
-            committed = await _commit(state, predictor, answered)
+            try:
+                rows, answered = await _apart(state, work)
+                committed = await _commit(state, predictor, answered)
+            except VersionReplaced:
+                predictor = await _serving_now(state, predictor)
+                rows, answered = await _apart(state, work)
+                committed = await _commit(state, predictor, answered)
             if not answered.explain:
                 return await _apart(state, lambda: _reply(rows, committed, {}, state))
         # Explanations take long, so the next batch has its turn meanwhile.
@@ -192,6 +197,9 @@ class BatchController(Controller):
         def refused(place: int, refusal: Refusal) -> RefusedRow:
             return _refused_row(refusal.errors, lines[place][0])
 
+        def work() -> Answered:
+            return batches.predict([text for _, text in lines], predictor, received_at)
+
         def encoded(explained: Mapping[int, Told | str]) -> bytes:
             _count_refused(state, answered)
             return _encoder.encode_lines(_predictions(committed, explained, refused))
@@ -200,8 +208,13 @@ class BatchController(Controller):
             received_at = utc_now()
             # The predictor is read for each group, because the version in production may have changed.
             predictor = state.production.predictor
-            answered = await _apart(state, lambda: batches.predict([text for _, text in lines], predictor, received_at))
-            committed = await _commit(state, predictor, answered)
+            try:
+                answered = await _apart(state, work)
+                committed = await _commit(state, predictor, answered)
+            except VersionReplaced:
+                predictor = await _serving_now(state, predictor)
+                answered = await _apart(state, work)
+                committed = await _commit(state, predictor, answered)
             if not answered.explain:
                 return await _apart(state, lambda: encoded({}))
         explained = await _explained(state, committed)
@@ -229,6 +242,10 @@ async def _commit(state: State, predictor: Predictor, answered: Answered) -> _Co
     logged = await state.prediction_log.record_all(answered.to_log)
     _note_refused_rows(state, answered)
     return _Committed(predictor, answered, logged)
+
+
+async def _serving_now(state: State, before: Predictor) -> Predictor:
+    return await serving_now(state.production, before, state.batch_threads, time.monotonic() + PATIENCE_SECONDS)
 
 
 async def _explained(state: State, committed: _Committed) -> dict[int, Told | str]:

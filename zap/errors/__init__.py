@@ -25,6 +25,7 @@ from zap.errors.databases import (
     NoRight,
     UnsoundDatabase,
     UpgradeBlocked,
+    VersionReplaced,
 )
 from zap.errors.family import CommandError, ZapError
 from zap.errors.requests import (
@@ -106,5 +107,6 @@ __all__ = [
     "UnusableFile",
     "UnusableHistory",
     "UpgradeBlocked",
+    "VersionReplaced",
     "ZapError",
 ]

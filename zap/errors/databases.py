@@ -15,6 +15,12 @@ class LogUnavailable(ZapError):
     exit_code = 14
 
 
+class VersionReplaced(LogUnavailable):
+    """The version that has answered may have been rolled back before its answer could be sent, so it is not sent."""
+
+    title = phrase("The model version does not serve any more")
+
+
 class DatabaseUnavailable(ZapError):
     """The database cannot be reached, cannot be opened, or takes too long."""
 

@@ -16,13 +16,14 @@ from zap.db.history.recent_sessions import RecentSessions
 from zap.db.log.prediction_log import Entry, Logged, PredictionLog
 from zap.db.tables import utc_now
 from zap.db.versions.production import Production
+from zap.errors import VersionReplaced
 from zap.flows.explanations import Explanations, Told
-from zap.formats.request import START, USER_ID, complete_request, parse_request
+from zap.formats.request import START, USER_ID, Request, complete_request, parse_request
 from zap.formats.request_rows import Refusal, Row, WallTime, completed, of_driver, read_rows
 from zap.ml.cells import plain_id, to_seconds
 from zap.ml.inference import Answer, Predictor
 from zap.ml.user_history import UserHistory, no_past
-from zap.threads import PATIENCE_SECONDS
+from zap.threads import PATIENCE_SECONDS, Pool
 
 # Threads that score a batch: as many as a training uses by default.
 _THREADS = 2
@@ -81,8 +82,18 @@ class OnePrediction:
         """
         received_at, until = utc_now(), time.monotonic() + PATIENCE_SECONDS
         predictor = self._production.predictor
-        histories = self._histories
         request = parse_request(body, self._wall_time)
+        try:
+            return await self._predicted(request, predictor, received_at, until)
+        except VersionReplaced:
+            # The request waited for the database while the version was rolled back: the new version answers it.
+            predictor = await serving_now(self._production, predictor, self._histories.threads, until)
+            return await self._predicted(request, predictor, received_at, until)
+
+    async def _predicted(
+        self, request: Request, predictor: Predictor, received_at: datetime, until: float
+    ) -> Predicted:
+        histories = self._histories
         user_id = request.values.get(USER_ID)
         if user_id is not None and plain_id(user_id) != user_id:
             driver = await histories.threads.run(driver_named, self._engine, user_id, until=until)
@@ -108,7 +119,24 @@ class OnePrediction:
         answered, logged = await self._log.record(request.text, received_at, answer, until=until)
         if not request.explain:
             return Predicted(answered, logged, None)
-        return Predicted(answered, logged, await self._explanations.of_answer(predictor, answered, until))
+        explained = await self._explanations.of_answer(predictor, answered, until)
+        # The explanation may have taken long.
+        await histories.threads.run(self._production.check_serves, predictor.model_version, until=until)
+        return Predicted(answered, logged, explained)
+
+
+async def serving_now(production: Production, before: Predictor, threads: Pool, until: float) -> Predictor:
+    """Return the predictor of the version in production, after a look if it is still the earlier one.
+
+    Args:
+        production: the version that serves in this process.
+        before: the predictor whose answer could not be sent.
+        threads: for the look, which may load the version.
+        until: when to stop waiting, on the monotonic clock.
+    """
+    if production.predictor is before:
+        await threads.run(production.refresh, until=until)
+    return production.predictor
 
 
 class Answered(NamedTuple):

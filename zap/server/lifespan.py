@@ -125,8 +125,8 @@ def _opened(state: State) -> Engine:
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)
     state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
-    state.prediction_log = PredictionLog(engine, state.answer_counters[LOG])
     state.production = production = Production(engine, settings.model_file)
+    state.prediction_log = PredictionLog(engine, state.answer_counters[LOG], production.check_serves)
     state.explanations = explanations = Explanations(engine, production)
     histories, prediction_log = state.driver_histories, state.prediction_log
     state.prediction = OnePrediction(

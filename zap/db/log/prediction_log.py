@@ -20,7 +20,7 @@ from zap.db.engine import RawConnection, is_unavailable, write_transaction
 from zap.db.log.log_rows import Entry, Logged
 from zap.db.log.log_rows import insert_rows as _insert
 from zap.db.tables import InferenceInput, Prediction, utc_now
-from zap.errors import DatabaseReplaced, LogUnavailable
+from zap.errors import DatabaseReplaced, LogUnavailable, VersionReplaced
 from zap.ml.inference import Answer
 from zap.monitoring.answer_counts import AnswerCounter
 from zap.sentences import say
@@ -86,10 +86,18 @@ class PredictionLog:
         engine: on the database.
         counter: counts the commits that the writer makes, and the time from the hand-over of a request or batch to its
             commit.
+        check_serves: raises VersionReplaced if the answers of a version may not be sent. It is called after the commit,
+            because the commit may have waited for the database while the version was rolled back.
     """
 
-    def __init__(self, engine: Engine, counter: AnswerCounter | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        counter: AnswerCounter | None = None,
+        check_serves: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._engine = engine
+        self._check_serves = check_serves
         self._counter = counter or AnswerCounter()
         self._sqlite = engine.dialect.name == "sqlite"
         # The requests that are gathered for the writer, and the rows that are handed over to it; None ends the writer.
@@ -116,6 +124,7 @@ class PredictionLog:
 
         Raises:
             LogUnavailable: the request could not be committed, or MOST_WAITING requests are waiting already.
+            VersionReplaced: it was committed, and its version may have been rolled back meanwhile.
         """
         entry: Entry
 
@@ -132,6 +141,7 @@ class PredictionLog:
 
         Raises:
             LogUnavailable: they could not be committed, or MOST_WAITING requests are waiting already.
+            VersionReplaced: they were committed, and their version may have been rolled back meanwhile.
         """
         return await self._committed(lambda: rows) if rows else []
 
@@ -269,7 +279,7 @@ class PredictionLog:
         connection = RawConnection(self._engine)
         for group in self._groups():
             try:
-                outcomes = self._commit(connection, group)
+                outcomes = self._of_serving(group, self._commit(connection, group))
             except Exception:
                 # Catch everything, because no request could be answered without the writer.
                 log.exception("the log's writer failed")
@@ -286,6 +296,26 @@ class PredictionLog:
         for waiting, outcome in zip(group, outcomes, strict=True):
             if not isinstance(outcome, LogUnavailable):
                 self._counter.answered(committed_at - waiting.since)
+
+    def _of_serving(
+        self, group: Sequence[_Waiting], outcomes: list[list[Logged] | LogUnavailable]
+    ) -> list[list[Logged] | LogUnavailable]:
+        """Return the outcomes, with a refusal for each answer whose version may have been rolled back meanwhile."""
+        numbers = {row.answer.model_version for one in group for row in one.rows}
+        gone: dict[int, VersionReplaced] = {}
+        for number in numbers:
+            try:
+                self._check_serves(number)
+            except VersionReplaced as error:
+                gone[number] = error
+        if not gone:
+            return outcomes
+        return [
+            next((gone[row.answer.model_version] for row in one.rows if row.answer.model_version in gone), outcome)
+            if isinstance(outcome, list)
+            else outcome
+            for one, outcome in zip(group, outcomes, strict=True)
+        ]
 
     def _groups(self) -> Iterator[list[_Waiting]]:
         """Yield groups of waiting rows until the log is closed and all rows have been yielded."""

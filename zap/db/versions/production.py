@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from zap.db.versions.last_seen import LastSeen
 from zap.db.versions.model_file import ModelFile
 from zap.db.versions.model_registry import (
     Version,
@@ -20,7 +21,7 @@ from zap.db.versions.model_registry import (
     verdict_of_version,
 )
 from zap.db.versions.promotions import Change
-from zap.errors import NoModel, ZapError
+from zap.errors import NoModel, VersionReplaced, ZapError
 from zap.ml.inference import Predictor
 from zap.ml.verdict import sample_in_words, verdict_in_words
 from zap.sentences import say
@@ -52,6 +53,7 @@ class Production:
         self._warning: str | None = None
         self._retry_after = 0.0
         self._refreshing = threading.Lock()
+        self._seen = LastSeen()
 
     @property
     def refused(self) -> str | None:
@@ -113,7 +115,7 @@ class Production:
         If the version cannot be loaded, this process goes on serving the earlier version.
         """
         with self._refreshing:
-            version = production_version(self._engine)
+            version, began = self._look()
             if version is None:
                 return
             new = self._serving != version
@@ -134,6 +136,7 @@ class Production:
                             model_version=version.model_version,
                             reason=error.message,
                         )
+                    self._note(version, began)
                     return
                 warnings = self._warnings(version.model_version)
                 self._warning = " ".join(warnings.values()) or None
@@ -144,6 +147,43 @@ class Production:
                     for event, reason in warnings.items():
                         log.warning(event, model_version=version.model_version, reason=reason)
             self._file.keep(version)
+
+    def check_serves(self, model_version: int) -> None:
+        """Check that a version may answer: it was in production a moment ago. Look again if the last look is old.
+
+        It blocks while the database answers. A version that answers because the one in production cannot be loaded may
+        answer too.
+
+        Raises:
+            VersionReplaced: it may have been rolled back.
+        """
+        if self._seen.may_answer(model_version):
+            return
+        # A database that does not answer says nothing, so the version may not answer.
+        with contextlib.suppress(SQLAlchemyError, ZapError):
+            self._look()
+        if not self._seen.may_answer(model_version):
+            raise VersionReplaced(
+                say(
+                    "version {number} may not be in production any more, so its answer is not sent; send the request"
+                    " again",
+                    number=model_version,
+                )
+            )
+
+    def _look(self) -> tuple[Version | None, float]:
+        """Return the version in production, and when the look for it began."""
+        began = time.monotonic()
+        version = production_version(self._engine)
+        self._note(version, began)
+        return version, began
+
+    def _note(self, version: Version | None, began: float) -> None:
+        if version is not None:
+            self._seen.note(version.model_version, began)
+        if self._serving is not None and (version is None or (self._refused and self._refused[0] == version)):
+            # This process goes on serving the earlier version.
+            self._seen.note(self._serving.model_version, began)
 
     def _warnings(self, model_version: int) -> dict[str, str]:
         """Return what is wrong with a version: the reasons, each by the name of its event in the log."""
