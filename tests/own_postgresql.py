@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 # Tests never cut the power, so that what is written need not reach the disk. zap's own settings of a session, such as
@@ -37,7 +36,7 @@ START_SECONDS = 60
 
 def start():
     """Start a server for this process. Return its URL, or None if PostgreSQL's programs are not on this machine."""
-    if _programs() is None or os.name != "posix":
+    if not is_installed():
         return None
     # In a session of its own, Ctrl-C does not end the server before the tests.
     keeper = subprocess.Popen(
@@ -50,6 +49,11 @@ def start():
         keeper.wait(60)
 
     return keeper.stdout.readline().strip() or None
+
+
+def is_installed():
+    """Return whether the programs of PostgreSQL are on this machine."""
+    return os.name == "posix" and _programs() is not None
 
 
 def _programs():
@@ -65,52 +69,94 @@ def _folder():
     return Path(tempfile.mkdtemp(prefix="zap-postgresql-", dir=MEMORY if in_memory else None))
 
 
-def _keep():
-    """Run a server until the standard input ends. Print its URL as soon as it answers."""
-    folder, programs = _folder(), _programs()
-    # PostgreSQL refuses to run as root.
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-    try:
-        if user:
-            shutil.chown(folder, "postgres", "postgres")
-        with (
-            (folder / "log").open("w+") as log,
-            _server(folder, programs, {"stdout": log, "stderr": log, **user}) as url,
-        ):
-            print(url or "", flush=True)
-            sys.stdin.read()
-    finally:
-        shutil.rmtree(folder)
+class OwnPostgresql:
+    """A server of one's own, which can be stopped and started again on its port, and can have standbys.
 
+    Args:
+        settings: of PostgreSQL, beside and before SETTINGS.
+    """
 
-@contextmanager
-def _server(folder, programs, options):
-    """Make a server and start it. Yield its URL, or None if it does not start, and stop it in the end."""
-    # The environment may say another encoding, such as SQL_ASCII, in which zap refuses to work.
-    make = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-    subprocess.run([programs / "initdb", "--pgdata", folder / "data", *make], check=True, cwd=folder, **options)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *settings]
-    process = subprocess.Popen(command, cwd=folder, **options)
-    try:
-        ready = [programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={port}"]
+    def __init__(self, **settings):
+        self.folder, self._programs = _folder(), _programs()
+        self._settings, self._process = SETTINGS | settings, None
+        # PostgreSQL refuses to run as root.
+        self._user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+        if self._user:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.log = (self.folder / "log").open("w+")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    @property
+    def url(self):
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def make(self):
+        """Make an empty cluster."""
+        # The environment may say another encoding, such as SQL_ASCII, in which zap refuses to work.
+        make = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        self._run("initdb", "--pgdata", self.folder / "data", *make)
+        return self
+
+    def standby(self):
+        """Make a streaming standby of this server, which has to be started. This server needs wal_level=replica."""
+        other = OwnPostgresql(**self._settings)
+        primary = ["--host=127.0.0.1", f"--port={self.port}", "--username=postgres", "--checkpoint=fast", "--no-sync"]
+        other._run("pg_basebackup", *primary, "--write-recovery-conf", "--pgdata", other.folder / "data")
+        return other
+
+    def start(self):
+        """Start the server. Return whether it answers."""
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        command = [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *settings]
+        self._process = subprocess.Popen(command, **self._options)
+        ready = [self._programs / "pg_isready", "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
         until = time.monotonic() + START_SECONDS
         while not (answers := not subprocess.run(ready, check=False).returncode) and time.monotonic() < until:
-            if process.poll() is not None:
+            if self._process.poll() is not None:
                 break
             time.sleep(0.05)
-        if answers:
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-        else:
-            print(f"The tests' own PostgreSQL does not start:\n{(folder / 'log').read_text()}", file=sys.stderr)
-            yield None
+        return answers
+
+    def stop(self, sign=signal.SIGINT):
+        """Stop the server: SIGINT does not wait for clients, and SIGQUIT (immediate) does not even clean up."""
+        if self._process is not None:
+            self._process.send_signal(sign)
+            self._process.wait(60)
+            self._process = None
+
+    def signal(self, sign):
+        """Send a signal to all processes of the server, for example SIGSTOP."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (self._process.pid, *map(int, children)):
+            os.kill(pid, sign)
+
+    def close(self):
+        """Stop the server, which removes its shared memory, and remove its files."""
+        self.stop()
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+    @property
+    def _options(self):
+        return {"cwd": self.folder, "stdout": self.log, "stderr": self.log, **self._user}
+
+    def _run(self, program, *arguments):
+        subprocess.run([self._programs / program, *arguments], check=True, **self._options)
+
+
+def _keep():
+    """Run a server until the standard input ends. Print its URL as soon as it answers."""
+    server = OwnPostgresql()
+    try:
+        answers = server.make().start()
+        if not answers:
+            print(f"The tests' own PostgreSQL does not start:\n{(server.folder / 'log').read_text()}", file=sys.stderr)
+        print(server.url if answers else "", flush=True)
+        sys.stdin.read()
     finally:
-        # It does not wait for clients, and removes its shared memory.
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+        server.close()
 
 
 if __name__ == "__main__":

@@ -47,15 +47,17 @@ class Server:
 
     The process is forked, unless it is to start `anew`, as users start it. The trainings that a forked server starts
     are forked beside it, unless they are to be its children, as the trainings of every server of users are.
+    `port` is for a server in the place of an earlier one, `variables` are for its environment.
     """
 
-    def __init__(self, settings, *arguments, anew=False, child_trainings=False, module=()):
+    def __init__(self, settings, *arguments, anew=False, child_trainings=False, module=(), port=None, variables=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
         environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
+        environment |= variables or {}
         if not anew and not module:
             lines = self.lines.fileno()
             with Path(os.devnull).open() as nothing:

@@ -2,17 +2,13 @@
 
 import contextlib
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-from pathlib import Path
 
 import httpx
 import pytest
 from conftest import absent, client_of
 from faults.clients import connected, head, server_on
+from faults.nginx import PROGRAM, example, free_port, running
 from playwright.sync_api import expect
 from servers import until
 
@@ -21,7 +17,6 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.monitoring.alarms import raise_alarm
 from zap.errors import InvalidSettings
 
-OPERATING = (Path(__file__).resolve().parents[2] / "zap" / "manual" / "operating.md").read_text()
 NDJSON = "application/x-ndjson"
 HOST = "zap.example.com"
 ORIGIN = "https://app.example.com"
@@ -29,8 +24,7 @@ ORIGIN = "https://app.example.com"
 
 @pytest.fixture(scope="module")
 def nginx():
-    # Debian has it where only root's PATH leads.
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or absent("nginx")
+    return PROGRAM or absent("nginx")
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +40,10 @@ def server(_trained_sqlite, folder):
         yield server.wait()
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def proxies(nginx, server, tmp_path_factory):
     """The addresses of zap behind nginx: once it leaves the prefix in the path, once it removes it."""
-    folder = tmp_path_factory.mktemp("nginx")
-    location = re.search(r"```nginx\n(.*?)```", OPERATING, re.DOTALL)[1]
+    location = example(0)
     passed = "proxy_pass http://127.0.0.1:8000;"
     assert passed in location
     ports = [free_port(), free_port()]
@@ -64,27 +51,8 @@ def proxies(nginx, server, tmp_path_factory):
         f"server {{ listen 127.0.0.1:{port}; {location.replace(passed, f'proxy_pass {server.url}{ending};')} }}\n"
         for port, ending in zip(ports, ("", "/"), strict=True)
     )
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    user = "user root;" if os.getuid() == 0 else ""
-    (folder / "nginx.conf").write_text(
-        f"{user} daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off;\n{temporary}{servers}}}\n"
-    )
-    with subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf"]) as process:
-        try:
-            for port in ports:
-                until(lambda port=port: answers(port))
-            yield [f"http://127.0.0.1:{port}/zap" for port in ports]
-        finally:
-            process.terminate()
-
-
-def answers(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
+    with running(tmp_path_factory.mktemp("nginx"), servers, ports):
+        yield [f"http://127.0.0.1:{port}/zap" for port in ports]
 
 
 @pytest.fixture(params=["left", "removed"])

@@ -106,6 +106,21 @@ def test_a_worker_that_stands_still_is_replaced(workers):
     assert server.stop()[0] == 0
 
 
+def test_a_worker_that_cannot_start_again_is_tried_again_while_the_others_serve(workers, trained_sqlite):
+    # A worker dies while its database is away: another machine of PostgreSQL that restarts, for example.
+    server, pids = workers
+    file = Path(trained_sqlite.url.database)
+    away = file.rename(file.with_suffix(".away"))
+    os.kill(pids[0], signal.SIGKILL)
+    until(lambda: '"exit_code": 3' in server.log(), 60)
+
+    away.rename(file)
+
+    until(lambda: server.log().count("Application startup complete") == WORKERS + 1, 60)
+    assert httpx.get(f"{server.url}/health/ready").status_code == 200
+    assert server.stop()[0] == 0
+
+
 def test_workers_that_cannot_start_end_the_server(serve, trained_sqlite):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -28,7 +28,7 @@ _NOT_STARTED = 3
 def run_workers(serve: Serve, listening: socket.socket, n: int, on_start: Callable[[], object]) -> int:
     """Keep `n` worker processes serving until this process is told to stop. Return the exit code.
 
-    If a worker cannot start, all workers end, because a new one could not start either.
+    If a worker cannot start before the first one listens, all workers end, because a new one could not start either.
 
     Args:
         serve: what a worker runs.
@@ -80,7 +80,8 @@ class _Supervisor:
                 if worker.process.is_alive() or self._told:
                     continue
                 worker.beats.close()
-                if worker.process.exitcode == _NOT_STARTED:
+                # After the start the reason may pass, such as a database that restarts, and other workers serve.
+                if worker.process.exitcode == _NOT_STARTED and self._on_start is not None:
                     log.error("a worker could not start; the server ends", worker=worker.process.pid)
                     return _NOT_STARTED
                 log.error("a worker died", worker=worker.process.pid, exit_code=worker.process.exitcode)
