@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
@@ -36,7 +36,7 @@ _NOT_OF_TRAININGS = frozenset({"ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL
 # A message shows at most this much of a value.
 _SHOWN_CHARACTERS = 100
 # The settings whose values may hold a key or a password.
-_SECRET = frozenset({"alarm_secret", "alarm_url", "api_key", "database_url"})
+_SECRET = frozenset({"alarm_secret", "alarm_url", "api_key", "database_url", "read_database_url"})
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -49,6 +49,18 @@ def _supported_url(value: str) -> str:
         raise ValueError(f"begins with {url.drivername}; zap supports sqlite and postgresql+psycopg")
     if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
         raise ValueError("is a database in memory, which other processes cannot see; name a file: sqlite:///FILE")
+    return value
+
+
+def _standby_url(value: str | None, info: ValidationInfo) -> str | None:
+    if value is None:
+        return None
+    database_url = info.data.get("database_url", "")
+    if any(not one.startswith("postgresql") for one in (_supported_url(value), database_url)):
+        raise ValueError(
+            "is for PostgreSQL, because SQLite has no standby; leave it out, or write the URLs of a PostgreSQL server"
+            " into ZAP_DATABASE_URL and of its standby into ZAP_READ_DATABASE_URL"
+        )
     return value
 
 
@@ -160,6 +172,8 @@ class Settings(BaseSettings):
 
     # The database of the history, the requests and the predictions.
     database_url: Annotated[str, AfterValidator(_supported_url)] = "sqlite:///data/charge_database_alt.sqlite"
+    # A standby of the PostgreSQL server, from which pages and lists are read.
+    read_database_url: Annotated[str | None, AfterValidator(_standby_url)] = None
     # The folder to which production_model.joblib is exported.
     models_dir: Path = Path("models")
     host: str = "127.0.0.1"

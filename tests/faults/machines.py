@@ -37,9 +37,7 @@ class Machine:
     def start(self):
         # In a process of its own with other variables, because the loader of the system reads them.
         anew = self._variables is not None
-        self.server = Server(
-            self.settings, "--workers", "2", port=self.port, variables=self._variables, anew=anew
-        )
+        self.server = Server(self.settings, "--workers", "2", port=self.port, variables=self._variables, anew=anew)
         return self
 
     def restart(self):

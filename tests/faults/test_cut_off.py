@@ -1,4 +1,4 @@
-"""A machine that is cut off from the database while others roll back: none of its answers is older than the rollback."""
+"""A machine that is cut off from the database while others roll back: it does not answer with the old version."""
 
 import threading
 import time

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import GOOD_REQUEST, absent
+from databases import connect
 from faults.machines import Changes, Machine, behind_nginx, judged
 from faults.nginx import PROGRAM
 from faults.steady_load import SteadyLoad
@@ -106,9 +107,17 @@ def test_what_happens_to_machines_costs_no_answer(machines, postgresql, tmp_path
             recovered[name] = found
             print(f"{name}: {ended - begun:.1f} s, recovered after {found:.1f} s")
 
+    with connect(postgresql.url) as connection:
+        ahead = connection.execute("SELECT max(request_timestamp) > now() + interval '30 s' FROM inference_inputs")
+        assert ahead.fetchone()[0]
     found = judged(load, changes, postgresql.url)
-    statuses = {status: sum(one.status == status for one in load.replies) for status in {r.status for r in load.replies}}
-    print(f"{len(load.acknowledged()):,} answers, {statuses}, {changes.n} changes, p99 {usual:.3f} s, lag {load.lag:.2f} s")
+    statuses = {
+        status: sum(one.status == status for one in load.replies) for status in {r.status for r in load.replies}
+    }
+    print(
+        f"{len(load.acknowledged()):,} answers, {statuses}, {changes.n} changes,"
+        f" p99 {usual:.3f} s, lag {load.lag:.2f} s"
+    )
     assert found == dict.fromkeys(found, 0)
     assert max(recovered.values()) <= RECOVERED_SECONDS
     # Each of the machines has answered, and both versions.

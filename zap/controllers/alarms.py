@@ -26,7 +26,7 @@ class AlarmController(Controller):
     @get("/", operation_id="listAlarms", summary="The standing alarms", responses=problem_specs(400, 503))
     async def list(self, state: State, *, every: All = False, limit: Limit = 20, before: Before = LARGEST_ID) -> Alarms:
         standing = not every
-        rows = await state.threads.run(partial(list_alarms, state.engine, limit, before, standing=standing))
+        rows = await state.threads.run(state.reads.read, partial(list_alarms, standing=standing), limit, before)
         return Alarms([alarm_record(row) for row in rows])
 
     @post(

@@ -30,5 +30,5 @@ class DataQualityController(Controller):
         to = day_parameter("to", last) or day_of(utc_now())
         since = day_parameter("from", first) or usual_first(to)
         check_range(wrong_days(since, to, MOST_DAYS))
-        report: DataQuality = await state.threads.run(data_quality, state.engine, since, to)
+        report: DataQuality = await state.threads.run(state.reads.read, data_quality, since, to)
         return report

@@ -51,6 +51,10 @@ class Ready(Struct):
         str | UnsetType,
         Meta(description="a warning about the database although it works; left out if there is no warning"),
     ] = UNSET
+    read_replica: Annotated[
+        str | UnsetType,
+        Meta(description="ok, or why the replica is not used; left out without ZAP_READ_DATABASE_URL"),
+    ] = UNSET
 
 
 class HealthController(Controller):
@@ -86,6 +90,7 @@ class HealthController(Controller):
                 state.production.file_restored,
                 state.refused_requests,
                 state.database_watch.warning or UNSET,
+                state.reads.status or UNSET,
             ),
             status_code=200 if ready else 503,
         )

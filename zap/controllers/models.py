@@ -26,7 +26,7 @@ class ModelController(Controller):
 
     @get("/", operation_id="listModels", summary="The newest model versions", responses=problem_specs(400, 503))
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Models:
-        rows = await state.threads.run(list_versions, state.engine, limit, before)
+        rows = await state.threads.run(state.reads.read, list_versions, limit, before)
         return Models([ModelSummary(**row) for row in rows])
 
     @get(
@@ -36,7 +36,7 @@ class ModelController(Controller):
         responses=problem_specs(400, 503),
     )
     async def history(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Promotions:
-        rows = await state.threads.run(list_promotions, state.engine, limit, before)
+        rows = await state.threads.run(state.reads.read, list_promotions, limit, before)
         return Promotions([PromotionRecord(**row) for row in rows])
 
     @get(
@@ -47,7 +47,7 @@ class ModelController(Controller):
     )
     async def read(self, request: Request[Any, Any, State], model_version: FromPath[int], state: State) -> ModelDetail:
         check_number(request, model_version, "model version")
-        known = await state.threads.run(read_version, state.engine, model_version)
+        known = await state.threads.run(state.reads.read, read_version, model_version)
         for name in ("trained_from", "trained_until", "tuned_until"):
             known[name] = known[name] and known[name].isoformat()
         # The golden rows themselves are sessions of drivers, so only their number is sent.

@@ -120,5 +120,5 @@ class PredictionListController(Controller):
             input_id=input_id or None,
         )
         check_range(wrong_moments(wanted.since, wanted.until))
-        page = await state.threads.run(list_predictions, state.engine, wanted, limit, before)
+        page = await state.threads.run(state.reads.read, list_predictions, wanted, limit, before)
         return Predictions([ListedPrediction(**row) for row in page.rows], page.before)

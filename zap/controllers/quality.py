@@ -59,5 +59,5 @@ class QualityController(Controller):
         question = Question(day_parameter("from", first), day_parameter("to", last), version or None, by, kind)
         now = settings.wall_now()
         check_range(wrong_days(*question.days(now.date()), MOST_DAYS))
-        report = await state.threads.run(read_quality, state.engine, question, now, settings.horizon)
+        report = await state.threads.run(state.reads.read, read_quality, question, now, settings.horizon)
         return msgspec.convert(report, QualityReply)

@@ -23,5 +23,5 @@ class ServingController(Controller):
         killed loses at most the minutes that it has not written. Times are counted in buckets, so a quantile says "at
         most".
         """
-        figures: ServingFigures = await state.threads.run(serving_figures, state.engine)
+        figures: ServingFigures = await state.threads.run(state.reads.read, serving_figures)
         return figures

@@ -95,7 +95,7 @@ class StoredPredictionController(Controller):
         self, request: Request[Any, Any, State], prediction_id: FromPath[int], state: State
     ) -> PredictionRecord:
         check_number(request, prediction_id, "prediction")
-        found, outcome = await state.threads.run(read_with_outcome, state.engine, prediction_id)
+        found, outcome = await state.threads.run(state.reads.read, read_with_outcome, prediction_id)
         row = dict(found)
         text = row.pop("input_data_json")
         return PredictionRecord(

@@ -69,7 +69,7 @@ class TrainingRunController(Controller):
 
     @get("/", operation_id="listTrainingRuns", summary="The newest training runs", responses=problem_specs(400, 503))
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Runs:
-        rows = await state.threads.run(list_runs, state.engine, limit, before)
+        rows = await state.threads.run(state.reads.read, list_runs, limit, before)
         return Runs([RunSummary(**row) for row in rows])
 
     @get(

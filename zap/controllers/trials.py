@@ -63,7 +63,7 @@ class TrialController(Controller):
 
     @get("/trials", operation_id="listTrials", summary="The newest trials", responses=problem_specs(400, 503))
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> TrialRecords:
-        rows = await state.threads.run(list_trials, state.engine, limit, before)
+        rows = await state.threads.run(state.reads.read, list_trials, limit, before)
         return TrialRecords([_record(row) for row in rows])
 
     @get(

@@ -19,6 +19,8 @@ class VersionReplaced(LogUnavailable):
     """The version that has answered may have been rolled back before its answer could be sent, so it is not sent."""
 
     title = phrase("The model version does not serve any more")
+    status_code = 503
+    exit_code = 14
 
 
 class DatabaseUnavailable(ZapError):

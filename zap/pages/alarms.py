@@ -15,7 +15,7 @@ from zap.formats.acknowledgement import Acknowledgement
 from zap.formats.values import LARGEST_ID
 from zap.pages.fields import errors_by_field
 from zap.pages.models import known_number
-from zap.pages.page import answer, read_form, see_other
+from zap.pages.page import answer, answer_reading, read_form, see_other
 from zap.public import PAGE
 
 _ALARMS = 20
@@ -31,8 +31,7 @@ def alarm_of(alarms: Sequence[Mapping[str, Any]], kind: str, version: int) -> Ma
 @get("/pages/alarms", opt=PAGE)
 async def alarms(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the alarms, newest first."""
-    engine = request.app.state.engine
-    return await answer(request, "alarms.html", lambda: _read(engine, before))
+    return await answer_reading(request, "alarms.html", _read, before)
 
 
 @post("/pages/alarms/{written:str}/acknowledge", status_code=200, opt=PAGE)

@@ -26,7 +26,7 @@ from zap.monitoring.drift import LEAST_EFFECT, WINDOWS
 from zap.pages import data_words
 from zap.pages.alarms import alarm_of
 from zap.pages.evidence import MOST_YEARS, YEAR_SECONDS, evidence_plot, evidence_scale
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.plots import Plot
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
@@ -47,12 +47,12 @@ _LARGE, _MIDDLE = 100.0, 1.0
 @get(_PATH, opt=PAGE)
 async def data(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show drift and harm of the version in production."""
-    query, engine = Query(request), request.app.state.engine
+    query = Query(request)
     feature = query.text("feature")
     if query.has_empty:
         return see_other(request, address(_PATH, query.values))
     language = read_reader(request).language
-    return await answer(request, "data.html", lambda: _read(engine, feature, language))
+    return await answer_reading(request, "data.html", _read, feature, language)
 
 
 def _read(engine: Engine, feature: str | None, language: str) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from zap.flows.data_quality import (
 from zap.formats.time_range import wrong_days
 from zap.monitoring.data_quality import COMPLETED, MISSING, NULL, UNKNOWN
 from zap.pages import data_words
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.plots import Line, Plot
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
@@ -73,12 +73,12 @@ class Asked:
 @get(_PATH, opt=PAGE)
 async def fields(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show what was found in the fields of requests or of reported sessions."""
-    query, engine = Query(request), request.app.state.engine
+    query = Query(request)
     asked = Asked(query)
     if query.has_empty:
         return see_other(request, address(_PATH, query.values))
     language = read_reader(request).language
-    return await answer(request, "data_fields.html", lambda: _read(engine, asked, language))
+    return await answer_reading(request, "data_fields.html", _read, asked, language)
 
 
 def _read(engine: Engine, asked: Asked, language: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.params import FromPath
+from sqlalchemy import Engine
 
 from zap.db.history import driver_sessions
 from zap.db.history.driver_sessions import count_sessions, sessions_of_driver
@@ -22,7 +23,7 @@ from zap.formats.values import CONTROL, LONGEST_TEXT
 from zap.pages.drawings import MOST_POINTS, Kind, time_line
 from zap.pages.listed import MOST_SIMILAR, driver_path, read_listed
 from zap.pages.one_prediction import shares_of
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
 from zap.sentences import say
@@ -61,11 +62,11 @@ async def _page(request: Request[Any, Any, Any], user_id: str) -> Response[bytes
     if not user_id.strip() or len(user_id) > LONGEST_TEXT or CONTROL.search(user_id):
         raise NotFound(say("no driver can have the id {user_id!r}", user_id=user_id[:50]))
     state = request.app.state
-    return await answer(request, _TEMPLATE, lambda: _read(state, user_id))
+    return await answer_reading(request, _TEMPLATE, _read, state, user_id)
 
 
-def _read(state: State, user_id: str) -> Mapping[str, Any]:
-    engine, named = state.engine, driver_named(state.engine, user_id)
+def _read(engine: Engine, state: State, user_id: str) -> Mapping[str, Any]:
+    named = driver_named(engine, user_id)
     sessions = sessions_of_driver(engine, named, MOST_POINTS)
     page = list_predictions(engine, Wanted(user_id=named), _ANSWERS, seconds=_SECONDS)
     listed = [read_listed(row, state.settings) for row in page.rows]

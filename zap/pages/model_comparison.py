@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from zap.db.versions.model_registry import list_versions, production_version
 from zap.db.versions.version_comparison import compared
 from zap.formats.values import LARGEST_ID
-from zap.pages.page import answer
+from zap.pages.page import answer_reading
 from zap.public import PAGE
 
 _CHOICES, _COLUMNS = 50, 15
@@ -29,8 +29,7 @@ async def compare_models(
     Raises:
         NotFound: there is no such version.
     """
-    engine = request.app.state.engine
-    return await answer(request, "model_comparison.html", lambda: _read(engine, first, second))
+    return await answer_reading(request, "model_comparison.html", _read, first, second)
 
 
 def _read(engine: Engine, first: int | None, second: int | None) -> Mapping[str, Any]:

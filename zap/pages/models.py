@@ -6,13 +6,14 @@ from typing import Annotated, Any
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.params import QueryParameter
+from sqlalchemy import Engine
 
 from zap.db.monitoring.trials import trials_now
 from zap.db.versions.model_registry import list_versions, production_version
 from zap.db.versions.promotions import list_promotions, newest_promotions, rollback_target
 from zap.errors import NotFound
 from zap.formats.values import LARGEST_ID
-from zap.pages.page import answer
+from zap.pages.page import answer_reading
 from zap.public import PAGE
 
 _VERSIONS, _CHANGES = 20, 6
@@ -24,7 +25,7 @@ Before = Annotated[int, QueryParameter(name="before", ge=1, le=LARGEST_ID)]
 async def models(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the versions, newest first."""
     state = request.app.state
-    return await answer(request, "models.html", lambda: _read(state, before))
+    return await answer_reading(request, "models.html", _read, state, before)
 
 
 def known_number(written: str, what: str) -> int:
@@ -39,8 +40,7 @@ def known_number(written: str, what: str) -> int:
     return number
 
 
-def _read(state: State, before: int) -> Mapping[str, Any]:
-    engine = state.engine
+def _read(engine: Engine, state: State, before: int) -> Mapping[str, Any]:
     found = list_versions(engine, _VERSIONS + 1, before)
     versions, serving = found[:_VERSIONS], production_version(engine)
     trials = trials_now(engine)

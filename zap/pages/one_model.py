@@ -19,7 +19,7 @@ from zap.formats.training_options import HYPER_PARAMETERS
 from zap.ml.estimator import DEFAULT_ESTIMATOR, OF_OLDER_VERSIONS
 from zap.pages.figures import Bin
 from zap.pages.models import known_number
-from zap.pages.page import answer
+from zap.pages.page import answer_reading
 from zap.public import PAGE
 
 _CHANGES, _OTHERS = 10, 20
@@ -63,8 +63,7 @@ async def one_model(request: Request[Any, Any, State], written: FromPath[str]) -
         NotFound: there is no such version.
     """
     number = known_number(written, "model version")
-    engine = request.app.state.engine
-    return await answer(request, "one_model.html", lambda: _read(engine, number))
+    return await answer_reading(request, "one_model.html", _read, number)
 
 
 def _read(engine: Engine, number: int) -> Mapping[str, Any]:

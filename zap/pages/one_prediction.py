@@ -61,7 +61,7 @@ async def one_prediction(request: Request[Any, Any, Any], number: FromPath[str])
     if not 0 <= prediction_id <= LARGEST_ID:
         raise NotFound(say("there is no prediction {prediction_id}", prediction_id=number[:50]))
     state = request.app.state
-    row, outcome = await state.page_threads.run(read_with_outcome, state.engine, prediction_id)
+    row, outcome = await state.page_threads.run(state.reads.read, read_with_outcome, prediction_id)
     full, unexplained = None, None
     if row["source"] == "inference":
         try:

@@ -18,7 +18,7 @@ from zap.flows.quality import Question, read_quality
 from zap.flows.serving_glance import serving_glance
 from zap.formats.training_options import TrainingOptions
 from zap.pages.alarms import alarm_of
-from zap.pages.page import answer, read_form, see_other
+from zap.pages.page import answer_reading, read_form, see_other
 from zap.public import PAGE
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
@@ -50,7 +50,7 @@ class Verdict(NamedTuple):
 async def overview(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the overview, or the first steps while no version is in production."""
     state = request.app.state
-    return await answer(request, "overview.html", lambda: _read(state.engine, state.settings))
+    return await answer_reading(request, "overview.html", _read, state.settings)
 
 
 @post("/pages/first-training", status_code=200, opt=PAGE)

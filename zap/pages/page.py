@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from litestar import MediaType, Request, Response
 from litestar.datastructures import Cookie
 
+from zap.db.read_replica import ReadReplica
 from zap.errors import FormRefused, InvalidRequest, UnsupportedMediaType
 from zap.pages.reader import Reader, read_reader
 from zap.pages.templates import rendered
@@ -57,6 +58,29 @@ async def answer(
         headers={**PAGE_HEADERS, **(headers or {})},
         cookies=reader.cookies(),
     )
+
+
+async def answer_reading(
+    request: Request[Any, Any, Any], template: str, read: Callable[..., Mapping[str, Any]], *arguments: Any
+) -> Response[bytes]:
+    """Return a page that only reads the database: from the replica, if there is one.
+
+    Args:
+        request: the request for it.
+        template: the file name of its template.
+        read: reads what the template shows from an engine, with `arguments`. It is called in a thread.
+        arguments: the arguments of `read` after the engine.
+
+    Raises:
+        ZapError, SQLAlchemyError: the errors of `read`. They are shown as a page.
+    """
+    reads: ReadReplica = request.app.state.reads
+
+    def content() -> Mapping[str, Any]:
+        shown, age = reads.read_with_age(read, *arguments)
+        return {**shown, "read_age": age}
+
+    return await answer(request, template, content)
 
 
 def _page(reader: Reader, template: str, read: Callable[[], Mapping[str, Any]]) -> bytes:

@@ -14,7 +14,7 @@ from zap.errors import NoModel
 from zap.flows.prediction_list import list_newer, list_predictions
 from zap.formats.values import LARGEST_ID
 from zap.pages.listed import MOST_SIMILAR, read_listed
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
 
@@ -82,11 +82,10 @@ async def predictions(request: Request[Any, Any, Any]) -> Response[Any]:
         # A form also sends its empty fields. An address without them is shorter to send to a colleague.
         return see_other(request, address(_PATH, query.values))
     state = request.app.state
-    return await answer(request, "predictions.html", lambda: _read(state, asked))
+    return await answer_reading(request, "predictions.html", _read, state, asked)
 
 
-def _read(state: State, asked: Asked) -> Mapping[str, Any]:
-    engine = state.engine
+def _read(engine: Engine, state: State, asked: Asked) -> Mapping[str, Any]:
     seconds = _FIRST_SECONDS if asked.before is None and asked.after is None else PAGE_SECONDS
     shown = None if asked.after is None else _newer(engine, asked, seconds)
     if shown is None:

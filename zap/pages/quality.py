@@ -6,12 +6,13 @@ from typing import Any, get_args
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
+from sqlalchemy import Engine
 
 from zap.db.versions.model_registry import production_version, read_version
 from zap.flows.quality import MOST_DAYS, By, Question, read_quality
 from zap.formats.time_range import wrong_days
 from zap.pages.figures import Bin
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.plots import MOST_POINTS
 from zap.pages.quality_plots import quality_plots, read_marks
 from zap.pages.query import Query, address, wrong_filter
@@ -83,11 +84,11 @@ async def quality(request: Request[Any, Any, Any]) -> Response[Any]:
         # A form also sends its empty fields. An address without them is shorter to send to a colleague.
         return see_other(request, address(_PATH, query.values))
     language = read_reader(request).language
-    return await answer(request, "quality.html", lambda: _read(state, asked, language))
+    return await answer_reading(request, "quality.html", _read, state, asked, language)
 
 
-def _read(state: State, asked: Asked, language: str) -> Mapping[str, Any]:
-    engine, settings = state.engine, state.settings
+def _read(engine: Engine, state: State, asked: Asked, language: str) -> Mapping[str, Any]:
+    settings = state.settings
     production = production_version(engine)
     serving = None if production is None else production.model_version
     number = serving if asked.version is None else asked.version

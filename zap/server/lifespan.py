@@ -17,6 +17,7 @@ from zap.db.history.driver_histories import DriverHistories
 from zap.db.history.recent_sessions import RecentSessions
 from zap.db.history.session_changes import prune_changes
 from zap.db.log.prediction_log import PredictionLog
+from zap.db.read_replica import ReadReplica
 from zap.db.runs.dead_runs import see_to_dead_runs
 from zap.db.schema import check_at_head, check_rights
 from zap.db.versions.production import Production
@@ -69,6 +70,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
         closing.callback(engine.dispose)
+        closing.callback(state.reads.close)
         closing.callback(last_write, state.refusals.write, "counts of refused requests")
         closing.callback(last_write, state.serving_minutes.write_rest, "minutes of the figures of serving")
         closing.callback(state.prediction_log.close)
@@ -85,6 +87,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
         closing.enter_context(collecting_seldom())
         closing.enter_context(taking_turns())
         # Called first, so that work which still waits for the database soon gives up.
+        closing.callback(state.reads.hurry)
         closing.callback(bounds_of(engine).hurry)
         await recent.begin(FIRST_READ_SECONDS)
         tasks = [asyncio.create_task(one) for one in _background(state)]
@@ -116,6 +119,9 @@ def _opened(state: State) -> Engine:
     check_at_head(engine)
     check_rights(engine)
     state.engine = engine
+    url = settings.read_database_url
+    state.reads = ReadReplica(engine, None if url is None else create_engine(url, serves=True))
+    state.reads.check()
     # Three pools: short database work of requests must not wait for batches, which compute long, or for pages, which
     # read and show much.
     state.threads = threads = Pool("requests", 8)

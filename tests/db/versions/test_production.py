@@ -1,19 +1,23 @@
 """Production: the version that serves in one process follows the one that the database names."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import insert, select, update
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
 from zap.db.tables import ModelVersion
+from zap.db.versions import last_seen
 from zap.db.versions import model_file as model_file_module
+from zap.db.versions import production as production_module
 from zap.db.versions.model_export import last_restored
 from zap.db.versions.model_registry import artefact_of, load_version, production_version
 from zap.db.versions.production import Production
 from zap.db.versions.promotions import promote, roll_back
-from zap.errors import NoModel
+from zap.errors import NoModel, VersionReplaced
 from zap.formats.promotion_reason import Reason
 from zap.ml.export import exported
 from zap.ml.fitted import sha256
@@ -245,3 +249,48 @@ def test_other_bytes_under_the_number_that_serves_are_loaded(production, registr
     assert production.predictor is not before
     assert production.predictor.model_version == 1
     assert trained.model_file.read_bytes() == exported(artefact)
+
+
+# Which version may answer.
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of production, which a test moves on."""
+    clock = SimpleNamespace(now=0.0)
+    for module in (last_seen, production_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_a_version_answers_only_if_it_was_in_production_a_moment_ago(clock, production, registry):
+    production.check_serves(1)
+    number = promote_copy(registry)
+
+    # The last look has seen it.
+    clock.now += 1.4
+    production.check_serves(1)
+    clock.now += 0.2
+
+    with pytest.raises(VersionReplaced, match="version 1 may not be in production"):
+        production.check_serves(1)
+    production.check_serves(number)
+
+
+def test_a_version_in_the_place_of_one_that_cannot_be_loaded_goes_on_answering(clock, production, registry):
+    promote_copy(registry, artefact=b"damaged")
+    production.refresh()
+    clock.now += 60
+
+    production.check_serves(1)
+
+
+def test_a_database_that_does_not_answer_says_no(clock, production, registry, monkeypatch):
+    def gone(_engine):
+        raise OperationalError("SELECT", None, Exception("gone"))
+
+    monkeypatch.setattr(production_module, "production_version", gone)
+    production.check_serves(1)
+    clock.now += 2
+    with pytest.raises(VersionReplaced):
+        production.check_serves(1)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
-from zap.db.engine import write_transaction
-from zap.db.tables import ModelVersion, Promotion, TrainingRun, utc_now
+from zap.db.engine import database_now, write_transaction
+from zap.db.tables import ModelVersion, Promotion, TrainingRun
 from zap.db.versions.model_registry import load_version, version
 from zap.errors import DamagedModel, NotPromotable
 from zap.formats.promotion_reason import Reason
@@ -42,7 +42,7 @@ def promote(connection: Connection, number: int, reason: Reason, action: str = "
         raise NotPromotable(
             say("version {number} does not exist any more, or its artefact was pruned a moment ago", number=number)
         )
-    row = {"promoted_at": utc_now(), "action": action, "from_version": before, "to_version": number}
+    row = {"promoted_at": database_now(connection), "action": action, "from_version": before, "to_version": number}
     connection.execute(insert(Promotion), row | reason.model_dump())
     return Change(before, number, changed=True)
 
