@@ -120,6 +120,7 @@ def test_an_unusable_value_is_refused_by_name(monkeypatch, name, value, hint):
 WRONG = {
     "api_key": ("short", "has 5 characters; use at least 16"),
     "database_url": ("data.sqlite", "is not a database URL; write sqlite:///FILE"),
+    "read_database_url": ("data.sqlite", "is not a database URL; write sqlite:///FILE"),
     "port": ("87430", "is '87430'; zap accepts a whole number from 0 to 65535"),
     "workers": ("0", "is '0'; zap accepts a whole number from 1 to 64"),
     "log_level": ("verbose", "is 'verbose'; zap accepts one of DEBUG, INFO, WARNING, ERROR"),
