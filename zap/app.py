@@ -30,6 +30,7 @@ from zap.pages.manual import manual_handlers
 from zap.pages.problems import browser_problems
 from zap.pages.site import page_router
 from zap.pages.templates import prepare
+from zap.server.keys import Keys
 from zap.server.lifespan import lifespan
 from zap.server.logins import Logins
 from zap.settings import Settings, read_settings
@@ -52,7 +53,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         refuse_missed_key(settings)
     configure_logs(settings)
     counters = new_counters()
-    logins = Logins(settings.api_key.get_secret_value() if settings.api_key else None)
+    keys = Keys(settings.api_key.get_secret_value() if settings.api_key else None)
+    logins = Logins(keys)
     app = Litestar(
         route_handlers=[
             PredictionController,
@@ -78,12 +80,13 @@ def create_app(settings: Settings | None = None) -> Litestar:
         state=State(
             {
                 "settings": settings,
+                "api_keys": keys,
                 "logins": logins,
                 "refused_requests": 0,
                 "answer_counters": counters,
             }
         ),
-        guards=[Guard(settings, logins).check],
+        guards=[Guard(settings, keys, logins).check],
         middleware=[in_time],
         exception_handlers=browser_problems(EXCEPTION_HANDLERS),
         openapi_config=openapi_config(),

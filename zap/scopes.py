@@ -1,4 +1,4 @@
-"""The scopes of keys, and the mark with which a route says which scope it needs."""
+"""The scopes of keys, and the mark with which a route says which scopes it needs."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ SCOPES = {
     ERASE: "export and erase drivers",
     ADMIN: "everything, also keys and the audit",
 }
+SCOPES_OPT = "scopes"
 
 
-def needs(scope: str) -> dict[str, Any]:
-    """Return what a route says in its `opt` if it needs a key with a scope."""
-    return {"scope": scope}
+def needs(*scopes: str) -> dict[str, Any]:
+    """Return what a route says in its `opt` if it needs a key with all of these scopes; with none, it needs any key."""
+    return {SCOPES_OPT: frozenset(scopes)}

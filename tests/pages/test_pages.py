@@ -17,9 +17,10 @@ from sqlmodel import col
 
 import zap
 from zap.app import create_app
-from zap.db.ended_logins import end_login, has_ended
+from zap.db import logins
 from zap.db.engine import write_transaction
-from zap.db.login_tables import WrongKey
+from zap.db.login_tables import Login, WrongKey
+from zap.db.logins import begin_login, has_login
 from zap.db.monitoring.data_quality_days import REFUSED, apply
 from zap.db.tables import utc_now
 from zap.db.wrong_keys import WITHIN, note_wrong_key, seconds_to_wait
@@ -202,15 +203,19 @@ def test_a_copied_cookie_ends_with_its_login(trained, log_in):
         assert again.get("/models", headers={"X-API-Key": KEY}).status_code == 200
 
 
-def test_rows_of_ended_logins_go_when_their_cookies_have_expired(sqlite_engine):
-    end_login(sqlite_engine, "old", utc_now() - timedelta(days=1, seconds=1))
-    # A server process whose clock is behind the clock of the database still accepts this cookie.
-    end_login(sqlite_engine, "expired", utc_now() - timedelta(seconds=1))
-    end_login(sqlite_engine, "new", utc_now() + timedelta(hours=1))
-    end_login(sqlite_engine, "new", utc_now() + timedelta(hours=1))
-
-    assert not has_ended(sqlite_engine, "old")
-    assert has_ended(sqlite_engine, "new")
+def test_rows_of_logins_go_when_they_have_expired(sqlite_engine, monkeypatch):
+    begin_login(sqlite_engine, "old", "setting", timedelta(seconds=-1))
+    assert not has_login(sqlite_engine, "old")
+    begin_login(sqlite_engine, "new", "setting", timedelta(hours=1))
+    assert has_login(sqlite_engine, "new")
+    with sqlite_engine.connect() as connection:
+        assert connection.scalars(select(col(Login.login))).all() == ["new"]
+    # Whoever has a key cannot fill the table.
+    monkeypatch.setattr(logins, "_MOST_LOGINS", 3)
+    for number in range(5):
+        begin_login(sqlite_engine, str(number), "setting", timedelta(hours=2 + number))
+    with sqlite_engine.connect() as connection:
+        assert sorted(connection.scalars(select(col(Login.login)))) == ["2", "3", "4"]
 
 
 def behind_a_proxy(settings):

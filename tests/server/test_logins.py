@@ -1,57 +1,69 @@
-"""The signed cookie of a login: who can make it, and when it ends."""
+"""The login of a browser: who has its cookie, and when it ends."""
 
 import pytest
+from keyed import make_key
+from sqlalchemy import text
 
-from zap.server import logins as module
-from zap.server.logins import SECONDS, Logins
+from zap.db.api_keys import revoke_keys
+from zap.server.keys import Keys
+from zap.server.logins import Logins
 
 KEY = "correct horse battery"
 
 
-def test_every_process_with_the_key_accepts_it():
-    assert Logins(KEY).is_valid(Logins(KEY).begin())
+def opened(engine, setting=KEY):
+    """Return the keys and the logins of a server process."""
+    keys = Keys(setting)
+    keys.look(engine)
+    return keys, Logins(keys)
 
 
-def test_another_key_ends_it():
-    assert not Logins(f"{KEY}2").is_valid(Logins(KEY).begin())
+def login_of(logins, engine, cookie):
+    key = logins.key_of(cookie)
+    return key if key is not None and logins.is_valid(engine, cookie, key) else None
 
 
-def test_it_expires(monkeypatch):
-    logins = Logins(KEY)
-    cookie = logins.begin()
-    now = module.time.time()
+def test_every_process_accepts_it_until_its_key_is_changed(engine):
+    keys, logins = opened(engine)
+    cookie = logins.begin(engine, keys.find(KEY.encode()))
 
-    monkeypatch.setattr(module.time, "time", lambda: now + SECONDS - 5)
-    assert logins.is_valid(cookie)
-    monkeypatch.setattr(module.time, "time", lambda: now + SECONDS + 5)
-    assert not logins.is_valid(cookie)
+    assert login_of(opened(engine)[1], engine, cookie).name == "ZAP_API_KEY"
+    assert login_of(opened(engine, f"{KEY}2")[1], engine, cookie) is None
+    assert login_of(opened(engine, None)[1], engine, cookie) is None
 
 
-@pytest.mark.parametrize("change", ["later", "signature", "cut", "empty", "dots", "long", "ukrainian"])
-def test_nobody_can_change_it(change):
-    logins = Logins(KEY)
-    expires, nonce, signature = (cookie := logins.begin()).split(".")
+def test_it_ends_with_its_key_or_by_a_person(engine):
+    made = make_key(engine, "read", name="reader"), make_key(engine, "train")
+    keys, logins = opened(engine)
+    cookies = [logins.begin(engine, keys.find(key.encode())) for key in made]
+    assert [login_of(logins, engine, one).name for one in cookies] == ["reader", "train"]
+
+    revoke_keys(engine, "reader")
+    keys.look(engine)
+    assert login_of(logins, engine, cookies[0]) is None
+    logins.end(engine, cookies[1], logins.key_of(cookies[1]))
+    assert login_of(logins, engine, cookies[1]) is None
+
+
+@pytest.mark.parametrize("change", ["secret", "key", "cut", "empty", "dot", "long", "ukrainian", "what is stored"])
+def test_nobody_can_make_one_up(engine, change):
+    made = make_key(engine, "read"), make_key(engine, "admin")
+    keys, logins = opened(engine)
+    of_read, of_admin = (keys.find(key.encode()) for key in made)
+    cookie = logins.begin(engine, of_read)
+    with engine.connect() as connection:
+        (stored,) = connection.execute(text("SELECT login FROM logins")).one()
+    secret = cookie.partition(".")[2]
     changed = {
-        "later": f"{int(expires) + 1}.{nonce}.{signature}",
-        "signature": f"{expires}.{nonce}.{signature[:-1]}{'0' if signature[-1] != '0' else '1'}",
+        "secret": f"{of_read.key_id}.{'a' * len(secret)}",
+        "key": f"{of_admin.key_id}.{secret}",
         "cut": cookie[:-1],
         "empty": "",
-        "dots": "..",
+        "dot": ".",
         "long": cookie + "0" * 1000,
         "ukrainian": "їжак",
+        "what is stored": f"{of_read.key_id}.{stored}",
     }[change]
 
-    assert logins.is_valid(cookie)
-    assert not logins.is_valid(changed)
-
-
-def test_two_logins_differ():
-    assert Logins(KEY).begin() != Logins(KEY).begin()
-
-
-def test_without_a_key_no_cookie_is_a_login():
-    logins = Logins(None)
-
-    assert not logins.is_needed
-    assert not logins.is_valid(logins.begin())
-    assert not logins.is_key("")
+    assert login_of(logins, engine, cookie) is of_read
+    assert login_of(logins, engine, changed) is None

@@ -8,6 +8,7 @@ from zap.cli.data_quality import data_quality_command
 from zap.cli.database import db
 from zap.cli.following import follow
 from zap.cli.history import import_history_command
+from zap.cli.keys import keys
 from zap.cli.models import models
 from zap.cli.predicting import explain_prediction, predict
 from zap.cli.predictions import predictions
@@ -38,6 +39,7 @@ from zap.cli.training import train, tune
         sample_history_command,
         sessions,
         follow,
+        keys,
         db,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -199,6 +199,17 @@ def options_named(*, as_json: bool, option: Callable[[str], str] = option_of) ->
         ) from error
 
 
+def confirmed(question: str) -> bool:
+    """Ask the person at the terminal, and return whether the answer is yes."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort as ended:
+        # The end of the input is no answer; Ctrl-C ends the command.
+        if isinstance(ended.__context__, EOFError):
+            return False
+        raise
+
+
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     from msgspec import to_builtins

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from zap.cli.bars import shown_progress
-from zap.cli.command import DATABASE, JSON, Command, engine_at_head, print_json, read_settings
+from zap.cli.command import DATABASE, JSON, Command, confirmed, engine_at_head, print_json, read_settings
 from zap.errors import NotConfirmed
 from zap.progress import Progress
 
@@ -111,18 +111,8 @@ def _ask(engine: "Engine", *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise NotConfirmed(f"{_MIXED}; add --yes to add the sample anyway, or name another --database-url")
-    if not _confirmed(f"Warning: {_MIXED}.\nAdd the sample anyway?"):
+    if not confirmed(f"Warning: {_MIXED}.\nAdd the sample anyway?"):
         raise NotConfirmed("the answer was no; nothing was added")
-
-
-def _confirmed(question: str) -> bool:
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort as ended:
-        # The end of the input is no answer; Ctrl-C ends the command.
-        if isinstance(ended.__context__, EOFError):
-            return False
-        raise
 
 
 def _is_given(ctx: click.Context, name: str) -> bool:

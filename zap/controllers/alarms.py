@@ -8,11 +8,13 @@ from litestar.datastructures import State
 from litestar.params import FromPath, QueryParameter
 
 from zap.controllers.alarm_replies import AlarmRecord, Alarms, alarm_record
-from zap.controllers.parameters import Before, Limit, check_number, media_type
+from zap.controllers.parameters import Before, Limit, check_json_or_nothing, check_number
 from zap.controllers.problems import problem_specs
 from zap.db.monitoring.alarms import acknowledge_alarm, list_alarms
 from zap.formats.acknowledgement import Acknowledgement
 from zap.formats.values import LARGEST_ID
+from zap.scopes import READ, TRAIN, needs
+from zap.server.access import name_of
 from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
@@ -23,7 +25,13 @@ class AlarmController(Controller):
     path = "/alarms"
     tags = ("alarms",)
 
-    @get("/", operation_id="listAlarms", summary="The standing alarms", responses=problem_specs(400, 503))
+    @get(
+        "/",
+        operation_id="listAlarms",
+        opt=needs(READ),
+        summary="The standing alarms",
+        responses=problem_specs(400, 503),
+    )
     async def list(self, state: State, *, every: All = False, limit: Limit = 20, before: Before = LARGEST_ID) -> Alarms:
         standing = not every
         rows = await state.threads.run(state.reads.read, partial(list_alarms, standing=standing), limit, before)
@@ -33,6 +41,7 @@ class AlarmController(Controller):
         "/{alarm_id:int}/acknowledge",
         status_code=200,
         operation_id="acknowledgeAlarm",
+        opt=needs(TRAIN),
         summary="Say who has seen an alarm",
         responses=problem_specs(400, 404, 413, 415, 422, 503),
     )
@@ -45,6 +54,6 @@ class AlarmController(Controller):
         """
         check_number(request, alarm_id, "alarm", ending="/acknowledge")
         body = await read_body(request.scope, request.receive, _LARGEST_BODY)
-        media_type(request, "application/json")
-        seen = Acknowledgement.parse(body)
+        check_json_or_nothing(request, body)
+        seen = Acknowledgement.parse_said_by(body, name_of(request.scope))
         return alarm_record(await state.threads.to_its_end(acknowledge_alarm, state.engine, alarm_id, seen.who))

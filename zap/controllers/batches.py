@@ -35,6 +35,9 @@ from zap.formats.request import NAMES
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, read_json, refusals
 from zap.ml.inference import Predictor
+from zap.scopes import PREDICT, needs
+from zap.server.access import check_again, key_of
+from zap.server.batch_rows import BatchRows
 from zap.server.bodies import read_body
 from zap.settings import Settings
 from zap.threads import PATIENCE_SECONDS, Pool, Turns
@@ -95,7 +98,7 @@ class BatchController(Controller):
         "/predict/batch",
         status_code=200,
         operation_id="predictBatch",
-        opt=TAKES_ITS_TIME | counts_refusals(REFUSED, NAMES),
+        opt=TAKES_ITS_TIME | counts_refusals(REFUSED, NAMES) | needs(PREDICT),
         summary="Predict for many sessions at once",
         # JSON and CSV bodies, which are read whole, have their own limit (ZAP_BATCH_BYTES). NDJSON has no limit.
         request_max_body_size=None,
@@ -128,17 +131,19 @@ class BatchController(Controller):
         settings: Settings = state.settings
         batches = BatchPrediction(state.engine, state.driver_histories, state.recent_sessions, settings.wall_time)
         batch = batch_of(request.scope)
+        counting = BatchRows(state.engine, key_of(request.scope))
         if kind == NDJSON:
 
             async def answer(lines: Sequence[Line]) -> bytes:
+                check_again(request.scope, state.api_keys)
                 async with batch.answered(group=True):
-                    return await self._answer_lines(batches, lines, state)
+                    return await self._answer_lines(batches, lines, state, counting)
 
             return LineStream(request, answer, state.stopping, settings.stream_seconds)
         body = await _read_body(request, settings.batch_bytes)
         read = partial(read_json if kind == JSON else read_csv, body, settings.batch_rows)
         async with batch.answered(group=False):
-            content = await self._answer_rows(batches, read, received_at, state, skip=on_error == "skip")
+            content = await self._answer_rows(batches, read, received_at, state, counting, skip=on_error == "skip")
         return Response(content, media_type=JSON)  # type: ignore[arg-type] # encoded already, off the event loop
 
     @asynccontextmanager
@@ -161,13 +166,21 @@ class BatchController(Controller):
                 self._failed_at = time.monotonic()
                 raise
 
-    async def _answer_rows(
-        self, batches: BatchPrediction, read: Callable[[], Rows], received_at: datetime, state: State, *, skip: bool
+    async def _answer_rows(  # noqa: PLR0913 - what the reply depends on
+        self,
+        batches: BatchPrediction,
+        read: Callable[[], Rows],
+        received_at: datetime,
+        state: State,
+        counting: BatchRows,
+        *,
+        skip: bool,
     ) -> bytes:
         """Return the reply to a whole batch, encoded, after all of its predictions are committed."""
 
         def work() -> tuple[Rows, Answered]:
             rows = read()
+            counting.take(len(rows.texts))
             completed = batches.complete(rows.texts, predictor, received_at)
             if not skip and (refused := refusals(completed)):
                 _count(state, [refusal for _, refusal in refused])
@@ -175,7 +188,7 @@ class BatchController(Controller):
             _check_explained(completed)
             return rows, batches.answer(completed, predictor, received_at)
 
-        async with self._turn():
+        async with self._turn(), _given_back(state, counting):
             # The predictor is read when the batch has its turn, because the version in production may have changed.
             predictor = state.production.predictor
             try:
@@ -191,20 +204,23 @@ class BatchController(Controller):
         explained = await _explained(state, committed)
         return await _apart(state, lambda: _reply(rows, committed, explained, state))
 
-    async def _answer_lines(self, batches: BatchPrediction, lines: Sequence[Line], state: State) -> bytes:
+    async def _answer_lines(
+        self, batches: BatchPrediction, lines: Sequence[Line], state: State, counting: BatchRows
+    ) -> bytes:
         """Return one NDJSON line for each line, after all of their predictions are committed."""
 
         def refused(place: int, refusal: Refusal) -> RefusedRow:
             return _refused_row(refusal.errors, lines[place][0])
 
-        def work() -> Answered:
-            return batches.predict([text for _, text in lines], predictor, received_at)
-
         def encoded(explained: Mapping[int, Told | str]) -> bytes:
             _count_refused(state, answered)
             return _encoder.encode_lines(_predictions(committed, explained, refused))
 
-        async with self._turn():
+        def work() -> Answered:
+            counting.take(len(lines))
+            return batches.predict([text for _, text in lines], predictor, received_at)
+
+        async with self._turn(), _given_back(state, counting):
             received_at = utc_now()
             # The predictor is read for each group, because the version in production may have changed.
             predictor = state.production.predictor
@@ -219,6 +235,20 @@ class BatchController(Controller):
                 return await _apart(state, lambda: encoded({}))
         explained = await _explained(state, committed)
         return await _apart(state, lambda: encoded(explained))
+
+
+@asynccontextmanager
+async def _given_back(state: State, counting: BatchRows) -> AsyncGenerator[None, None]:
+    """Let the rows of the block not count for their key if they are not answered.
+
+    If the request is cancelled, its rows count, because they may be committed already.
+    """
+    try:
+        yield
+    except Exception:
+        await _apart(state, counting.give_back)
+        raise
+    counting.keep()
 
 
 async def _read_body(request: Request[Any, Any, State], most_bytes: int) -> bytes:

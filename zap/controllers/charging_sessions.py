@@ -18,6 +18,7 @@ from zap.db.tables import utc_now
 from zap.errors import DatabaseUnavailable
 from zap.formats.session_ids import read_session_id
 from zap.formats.session_report import ChargingSession, Report, parse_report
+from zap.scopes import REPORT, needs
 from zap.server.bodies import read_body
 from zap.threads import PATIENCE_SECONDS, Turns
 
@@ -67,7 +68,7 @@ class ChargingSessionController(Controller):
         "/charging-sessions",
         status_code=200,
         operation_id="reportChargingSessions",
-        opt=counts_refusals(REFUSED_REPORTS, ChargingSession.model_fields),
+        opt=counts_refusals(REFUSED_REPORTS, ChargingSession.model_fields) | needs(REPORT),
         summary="Report charging sessions when they start and again when they end",
         responses=problem_specs(400, 409, 413, 415, 422, 503),
     )
@@ -100,6 +101,7 @@ class ChargingSessionController(Controller):
     @delete(
         "/charging-sessions/{session_id:str}",
         operation_id="removeChargingSession",
+        opt=needs(REPORT),
         summary="Remove a charging session from the history",
         responses=problem_specs(404, 503),
     )

@@ -9,6 +9,7 @@ from zap.db.monitoring.data_quality_days import day_of
 from zap.db.tables import utc_now
 from zap.flows.data_quality import MOST_DAYS, DataQuality, data_quality, usual_first
 from zap.formats.time_range import wrong_days
+from zap.scopes import READ, needs
 
 
 class DataQualityController(Controller):
@@ -17,6 +18,7 @@ class DataQualityController(Controller):
     @get(
         "/quality/data",
         operation_id="getDataQuality",
+        opt=needs(READ),
         summary="What was missing, unknown or refused in requests and reports, by field and day",
         responses=problem_specs(400, 503),
     )

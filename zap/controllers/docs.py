@@ -23,7 +23,8 @@ from zap.controllers.request_examples import Known
 from zap.db.example_rows import ExampleRows, example_rows
 from zap.errors import DamagedModel, NoModel, ZapError
 from zap.ml.inference import Predictor
-from zap.public import CONTENT_SECURITY_POLICY, PUBLIC, public_path
+from zap.public import CONTENT_SECURITY_POLICY, public_path
+from zap.scopes import needs
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # Documents are kept for at most this many path prefixes. Trusted proxies name them, and usually there is one.
@@ -54,6 +55,7 @@ class Documents:
     def __init__(self, app: Litestar) -> None:
         self._app = app
         self._known = Known()
+        self._needs_key = True
         self._rows = ExampleRows()
         # The version for which the rows were last read, and until when they are believed.
         self._looked_for: Any = None
@@ -78,9 +80,10 @@ class Documents:
     def document(self, request: Request[Any, Any, Any]) -> bytes:
         """Return the document for a client, with the path prefix that it sees."""
         known, before = self._now(), self._known
-        changed = known.contract is not before.contract or known[1:] != before[1:]
+        needs_key = self._app.state.api_keys.is_closed
+        changed = needs_key != self._needs_key or known.contract is not before.contract or known[1:] != before[1:]
         if changed or len(self._made) >= _MOST_PREFIXES:
-            self._known, self._made = known, {}
+            self._known, self._needs_key, self._made = known, needs_key, {}
         prefix = public_path(request.scope, "")
         if prefix not in self._made:
             self._made[prefix] = msgspec.json.encode(openapi_document(self._app, known, prefix))
@@ -124,7 +127,7 @@ def openapi_config() -> OpenAPIConfig:
             include_in_schema=False,
             before_request=_look,
             after_request=_protect,
-            opt=PUBLIC,
+            opt=needs(),
         ),
         render_plugins=[_Page(), _Document()],
     )
@@ -138,7 +141,7 @@ def docs_handlers() -> list[HTTPRouteHandler | Router]:
         name="docs-assets",
         include_in_schema=False,
         cache_control=CacheControlHeader(max_age=86400),
-        opt=PUBLIC,
+        opt=needs(),
         exception_handlers={InternalServerException: unreadable_file},
     )
     return [_openapi, assets]
@@ -157,7 +160,7 @@ def _protect(response: Response[Any]) -> Response[Any]:
     return response
 
 
-@get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON, before_request=_look, opt=PUBLIC)
+@get("/openapi.json", include_in_schema=False, media_type=MediaType.JSON, before_request=_look, opt=needs())
 async def _openapi(request: Request[Any, Any, Any]) -> bytes:
     documents: Documents = request.app.state.documents
     return documents.document(request)

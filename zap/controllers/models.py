@@ -15,6 +15,8 @@ from zap.db.versions.model_registry import list_versions, read_version
 from zap.db.versions.promotions import Change, list_promotions, promote_version, roll_back
 from zap.formats.promotion_reason import Reason
 from zap.formats.values import LARGEST_ID
+from zap.scopes import PROMOTE, READ, needs
+from zap.server.access import name_of
 from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
@@ -24,7 +26,13 @@ class ModelController(Controller):
     path = "/models"
     tags = ("models",)
 
-    @get("/", operation_id="listModels", summary="The newest model versions", responses=problem_specs(400, 503))
+    @get(
+        "/",
+        operation_id="listModels",
+        opt=needs(READ),
+        summary="The newest model versions",
+        responses=problem_specs(400, 503),
+    )
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Models:
         rows = await state.threads.run(state.reads.read, list_versions, limit, before)
         return Models([ModelSummary(**row) for row in rows])
@@ -32,6 +40,7 @@ class ModelController(Controller):
     @get(
         "/history",
         operation_id="listPromotions",
+        opt=needs(READ),
         summary="Which version served when, who changed it and why",
         responses=problem_specs(400, 503),
     )
@@ -42,6 +51,7 @@ class ModelController(Controller):
     @get(
         "/{model_version:int}",
         operation_id="getModel",
+        opt=needs(READ),
         summary="Everything that is stored about a model version",
         responses=problem_specs(404, 503),
     )
@@ -57,6 +67,7 @@ class ModelController(Controller):
         "/{model_version:int}/promote",
         status_code=200,
         operation_id="promoteModel",
+        opt=needs(PROMOTE),
         summary="Put a version into production",
         responses=problem_specs(400, 404, 409, 413, 415, 422, 503),
     )
@@ -74,6 +85,7 @@ class ModelController(Controller):
         "/rollback",
         status_code=200,
         operation_id="rollBack",
+        opt=needs(PROMOTE),
         summary="Put the previous version back into production",
         responses=problem_specs(400, 409, 413, 415, 422, 503),
     )
@@ -89,7 +101,7 @@ class ModelController(Controller):
 async def _reason(request: Request[Any, Any, State]) -> Reason:
     body = await read_body(request.scope, request.receive, _LARGEST_BODY)
     check_json_or_nothing(request, body)
-    return Reason.parse(body)
+    return Reason.parse(body).said_by(name_of(request.scope))
 
 
 async def _changed(state: State, change: Callable[..., Change], *arguments: Any) -> Changed:

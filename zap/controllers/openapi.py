@@ -13,7 +13,7 @@ from litestar.routes import ASGIRoute, HTTPRoute
 
 from zap.controllers.answers import add_answers
 from zap.controllers.batches import CSV, JSON, RefusedRow
-from zap.controllers.guard import needed_scope
+from zap.controllers.guard import needed_scopes
 from zap.controllers.line_stream import NDJSON
 from zap.controllers.parameters import MOST_ENTRIES
 from zap.controllers.prediction import OPERATION, REFUSALS
@@ -40,6 +40,7 @@ from zap.formats.session_report import ChargingSession, report_schema
 from zap.formats.training_options import TrainingOptions
 from zap.formats.trial_options import TrialOptions
 from zap.formats.values import LARGEST_ID
+from zap.scopes import ADMIN, SCOPES
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 # The groups of routes in the order in which a new reader needs them: a sentence, and the page of the manual.
@@ -106,6 +107,16 @@ _LINKS = {
         ("why it was predicted", "explainPrediction", "prediction_id", "prediction_id"),
     ],
     ("explainPrediction", "200"): [("the version", "getModel", "model_version", "model_version")],
+}
+# Both ways to send a key.
+_SCHEMES = {
+    "ApiKey": {
+        "type": "apiKey",
+        "name": "X-API-Key",
+        "in": "header",
+        "description": f"A key of `zap keys create`. Its scopes are of {', '.join(SCOPES)}; {ADMIN} is all of them.",
+    },
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "The key as `Authorization: Bearer KEY`."},
 }
 _BATCH_REPLIES = "PredictReply", "RefusedRow"
 _RUN_REPORTS = "TrainReply", "Problem"
@@ -285,25 +296,29 @@ def _describe_parameter(one: dict[str, Any], values: Mapping[str, int | str]) ->
 
 
 def _add_access(document: dict[str, Any], app: Litestar) -> None:
-    """Add to every route whether it needs the key, with which scope, and the errors that a route does not name."""
-    needs_key = app.state.settings.api_key is not None
-    scopes = {(path, method): needed_scope(handler) for path, method, handler in _operations(app)}
+    """Add to every route which scopes a key needs for it, and the errors that a route does not name."""
+    needs_key = app.state.api_keys.is_closed
+    scopes = {(path, method): needed_scopes(handler) for path, method, handler in _operations(app)}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             refusals = _problems(400, 415, 421)
-            # 403: a page of another site may change nothing, and the role of zap may lack a right in the database.
+            # 403: a page of another site may change nothing, the key may lack a scope, and the role of zap may lack a
+            # right in the database.
             if method != "get" or operation.get("tags") != ["health"]:
                 refusals |= _problems(403)
             if method == "post":
                 refusals |= _problems(408)
-            scope = scopes[path, method]
-            if needs_key and scope is not None:
-                refusals |= _problems(401)
-                operation["security"] = [{"ApiKey": [scope] if scope else []}]
+            needed = scopes[path, method]
+            if needed is not None:
+                names = sorted(needed)
+                said = f"Needs a key with the scope {' and '.join(names)}." if names else "Needs a key."
+                operation["description"] = "\n\n".join(filter(None, (operation.get("description"), said)))
+                if needs_key:
+                    refusals |= _problems(401, 429)
+                    operation["security"] = [{scheme: names} for scheme in _SCHEMES]
             operation["responses"] = dict(sorted({**refusals, **operation["responses"]}.items()))
     if needs_key:
-        key = {"type": "apiKey", "name": "X-API-Key", "in": "header"}
-        document["components"]["securitySchemes"] = {"ApiKey": key}
+        document["components"]["securitySchemes"] = copy.deepcopy(_SCHEMES)
 
 
 def _operations(app: Litestar) -> Iterator[tuple[str, str, BaseRouteHandler]]:

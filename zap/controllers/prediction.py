@@ -18,6 +18,7 @@ from zap.db.monitoring.data_quality_days import REFUSED
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import NAMES
 from zap.formats.request_rows import LARGEST_ROW
+from zap.scopes import PREDICT, needs
 from zap.server.bodies import read_body
 
 _LARGEST_BODY = LARGEST_ROW
@@ -54,7 +55,7 @@ class _PlainRoute(ASGIRouteHandler):
 class PredictionController(Controller):
     tags = ("predictions",)
 
-    @_PlainRoute("/predict", opt=TAKES_ITS_TIME | counts_refusals(REFUSED, NAMES), copy_scope=False)
+    @_PlainRoute("/predict", opt=TAKES_ITS_TIME | counts_refusals(REFUSED, NAMES) | needs(PREDICT), copy_scope=False)
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request without Litestar's request and response objects, which take half of the time.
 

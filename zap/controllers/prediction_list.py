@@ -15,6 +15,7 @@ from zap.flows.prediction_list import list_predictions
 from zap.formats.json_body import TEXT_PATTERN
 from zap.formats.time_range import wrong_moments
 from zap.formats.values import LARGEST_ID, LONGEST_TEXT
+from zap.scopes import READ, needs
 
 _ANY = "any"
 _UNFOLLOWED = "null until the follower has read the answer"
@@ -78,6 +79,7 @@ class PredictionListController(Controller):
     @get(
         "/predictions",
         operation_id="listPredictions",
+        opt=needs(READ),
         summary="The newest answers, and what happened after them",
         responses=problem_specs(400, 503),
     )

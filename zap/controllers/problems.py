@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.rights import lacks_right
-from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, NoRight, UnsupportedEncoding, ZapError
+from zap.errors import DOES_NOT_ANSWER, DatabaseUnavailable, LimitReached, NoRight, UnsupportedEncoding, ZapError
 from zap.flows.training_report import Dropped, LeftOutTypes
 from zap.formats.json_body import pointer
 from zap.formats.refusal_reasons import refusal_counts, too_large
@@ -115,6 +115,8 @@ def _zap_error(request: Request[Any, Any, Any], error: ZapError) -> Response[dic
         # The reason names addresses and files, so only the log contains it.
         problem["detail"] = DOES_NOT_ANSWER
     headers = dict(_HEADERS.get(error.status_code, ()))
+    if isinstance(error, LimitReached):
+        headers |= error.headers
     if isinstance(error, UnsupportedEncoding):
         headers["Accept-Encoding"] = "identity"
     if run := problem.get(TRAINING_RUN):
@@ -195,7 +197,7 @@ def _problem(
 # Reply headers by status, from which a client's program knows what to do.
 _HEADERS: dict[int, dict[str, str]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'ApiKey realm="zap"'},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'ApiKey realm="zap", Bearer realm="zap"'},
 }
 _DETAILS = {
     HTTPStatus.NOT_FOUND: phrase("there is no resource at this path; {docs} lists the routes"),

@@ -50,8 +50,15 @@ def cors_config(settings: Settings) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=sorted(settings.allowed_origins),
         allow_methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
-        allow_headers=["Content-Type", "X-API-Key", "X-Request-ID", "Prefer", "Last-Event-ID"],
-        expose_headers=["Location", "Preference-Applied", "Retry-After", "X-Request-ID"],
+        allow_headers=["Content-Type", "Authorization", "X-API-Key", "X-Request-ID", "Prefer", "Last-Event-ID"],
+        expose_headers=[
+            "Location",
+            "Preference-Applied",
+            "RateLimit",
+            "RateLimit-Policy",
+            "Retry-After",
+            "X-Request-ID",
+        ],
     )
 
 

@@ -13,6 +13,7 @@ from zap.controllers.time_parameters import check_range, day_parameter
 from zap.flows.quality import MOST_DAYS, By, Kind, Question, read_quality
 from zap.formats.time_range import QUERY_DAY_PATTERN, wrong_days
 from zap.formats.values import LARGEST_ID
+from zap.scopes import READ, needs
 from zap.settings import Settings
 
 _DAY = {"pattern": QUERY_DAY_PATTERN}
@@ -24,6 +25,7 @@ class QualityController(Controller):
     @get(
         "/quality",
         operation_id="getQuality",
+        opt=needs(READ),
         summary="What versions scored on the sessions that followed their answers",
         responses=problem_specs(400, 404, 503),
     )

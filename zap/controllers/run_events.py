@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from litestar import Request
@@ -29,16 +29,21 @@ def last_event(request: Request[Any, Any, State]) -> int | None:
     return int(sent)
 
 
-async def run_events(news: RunNews, run_id: int, last: int) -> AsyncGenerator[ServerSentEventMessage, None]:
+async def run_events(
+    news: RunNews, run_id: int, last: int, goes_on: Callable[[], bool]
+) -> AsyncGenerator[ServerSentEventMessage, None]:
     """Yield the events of a run after the event `last`, and at last the event `end`.
 
     Args:
         news: the news of all runs.
         run_id: the run.
         last: the number of an event, 0 for all events.
+        goes_on: whether the client may still read the events.
     """
     async with contextlib.aclosing(news.follow(run_id, last)) as following:
         async for new in following:
+            if not goes_on():
+                return
             for event_id, data in new.events:
                 yield ServerSentEventMessage(event="progress", id=str(event_id), data=json.dumps(data))
             if new.end:

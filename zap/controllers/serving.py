@@ -5,6 +5,7 @@ from litestar.datastructures import State
 
 from zap.controllers.problems import problem_specs
 from zap.flows.serving_figures import ServingFigures, serving_figures
+from zap.scopes import READ, needs
 
 
 class ServingController(Controller):
@@ -13,6 +14,7 @@ class ServingController(Controller):
     @get(
         "/serving",
         operation_id="getServing",
+        opt=needs(READ),
         summary="Answers a minute, times, errors and log delay of the last hour, day and week",
         responses=problem_specs(503),
     )

@@ -14,6 +14,7 @@ from zap.controllers.parameters import check_number
 from zap.controllers.problems import problem_specs
 from zap.db.log.stored_predictions import logged_json
 from zap.flows.stored_prediction import read_with_outcome
+from zap.scopes import READ, needs
 
 
 class OutcomeRecord(Struct):
@@ -88,6 +89,7 @@ class StoredPredictionController(Controller):
     @get(
         "/predictions/{prediction_id:int}",
         operation_id="getPrediction",
+        opt=needs(READ),
         summary="A prediction and the request that it answered",
         responses=problem_specs(404, 503),
     )
@@ -111,6 +113,7 @@ class StoredPredictionController(Controller):
     @get(
         "/predictions/{prediction_id:int}/explanation",
         operation_id="explainPrediction",
+        opt=needs(READ),
         summary="Why the model chose the predicted type",
         responses=problem_specs(404, 503),
     )

@@ -13,8 +13,10 @@ from zap.controllers.training_runs import RunDetail
 from zap.db.runs.training_runs import read_run
 from zap.errors import ZapError
 from zap.flows.training_report import TrainReply
-from zap.formats.training_options import TrainingOptions
+from zap.formats.training_options import TrainingOptions, needed_for
 from zap.public import public_path
+from zap.scopes import TRAIN, needs
+from zap.server.access import check_scopes
 from zap.server.bodies import read_body
 from zap.server.training_jobs import TrainingProcesses
 
@@ -41,7 +43,7 @@ class TrainingController(Controller):
         "/train-model",
         status_code=200,
         operation_id="trainModel",
-        opt=TAKES_ITS_TIME,
+        opt=TAKES_ITS_TIME | needs(TRAIN),
         summary="Train on the history and serve the new model",
         responses={
             202: ResponseSpec(
@@ -71,6 +73,8 @@ class TrainingController(Controller):
           production on sessions that neither has learned from, and if its `verdict` is not `worse`.
         - `"promote": "trial"` begins a trial: the new version answers the requests of the next weeks too, unseen, and
           is promoted if it is better than the version in production. `promotion.trial` is the number of the trial.
+        - `"promote": "never"` only trains. All other values may put a version into production, so they need a key with
+          the scope promote too.
 
         The model learns the charger type that drivers used, which is not always the type that would have been best.
         The scores are measured on the last 10 % of the sessions, and compared with the baselines' scores on the same
@@ -80,6 +84,7 @@ class TrainingController(Controller):
         body = await read_body(request.scope, request.receive, _LARGEST_BODY)
         check_json_or_nothing(request, body)
         options = await state.threads.run(TrainingOptions.parse, body, state.settings.wall_time)
+        check_scopes(request.scope, needed_for(options.promote), f"promote: {options.promote}")
         processes: TrainingProcesses = state.training_processes
         run_id = await processes.start(options)
         if _prefers_async(request):

@@ -1,6 +1,7 @@
 """/training-runs: list, follow and cancel training runs."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, delete, get
@@ -15,6 +16,8 @@ from zap.controllers.problems import problem_specs
 from zap.controllers.run_events import last_event, run_events
 from zap.db.runs.training_runs import cancel_run, list_runs, read_run
 from zap.formats.values import LARGEST_ID
+from zap.scopes import READ, TRAIN, needs
+from zap.server.access import still_has_key
 
 
 class RunProgress(Struct, omit_defaults=True):
@@ -67,7 +70,13 @@ class TrainingRunController(Controller):
     path = "/training-runs"
     tags = ("training",)
 
-    @get("/", operation_id="listTrainingRuns", summary="The newest training runs", responses=problem_specs(400, 503))
+    @get(
+        "/",
+        operation_id="listTrainingRuns",
+        opt=needs(READ),
+        summary="The newest training runs",
+        responses=problem_specs(400, 503),
+    )
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> Runs:
         rows = await state.threads.run(state.reads.read, list_runs, limit, before)
         return Runs([RunSummary(**row) for row in rows])
@@ -75,6 +84,7 @@ class TrainingRunController(Controller):
     @get(
         "/{run_id:int}",
         operation_id="getTrainingRun",
+        opt=needs(READ),
         summary="A training run with its progress or its result",
         responses=problem_specs(404, 503),
     )
@@ -85,6 +95,7 @@ class TrainingRunController(Controller):
     @get(
         "/{run_id:int}/events",
         operation_id="followTrainingRun",
+        opt=needs(READ),
         summary="A training run as server-sent events",
         media_type="text/event-stream",
         responses={
@@ -107,12 +118,14 @@ class TrainingRunController(Controller):
         if last is None:
             # 204 ends the stream: with any other reply a browser would connect again for ever.
             return Response(None, status_code=204)
-        return ServerSentEvent(run_events(state.run_news, run_id, last))
+        goes_on = partial(still_has_key, request.scope, state.api_keys)
+        return ServerSentEvent(run_events(state.run_news, run_id, last, goes_on))
 
     @delete(
         "/{run_id:int}",
         status_code=200,
         operation_id="cancelTrainingRun",
+        opt=needs(TRAIN),
         summary="Cancel a training run",
         responses=problem_specs(404, 409, 503),
     )

@@ -13,8 +13,10 @@ from zap.controllers.trial_replies import TrialRecord, TrialRecords
 from zap.db.monitoring.trials import list_trials, read_trial
 from zap.flows.trials import stop_trial, try_version
 from zap.formats.promotion_reason import Reason
-from zap.formats.trial_options import TrialOptions
+from zap.formats.trial_options import TrialOptions, needed_for
 from zap.formats.values import LARGEST_ID
+from zap.scopes import READ, TRAIN, needs
+from zap.server.access import check_scopes, name_of
 from zap.server.bodies import read_body
 
 _LARGEST_BODY = 65536
@@ -27,6 +29,7 @@ class TrialController(Controller):
         "/models/{model_version:int}/trial",
         status_code=200,
         operation_id="tryModel",
+        opt=needs(TRAIN),
         summary="Let a version answer the same requests as the version in production, unseen",
         responses=problem_specs(400, 404, 409, 413, 415, 422, 503),
     )
@@ -45,23 +48,31 @@ class TrialController(Controller):
         """
         check_number(request, model_version, "model version", ending="/trial")
         body = await _body(request)
-        options = TrialOptions.parse(body)
+        options = TrialOptions.parse(body).said_by(name_of(request.scope))
+        check_scopes(request.scope, needed_for(options.on_better), f"on_better: {options.on_better}")
         return _record(await state.threads.to_its_end(try_version, state.engine, model_version, options))
 
     @post(
         "/models/{model_version:int}/trial/end",
         status_code=200,
         operation_id="endTrial",
+        opt=needs(TRAIN),
         summary="End the trial of a version",
         responses=problem_specs(400, 404, 413, 415, 422, 503),
     )
     async def end(self, request: Request[Any, Any, State], model_version: FromPath[int], state: State) -> TrialRecord:
         """End the running trial of a version, without a verdict. No body is needed."""
         check_number(request, model_version, "model version", ending="/trial/end")
-        reason = Reason.parse(await _body(request))
+        reason = Reason.parse(await _body(request)).said_by(name_of(request.scope))
         return _record(await state.threads.to_its_end(stop_trial, state.engine, model_version, reason))
 
-    @get("/trials", operation_id="listTrials", summary="The newest trials", responses=problem_specs(400, 503))
+    @get(
+        "/trials",
+        operation_id="listTrials",
+        opt=needs(READ),
+        summary="The newest trials",
+        responses=problem_specs(400, 503),
+    )
     async def list(self, state: State, limit: Limit = 20, before: Before = LARGEST_ID) -> TrialRecords:
         rows = await state.threads.run(state.reads.read, list_trials, limit, before)
         return TrialRecords([_record(row) for row in rows])
@@ -69,6 +80,7 @@ class TrialController(Controller):
     @get(
         "/trials/{trial_id:int}",
         operation_id="getTrial",
+        opt=needs(READ),
         summary="A trial, and what it has found",
         responses=problem_specs(404, 503),
     )

@@ -1,4 +1,4 @@
-"""The tables of logins: which ones have ended, and from where wrong keys come. Only pages read and write them."""
+"""The tables of logins: which ones there are, and from where wrong keys come. Only pages read and write them."""
 
 from datetime import datetime
 
@@ -7,8 +7,25 @@ from sqlmodel import Field, SQLModel
 from zap.db.tables import Id, Stamp
 
 
+class Login(SQLModel, table=True):
+    """The login of a browser. The row is removed when the login ends, or some time after it expires.
+
+    Attributes:
+        login: a digest of the cookie and of the key's digest, so that nobody who reads the table has a cookie, and a
+            login ends with its key.
+        key_id: the key that the login stands for.
+        expires_at: when the login ends by itself.
+    """
+
+    __tablename__ = "logins"
+
+    login: str = Field(primary_key=True)
+    key_id: str
+    expires_at: datetime = Field(sa_type=Stamp)
+
+
 class EndedLogin(SQLModel, table=True):
-    """A login that was ended before its cookie expires. The row is removed some time after that.
+    """A login of an older zap that was ended before its cookie expires. Since revision 0014 nothing uses the table.
 
     Attributes:
         login: the SHA-256 of the cookie, because the cookie itself would let anybody in who reads the table.

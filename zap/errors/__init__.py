@@ -28,6 +28,7 @@ from zap.errors.databases import (
     VersionReplaced,
 )
 from zap.errors.family import CommandError, ZapError
+from zap.errors.keys import KeyRefused, LimitReached, ScopeMissing
 from zap.errors.requests import (
     BatchTooLarge,
     ClientLeft,
@@ -79,6 +80,8 @@ __all__ = [
     "FormRefused",
     "InvalidRequest",
     "InvalidSettings",
+    "KeyRefused",
+    "LimitReached",
     "LogUnavailable",
     "MalformedCsv",
     "MalformedJson",
@@ -90,6 +93,7 @@ __all__ = [
     "NotReproduced",
     "OutputFailed",
     "RunEnded",
+    "ScopeMissing",
     "ServerStopping",
     "SessionTaken",
     "TooBusy",

@@ -12,6 +12,7 @@ from zap.formats.values import LONGEST_TEXT
 from zap.ml.column_groups import GROUPS, wrong_group
 from zap.ml.estimator import DEFAULT_ESTIMATOR, Estimator
 from zap.ml.features import Feature
+from zap.scopes import PROMOTE
 from zap.sentences import phrase, say
 
 Promote = Literal["always", "if_better", "trial", "never"]
@@ -95,6 +96,11 @@ _Estimator = Annotated[
 _Policy = Annotated[
     Promote, explained(lambda _: say("must be one of {choices:s}", choices=", ".join(get_args(Promote))))
 ]
+
+
+def needed_for(promote: Promote) -> frozenset[str]:
+    """Return the scopes that a key needs for a training beside `train`: whatever may change what serves."""
+    return frozenset() if promote == "never" else frozenset({PROMOTE})
 
 
 class TrainingOptions(BodyModel):

@@ -9,6 +9,7 @@ from zap.formats.json_body import wrong_whole
 from zap.formats.promotion_reason import Reason
 from zap.ml.features import Feature
 from zap.monitoring.trials import EPSILON, LONGEST_WEEKS
+from zap.scopes import PROMOTE
 from zap.sentences import phrase, say
 
 OnBetter = Literal["promote", "tell"]
@@ -27,6 +28,11 @@ _WEEKS = Feature("weeks", "number", "the longest time of the trial", LONGEST_WEE
 def _whole(value: Any) -> Any:
     """Return a whole number that some programs write with a fraction, such as 4.0, as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def needed_for(on_better: OnBetter) -> frozenset[str]:
+    """Return the scopes that a key needs for a trial beside `train`: whatever may change what serves."""
+    return frozenset({PROMOTE}) if on_better == "promote" else frozenset()
 
 
 class TrialOptions(Reason):

@@ -17,6 +17,8 @@ from zap.pages.fields import errors_by_field
 from zap.pages.models import known_number
 from zap.pages.page import answer, answer_reading, read_form, see_other
 from zap.public import PAGE
+from zap.scopes import READ, TRAIN, needs
+from zap.server.access import name_of
 
 _ALARMS = 20
 Before = Annotated[int, QueryParameter(name="before", ge=1, le=LARGEST_ID)]
@@ -28,13 +30,13 @@ def alarm_of(alarms: Sequence[Mapping[str, Any]], kind: str, version: int) -> Ma
     return next((one for one in alarms if one["kind"] == kind and one["subject"] == subject), None)
 
 
-@get("/pages/alarms", opt=PAGE)
+@get("/pages/alarms", opt=PAGE | needs(READ))
 async def alarms(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the alarms, newest first."""
     return await answer_reading(request, "alarms.html", _read, before)
 
 
-@post("/pages/alarms/{written:str}/acknowledge", status_code=200, opt=PAGE)
+@post("/pages/alarms/{written:str}/acknowledge", status_code=200, opt=PAGE | needs(READ, TRAIN))
 async def acknowledge(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Store who has seen an alarm.
 
@@ -44,7 +46,7 @@ async def acknowledge(request: Request[Any, Any, State], written: FromPath[str])
     form = await read_form(request)
     number, state = known_number(written, "alarm"), request.app.state
     try:
-        seen = Acknowledgement.read({"who": form.get("who", "").strip()})
+        seen = Acknowledgement.read({"who": form.get("who", "").strip() or name_of(request.scope) or ""})
     except InvalidRequest as refused:
         said = {"refused": number, "typed": form.get("who", ""), "errors": errors_by_field(refused)}
         return await answer(request, "alarms.html", lambda: {**_read(state.engine, LARGEST_ID), **said}, status=422)
@@ -52,7 +54,7 @@ async def acknowledge(request: Request[Any, Any, State], written: FromPath[str])
     return see_other(request, "/pages/alarms")
 
 
-@get("/pages/alarms/{written:str}/acknowledge", opt=PAGE)
+@get("/pages/alarms/{written:str}/acknowledge", opt=PAGE | needs(READ))
 async def acknowledged(request: Request[Any, Any, State], written: FromPath[str]) -> Response[None]:
     """Go to the alarms: the form was refused, and now the browser asks for its address."""
     del written

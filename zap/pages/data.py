@@ -32,6 +32,7 @@ from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.scopes import READ, needs
 from zap.sentences import say
 
 Report = TypeVar("Report")
@@ -44,7 +45,7 @@ _FEW_DRIVERS = 300
 _LARGE, _MIDDLE = 100.0, 1.0
 
 
-@get(_PATH, opt=PAGE)
+@get(_PATH, opt=PAGE | needs(READ))
 async def data(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show drift and harm of the version in production."""
     query = Query(request)

@@ -29,6 +29,7 @@ from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import AS_JSON, PAGE
+from zap.scopes import READ, needs
 
 _PATH = "/pages/data/fields"
 _SUBJECTS = ("requests", "sessions")
@@ -70,7 +71,7 @@ class Asked:
         return address(path, {**self.filters, **other})
 
 
-@get(_PATH, opt=PAGE)
+@get(_PATH, opt=PAGE | needs(READ))
 async def fields(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show what was found in the fields of requests or of reported sessions."""
     query = Query(request)

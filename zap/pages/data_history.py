@@ -15,6 +15,7 @@ from zap.pages.plots import Line, Plot
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 # How long the page waits for new figures; a small history is counted in this time.
 _PATIENCE_SECONDS = 0.04
@@ -24,7 +25,7 @@ _DAY_SECONDS = 86_400.0
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
-@get("/pages/data/history", opt=PAGE)
+@get("/pages/data/history", opt=PAGE | needs(READ))
 async def history(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the history."""
     state, language = request.app.state, read_reader(request).language

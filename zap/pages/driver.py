@@ -26,6 +26,7 @@ from zap.pages.one_prediction import shares_of
 from zap.pages.page import answer_reading, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
+from zap.scopes import READ, needs
 from zap.sentences import say
 
 _TEMPLATE = "driver.html"
@@ -36,7 +37,7 @@ _ANSWERS, _LISTED = 200, 8
 _SECONDS = 0.05
 
 
-@get("/pages/drivers/{user_id:path}", opt=PAGE)
+@get("/pages/drivers/{user_id:path}", opt=PAGE | needs(READ))
 async def driver(request: Request[Any, Any, Any], user_id: FromPath[str]) -> Response[Any]:
     """Show a driver. The id in the path may have any characters, encoded. A slash need not be encoded."""
     # Litestar's path has each slash only once, and a slash that was encoded is still encoded there.
@@ -44,7 +45,7 @@ async def driver(request: Request[Any, Any, Any], user_id: FromPath[str]) -> Res
     return await _page(request, unquote(sent.decode("ascii", "replace")) if sent else user_id.removeprefix("/"))
 
 
-@get("/pages/drivers", opt=PAGE)
+@get("/pages/drivers", opt=PAGE | needs(READ))
 async def driver_by_id(request: Request[Any, Any, Any]) -> Response[Any]:
     """Go to the page of a driver. An id of dots cannot be a path of its own, so its page is here.
 

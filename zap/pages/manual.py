@@ -10,7 +10,8 @@ from litestar.params import FromPath
 from zap.errors import NotFound
 from zap.pages.manual_files import ManualFile, rendered_files
 from zap.pages.manual_pages import PAGES, ROOT
-from zap.public import CONTENT_SECURITY_POLICY, PUBLIC, public_path
+from zap.public import CONTENT_SECURITY_POLICY, public_path
+from zap.scopes import needs
 from zap.sentences import say
 
 # Pages are kept for at most this many path prefixes. Trusted proxies name the prefixes, and usually there is one.
@@ -24,12 +25,12 @@ def manual_handlers() -> list[HTTPRouteHandler]:
     return [_start, _named]
 
 
-@get("/manual", include_in_schema=False, opt=PUBLIC)
+@get("/manual", include_in_schema=False, opt=needs())
 async def _start(request: Request[Any, Any, Any]) -> Response[bytes]:
     return await _answer(request, PAGES[0])
 
 
-@get("/manual/{name:str}", include_in_schema=False, opt=PUBLIC)
+@get("/manual/{name:str}", include_in_schema=False, opt=needs())
 async def _named(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     return await _answer(request, name)
 

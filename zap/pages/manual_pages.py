@@ -24,6 +24,7 @@ PAGES = (
     "python",
     "pages",
     "operating",
+    "keys",
     "alarms",
     "moving",
     "audit",

@@ -20,14 +20,16 @@ from zap.pages.model_comparison import beside
 from zap.pages.models import known_number
 from zap.pages.page import answer, read_form, see_other
 from zap.public import PAGE
+from zap.scopes import PROMOTE, READ, needs
 from zap.sentences import say
+from zap.server.access import name_of
 
 WHO_AND_WHY = ("who", "why")
 # The newest alarms among which the harm of a version is looked for.
 _ALARMS = 200
 
 
-@get("/pages/models/{written:str}/promote", opt=PAGE)
+@get("/pages/models/{written:str}/promote", opt=PAGE | needs(READ, PROMOTE))
 async def ask_promote(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to put a version into production.
 
@@ -38,7 +40,7 @@ async def ask_promote(request: Request[Any, Any, State], written: FromPath[str])
     return await _ask(request, number, is_rollback=False)
 
 
-@post("/pages/models/{written:str}/promote", status_code=200, opt=PAGE)
+@post("/pages/models/{written:str}/promote", status_code=200, opt=PAGE | needs(READ, PROMOTE))
 async def promote(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Put a version into production, if the version still serves that the question named.
 
@@ -51,7 +53,7 @@ async def promote(request: Request[Any, Any, State], written: FromPath[str]) -> 
     return await _change(request, number, form, is_rollback=False)
 
 
-@get("/pages/models/rollback", opt=PAGE)
+@get("/pages/models/rollback", opt=PAGE | needs(READ, PROMOTE))
 async def ask_roll_back(request: Request[Any, Any, State]) -> Response[bytes]:
     """Ask whether to put the previous version back into production.
 
@@ -61,7 +63,7 @@ async def ask_roll_back(request: Request[Any, Any, State]) -> Response[bytes]:
     return await _ask(request, await _target(request), is_rollback=True)
 
 
-@post("/pages/models/rollback", status_code=200, opt=PAGE)
+@post("/pages/models/rollback", status_code=200, opt=PAGE | needs(READ, PROMOTE))
 async def roll_models_back(request: Request[Any, Any, State]) -> Response[Any]:
     """Put the previous version back into production, if the question named the present versions.
 
@@ -90,7 +92,7 @@ async def _change(
     if (form.get("serving"), form.get("target")) != (now, str(number)):
         return await _ask(request, number, form, is_rollback=is_rollback, has_changed=True, status=409)
     try:
-        reason = Reason.read(filled(form, WHO_AND_WHY))
+        reason = Reason.read(filled(form, WHO_AND_WHY)).said_by(name_of(request.scope))
     except InvalidRequest as refused:
         errors = errors_by_field(refused)
         return await _ask(request, number, form, errors, is_rollback=is_rollback, status=422)

@@ -14,13 +14,14 @@ from zap.db.versions.version_comparison import compared
 from zap.formats.values import LARGEST_ID
 from zap.pages.page import answer_reading
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 _CHOICES, _COLUMNS = 50, 15
 First = Annotated[int | None, QueryParameter(name="first", ge=0, le=LARGEST_ID)]
 Second = Annotated[int | None, QueryParameter(name="second", ge=0, le=LARGEST_ID)]
 
 
-@get("/pages/models/compare", opt=PAGE)
+@get("/pages/models/compare", opt=PAGE | needs(READ))
 async def compare_models(
     request: Request[Any, Any, State], first: First = None, second: Second = None
 ) -> Response[bytes]:

@@ -15,13 +15,14 @@ from zap.errors import NotFound
 from zap.formats.values import LARGEST_ID
 from zap.pages.page import answer_reading
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 _VERSIONS, _CHANGES = 20, 6
 _MOST_DIGITS = 20
 Before = Annotated[int, QueryParameter(name="before", ge=1, le=LARGEST_ID)]
 
 
-@get("/pages/models", opt=PAGE)
+@get("/pages/models", opt=PAGE | needs(READ))
 async def models(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the versions, newest first."""
     state = request.app.state

@@ -21,6 +21,7 @@ from zap.pages.figures import Bin
 from zap.pages.models import known_number
 from zap.pages.page import answer_reading
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 _CHANGES, _OTHERS = 10, 20
 _DEFAULTS = {**{one.name: one.example for one in HYPER_PARAMETERS}, "estimator": DEFAULT_ESTIMATOR, "left_out": []}
@@ -55,7 +56,7 @@ class Parameter(NamedTuple):
     is_default: bool | None
 
 
-@get("/pages/models/{written:str}", opt=PAGE)
+@get("/pages/models/{written:str}", opt=PAGE | needs(READ))
 async def one_model(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show a version.
 

@@ -24,6 +24,7 @@ from zap.pages.listed import driver_path, what_happened
 from zap.pages.page import answer
 from zap.pages.query import address
 from zap.public import AS_JSON, PAGE
+from zap.scopes import READ, needs
 from zap.sentences import say
 
 # A row of another program may hold a very long text.
@@ -50,7 +51,7 @@ class Shown(NamedTuple):
     unit: str
 
 
-@get("/pages/predictions/{number:str}", opt=PAGE)
+@get("/pages/predictions/{number:str}", opt=PAGE | needs(READ))
 async def one_prediction(request: Request[Any, Any, Any], number: FromPath[str]) -> Response[Any]:
     """Show a prediction. Its explanation is computed by the thread of the explanations, as for the JSON route.
 

@@ -18,12 +18,13 @@ from zap.pages.reader import read_reader
 from zap.pages.texts import marked, texts_in
 from zap.pages.trainings import lasted
 from zap.public import PAGE
+from zap.scopes import READ, TRAIN, needs
 
 _FEWEST_POINTS = 2
 _LOSS_LABELS = (marked("boosting rounds"), marked("log loss (nats)"), marked("training sessions"))
 
 
-@get("/pages/trainings/{written:str}", opt=PAGE)
+@get("/pages/trainings/{written:str}", opt=PAGE | needs(READ))
 async def one_training(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show a training run.
 
@@ -35,7 +36,7 @@ async def one_training(request: Request[Any, Any, State], written: FromPath[str]
     return await answer(request, "one_training.html", lambda: _read(engine, number, language))
 
 
-@get("/pages/trainings/{written:str}/cancel", opt=PAGE)
+@get("/pages/trainings/{written:str}/cancel", opt=PAGE | needs(READ, TRAIN))
 async def ask_cancel(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to cancel a training run.
 
@@ -47,7 +48,7 @@ async def ask_cancel(request: Request[Any, Any, State], written: FromPath[str]) 
     return await answer(request, "training_cancel.html", lambda: {"run": read_run(engine, number)})
 
 
-@post("/pages/trainings/{written:str}/cancel", status_code=200, opt=PAGE)
+@post("/pages/trainings/{written:str}/cancel", status_code=200, opt=PAGE | needs(READ, TRAIN))
 async def cancel(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Cancel a training run, and show it.
 

@@ -20,6 +20,7 @@ from zap.formats.training_options import TrainingOptions
 from zap.pages.alarms import alarm_of
 from zap.pages.page import answer_reading, read_form, see_other
 from zap.public import PAGE
+from zap.scopes import PROMOTE, READ, TRAIN, needs
 from zap.server.training_jobs import TrainingProcesses
 from zap.settings import Settings
 
@@ -46,14 +47,14 @@ class Verdict(NamedTuple):
     sessions: int | None
 
 
-@get("/", opt=PAGE)
+@get("/", opt=PAGE | needs(READ))
 async def overview(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the overview, or the first steps while no version is in production."""
     state = request.app.state
     return await answer_reading(request, "overview.html", _read, state.settings)
 
 
-@post("/pages/first-training", status_code=200, opt=PAGE)
+@post("/pages/first-training", status_code=200, opt=PAGE | needs(READ, TRAIN, PROMOTE))
 async def train_first(request: Request[Any, Any, Any]) -> Response[Any]:
     """Start a training with the default options, and show it on the overview."""
     await read_form(request)

@@ -17,6 +17,7 @@ from zap.pages.listed import MOST_SIMILAR, read_listed
 from zap.pages.page import answer_reading, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 _PATH = "/pages/predictions"
 _ROWS = 25
@@ -71,7 +72,7 @@ class Asked:
 Shown = tuple[list[dict[str, Any]], str | None, str | None]
 
 
-@get(_PATH, opt=PAGE)
+@get(_PATH, opt=PAGE | needs(READ))
 async def predictions(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show a page of answers. With an id, go to this prediction."""
     query = Query(request)

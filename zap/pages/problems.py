@@ -13,7 +13,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from zap.browsers import wants_page
-from zap.errors import Unauthorized
+from zap.errors import Unauthorized, ZapError
 from zap.pages.login import LONGEST_NEXT
 from zap.pages.page import PAGE_HEADERS, see_other
 from zap.pages.reader import SAFE, Reader, read_reader
@@ -85,7 +85,8 @@ def page_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:
 def browser_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:
     """Return the exception handlers of the application.
 
-    A browser that asks for an unknown path, or with a method that no route of a path has, gets the problem as a page.
+    A browser that asks for an unknown path, or with a method that no route of a path has, gets the problem as a page. A
+    browser that asks for anything else and has not logged in is led to the login page, such as for the manual.
 
     Args:
         problems: the handlers of the JSON routes.
@@ -99,17 +100,31 @@ def browser_problems(problems: ExceptionHandlersMap) -> ExceptionHandlersMap:
             return shown
         return _ProblemPage(read_reader(request), handler(request, error))
 
-    return {**problems, HTTPException: show}
+    zap_error: Any = problems[ZapError]
+
+    def lead_on(request: Request[Any, Any, Any], error: ZapError) -> Response[Any]:
+        scope: Any = request.scope
+        if isinstance(error, Unauthorized) and request.method in SAFE and wants_page(scope):
+            return _to_login(request)
+        shown: Response[Any] = zap_error(request, error)
+        return shown
+
+    return {**problems, HTTPException: show, ZapError: lead_on}
+
+
+def _to_login(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Return the reply that leads a browser to the login page, and from there to the address that it asked for."""
+    reader = read_reader(request)
+    after = reader.address if len(reader.address) <= LONGEST_NEXT else "/"
+    login = f"/pages/login?next={quote(after, safe='')}"
+    return _leading_on(reader.path(login)) if _is_link_elsewhere(request) else see_other(request, login)
 
 
 def _shown(handler: Any) -> Any:
     def show(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-        reader = read_reader(request)
         if isinstance(error, Unauthorized) and request.method in SAFE:
-            after = reader.address if len(reader.address) <= LONGEST_NEXT else "/"
-            login = f"/pages/login?next={quote(after, safe='')}"
-            return _leading_on(reader.path(login)) if _is_link_elsewhere(request) else see_other(request, login)
-        return _ProblemPage(reader, handler(request, error))
+            return _to_login(request)
+        return _ProblemPage(read_reader(request), handler(request, error))
 
     return show
 

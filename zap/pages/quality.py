@@ -18,6 +18,7 @@ from zap.pages.quality_plots import quality_plots, read_marks
 from zap.pages.query import Query, address, wrong_filter
 from zap.pages.reader import read_reader
 from zap.public import AS_JSON, PAGE
+from zap.scopes import READ, needs
 from zap.sentences import say
 
 _PATH = "/pages/quality"
@@ -75,7 +76,7 @@ class Asked:
         return address(path, {**self.filters, **other})
 
 
-@get(_PATH, opt=PAGE)
+@get(_PATH, opt=PAGE | needs(READ))
 async def quality(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show the quality of the answers."""
     query, state = Query(request), request.app.state

@@ -12,8 +12,8 @@ from litestar import Request
 from litestar.datastructures import Cookie
 
 from zap.public import public_path
+from zap.server.access import login_key_of
 from zap.server.logins import COOKIE as LOGIN
-from zap.server.logins import ENDED, Logins
 
 Scheme = Literal["auto", "light", "dark"]
 LANGUAGES = {"en": "English", "uk": "Українська"}
@@ -38,7 +38,7 @@ class Reader(msgspec.Struct, frozen=True):
         visit: the cookie of the visit, to which the token is bound without a login.
         is_new: whether the visit begins with this reply.
         is_asking: whether the request changes nothing, so that its reply may begin a visit.
-        has_login: whether the person has logged in with the API key.
+        key_name: the name of the key that the person has logged in with; None without a login.
         is_stranger: whether the person has to log in before any page is shown.
         is_secure: whether the browser speaks https.
     """
@@ -51,9 +51,14 @@ class Reader(msgspec.Struct, frozen=True):
     visit: str
     is_new: bool
     is_asking: bool
-    has_login: bool
+    key_name: str | None
     is_stranger: bool
     is_secure: bool
+
+    @property
+    def has_login(self) -> bool:
+        """Return whether the person has logged in."""
+        return self.key_name is not None
 
     def path(self, path: str) -> str:
         """Return a path of zap as the browser has to write it."""
@@ -101,9 +106,7 @@ class Reader(msgspec.Struct, frozen=True):
 def read_reader(request: Request[Any, Any, Any]) -> Reader:
     """Return what a request tells about the person who sent it."""
     cookies, scope = request.cookies, request.scope
-    logins: Logins = request.app.state.logins
-    login = cookies.get(LOGIN)
-    has_login = logins.is_valid(login) and not scope.get("state", {}).get(ENDED)
+    login, key = cookies.get(LOGIN), login_key_of(scope)
     known = cookies.get(VISIT_COOKIE, "")
     is_new = not (16 <= len(known) <= _LONGEST_VISIT and known.isascii())
     visit = secrets.token_urlsafe(24) if is_new else known
@@ -114,12 +117,12 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
         scheme=next((one for one in SCHEMES if one == scheme), "auto"),
         prefix=public_path(scope, ""),
         address=quote(scope["path"]) + (f"?{query}" if query else ""),
-        token=_token(login if has_login and login else visit),
+        token=_token(login if key is not None and login else visit),
         visit=visit,
         is_new=is_new,
         is_asking=request.method in SAFE,
-        has_login=has_login,
-        is_stranger=logins.is_needed and not has_login,
+        key_name=None if key is None else key.name,
+        is_stranger=key is None and request.app.state.api_keys.is_closed,
         is_secure=scope["scheme"] == "https",
     )
 

@@ -30,6 +30,7 @@ from zap.pages.trainings import start_training, trainings
 from zap.pages.trial_changes import ask_end_trial, ask_try, end_trial, try_model
 from zap.pages.try_it import ask, try_it
 from zap.public import PAGE
+from zap.scopes import READ, needs
 
 # Each page adds its routes here.
 _DATA = [data, fields, history]
@@ -55,13 +56,13 @@ def page_router(problems: ExceptionHandlersMap) -> Router:
     )
 
 
-@get(["/pages/choices", "/pages/logout", "/pages/first-training"], opt=PAGE)
+@get(["/pages/choices", "/pages/logout", "/pages/first-training"], opt=PAGE | needs(READ))
 async def _only_form(request: Request[Any, Any, Any]) -> Response[None]:
     """Go to the overview: the form was refused, and now the browser asks for its address."""
     return see_other(request, "/")
 
 
-@get("/pages/{rest:path}", opt=PAGE)
+@get("/pages/{rest:path}", opt=PAGE | needs(READ))
 async def _unknown(rest: FromPath[str]) -> None:
     del rest
     raise NotFoundException

@@ -11,7 +11,7 @@ from zap.db.history.history_rows import has_history
 from zap.db.runs.training_runs import list_runs, read_run, running_run
 from zap.db.versions.tunings import DEFAULTS, HyperParameters, tuned_hyper_parameters
 from zap.errors import DamagedRow, InvalidRequest
-from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT, TrainingOptions
+from zap.formats.training_options import HYPER_PARAMETERS, LEFT_OUT, TrainingOptions, needed_for
 from zap.formats.values import LARGEST_ID
 from zap.ml.column_groups import GROUPS
 from zap.pages.fields import errors_by_field, filled, numbers
@@ -20,6 +20,8 @@ from zap.pages.page import answer, read_form, see_other
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.scopes import READ, TRAIN, needs
+from zap.server.access import check_scopes
 from zap.server.training_jobs import TrainingProcesses
 
 _RUNS = 15
@@ -30,7 +32,7 @@ _SWITCHES = ("windows", "tune", "nested")
 _BOX = f"{LEFT_OUT}."
 
 
-@get("/pages/trainings", opt=PAGE)
+@get("/pages/trainings", opt=PAGE | needs(READ))
 async def trainings(request: Request[Any, Any, State], before: Before = LARGEST_ID) -> Response[bytes]:
     """Show the options of a training, the training that runs, and the past ones, newest first."""
     state, language = request.app.state, read_reader(request).language
@@ -39,7 +41,7 @@ async def trainings(request: Request[Any, Any, State], before: Before = LARGEST_
     )
 
 
-@post("/pages/trainings", status_code=200, opt=PAGE)
+@post("/pages/trainings", status_code=200, opt=PAGE | needs(READ, TRAIN))
 async def start_training(request: Request[Any, Any, State]) -> Response[Any]:
     """Start a training, and show it. If an option is wrong, the form is shown again.
 
@@ -55,6 +57,7 @@ async def start_training(request: Request[Any, Any, State]) -> Response[Any]:
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
         return await answer(request, "trainings.html", lambda: {**_read(state, LARGEST_ID), **shown}, status=422)
+    check_scopes(request.scope, needed_for(options.promote), f"promote: {options.promote}")
     processes: TrainingProcesses = state.training_processes
     return see_other(request, f"/pages/trainings/{await processes.start(options)}")
 

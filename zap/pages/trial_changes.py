@@ -13,7 +13,7 @@ from zap.db.versions.model_registry import production_version, read_version
 from zap.errors import InvalidRequest, NotFound
 from zap.flows.trials import stop_trial, try_version
 from zap.formats.promotion_reason import Reason
-from zap.formats.trial_options import TrialOptions
+from zap.formats.trial_options import TrialOptions, needed_for
 from zap.pages.fields import errors_by_field, filled, numbers
 from zap.pages.model_changes import WHO_AND_WHY
 from zap.pages.models import known_number
@@ -21,10 +21,12 @@ from zap.pages.page import answer, read_form, see_other
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.scopes import READ, TRAIN, needs
 from zap.sentences import say
+from zap.server.access import check_scopes, name_of
 
 
-@get("/pages/models/{written:str}/trial", opt=PAGE)
+@get("/pages/models/{written:str}/trial", opt=PAGE | needs(READ, TRAIN))
 async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Show the options of a trial, and what a trial does.
 
@@ -38,7 +40,7 @@ async def ask_try(request: Request[Any, Any, State], written: FromPath[str]) -> 
     )
 
 
-@post("/pages/models/{written:str}/trial", status_code=200, opt=PAGE)
+@post("/pages/models/{written:str}/trial", status_code=200, opt=PAGE | needs(READ, TRAIN))
 async def try_model(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """Begin a trial. If an option is wrong, the form is shown again.
 
@@ -52,15 +54,16 @@ async def try_model(request: Request[Any, Any, State], written: FromPath[str]) -
     try:
         options = TrialOptions.read(
             {**filled(form, ("on_better", *WHO_AND_WHY)), **numbers(form, ("weeks", "epsilon"), language)}
-        )
+        ).said_by(name_of(request.scope))
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
         return await answer(request, "trial_begin.html", lambda: {**_read(state.engine, number), **shown}, status=422)
+    check_scopes(request.scope, needed_for(options.on_better), f"on_better: {options.on_better}")
     await state.threads.to_its_end(try_version, state.engine, number, options)
     return see_other(request, f"/pages/models/{number}")
 
 
-@get("/pages/models/{written:str}/trial/end", opt=PAGE)
+@get("/pages/models/{written:str}/trial/end", opt=PAGE | needs(READ, TRAIN))
 async def ask_end_trial(request: Request[Any, Any, State], written: FromPath[str]) -> Response[bytes]:
     """Ask whether to end the trial of a version.
 
@@ -74,7 +77,7 @@ async def ask_end_trial(request: Request[Any, Any, State], written: FromPath[str
     )
 
 
-@post("/pages/models/{written:str}/trial/end", status_code=200, opt=PAGE)
+@post("/pages/models/{written:str}/trial/end", status_code=200, opt=PAGE | needs(READ, TRAIN))
 async def end_trial(request: Request[Any, Any, State], written: FromPath[str]) -> Response[Any]:
     """End the trial of a version, without a verdict.
 
@@ -85,7 +88,7 @@ async def end_trial(request: Request[Any, Any, State], written: FromPath[str]) -
     number = known_number(written, "model version")
     state = request.app.state
     try:
-        reason = Reason.read(filled(form, WHO_AND_WHY))
+        reason = Reason.read(filled(form, WHO_AND_WHY)).said_by(name_of(request.scope))
     except InvalidRequest as refused:
         shown = {"form": form, "errors": errors_by_field(refused)}
         return await answer(

@@ -21,6 +21,7 @@ from zap.pages.query import Query, address
 from zap.pages.reader import read_reader
 from zap.pages.texts import texts_in
 from zap.public import PAGE
+from zap.scopes import PREDICT, READ, needs
 
 _PATH = "/pages/predictions/new"
 _TEMPLATE = "try_it.html"
@@ -49,7 +50,7 @@ class Field(NamedTuple):
     errors: list[str]
 
 
-@get(_PATH, opt=PAGE)
+@get(_PATH, opt=PAGE | needs(READ))
 async def try_it(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show the form, filled with what the history knows about a driver if one is named."""
     user_id = Query(request).text(USER_ID)
@@ -58,7 +59,7 @@ async def try_it(request: Request[Any, Any, Any]) -> Response[Any]:
     return await answer(request, _TEMPLATE, lambda: _filled(state, user_id, language))
 
 
-@post(_PATH, status_code=200, opt=PAGE)
+@post(_PATH, status_code=200, opt=PAGE | needs(READ, PREDICT))
 async def ask(request: Request[Any, Any, Any]) -> Response[Any]:
     """Answer the form as POST /predict answers a request: it is logged first. Then show the answer.
 

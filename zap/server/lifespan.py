@@ -66,6 +66,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     state, engine = app.state, _opened(app.state)
     recent, follower = state.recent_sessions, state.follower
     state.production.refresh()
+    state.api_keys.look(engine)
     with ExitStack() as closing:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
@@ -153,6 +154,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     engine: Engine = state.engine
     yield watch(state.database_watch.look, WATCH_SECONDS)
     yield watch(state.production.refresh, WATCH_SECONDS)
+    yield watch(partial(state.api_keys.look, engine), WATCH_SECONDS)
     yield watch(state.recent_sessions.follow, WATCH_SECONDS)
     yield watch(state.refusals.write, REFUSALS_SECONDS)
     yield watch(state.serving_minutes.look, MINUTES_SECONDS)

@@ -1,78 +1,73 @@
-"""The login of a browser: a signed cookie that stands for the API key until it expires.
+"""The login of a browser: a cookie that stands for a key until it expires, or until the key ends.
 
-The cookie is signed with a key that is derived from the API key. So all server processes accept the cookie, no process
-has to remember it, and it ends when the API key is changed. A login that a person has ended is in the database, until
-its cookie expires.
+The database holds a digest of the cookie together with the key's digest. So all server processes accept the cookie, a
+login ends with its key and with a change of ZAP_API_KEY, and a stolen database holds no cookie.
 """
 
 import hashlib
-import hmac
 import secrets
-import time
-from datetime import UTC, datetime
+from datetime import timedelta
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
-from zap.db.ended_logins import end_login, has_ended
+from zap.db.logins import begin_login, end_login, has_login
 from zap.db.wrong_keys import note_wrong_key, seconds_to_wait
+from zap.server.keys import Key, Keys
 
 COOKIE = "zap_login"
 SECONDS = 12 * 3600
-# What a request carries whose login was ended.
-ENDED = "ended_login"
 _LONGEST_COOKIE = 200
 # The part of an IPv6 address that is a client's network.
 _NETWORK_BITS = 64
 
 
 class Tried(NamedTuple):
-    """What came of a key: whether it is right, and how many seconds its client has to wait before the next one."""
+    """What came of a key: the key if it is right, and how many seconds its client has to wait before the next one."""
 
-    is_right: bool
+    key: Key | None
     wait: int = 0
 
 
 class Logins:
-    """Begin and check the logins of one application.
+    """Begin, check and end the logins of one application. All methods but `key_of` ask the database.
 
     Args:
-        api_key: the API key; None if every route is open.
+        keys: the keys that logins stand for.
     """
 
-    def __init__(self, api_key: str | None) -> None:
-        self.is_needed = api_key is not None
-        own = secrets.token_bytes(32) if api_key is None else api_key.encode()
-        self._signing_key = hmac.digest(own, b"zap: signature of a login, version 1", hashlib.sha256)
-        self._key_digest = None if api_key is None else hashlib.sha256(own).digest()
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
-    def is_key(self, sent: str) -> bool:
-        """Return whether a text is the API key. Every wrong text of one length takes equal time."""
-        digest = hashlib.sha256(sent.encode(errors="surrogatepass")).digest()
-        return self._key_digest is not None and hmac.compare_digest(digest, self._key_digest)
+    @property
+    def is_needed(self) -> bool:
+        """Return whether pages need a login."""
+        return self._keys.is_closed
 
-    def begin(self) -> str:
-        """Return the cookie of a new login."""
-        text = f"{int(time.time()) + SECONDS}.{secrets.token_urlsafe(16)}"
-        return f"{text}.{self._signature(text)}"
+    def begin(self, engine: Engine, key: Key) -> str:
+        """Return the cookie of a new login for a key."""
+        cookie = f"{key.key_id}.{secrets.token_urlsafe(32)}"
+        begin_login(engine, _digest(cookie, key), key.key_id, timedelta(seconds=SECONDS))
+        return cookie
 
-    def is_valid(self, cookie: str | None) -> bool:
-        """Return whether a cookie is from `begin` with the present API key, and has not expired."""
-        if not self.is_needed or not cookie or len(cookie) > _LONGEST_COOKIE or not cookie.isascii():
-            return False
-        text, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature, self._signature(text)):
-            return False
-        return int(text.partition(".")[0]) > time.time()
+    def key_of(self, cookie: str | None) -> Key | None:
+        """Return the key that a cookie names, if the key has not ended. The cookie may be made up.
 
-    def has_ended(self, engine: Engine, cookie: str) -> bool:
-        """Return whether a valid login was ended. It asks the database, so call it in a thread."""
-        return has_ended(engine, _digest(cookie))
+        Raises:
+            DatabaseUnavailable: the database did not say for too long whether the key is still right.
+        """
+        if not cookie or len(cookie) > _LONGEST_COOKIE or not cookie.isascii():
+            return None
+        return self._keys.with_id(cookie.partition(".")[0])
 
-    def end(self, engine: Engine, cookie: str) -> None:
-        """End a valid login, for all server processes."""
-        end_login(engine, _digest(cookie), datetime.fromtimestamp(int(cookie.partition(".")[0]), UTC))
+    def is_valid(self, engine: Engine, cookie: str, key: Key) -> bool:
+        """Return whether a cookie is the cookie of a login for a key, and the login has not ended."""
+        return has_login(engine, _digest(cookie, key))
+
+    def end(self, engine: Engine, cookie: str, key: Key) -> None:
+        """End a login, for all server processes."""
+        end_login(engine, _digest(cookie, key))
 
     def try_key(self, engine: Engine, client: str, sent: str) -> Tried:
         """Check a key that was sent with the form, unless too many wrong ones came from its client.
@@ -83,14 +78,11 @@ class Logins:
             sent: the key.
         """
         if wait := seconds_to_wait(engine, client):
-            return Tried(is_right=False, wait=wait)
-        if self.is_key(sent):
-            return Tried(is_right=True)
-        note_wrong_key(engine, client)
-        return Tried(is_right=False)
-
-    def _signature(self, text: str) -> str:
-        return hmac.new(self._signing_key, text.encode(), hashlib.sha256).hexdigest()
+            return Tried(None, wait)
+        key = self._keys.find(sent.encode(errors="surrogatepass"))
+        if key is None:
+            note_wrong_key(engine, client)
+        return Tried(key)
 
 
 def client_network(client: Any) -> str:
@@ -111,5 +103,5 @@ def client_network(client: Any) -> str:
     return str(IPv6Address(int(address) >> _NETWORK_BITS << _NETWORK_BITS)) + f"/{_NETWORK_BITS}"
 
 
-def _digest(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()
+def _digest(cookie: str, key: Key) -> str:
+    return hashlib.sha256(cookie.encode() + b"\0" + key.digest).hexdigest()
