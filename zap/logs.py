@@ -20,6 +20,8 @@ from zap.standard_error import tell_events
 
 # The id of the request of this context; every event that is logged in the context has it.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+# The id of the trace of this context, if traces are sent.
+TRACE_ID: ContextVar[str | None] = ContextVar("trace_id", default=None)
 # The first of equal warnings or errors is shown in full. Then their number is shown once in this time.
 REPEATED_SECONDS = 10.0
 # Events are equal if their name and these values are equal; their request, times and traceback may differ.
@@ -115,7 +117,7 @@ def _count_of(last: logging.LogRecord, times: int, seconds: float) -> logging.Lo
     """Return the record of an event with its number of repetitions, without its request and its traceback."""
     values = logging.makeLogRecord(last.__dict__)
     said = dict(last.msg) if isinstance(last.msg, dict) else {"event": last.getMessage()}
-    for name in ("exc_info", "request_id", "exception", "stack"):
+    for name in ("exc_info", "request_id", "trace_id", "exception", "stack"):
         said.pop(name, None)
     if isinstance(last.msg, dict):
         values.msg = {**said, "repeated": times, "seconds": round(seconds)}
@@ -215,6 +217,9 @@ def _with_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]
     request_id = REQUEST_ID.get()
     if request_id is not None:
         event.setdefault("request_id", request_id)
+    trace_id = TRACE_ID.get()
+    if trace_id is not None:
+        event.setdefault("trace_id", trace_id)
     return event
 
 

@@ -32,7 +32,12 @@ _DOTENV = Path(".env")
 # The most days between two trainings that zap starts by itself.
 _MOST_DAYS, _LONGEST_DAYS = 3650, 6
 # The variables that a training does not get.
-_NOT_OF_TRAININGS = frozenset({"ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL"})
+_NOT_OF_TRAININGS = frozenset(
+    {
+        *("ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL"),
+        *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+    }
+)
 # A message shows at most this much of a value.
 _SHOWN_CHARACTERS = 100
 # The settings whose values may hold a key or a password.
@@ -236,6 +241,14 @@ class Settings(BaseSettings):
     # because the check of the address asks for it.
     alarm_secret: Annotated[SecretStr | None, AfterValidator(usable_secret)] = None
     alarm_url: Annotated[str | None, AfterValidator(safe_receiver)] = None
+    # The port that answers GET /metrics without a key, and nothing else, and the address on which it listens. None: the
+    # metrics are only on the port of the server, where they need the key.
+    metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = None
+    metrics_host: str = "127.0.0.1"
+    # Whether the log has a line for each request.
+    access_log: bool = False
+    # Whether traces are sent with OpenTelemetry, as the environment variables OTEL_* say. It needs zap[otel].
+    otel: bool = False
     # "console" is for people, and "json" is for machines. "auto" means console on a terminal, and json otherwise.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

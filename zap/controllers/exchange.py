@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 from urllib.parse import unquote
@@ -14,11 +14,13 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from zap.controllers.observers import Observer, end_observations, observed
 from zap.controllers.problems import MEDIA_TYPE as PROBLEM_JSON
 from zap.controllers.reply_headers import complete_headers
 from zap.errors import ClientLeft, ServerStopping
 from zap.logs import REQUEST_ID
 from zap.monitoring.answer_counts import BATCH, OTHER, PREDICT, TRAINING, AnswerCounter
+from zap.monitoring.own_metrics import OwnMetrics
 from zap.server.bodies import BODY_READ_AT
 
 log = structlog.get_logger(__name__)
@@ -29,7 +31,9 @@ SUBJECTS_OF_PATHS: dict[Any, str] = {"/predict": PREDICT, "/predict/batch": BATC
 _USABLE_ID = re.compile(rb"[\w.:-]{1,100}")
 
 
-def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
+def exchanged(
+    app: ASGIApp, counters: Mapping[str, AnswerCounter], metrics: OwnMetrics, observers: Sequence[Observer] = ()
+) -> ASGIApp:
     """Return the app wrapped in the work that every request needs, also a request without a route.
 
     Litestar's own middleware does not see requests without a route, so this wraps the whole application. A request has
@@ -40,6 +44,8 @@ def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
     Args:
         app: the application.
         counters: count each reply and the time until it begins, by subject.
+        metrics: count the same by route, method and status, and the requests that have not ended.
+        observers: what else sees each request and its reply.
     """
     by_path = {path: counters[subject] for path, subject in SUBJECTS_OF_PATHS.items()}
     others = counters[OTHER]
@@ -52,6 +58,9 @@ def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
         state = scope.setdefault("state", {})
         request_id = state["request_id"] = _request_id(scope)
         method = scope["method"]
+        # No reset is needed: every request is its own task, and its context ends with the task.
+        REQUEST_ID.set(request_id)
+        send, observations = observed(observers, scope, send)
         if method == "HEAD":
             # A copy: uvicorn keeps its own scope, which has to keep the method that the client sent.
             scope, send = _as_get(scope, send)
@@ -67,13 +76,14 @@ def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
                 complete_headers(message, request_id, method, scope)
                 status = message["status"]
                 took = perf_counter_ns() - state.get(BODY_READ_AT, began_at)
-                by_path.get(scope.get("path_template"), others).replied(status, took)
+                template = scope.get("path_template")
+                by_path.get(template, others).replied(status, took)
+                metrics.replied(method, template, status, took)
                 if 400 <= status < ClientLeft.status_code:
                     _note_refusal(scope, method, status)
             await send(message)
 
-        # No reset is needed: every request is its own task, and its context ends with the task.
-        REQUEST_ID.set(request_id)
+        metrics.began()
         try:
             await app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
@@ -81,6 +91,9 @@ def exchanged(app: ASGIApp, counters: Mapping[str, AnswerCounter]) -> ASGIApp:
             if begun or not scope["litestar_app"].state.stopping.is_set():
                 raise
             await _refuse_at_the_end(request_id, send_with_headers)
+        finally:
+            metrics.ended()
+            end_observations(observations, scope, method)
 
     return exchange
 

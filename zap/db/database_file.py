@@ -115,6 +115,11 @@ class DatabaseFile:
                         self._kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
             return _size(self._names[1])
 
+    @property
+    def wal_bytes(self) -> int:
+        """Return the size of the WAL; 0 without one."""
+        return _size(self._names[1])
+
     def close(self) -> None:
         """Close the connection that is kept. The next `open` remembers the files again."""
         with self._lock:

@@ -3,6 +3,7 @@
 import errno
 import socket
 import sys
+from typing import NamedTuple
 
 from zap import __version__
 from zap.errors import CannotServe
@@ -14,9 +15,12 @@ def check_address(settings: Settings) -> None:
     """Check that a server could listen now, because an upgrade and a first training may come before it listens.
 
     Raises:
-        CannotServe: the port is taken, or the host is not an address of this machine.
+        CannotServe: a port is taken, or a host is not an address of this machine.
     """
-    bind(settings).close()
+    # Both are open for a moment at once, so that two settings with one port are noticed.
+    bound = [bind(settings), *bind_metrics(settings)]
+    for one in bound:
+        one.close()
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -25,16 +29,42 @@ def bind(settings: Settings) -> socket.socket:
     Raises:
         CannotServe: the port is taken, or the host is not an address of this machine.
     """
-    bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    return _bound(settings.host, settings.port, _SERVER)
+
+
+def bind_metrics(settings: Settings) -> list[socket.socket]:
+    """Return a socket for the port of the metrics; none if there is no such port.
+
+    Raises:
+        CannotServe: the port is taken, or the host is not an address of this machine.
+    """
+    if settings.metrics_port is None:
+        return []
+    return [_bound(settings.metrics_host, settings.metrics_port, _METRICS)]
+
+
+class _Named(NamedTuple):
+    """How a message names the settings of an address."""
+
+    host: str
+    port: str
+
+
+_SERVER = _Named("--host or ZAP_HOST", "--port or ZAP_PORT")
+_METRICS = _Named("ZAP_METRICS_HOST", "ZAP_METRICS_PORT")
+
+
+def _bound(host: str, port: int, named: _Named) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         if sys.platform != "win32":
             # Connections of an earlier server must not keep the port taken.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((settings.host, settings.port))
+        bound.bind((host, port))
     except (OSError, UnicodeError) as error:
         bound.close()
         raise CannotServe(
-            f"zap cannot listen on {settings.host}, port {settings.port}: {_reason(error)}; {_advice(error)}"
+            f"zap cannot listen on {host}, port {port}: {_reason(error)}; {_advice(error, named)}"
         ) from None
     return bound
 
@@ -58,18 +88,18 @@ def announce(settings: Settings, port: int) -> None:
     )
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, named: _Named) -> str:
     number = getattr(error, "errno", None)
     if number == errno.EADDRINUSE:
-        return "end the program that uses the port, or choose another port with --port or ZAP_PORT"
+        return f"end the program that uses the port, or choose another port with {named.port}"
     if number == errno.EACCES:
-        return "this user may not use this port: choose a port above 1023 with --port or ZAP_PORT"
+        return f"this user may not use this port: choose a port above 1023 with {named.port}"
     if number == errno.EADDRNOTAVAIL or isinstance(error, (socket.gaierror, UnicodeError)):
         return (
-            "the host is not an address of this machine: choose an address with --host or ZAP_HOST, such as 127.0.0.1,"
+            f"the host is not an address of this machine: choose an address with {named.host}, such as 127.0.0.1,"
             " or 0.0.0.0 for all addresses of this machine"
         )
-    return "choose another address with --host or ZAP_HOST, or another port with --port or ZAP_PORT"
+    return f"choose another address with {named.host}, or another port with {named.port}"
 
 
 def _reason(error: Exception) -> str:

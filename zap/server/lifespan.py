@@ -28,13 +28,16 @@ from zap.logs import show_repeated
 from zap.monitoring.answer_counts import LOG
 from zap.server.alarm_delivery import deliver_alarms
 from zap.server.database_checks import DatabaseChecks
+from zap.server.database_metrics import DatabaseMetrics
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
+from zap.server.metrics import LOOK_SECONDS
 from zap.server.refusals import Refusals
 from zap.server.retraining import retrain
 from zap.server.run_news import RunNews
 from zap.server.serving_minutes import ServingMinutes
 from zap.server.stopping import told_to_stop
+from zap.server.tracing import TracedLog
 from zap.server.training_jobs import TrainingProcesses
 from zap.server.watch import last_write, watch
 from zap.settings import Settings
@@ -70,6 +73,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     with ExitStack() as closing:
         # Closed in reverse order, each even if another one fails.
         closing.callback(show_repeated)
+        if state.tracing is not None:
+            closing.callback(state.tracing.close)
         closing.callback(engine.dispose)
         closing.callback(state.reads.close)
         closing.callback(last_write, state.refusals.write, "counts of refused requests")
@@ -83,6 +88,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             closing.callback(follower.close)
         closing.callback(state.history_counter.close)
         closing.callback(state.page_threads.close)
+        closing.callback(state.metrics_threads.close)
         closing.callback(state.batch_threads.close)
         closing.callback(state.threads.close)
         closing.enter_context(collecting_seldom())
@@ -128,12 +134,14 @@ def _opened(state: State) -> Engine:
     state.threads = threads = Pool("requests", 8)
     state.batch_threads = Pool("batches", 2)
     state.page_threads = Pool("pages", 2)
+    # A scrape has to be answered when all other threads hang.
+    state.metrics_threads = Pool("metrics", 1)
     state.database_watch = DatabaseWatch(engine)
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)
     state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
     state.production = production = Production(engine, settings.model_file)
-    state.prediction_log = PredictionLog(engine, state.answer_counters[LOG], production.check_serves)
+    state.prediction_log = _log(state, engine)
     state.explanations = explanations = Explanations(engine, production)
     histories, prediction_log = state.driver_histories, state.prediction_log
     state.prediction = OnePrediction(
@@ -143,10 +151,16 @@ def _opened(state: State) -> Engine:
     state.follower = Follower(engine, settings) if settings.follow else None
     state.history_counter = HistoryCounter(engine)
     state.refusals = Refusals(engine)
+    state.database_metrics = DatabaseMetrics(engine, settings, state.metrics)
     state.serving_minutes = ServingMinutes(engine, state.answer_counters)
     state.stopping = asyncio.Event()
     state.run_news = RunNews(engine, threads, state.stopping)
     return engine
+
+
+def _log(state: State, engine: Engine) -> PredictionLog:
+    parts = engine, state.answer_counters[LOG], state.production.check_serves, state.metrics.own
+    return PredictionLog(*parts) if state.tracing is None else TracedLog(state.tracing, *parts)
 
 
 def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
@@ -160,6 +174,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield watch(state.serving_minutes.look, MINUTES_SECONDS)
     yield watch(partial(prune_changes, engine), PRUNE_SECONDS)
     yield watch(partial(see_to_dead_runs, engine), DEAD_RUNS_SECONDS)
+    yield _look_at_metrics(state)
     yield deliver_alarms(engine, state.settings, state.stopping)
     yield _end_trainings(state)
     yield retrain(state)
@@ -175,6 +190,13 @@ def _tell_error(task: asyncio.Task[None]) -> None:
             part=getattr(task.get_coro(), "__qualname__", ""),
             exc_info=error,
         )
+
+
+async def _look_at_metrics(state: State) -> None:
+    """Note each second what the metrics do not count when it happens."""
+    while True:
+        state.metrics.look(state)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _end_trainings(state: State) -> None:

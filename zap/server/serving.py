@@ -4,15 +4,19 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 
 import uvicorn
+from uvicorn._types import ASGI3Application
 from uvicorn.config import STARTUP_FAILURE
 
 from zap.logs import configure_logs, logging_config
-from zap.server.address import announce, bind
+from zap.monitoring.metric_rows import MetricRows
+from zap.server.address import announce, bind, bind_metrics
 from zap.server.connections import BoundedProtocol, raise_descriptors
+from zap.server.metrics import Metrics
 from zap.server.worker import FORKS
 from zap.server.workers import run_workers
 from zap.settings import Settings, read_settings
@@ -34,12 +38,13 @@ def run_server(settings: Settings) -> None:
     if settings.workers == 1:
         _serve_alone(settings)
         return
-    listening = bind(settings)
+    listening = [bind(settings), *bind_metrics(settings)]
     if FORKS:
         # Replace this process, so that the workers are forks of a process that has used nothing yet. It reads the
         # settings from the environment.
-        listening.set_inheritable(True)
-        program = [sys.executable, "-m", "zap.server.serving", str(listening.fileno())]
+        for one in listening:
+            one.set_inheritable(True)
+        program = [sys.executable, "-m", "zap.server.serving", *(str(one.fileno()) for one in listening)]
         os.execv(sys.executable, program)  # noqa: S606 - the same program, no shell
     _run_workers(settings, listening)
 
@@ -49,7 +54,7 @@ def _serve_alone(settings: Settings) -> None:
     # Uvicorn sends itself the signal once more after its end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        server.run()
+        server.run([bind(settings), *bind_metrics(settings)] if settings.metrics_port is not None else None)
     except KeyboardInterrupt:
         return
     if not server.started:
@@ -69,22 +74,29 @@ class _Server(uvicorn.Server):
             announce(self._settings, self.servers[0].sockets[0].getsockname()[1])
 
 
-def _run_workers(settings: Settings, listening: socket.socket) -> None:
-    told = partial(announce, settings, listening.getsockname()[1])
-    sys.exit(run_workers(_serve, listening, settings.workers, told))
+def _run_workers(settings: Settings, listening: list[socket.socket]) -> None:
+    told = partial(announce, settings, listening[0].getsockname()[1])
+    # The workers share the memory of their metrics, which outlives a worker.
+    serve = partial(_serve, MetricRows(settings.workers, forks=FORKS), listening[1:])
+    sys.exit(run_workers(serve, listening[0], settings.workers, told))
 
 
-def _serve(listening: socket.socket) -> None:
-    """Serve on a listening socket, in a worker process."""
-    server = uvicorn.Server(_config(read_settings()))
-    server.run([listening])
+def _serve(rows: MetricRows, of_metrics: list[socket.socket], listening: socket.socket, place: int) -> None:
+    """Serve on a listening socket, and on a socket for the metrics if there is one, in a worker process."""
+    server = uvicorn.Server(_config(read_settings(), partial(_app, rows, place)))
+    server.run([listening, *of_metrics])
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 
 
-def _config(settings: Settings) -> uvicorn.Config:
+def _app(rows: MetricRows, place: int) -> ASGI3Application:
+    app: ASGI3Application = import_module("zap.app").create_app(metrics=Metrics(rows, place))
+    return app
+
+
+def _config(settings: Settings, app: Callable[[], ASGI3Application] | str = "zap.app:create_app") -> uvicorn.Config:
     return uvicorn.Config(
-        "zap.app:create_app",
+        app,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -106,7 +118,7 @@ def _main() -> None:
         import_module("zap.app")
         settings = read_settings()
         configure_logs(settings)
-        _run_workers(settings, socket.socket(fileno=int(sys.argv[1])))
+        _run_workers(settings, [socket.socket(fileno=int(one)) for one in sys.argv[1:]])
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

@@ -54,16 +54,17 @@ class Worker:
                 self.missed = 0
 
 
-def start_worker(serve: Serve, listening: socket.socket) -> Worker:
+def start_worker(serve: Serve, listening: socket.socket, place: int) -> Worker:
     """Start a worker.
 
     Args:
         serve: what the worker runs.
         listening: the socket of the port.
+        place: the place of the worker among all workers.
     """
     context: Any = multiprocessing.get_context("fork" if FORKS else "spawn")
     reading, writing = multiprocessing.Pipe(duplex=False)
-    process = context.Process(target=run_worker, args=(serve, listening, writing, os.getpid()))
+    process = context.Process(target=run_worker, args=(serve, listening, place, writing, os.getpid()))
     hold_signals()
     try:
         process.start()

@@ -21,16 +21,18 @@ BEAT_SECONDS = 1.0
 STOP_SECONDS = 20.0
 # prctl's PR_SET_PDEATHSIG.
 _SIGNAL_AT_PARENTS_DEATH = 1
-# A function that serves on a listening socket until the process is told to stop; it must be importable by its name.
-Serve = Callable[[socket.socket], None]
+# A function that serves on a listening socket until the process is told to stop; it must be importable by its name. The
+# number is the worker's place among all workers, from 0; a worker that replaces another one has the place of it.
+Serve = Callable[[socket.socket, int], None]
 
 
-def run_worker(serve: Serve, listening: socket.socket, beats: Connection, parent: int) -> None:
+def run_worker(serve: Serve, listening: socket.socket, place: int, beats: Connection, parent: int) -> None:
     """Serve in a worker process, which ends with its parent.
 
     Args:
         serve: what the worker runs.
         listening: the socket of the port.
+        place: the place of the worker.
         beats: the pipe through which the worker reports that it is alive.
         parent: the number of the parent process.
     """
@@ -42,7 +44,7 @@ def run_worker(serve: Serve, listening: socket.socket, beats: Connection, parent
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
     threading.Thread(target=_beat, args=[beats, parent], name="beat", daemon=True).start()
-    serve(listening)
+    serve(listening, place)
 
 
 def _beat(beats: Connection, parent: int) -> None:

@@ -54,7 +54,7 @@ class _Supervisor:
         before = {sign: signal.signal(sign, self._stop) for sign in heard}
         workers: list[Worker] = []
         try:
-            workers += [start_worker(self._serve, self._listening) for _ in range(n)]
+            workers += [start_worker(self._serve, self._listening, place) for place in range(n)]
             return self._watch(workers)
         finally:
             end_workers(workers)
@@ -88,7 +88,7 @@ class _Supervisor:
                 if died_young[place]:
                     time.sleep(BEAT_SECONDS)
                 died_young[place] = worker.is_young
-                workers[place] = start_worker(self._serve, self._listening)
+                workers[place] = start_worker(self._serve, self._listening, place)
             if time.monotonic() >= next_round:
                 # Rounds are counted, not seconds: if the whole machine was suspended, no worker has hung.
                 next_round = time.monotonic() + BEAT_SECONDS

@@ -23,6 +23,7 @@ from zap.db.tables import InferenceInput, Prediction, utc_now
 from zap.errors import DatabaseReplaced, LogUnavailable, VersionReplaced
 from zap.ml.inference import Answer
 from zap.monitoring.answer_counts import AnswerCounter
+from zap.monitoring.own_metrics import OwnMetrics
 from zap.sentences import say
 from zap.threads import PATIENCE_SECONDS
 
@@ -88,6 +89,7 @@ class PredictionLog:
             commit.
         check_serves: raises VersionReplaced if the answers of a version may not be sent. It is called after the commit,
             because the commit may have waited for the database while the version was rolled back.
+        metrics: count the commits too, and the answers by version and class; None outside a server.
     """
 
     def __init__(
@@ -95,10 +97,12 @@ class PredictionLog:
         engine: Engine,
         counter: AnswerCounter | None = None,
         check_serves: Callable[[int], object] = lambda _: None,
+        metrics: OwnMetrics | None = None,
     ) -> None:
         self._engine = engine
         self._check_serves = check_serves
         self._counter = counter or AnswerCounter()
+        self._metrics = metrics
         self._sqlite = engine.dialect.name == "sqlite"
         # The requests that are gathered for the writer, and the rows that are handed over to it; None ends the writer.
         self._arrived: list[_Arrived] = []
@@ -109,6 +113,11 @@ class PredictionLog:
         self._looking: asyncio.TimerHandle | None = None
         self._closed = False
         self._writer: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests and batches wait for their commit."""
+        return self._n_waiting
 
     async def record(
         self, text: str, received_at: datetime, answered: Callable[[], Answer], *, until: float | None = None
@@ -224,7 +233,7 @@ class PredictionLog:
         if not self._writes():
             for one in waiting:
                 self._n_waiting -= 1
-                _refuse(one, say("the server cannot start the log's thread; send the request again"))
+                self._refuse(one, say("the server cannot start the log's thread; send the request again"))
             return
         self._unanswered.extend(waiting)
         if self._looking is None:
@@ -255,7 +264,7 @@ class PredictionLog:
         now = time.monotonic()
         for one in self._unanswered:
             if one.until <= now:
-                _refuse(one, say("the database takes too long: {not_known}", not_known=_NOT_KNOWN))
+                self._refuse(one, say("the database takes too long: {not_known}", not_known=_NOT_KNOWN))
         if self._unanswered:
             self._look_again(self._unanswered[0])
 
@@ -293,9 +302,13 @@ class PredictionLog:
     def _count(
         self, group: Sequence[_Waiting], outcomes: Sequence[list[Logged] | LogUnavailable], committed_at: int
     ) -> None:
+        metrics = self._metrics
         for waiting, outcome in zip(group, outcomes, strict=True):
             if not isinstance(outcome, LogUnavailable):
                 self._counter.answered(committed_at - waiting.since)
+                if metrics is not None:
+                    answers = [(row.answer.model_version, row.answer.predicted_class) for row in waiting.rows]
+                    metrics.committed(committed_at - waiting.since, answers)
 
     def _of_serving(
         self, group: Sequence[_Waiting], outcomes: list[list[Logged] | LogUnavailable]
@@ -344,7 +357,7 @@ class PredictionLog:
                     # The client has disconnected, or its request was refused because the deadline is over.
                     continue
                 if isinstance(outcome, LogUnavailable):
-                    waiting.future.set_exception(outcome)
+                    self._refuse_with(waiting.future, outcome)
                 else:
                     waiting.future.set_result(outcome)
             self._forget_answered()
@@ -354,6 +367,15 @@ class PredictionLog:
         with contextlib.suppress(RuntimeError):
             if future is not None:
                 future.get_loop().call_soon_threadsafe(tell)
+
+    def _refuse(self, waiting: _Waiting, reason: str) -> None:
+        if waiting.future is not None and not waiting.future.done():
+            self._refuse_with(waiting.future, LogUnavailable(reason))
+
+    def _refuse_with(self, future: asyncio.Future[list[Logged]], error: LogUnavailable) -> None:
+        future.set_exception(error)
+        if self._metrics is not None:
+            self._metrics.not_committed()
 
     def _commit(self, connection: RawConnection, group: Sequence[_Waiting]) -> list[list[Logged] | LogUnavailable]:
         """Commit all rows of a group together. If some rows cannot be stored, commit each request of the group alone.
@@ -388,11 +410,6 @@ class PredictionLog:
                 # The database has become unavailable: the other requests would each wait for it.
                 return [*outcomes, *[outcome] * (len(group) - len(outcomes))]
         return outcomes
-
-
-def _refuse(waiting: _Waiting, reason: str) -> None:
-    if waiting.future is not None and not waiting.future.done():
-        waiting.future.set_exception(LogUnavailable(reason))
 
 
 def check_writable(engine: Engine) -> None:
