@@ -23,6 +23,18 @@ def until(condition, seconds=120):
     return found
 
 
+def free_port():
+    """Return the number of a port that nobody uses at this moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def workers_of(server):
+    """Return the worker processes of a server, without processes of Python's own."""
+    return [pid for pid in server.children() if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def children(pid):
     """Return the processes that a process has started; each of its threads has some."""
     of_threads = Path(f"/proc/{pid}/task").glob("*/children")
@@ -51,9 +63,7 @@ class Server:
     """
 
     def __init__(self, settings, *arguments, anew=False, child_trainings=False, module=(), port=None, variables=None):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = port or free.getsockname()[1]
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
         environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
-from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
-from servers import until
+from servers import free_port, until, workers_of
 
 
 def scrape(url):
@@ -19,12 +17,6 @@ def scrape(url):
         for family in text_string_to_metric_families(reply.text)
         for sample in family.samples
     }
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def predicted(found):
@@ -55,7 +47,7 @@ def test_a_killed_worker_takes_no_count_with_it(serve, trained_sqlite, good_requ
         starts = {key: n for key, n in found[0].items() if key[0] == "process_start_time_seconds"}
         assert len(starts) == 2
         if round_ < 2:
-            pids = [pid for pid in server.children() if b"resource_tracker" not in _command(pid)]
+            pids = workers_of(server)
             os.kill(pids[round_], signal.SIGKILL)
             until(lambda round_=round_: server.log().count("Started server process") == 3 + round_, 30)
             until(lambda: scrape(metrics).get(("zap_workers",)) == 2, 30)
@@ -65,10 +57,6 @@ def test_a_killed_worker_takes_no_count_with_it(serve, trained_sqlite, good_requ
     assert httpx.post(f"{metrics}/predict", json=good_request).status_code == 404
     assert httpx.get(f"{metrics}/metrics", headers={"Host": "evil.example"}).status_code == 421
     assert server.stop()[0] == 0
-
-
-def _command(pid):
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_the_port_of_the_metrics_needs_no_key(serve, trained_sqlite):

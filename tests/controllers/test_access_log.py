@@ -1,0 +1,37 @@
+"""ZAP_ACCESS_LOG: one event for each request, with the template of its route and no value that a client has sent."""
+
+from conftest import client_of
+from structlog.testing import capture_logs
+
+
+def test_each_request_has_one_line(trained_sqlite, good_request):
+    with client_of(trained_sqlite.model_copy(update={"access_log": True})) as client, capture_logs() as logs:
+        logs.clear()
+        replies = [
+            client.post("/predict", json=good_request | {"user_id": "driver-17"}),
+            client.get("/pages/drivers/driver-17?next=driver-17"),
+            client.get("/driver-17"),
+            client.head("/health/live"),
+            client.request("DRIVER-17", "/health/live"),
+            client.get("/health/live"),
+        ]
+
+    lines = [line for line in logs if line["event"] == "request"]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [
+        ("POST", "/predict", 200),
+        ("GET", "/pages/drivers/{user_id}", replies[1].status_code),
+        ("GET", None, 404),
+        ("HEAD", "/health/live", 200),
+        ("other", lines[4]["route"], 405),
+        ("GET", "/health/live", 200),
+    ]
+    assert [line["bytes"] for line in lines] == [len(reply.content) for reply in replies]
+    assert all(0 < line["ms"] < 60_000 and line["client"] for line in lines)
+    assert "driver-17" not in str(lines).lower()
+
+
+def test_it_is_off_by_default(sqlite_client):
+    with capture_logs() as logs:
+        assert sqlite_client.get("/health/live").status_code == 200
+
+    assert [line for line in logs if line["event"] == "request"] == []
