@@ -125,6 +125,17 @@ def served_minute(asked):
     counts = {PREDICT: Counts(2, 0, 3 * 10**8, times), LOG: Counts(0, 0, 10**8, {8: 60, 20: 2})}
     write_minutes(engine, "another", [CountedMinute(1, span_begin(utc_now() - timedelta(minutes=2), 1), counts)])
     asked.ask("getServing", 200, "two minutes after the first request")
+    metrics(asked)
+
+
+def metrics(asked):
+    """Read the metrics, and show a few of them, because all of them are 20 kB."""
+    reply = asked.client.get("/metrics")
+    if reply.status_code != 200:
+        asked.wrong.append(("getMetrics", 200, reply.status_code, reply.text[:500]))
+    shown = "zap_predictions_total", "zap_log_failures_total", "zap_database_up"
+    lines = [line for line in reply.text.splitlines(keepends=True) if any(name in line for name in shown)]
+    asked.found.setdefault("getMetrics", {}).setdefault("200", {})["text/plain"] = {"some of the metrics": "".join(lines)}
 
 
 def alarms(asked):

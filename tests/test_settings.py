@@ -127,6 +127,8 @@ WRONG = {
     "log_format": ("xml", "is 'xml'; zap accepts one of auto, console, json"),
     "sqlite_synchronous": ("OFF", "is 'OFF'; zap accepts one of FULL, NORMAL, EXTRA"),
     "follow": ("many", "is 'many'; zap accepts true or false"),
+    "access_log": ("many", "is 'many'; zap accepts true or false"),
+    "otel": ("many", "is 'many'; zap accepts true or false"),
     "unread_bytes": ("1", "is '1'; zap accepts a whole number of at least 1048576"),
     "least_type_share": ("much", "is 'much'; zap accepts a number from 0 to 0.5"),
     "retrain_every": ("7x", "is '7x'; write a number of days, 1 to 3650, or harm_or_drift"),
@@ -139,7 +141,7 @@ WRONG = {
     "alarm_secret": ("whsec_short", "is not whsec_ and 24 to 64 bytes in base64"),
     "alarm_url": ("http://alarms.example.com", "begins with http://"),
 }
-ANY = {"models_dir", "host"}
+ANY = {"models_dir", "host", "metrics_host"}
 
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - ANY))

@@ -67,7 +67,7 @@ _ORDER = (
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
-    *("/quality", "/quality/data", "/serving", "/alarms", "/alarms/{alarm_id}/acknowledge"),
+    *("/quality", "/quality/data", "/serving", "/metrics", "/alarms", "/alarms/{alarm_id}/acknowledge"),
     *("/health/live", "/health/ready"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.

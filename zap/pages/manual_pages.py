@@ -25,6 +25,7 @@ PAGES = (
     "pages",
     "operating",
     "keys",
+    "metrics",
     "alarms",
     "moving",
     "audit",
