@@ -135,7 +135,9 @@ def metrics(asked):
         asked.wrong.append(("getMetrics", 200, reply.status_code, reply.text[:500]))
     shown = "zap_predictions_total", "zap_log_failures_total", "zap_database_up"
     lines = [line for line in reply.text.splitlines(keepends=True) if any(name in line for name in shown)]
-    asked.found.setdefault("getMetrics", {}).setdefault("200", {})["text/plain"] = {"some of the metrics": "".join(lines)}
+    asked.found.setdefault("getMetrics", {}).setdefault("200", {})["text/plain"] = {
+        "some of the metrics": "".join(lines)
+    }
 
 
 def alarms(asked):

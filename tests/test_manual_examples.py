@@ -93,8 +93,9 @@ class Reader:
         elif language == "json":
             self.compare(text)
         else:
-            # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates.
-            assert language in {"nginx", "powershell", "html"}, language
+            # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates, and tests/deploy lets
+            # promtool check the configuration of Prometheus.
+            assert language in {"nginx", "powershell", "html", "yaml"}, language
 
     def grant(self, text):
         with psycopg.connect(self.environment["DATABASE"]) as connection:

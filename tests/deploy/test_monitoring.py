@@ -79,6 +79,15 @@ def test_the_manual_says_what_to_do_about_each_alert():
     assert {rule["labels"]["severity"] for rule in rules()} == {"page", "ticket"}
 
 
+def test_the_configuration_in_the_manual_is_one_of_prometheus(promtool, tmp_path):
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (MANUAL / "metrics.md").read_text(), re.DOTALL)
+    assert "/etc/prometheus/prometheus-alerts.yml" in shown
+    (tmp_path / "prometheus.yml").write_text(shown.replace("/etc/prometheus", str(DEPLOY)))
+
+    assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yml")
+    assert yaml.safe_load(shown)["scrape_configs"][0]["job_name"] == "zap"
+
+
 def test_what_they_name_is_in_a_scrape(sqlite_client, promtool):
     text = sqlite_client.get("/metrics").text
     families = list(text_string_to_metric_families(text))
