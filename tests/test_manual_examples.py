@@ -93,8 +93,8 @@ class Reader:
         elif language == "json":
             self.compare(text)
         else:
-            # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates, and tests/deploy lets
-            # promtool check the configuration of Prometheus.
+            # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates, and in tests/deploy
+            # promtool checks the configuration of Prometheus.
             assert language in {"nginx", "powershell", "html", "yaml"}, language
 
     def grant(self, text):

@@ -374,7 +374,8 @@ class PredictionLog:
 
     def _refuse_with(self, future: asyncio.Future[list[Logged]], error: LogUnavailable) -> None:
         future.set_exception(error)
-        if self._metrics is not None:
+        # A commit of a version that was rolled back meanwhile has not failed.
+        if self._metrics is not None and not isinstance(error, VersionReplaced):
             self._metrics.not_committed()
 
     def _commit(self, connection: RawConnection, group: Sequence[_Waiting]) -> list[list[Logged] | LogUnavailable]:
