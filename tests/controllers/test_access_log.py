@@ -1,6 +1,7 @@
 """ZAP_ACCESS_LOG: one event for each request, with the template of its route and no value that a client has sent."""
 
 from conftest import client_of
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 
@@ -28,6 +29,20 @@ def test_each_request_has_one_line(trained_sqlite, good_request):
     assert [line["bytes"] for line in lines] == [len(reply.content) for reply in replies]
     assert all(0 < line["ms"] < 60_000 and line["client"] for line in lines)
     assert "driver-17" not in str(lines).lower()
+
+
+def test_a_line_names_the_key_and_not_its_secret(trained_sqlite, good_request):
+    secret = "k" * 20
+    settings = trained_sqlite.model_copy(update={"access_log": True, "api_key": SecretStr(secret)})
+    with client_of(settings) as client, capture_logs() as logs:
+        logs.clear()
+        for headers in ({"X-API-Key": secret}, {"Authorization": f"Bearer {secret}"}, {"X-API-Key": "wrong" * 5}, {}):
+            client.post("/predict", json=good_request, headers=headers)
+            client.get("/models", headers=headers)
+
+    lines = [(line["status"], line.get("key")) for line in logs if line["event"] == "request"]
+    assert lines == [(200, "ZAP_API_KEY")] * 4 + [(401, None)] * 4
+    assert secret not in str(logs)
 
 
 def test_it_is_off_by_default(sqlite_client):

@@ -168,7 +168,8 @@ def test_both_formats_say_the_same(sqlite_client, good_request):
 def test_it_needs_the_key(trained_sqlite):
     with client_of(trained_sqlite.model_copy(update={"api_key": SecretStr("k" * 20)})) as client:
         assert client.get("/metrics").status_code == 401
-        assert client.get("/metrics", headers={"X-API-Key": "k" * 20}).status_code == 200
+        # As Prometheus sends it.
+        assert client.get("/metrics", headers={"Authorization": f"Bearer {'k' * 20}"}).status_code == 200
 
 
 @pytest.mark.usefixtures("_always_fresh")

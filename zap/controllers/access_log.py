@@ -5,9 +5,11 @@ from time import perf_counter_ns
 import structlog
 from litestar.types import HTTPScope, Send
 
-from zap.actor import ACTOR, ZAP
+from zap.controllers.guard import sent_key
 from zap.controllers.observers import Observation, route_of
 from zap.monitoring.own_metrics import METHODS, OTHER
+from zap.server.access import key_of
+from zap.server.keys import Key, Keys
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +23,7 @@ class Logged(Observation):
         self._began_at = perf_counter_ns()
 
     def ended(self, scope: HTTPScope, method: str) -> None:
-        actor = ACTOR.get()
+        key = key_of(scope) or _key_of_prediction(scope)
         log.info(
             "request",
             method=method if method in METHODS else OTHER,
@@ -30,5 +32,12 @@ class Logged(Observation):
             ms=round((perf_counter_ns() - self._began_at) / 1e6, 3),
             bytes=self.n_bytes,
             client=self._client[0] if self._client else None,
-            **({} if actor is ZAP else {"key": actor.name}),
+            **({} if key is None else {"key": key.name}),
         )
+
+
+def _key_of_prediction(scope: HTTPScope) -> Key | None:
+    """Return the key of a request to a route that is told no key, because that takes time; None if it has none."""
+    sent = sent_key(dict(scope["headers"]))
+    keys: Keys = scope["litestar_app"].state.api_keys
+    return keys.find(sent) if sent is not None and keys.is_closed else None

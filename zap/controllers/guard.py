@@ -116,7 +116,7 @@ class Guard:
         """Check the key or the login of a request. A public page needs none, and shows its login."""
         scope, is_change = connection.scope, connection.scope.get("method") not in _SAFE
         key: Key | None = None
-        sent = None if needed is None else _sent_key(headers)
+        sent = None if needed is None else sent_key(headers)
         if sent is not None:
             key = self._keys.find(sent)
             if key is None:
@@ -204,7 +204,7 @@ def _shown(value: bytes) -> str:
     return value[:_LONGEST_SHOWN].decode("ascii", errors="backslashreplace")
 
 
-def _sent_key(headers: dict[bytes, bytes]) -> bytes | None:
+def sent_key(headers: dict[bytes, bytes]) -> bytes | None:
     """Return the key in the headers of a request; None if there is none. X-API-Key comes before Authorization."""
     key = headers.get(b"x-api-key")
     if key is not None or b"authorization" not in headers:
