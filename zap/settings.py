@@ -31,6 +31,9 @@ SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
 _DOTENV = Path(".env")
 # The most days between two trainings that zap starts by itself.
 _MOST_DAYS, _LONGEST_DAYS = 3650, 6
+# The fewest and the most days for which requests are kept. After two weeks most outcomes are known and counted: the
+# longest horizon is a week, and drift compares weeks.
+FEWEST_DAYS, MOST_DAYS = 14, 36_500
 # The variables that a training does not get.
 _NOT_OF_TRAININGS = frozenset(
     {
@@ -207,6 +210,10 @@ class Settings(BaseSettings):
     most_types: Annotated[int, Field(ge=2, le=1000)] = 20
     # How many of the newest versions that never served keep their artefact. Versions that served always keep it.
     keep_candidates: Annotated[int, Field(ge=0, le=10_000)] = 10
+    # After how many days requests are removed, with their answers and outcomes. None: never.
+    keep_requests_days: Annotated[int | None, Field(ge=FEWEST_DAYS, le=MOST_DAYS)] = None
+    # How many of the newest versions keep the predictions of their training. None: all.
+    keep_train_predictions_versions: Annotated[int | None, Field(ge=0, le=10_000)] = None
     # Whether the servers follow the log and the history; otherwise only `zap follow` does.
     follow: bool = True
     # How many hours after the moment asked about a session may start to be the outcome of an answer.
@@ -358,7 +365,9 @@ def _accepted(field: FieldInfo) -> str:
         return f"one of {', '.join(get_args(field.annotation))}"
     if field.annotation is bool:
         return "true or false"
-    kind = "a whole number" if field.annotation is int else "a number" if field.annotation is float else "a text"
+    # A setting that may be left out has the types of both, such as `int | None`.
+    types = get_args(field.annotation) or (field.annotation,)
+    kind = "a whole number" if int in types else "a number" if float in types else "a text"
     lowest, highest = (
         next((getattr(one, bound) for one in field.metadata if hasattr(one, bound)), None) for bound in ("ge", "le")
     )

@@ -1,6 +1,7 @@
-"""The commands `predictions`: list and export the answers to requests, and remove the predictions of trainings."""
+"""The commands `predictions`: list and export the answers to requests, and remove old predictions."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,8 @@ from zap.cli.time_options import check_range, moment
 
 if TYPE_CHECKING:
     from zap.db.log.prediction_list import Wanted
+    from zap.flows.retention import Retention
+    from zap.progress import Progress
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -130,34 +133,73 @@ def _wanted(filters: dict[str, Any]) -> "Wanted":
 
 @predictions.command()
 @click.option(
-    "--source", type=click.Choice(["train"]), required=True, help="Only predictions of trainings can be removed."
+    "--source",
+    type=click.Choice(["train", "inference"]),
+    required=True,
+    help="train: predictions that trainings logged; inference: requests with their answers and outcomes.",
 )
 @click.option(
     "--keep-versions",
     type=WholeNumber(0, 2**63 - 1),
-    required=True,
     metavar="N",
-    help="Keep the predictions of the N newest versions.",
+    help="With --source train: keep the predictions of the N newest versions.",
+)
+@click.option(
+    "--keep-days",
+    type=WholeNumber(1, 2**63 - 1),
+    metavar="N",
+    help="With --source inference: keep the requests of the last N days.",
 )
 @DATABASE
 @JSON
-def prune(source: str, keep_versions: int, database_url: str | None, as_json: bool) -> None:
-    """Remove the predictions that trainings of older versions logged.
+def prune(
+    source: str, keep_versions: int | None, keep_days: int | None, database_url: str | None, as_json: bool
+) -> None:
+    """Remove old predictions of trainings, or old requests with their answers and outcomes.
 
-    zap keeps the predictions of the version in production, and all predictions that answered requests.
+    zap keeps the predictions of the version in production and of versions on trial, and requests whose answers are
+    still needed. Daily sums stay. The follower does the same by itself if ZAP_KEEP_TRAIN_PREDICTIONS_VERSIONS or
+    ZAP_KEEP_REQUESTS_DAYS is set.
     """
-    with (
-        engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine,
-        shown_progress() as progress,
-    ):
-        from zap.db.log.training_log import remove_train_predictions, versions_to_prune
+    wanted, other = (keep_versions, keep_days) if source == "train" else (keep_days, keep_versions)
+    name, other_name = ("--keep-versions", "--keep-days")[:: 1 if source == "train" else -1]
+    if wanted is None or other is not None:
+        raise click.UsageError(f"--source {source} needs {name}, and does not take {other_name}")
+    # The setting says how many days are allowed.
+    settings = read_settings(database_url=database_url, keep_requests_days=keep_days)
+    with engine_at_head(settings, upgraded=False) as engine, shown_progress() as progress:
+        from zap.db.monitoring.removals import lock_follower
+        from zap.flows.retention import Retention
 
-        versions, removed = versions_to_prune(engine, keep_versions), 0
-        for number, version in enumerate(versions, start=1):
-            removed += remove_train_predictions(engine, [version])
-            progress("prune", number, len(versions))
-    pruned = {"source": source, "versions": versions, "removed": removed}
+        retention = Retention(engine, settings, lock_follower)
+        if source == "train":
+            pruned = _prune_trainings(retention, wanted, progress)
+        else:
+            pruned = _prune_requests(retention, wanted, progress)
     if as_json:
-        print_json(pruned)
+        print_json({"source": source, **pruned})
+    elif source == "train":
+        versions = len(pruned["versions"])
+        click.echo(f"removed {pruned['removed']:,} predictions of {versions} version{'s' * (versions != 1)}")
     else:
-        click.echo(f"removed {removed:,} predictions of {len(versions)} version{'s' * (len(versions) != 1)}")
+        kept = f"; {pruned['kept']:,} older ones are still needed" if pruned["kept"] else ""
+        click.echo(f"removed {pruned['removed']:,} request{'s' * (pruned['removed'] != 1)}{kept}")
+
+
+def _prune_trainings(retention: "Retention", keep_versions: int, progress: "Progress") -> dict[str, Any]:
+    removed: Counter[int] = Counter()
+    for version, some in retention.train_predictions(keep_versions):
+        removed[version] += some
+        progress("prune", removed.total(), removed.total())
+    return {"versions": sorted(removed), "removed": removed.total()}
+
+
+def _prune_requests(retention: "Retention", keep_days: int, progress: "Progress") -> dict[str, Any]:
+    from zap.db.tables import utc_now
+
+    removed = looked_at = 0
+    for portion in retention.requests(keep_days, utc_now()):
+        removed += portion.removed.get("inference_inputs", 0)
+        looked_at += portion.looked_at
+        progress("prune", looked_at, looked_at)
+    return {"removed": removed, "kept": looked_at - removed}

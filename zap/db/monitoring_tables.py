@@ -35,6 +35,10 @@ class Follower(SQLModel, table=True):
     session_mark: dict[str, Any] | None = Field(default=None, sa_type=StoredJson(shapes.OBJECT))
     # While all outcomes are matched again: the last answer that was matched. NULL otherwise.
     rematched_until: int | None = Field(default=None, sa_type=Id)
+    # Requests from before this midnight (UTC) were removed; NULL: none were. Their daily sums stay.
+    removed_before: datetime | None = Field(default=None, sa_type=Stamp)
+    # How many rows of each table a removal has removed that has not come to its end. NULL otherwise.
+    removing: dict[str, int] | None = Field(default=None, sa_type=StoredJson(shapes.REMOVED))
 
 
 class Outcome(SQLModel, table=True):

@@ -12,6 +12,7 @@ _Interval = tuple[float, float] | None
 OBJECT, LIST, TEXTS, COUNT, TEXT = Shape(), Shape(list[Any]), Shape(list[str]), Shape(int), Shape(str)
 SHARES, COUNTS = Shape(dict[str, float]), Shape(dict[str, int], nullable=False)
 KEY_SCOPES = Shape(list[str], nullable=False)
+REMOVED = Shape(dict[str, int])
 NEEDED_OBJECT, NEEDED_SHARES = Shape(nullable=False), Shape(dict[str, float], nullable=False)
 BUCKETS = Shape(dict[Annotated[str, Meta(pattern="^[0-9]{1,3}$")], int], nullable=False)
 

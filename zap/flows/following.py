@@ -27,8 +27,9 @@ from zap.db.monitoring.log_portion import (
     next_portion,
 )
 from zap.db.monitoring.matches import match_new, rematch, rematch_around
-from zap.db.monitoring.outcome_changes import first_changes, later_changes
+from zap.db.monitoring.outcome_changes import first_changes, last_changes, later_changes
 from zap.db.monitoring.outcome_rows import Outcome, insert_outcomes, outcomes_after, outcomes_of
+from zap.db.monitoring.removals import read_removed_before
 from zap.monitoring.matching import NO_DRIVER, WAITING, Answer, Match, kind_of
 from zap.monitoring.outcome_change import OutcomeChange
 
@@ -130,6 +131,9 @@ class Following:
         """Remove some derived rows. After the last ones, begin with the first answer."""
         with self.lease.writing() as connection:
             remove_sums(connection)
+            if read_removed_before(connection) is not None:
+                some = outcomes_after(connection, self._removed_until, self._most_answers)
+                self._keep(connection, list(last_changes(connection, some)))
             last = remove_outcomes(connection, self._removed_until, self._most_answers)
         self._removed_until = last or 0
         if last is None:

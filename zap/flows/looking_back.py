@@ -25,6 +25,7 @@ from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
 from zap.flows.following import Following, KeepSums
 from zap.flows.monitors import Monitors
 from zap.flows.old_rows import remove_old_rows
+from zap.flows.retention import remove_by_settings
 from zap.flows.trials import Trials
 from zap.settings import Settings
 
@@ -87,6 +88,7 @@ class LookingBack:
             if time.monotonic() - self._old_rows_at >= _OLD_ROWS_SECONDS:
                 self._old_rows_at = time.monotonic()
                 self._part("old rows", lambda: self._remove_old_rows(stop), stop)
+                self._part("retention", lambda: self._remove_by_settings(stop), stop)
         except LeaseLost:
             return False
         except _Stopped:
@@ -123,6 +125,12 @@ class LookingBack:
 
     def _remove_old_rows(self, stop: Callable[[], bool]) -> None:
         if remove_old_rows(self._engine, self.following.check, utc_now(), lambda: self._between(stop)):
+            # The next look goes on.
+            self._old_rows_at = -math.inf
+
+    def _remove_by_settings(self, stop: Callable[[], bool]) -> None:
+        check, between = self.following.check, lambda: self._between(stop)
+        if remove_by_settings(self._engine, self._settings, check, utc_now(), between):
             # The next look goes on.
             self._old_rows_at = -math.inf
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, delete, select
 from sqlmodel import col
 
 from zap.db.engine import background_transactions, copy_rows
+from zap.db.monitoring_tables import Trial
 from zap.db.tables import OF_TRAINING, ModelVersion, Prediction, Stamp, TrainingRun, utc_now
 
 # Rows of one transaction that logs or removes predictions: few enough that requests do not wait long for their commit.
@@ -71,36 +72,64 @@ def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 
 def remove_train_predictions(engine: Engine, versions: Sequence[int]) -> int:
     """Remove the predictions that the trainings of these versions logged. Return how many rows were removed."""
-    removed = 0
+    return sum(some for version in versions for some in removed_train_predictions(engine, version))
+
+
+def removed_train_predictions(
+    engine: Engine,
+    version: int,
+    check: Callable[[Connection], object] = lambda _: None,
+    note: Callable[[Connection, int], object] = lambda _, __: None,
+) -> Iterator[int]:
+    """Remove the predictions that the training of a version logged. Yield how many each short transaction removed.
+
+    Args:
+        engine: on the database.
+        version: the version.
+        check: called in each transaction; raises if this process may remove nothing now.
+        note: called in each transaction with the number of removed rows.
+    """
     transaction = background_transactions(engine)
-    for version in versions:
-        of_version = OF_TRAINING & (col(Prediction.model_version) == version)
-        some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
-        while True:
-            with transaction() as connection:
-                found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
-            removed += found
-            if found == 0:
-                break
-    return removed
+    of_version = OF_TRAINING & (col(Prediction.model_version) == version)
+    some = select(col(Prediction.prediction_id)).where(of_version).limit(_ROWS)
+    found = _ROWS
+    while found == _ROWS:
+        with transaction() as connection:
+            check(connection)
+            found = connection.execute(delete(Prediction).where(col(Prediction.prediction_id).in_(some))).rowcount
+            note(connection, found)
+        yield found
 
 
 def versions_to_prune(engine: Engine, keep_versions: int) -> list[int]:
     """Return the versions with logged training predictions, without the versions to keep.
 
-    The newest `keep_versions` versions are kept, and so are the version in production and the version of a running
-    training.
+    The newest `keep_versions` versions are kept, and so are the version in production, versions on trial, and the
+    version of a running training.
     """
-    logged = select(col(Prediction.model_version)).where(OF_TRAINING).distinct()
     running = select(col(TrainingRun.run_id)).where(col(TrainingRun.status) == "running")
-    needed = (col(ModelVersion.status) == "production") | col(ModelVersion.run_id).in_(running)
-    newest = select(col(ModelVersion.model_version)).order_by(col(ModelVersion.model_version).desc())
+    on_trial = select(col(Trial.model_version)).where(col(Trial.status) == "running")
+    number = col(ModelVersion.model_version)
+    needed = (col(ModelVersion.status) == "production") | col(ModelVersion.run_id).in_(running) | number.in_(on_trial)
+    newest = select(number).order_by(number.desc())
     with engine.connect() as connection:
         # The logged versions are read first, so that a training that starts in between is not among them.
-        found = connection.scalars(logged).all()
+        found = list(_logged_versions(connection))
         kept = {
             *connection.scalars(newest.limit(keep_versions)),
-            *connection.scalars(select(col(ModelVersion.model_version)).where(needed)),
+            *connection.scalars(select(number).where(needed)),
         }
-    # Rows that are older than zap have no version, and do not come from zap's trainings.
-    return sorted(version for version in found if version is not None and version not in kept)
+    return [version for version in found if version not in kept]
+
+
+def _logged_versions(connection: Connection) -> Iterator[int]:
+    """Yield the versions with logged training predictions, in order, with one search of the index for each.
+
+    Rows that are older than zap have no version, and do not come from zap's trainings.
+    """
+    version = col(Prediction.model_version)
+    first = select(version).where(OF_TRAINING, version.is_not(None)).order_by(version).limit(1)
+    found = connection.scalar(first)
+    while found is not None:
+        yield found
+        found = connection.scalar(first.where(version > found))

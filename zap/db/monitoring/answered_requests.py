@@ -10,8 +10,9 @@ import numpy as np
 from sqlalchemy import Connection, select
 from sqlmodel import col
 
-from zap.db.monitoring.data_quality_days import REQUESTS, apply
+from zap.db.monitoring.data_quality_days import REQUESTS, apply, day_of
 from zap.db.monitoring.log_portion import LoggedAnswer
+from zap.db.monitoring.removals import read_removed_before
 from zap.db.tables import ModelVersion
 from zap.monitoring.data_quality import Found, request_counts
 
@@ -45,6 +46,9 @@ def count_requests(connection: Connection, answers: Sequence[LoggedAnswer]) -> C
         answers: answers that are followed for the first time.
     """
     groups: dict[tuple[date, int | None, bool], list[LoggedAnswer]] = {}
+    if (removed_before := read_removed_before(connection)) is not None:
+        # If the follower begins anew, the counts of these days stay, because some of their requests were removed.
+        answers = [one for one in answers if one.day >= day_of(removed_before)]
     contracts = {number: _contract(connection, number) for number in {one.model_version for one in answers}}
     for one in answers:
         row_bytes = contracts[one.model_version].row_bytes

@@ -61,9 +61,18 @@ def apply(connection: Connection, subject: str, days: Mapping[date, Mapping[Foun
     )
 
 
-def remove_days(connection: Connection, subject: str) -> None:
-    """Remove all counts of a subject, in the transaction of the caller, before they are counted again."""
-    connection.execute(delete(_DAYS).where(_DAYS.c.subject == subject))
+def remove_days(connection: Connection, subject: str, since: datetime | None = None) -> None:
+    """Remove the counts of a subject, in the transaction of the caller, before they are counted again.
+
+    Args:
+        connection: a transaction that writes.
+        subject: what is counted.
+        since: the first day is the day (UTC) of this moment; None for all days.
+    """
+    removed = delete(_DAYS).where(_DAYS.c.subject == subject)
+    if since is not None:
+        removed = removed.where(_DAYS.c.day >= datetime.combine(day_of(since), time()))
+    connection.execute(removed)
 
 
 def read_days(engine: Engine, first: date, last: date) -> list[DayCount]:

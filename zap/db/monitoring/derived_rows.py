@@ -4,13 +4,20 @@ from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
 from zap.db.monitoring.data_quality_days import REQUESTS, remove_days
+from zap.db.monitoring.removals import read_removed_before
 from zap.db.monitoring_tables import Outcome, QualityDay
 
 
 def remove_sums(connection: Connection) -> None:
-    """Remove all sums, and the counts of answered requests. Servers count refused requests and reports themselves."""
-    connection.execute(delete(QualityDay))
-    remove_days(connection, REQUESTS)
+    """Remove all sums, and the counts of answered requests. Servers count refused requests and reports themselves.
+
+    If requests were removed, nobody can count them again. Then only the counts of later days are removed, and the
+    caller takes the outcomes that are still there out of the sums.
+    """
+    removed_before = read_removed_before(connection)
+    if removed_before is None:
+        connection.execute(delete(QualityDay))
+    remove_days(connection, REQUESTS, removed_before)
 
 
 def remove_outcomes(connection: Connection, after: int, most: int) -> int | None:

@@ -29,28 +29,44 @@ def first_changes(answers: Sequence[LoggedAnswer], outcomes: Sequence[Outcome]) 
 
 def later_changes(connection: Connection, rematched: Sequence[Rematched]) -> Iterator[OutcomeChange]:
     """Yield the changes of outcomes that were matched again. Answers that were removed from the log are left out."""
-    if not rematched:
-        return
-    probabilities = "probabilities" if is_sqlite(connection) else "probabilities::text"
-    which, parameters = among(connection, "prediction_id", [one.after.answer.prediction_id for one in rematched])
-    asked = f"SELECT prediction_id, predicted_class, {probabilities}, features FROM predictions WHERE {which}"  # noqa: S608
-    stored = {number: rest for number, *rest in fetched(connection, asked, parameters)}
+    stored = _stored(connection, [one.after for one in rematched])
     for before, after in rematched:
         if (found := stored.get(after.answer.prediction_id)) is not None:
             yield _change(before, after, found)
 
 
-def _change(before: Outcome | None, after: Outcome, stored: Sequence[Any]) -> OutcomeChange:
+def last_changes(connection: Connection, outcomes: Sequence[Outcome]) -> Iterator[OutcomeChange]:
+    """Yield the changes of outcomes that are removed. Answers that were removed from the log are left out."""
+    stored = _stored(connection, outcomes)
+    for one in outcomes:
+        if (found := stored.get(one.answer.prediction_id)) is not None:
+            yield _change(one, None, found)
+
+
+def _stored(connection: Connection, outcomes: Sequence[Outcome]) -> dict[int, Sequence[Any]]:
+    """Return the predicted type, the probabilities and the row of the answers that the log has."""
+    if not outcomes:
+        return {}
+    probabilities = "probabilities" if is_sqlite(connection) else "probabilities::text"
+    which, parameters = among(connection, "prediction_id", [one.answer.prediction_id for one in outcomes])
+    asked = f"SELECT prediction_id, predicted_class, {probabilities}, features FROM predictions WHERE {which}"  # noqa: S608
+    return {number: rest for number, *rest in fetched(connection, asked, parameters)}
+
+
+def _change(before: Outcome | None, after: Outcome | None, stored: Sequence[Any]) -> OutcomeChange:
     predicted, probabilities, features = stored
+    known = after or before
+    if known is None:
+        raise ValueError("a change has an outcome before or after it")
     return OutcomeChange(
-        after.answer.prediction_id,
-        after.model_version,
-        after.answer.user_id,
+        known.answer.prediction_id,
+        known.model_version,
+        known.answer.user_id,
         predicted,
         None if probabilities is None else _decode(probabilities),
         features,
         None if before is None else _state(before),
-        _state(after),
+        None if after is None else _state(after),
     )
 
 
