@@ -71,7 +71,7 @@ def test_it_works(trained, good_request):
 
 
 def test_the_predictions_of_trainings_are_not_listed(sqlite_client):
-    assert listed(sqlite_client, limit=1000) == {"predictions": [], "next_before": None}
+    assert listed(sqlite_client, limit=1000) == {"predictions": [], "next_before": None, "removed_before": None}
 
 
 def test_a_session_has_the_text_of_its_reports(client):

@@ -86,9 +86,10 @@ def list_command(limit: int, before: int | None, database_url: str | None, as_js
 
         page = list_predictions(engine, wanted, limit, before or LARGEST_ID, math.inf)
     if as_json:
-        print_json({"predictions": page.rows, "next_before": page.before})
+        removed_before = page.removed_before and page.removed_before.isoformat()
+        print_json({"predictions": page.rows, "next_before": page.before, "removed_before": removed_before})
     else:
-        print_predictions(page.rows)
+        print_predictions(page.rows, page.removed_before)
 
 
 @predictions.command()

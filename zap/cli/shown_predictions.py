@@ -1,5 +1,6 @@
 """Tables of stored predictions that the command line prints."""
 
+from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,11 +11,22 @@ from zap.cli.tables import console, number, text
 _MINUTE = len("2026-03-02 18:30")
 
 
-def print_predictions(rows: list[dict[str, Any]]) -> None:
-    """Print a table of answers with their outcomes; --json prints all of their values."""
-    if not rows:
+def print_predictions(rows: list[dict[str, Any]], removed_before: datetime | None) -> None:
+    """Print a table of answers with their outcomes; --json prints all of their values.
+
+    Args:
+        rows: the answers.
+        removed_before: requests from before this moment (UTC) were removed; None if none were, or if there are more.
+    """
+    if rows:
+        _print_table(rows)
+    else:
         console().print("no answers")
-        return
+    if removed_before is not None:
+        console().print(f"requests from before {removed_before:%Y-%m-%d} were removed")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(
         number("answer"),
         text("asked", no_wrap=True),

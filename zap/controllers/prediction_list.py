@@ -71,6 +71,13 @@ class Predictions(Struct):
             " fewer answers than its limit, or none, and still have a next page"
         ),
     ]
+    removed_before: Annotated[
+        str | None,
+        Meta(
+            description="on the last page: requests from before this moment (ISO 8601, UTC) were removed; null if none"
+            " were, and on other pages"
+        ),
+    ]
 
 
 class PredictionListController(Controller):
@@ -123,4 +130,5 @@ class PredictionListController(Controller):
         )
         check_range(wrong_moments(wanted.since, wanted.until))
         page = await state.threads.run(state.reads.read, list_predictions, wanted, limit, before)
-        return Predictions([ListedPrediction(**row) for row in page.rows], page.before)
+        removed_before = page.removed_before and page.removed_before.isoformat()
+        return Predictions([ListedPrediction(**row) for row in page.rows], page.before, removed_before)

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from zap.db.history.drivers import driver_named
 from zap.db.log.prediction_list import PAGE_SECONDS, NewerPage, Page, Wanted, read_newer, read_page
+from zap.db.monitoring.removals import read_removed_before
 from zap.formats.values import LARGEST_ID
 from zap.ml.cells import plain_id
 
@@ -22,7 +23,11 @@ def list_predictions(
         before: return answers with smaller ids.
         seconds: how long to look. A page that ends then may have few answers, and says where to go on.
     """
-    return read_page(engine, of_stored_driver(engine, wanted), limit, before, seconds)
+    page = read_page(engine, of_stored_driver(engine, wanted), limit, before, seconds)
+    if page.before is not None:
+        return page
+    with engine.connect() as connection:
+        return replace(page, removed_before=read_removed_before(connection))
 
 
 def list_newer(engine: Engine, wanted: Wanted, limit: int, after: int, seconds: float = PAGE_SECONDS) -> NewerPage:

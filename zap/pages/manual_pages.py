@@ -27,6 +27,7 @@ PAGES = (
     "keys",
     "metrics",
     "alarms",
+    "retention",
     "moving",
     "audit",
     "reference",

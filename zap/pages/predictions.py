@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
@@ -68,8 +68,19 @@ class Asked:
         return address(_PATH, {**self.filters, **place})
 
 
-# The rows of a page, and the addresses of the older and the newer page.
-Shown = tuple[list[dict[str, Any]], str | None, str | None]
+class Shown(NamedTuple):
+    """A page of answers.
+
+    Attributes:
+        rows: the answers.
+        older, newer: the addresses of the older and the newer page.
+        removed_before: on the last page, the moment (UTC) from before which requests were removed.
+    """
+
+    rows: list[dict[str, Any]]
+    older: str | None
+    newer: str | None
+    removed_before: datetime | None = None
 
 
 @get(_PATH, opt=PAGE | needs(READ))
@@ -91,7 +102,7 @@ def _read(engine: Engine, state: State, asked: Asked) -> Mapping[str, Any]:
     shown = None if asked.after is None else _newer(engine, asked, seconds)
     if shown is None:
         shown = _older(engine, asked, None if asked.after is not None else asked.before, seconds)
-    found, older, newer = shown
+    found = shown.rows
     types = _types(state)
     chosen, driver = asked.filters["class"], asked.filters["driver"]
     similar = [] if found or driver is None else drivers_like(engine, driver, MOST_SIMILAR)
@@ -100,8 +111,9 @@ def _read(engine: Engine, state: State, asked: Asked) -> Mapping[str, Any]:
         "filters": asked.filters,
         "similar": [(one, address(_PATH, {**asked.filters, "driver": one})) for one in similar],
         "is_filtered": any(value is not None for value in asked.filters.values()),
-        "older": older,
-        "newer": newer,
+        "older": shown.older,
+        "newer": shown.newer,
+        "removed_before": shown.removed_before and shown.removed_before.date(),
         "is_full": len(found) == _ROWS,
         "newest": asked.address(),
         "types": types if chosen is None or chosen in types else [*types, chosen],
@@ -115,9 +127,8 @@ def _older(engine: Engine, asked: Asked, before: int | None, seconds: float) -> 
     rows = page.rows[:_ROWS]
     last = rows[-1]["prediction_id"] if len(page.rows) > _ROWS else page.before
     older = None if last is None else asked.address(before=last)
-    if before is None:
-        return rows, older, None
-    return rows, older, asked.address(after=rows[0]["prediction_id"] if rows else before - 1)
+    newer = None if before is None else asked.address(after=rows[0]["prediction_id"] if rows else before - 1)
+    return Shown(rows, older, newer, page.removed_before if older is None else None)
 
 
 def _newer(engine: Engine, asked: Asked, seconds: float) -> Shown | None:
@@ -128,7 +139,7 @@ def _newer(engine: Engine, asked: Asked, seconds: float) -> Shown | None:
         return None
     rows = page.rows[-_ROWS:]
     older = asked.address(before=rows[-1]["prediction_id"] if rows else after + 1)
-    return rows, older, asked.address(after=rows[0]["prediction_id"] if len(page.rows) > _ROWS else page.after)
+    return Shown(rows, older, asked.address(after=rows[0]["prediction_id"] if len(page.rows) > _ROWS else page.after))
 
 
 def _types(state: State) -> list[str]:

@@ -11,7 +11,7 @@ from databases import connect
 from histories import NO_USERS, NO_VEHICLES, table
 from sqlalchemy import event, func, select, text
 
-from zap.db.engine import write_transaction
+from zap.db.engine import database_now, write_transaction
 from zap.db.history.history_store import upsert_history
 from zap.db.history.session_changes import CHANGES, KEPT, changes_since, prune_changes
 from zap.db.history.session_removal import remove_sessions
@@ -387,3 +387,29 @@ def test_a_backup_that_is_restored_is_noticed(sqlite_engine, tmp_path):
     # Other changes have taken the numbers before the next look.
     run(sqlite_engine, add(2, LAST_WEEK), add(3, YESTERDAY))
     assert follower.look() is None
+
+
+def test_pruning_does_not_pass_over_the_changes_of_the_last_hour(engine):
+    new = 3_000
+    values = {"user_id": "u", "charging_start_time": f"{TODAY} 10:00:00", "oldest_running": 10**6}
+    with engine.begin() as connection:
+        now = database_now(connection)
+        connection.execute(CHANGES.delete())
+        rows = [
+            values | {"change_id": number, "session_id": number, "changed_at": now - (2 * KEPT if old else KEPT / 2),
+                      "transaction_id": number}
+            for number, old in enumerate([True] * 5 + [False] * new, start=1)
+        ]  # fmt: skip
+        connection.execute(CHANGES.insert(), rows)
+    asked = []
+    listener = lambda *arguments: asked.append(arguments[2])  # noqa: E731
+    event.listen(engine, "before_cursor_execute", listener)
+    removed = prune_changes(engine)
+    event.remove(engine, "before_cursor_execute", listener)
+
+    # On SQLite the newest old change stays, because a mark may name it.
+    assert removed >= 4
+    assert size(engine) <= new + 1
+    searched = [one for one in asked if "change_id >=" in one]
+    assert 0 < len(searched) <= 14
+    assert not any("ORDER BY session_changes.change_id DESC" in one for one in asked)

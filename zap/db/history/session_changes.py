@@ -258,8 +258,7 @@ def _prunable(connection: Connection) -> ColumnElement[bool]:
     if not sqlite and not connection.scalar(_MAY_PRUNE):
         return false()
     bound = CHANGES.c.change_id if sqlite else CHANGES.c.oldest_running
-    aged = CHANGES.c.changed_at < database_now(connection) - KEPT
-    newest = connection.scalar(select(bound).where(aged).order_by(CHANGES.c.change_id.desc()).limit(1))
+    newest = _newest_aged(connection, bound)
     if newest is None:
         return false()
     # A transaction may commit long after it has written its rows. Then the rows are old, but no server has seen them.
@@ -267,3 +266,27 @@ def _prunable(connection: Connection) -> ColumnElement[bool]:
     below = CHANGES.c.change_id if sqlite else CHANGES.c.transaction_id
     older: ColumnElement[bool] = below < newest
     return older
+
+
+def _newest_aged(connection: Connection, bound: ColumnElement[int]) -> int | None:
+    """Return a column of the newest change that is an hour old, or of one that is nearly as new; None if there is none.
+
+    Numbers and times have nearly the same order, so halving the numbers finds it. To pass over all newer changes would
+    read a million rows after a large import.
+    """
+    number, aged = CHANGES.c.change_id, CHANGES.c.changed_at < database_now(connection) - KEPT
+    # Two queries: SQLite would read the whole table for both ends in one query.
+    low, last = (connection.scalar(select(end)) for end in (func.min(number), func.max(number)))
+    if low is None or last is None:
+        return None
+    found, high = None, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        change, value, is_aged = connection.execute(
+            select(number, bound, aged).where(number >= middle).order_by(number).limit(1)
+        ).one()
+        if is_aged:
+            found, low = value, change + 1
+        else:
+            high = middle
+    return found

@@ -101,10 +101,12 @@ class Page:
     Attributes:
         rows: the answers, each with a value for each of COLUMNS.
         before: the `before` of the next page; None if there are no more answers.
+        removed_before: on the last page, the moment (UTC) from before which requests were removed; None if none were.
     """
 
     rows: list[dict[str, Any]]
     before: int | None
+    removed_before: datetime | None = None
 
 
 @dataclass(frozen=True)

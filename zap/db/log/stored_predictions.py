@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlmodel import col
 
+from zap.db.monitoring.removals import read_removed_before
 from zap.db.stored_json import as_bytes, readable
 from zap.db.tables import InferenceInput, Prediction
 from zap.errors import NotFound
@@ -32,8 +33,24 @@ def read_prediction(engine: Engine, prediction_id: int) -> Mapping[str, Any]:
     with engine.connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
     if row is None:
-        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
+        raise no_prediction(engine, prediction_id)
     return readable(row)
+
+
+def no_prediction(engine: Engine, prediction_id: int) -> NotFound:
+    """Return the error for a prediction that is not there. It says so if the prediction may have been removed."""
+    newest = select(func.max(col(Prediction.prediction_id)))
+    with engine.connect() as connection:
+        removed_before = read_removed_before(connection)
+        if removed_before is None or prediction_id > (connection.scalar(newest) or 0):
+            return NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
+    return NotFound(
+        say(
+            "there is no prediction {prediction_id}; requests from before {day} were removed",
+            prediction_id=prediction_id,
+            day=removed_before.date().isoformat(),
+        )
+    )
 
 
 def logged_json(text: str | None) -> Any:
@@ -66,7 +83,7 @@ def read_features(engine: Engine, prediction_id: int) -> Scored:
     with engine.connect() as connection:
         row = connection.execute(select(*columns).where(col(Prediction.prediction_id) == prediction_id)).one_or_none()
     if row is None:
-        raise NotFound(say("there is no prediction {prediction_id}", prediction_id=prediction_id))
+        raise no_prediction(engine, prediction_id)
     if row.features is None:
         raise NotFound(
             say(
