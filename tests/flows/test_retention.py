@@ -1,8 +1,8 @@
 """Retention: old requests go, what was counted stays, and what is still needed stays too."""
 
-import multiprocessing
-import os
-import signal
+import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -213,38 +213,58 @@ def test_the_follower_removes_what_the_settings_say(trained_engine, monkeypatch)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM predictions WHERE source = 'train'")) > 1000
         assert connection.scalar(select(Follower.__table__.c.removing)) is None
+        # One row, although it took several looks.
+        written = connection.execute(text("SELECT who, action, subject, after FROM audit")).all()
+    (who, action, subject, after) = written[-1]
+    assert [who, action, subject, len(written)] == ["zap", "log.prune", "requests", 1]
+    assert json.loads(after) | {"before": ""} == {
+        "trial_predictions": 0, "outcomes": 10, "predictions": 10, "inference_inputs": 10, "before": "",
+    }  # fmt: skip
 
 
-def remove_forever(url, now):
-    """Remove in a process of its own, one request in each transaction."""
-    retention.PORTION = {"sqlite": 1, "postgresql": 1}
-    engine = create_engine(url)
-    prune(engine, now)
+# Remove one request in each transaction, in a process that imports no more than it needs.
+_SLOWLY = """
+import sys
+from datetime import datetime
+from zap.db.engine import create_engine
+from zap.db.monitoring.removals import lock_follower
+from zap.flows import retention
+from zap.settings import Settings
+
+retention.PORTION = {"sqlite": 1, "postgresql": 1}
+engine = create_engine(sys.argv[1])
+removing = retention.Retention(engine, Settings(database_url=sys.argv[1], timezone="UTC"), lock_follower)
+for _ in removing.requests(14, datetime.fromisoformat(sys.argv[2])):
+    pass
+"""
 
 
-def test_two_processes_and_a_kill_leave_nothing_half_done(engine):
-    n = 400
+def removing_slowly(url, now):
+    command = [sys.executable, "-c", _SLOWLY, url, now.isoformat()]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def test_a_kill_and_two_processes_leave_nothing_half_done(engine):
+    n = 150
     log_answers(engine, *(row_of(number, f"u{number}") for number in range(1, n + 1)))
     follow(engine)
     url = engine.url.render_as_string(hide_password=False)
-    start = multiprocessing.get_context("spawn").Process
-    killed, other = (start(target=remove_forever, args=(url, age_of(60))) for _ in range(2))
-    killed.start()
+    killed = removing_slowly(url, age_of(60))
     while len(left(engine)) == n:
-        time.sleep(0.01)
-    other.start()
-    time.sleep(0.1)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.join()
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
     ids = left(engine)
     with engine.connect() as connection:
         answers = list(connection.scalars(select(Prediction.__table__.c.input_id).order_by("input_id")))
         removing = connection.scalar(select(Follower.__table__.c.removing))
-    assert ids == answers == list(outcomes(engine)) if not other.is_alive() else True
+    assert ids == answers == list(outcomes(engine))
     # The count of the killed process is not lost.
-    assert other.exitcode is not None or removing["inference_inputs"] > 0
-    other.join()
-    assert other.exitcode == 0
-    assert prune(engine, age_of(60)) == []
+    assert 0 < removing["inference_inputs"] == n - len(ids) < n
+
+    both = [removing_slowly(url, age_of(60)) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert left(engine) == []
     with engine.connect() as connection:
-        assert connection.scalar(select(Follower.__table__.c.removing)) is None
+        written = [json.loads(one) for one in connection.scalars(text("SELECT after FROM audit"))]
+    assert sum(one["inference_inputs"] for one in written) == n

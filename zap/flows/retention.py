@@ -6,12 +6,13 @@ requests wait for it on SQLite. Daily sums stay.
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Engine
 
-from zap.db.engine import background_transactions
+from zap.db.audit import note
+from zap.db.engine import background_transactions, write_transaction
 from zap.db.log.request_removal import OldRequests, may_remove, oldest_requests, remove_requests
 from zap.db.log.training_log import removed_train_predictions, versions_to_prune
 from zap.db.monitoring.removable_requests import Needs, Removable, read_needs, removable
@@ -83,7 +84,7 @@ class Retention:
             if old.last is None or not found.are_more:
                 break
             after = old.last
-        self._end(REQUESTS)
+        self._end(REQUESTS, "requests")
 
     def train_predictions(self, keep_versions: int) -> Iterator[tuple[int, int]]:
         """Remove the predictions of trainings, except of the newest versions. Yield the version and the removed rows.
@@ -95,7 +96,7 @@ class Retention:
             for some in removed_train_predictions(self._engine, version, self._check, _note_train_predictions):
                 yield version, some
                 self._between()
-        self._end((TRAIN_PREDICTIONS,))
+        self._end((TRAIN_PREDICTIONS,), "predictions of trainings")
 
     def _next(
         self, after: int, before: datetime, most: int, now: datetime, needs: Needs | None
@@ -110,17 +111,19 @@ class Retention:
                 needs = read_needs(connection, before, now, wall_now, horizon)
             return old, removable(connection, {one.input_id: one.received_at for one in old.requests}, needs), needs
 
-    def _end(self, kinds: Collection[str]) -> None:
-        """Say how many rows were removed since the last end, also by processes that were killed."""
+    def _end(self, kinds: Collection[str], subject: str) -> None:
+        """Write down how many rows were removed since the last end, also by processes that were killed."""
         with self._engine.connect() as connection:
             if not is_removing(connection, kinds):
                 return
-        with self._transaction() as connection:
+        with write_transaction(self._engine) as connection:
             self._check(connection)
-            removed = end_removal(connection, kinds)
+            removed: dict[str, Any] = end_removal(connection, kinds)
             removed_before = read_removed_before(connection)
-        before = {} if removed_before is None else {"before": removed_before.date().isoformat()}
-        log.info("old rows were removed", **removed, **(before if kinds == REQUESTS else {}))
+            if kinds == REQUESTS and removed_before is not None:
+                removed["before"] = removed_before.date().isoformat()
+            note(connection, "log.prune", subject, after=removed)
+        log.info("old rows were removed", **removed)
 
 
 def _note_train_predictions(connection: Connection, removed: int) -> None:
