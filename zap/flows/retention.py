@@ -119,6 +119,9 @@ class Retention:
         with write_transaction(self._engine) as connection:
             self._check(connection)
             removed: dict[str, Any] = end_removal(connection, kinds)
+            if not removed:
+                # Another process has come to the end at the same time.
+                return
             removed_before = read_removed_before(connection)
             if kinds == REQUESTS and removed_before is not None:
                 removed["before"] = removed_before.date().isoformat()
