@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | soak | catalogue | screenshots: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | soak | catalogue | screenshots | wheel: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ PEERS := .bench
 # The processes of the tests. Two for each core, because tests wait a third of their time for servers and browsers.
 WORKERS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots wheel lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -37,6 +37,7 @@ help:
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
+	@echo "make wheel   the wheel of zap in dist, which installs anywhere and from which an image is made"
 	@echo "make lock    resolve the ranges of pyproject.toml anew into requirements.lock"
 
 setup: $(STAMP)
@@ -127,7 +128,13 @@ catalogue: setup
 screenshots: setup
 	$(BIN)/python tests/screenshots.py
 
+wheel: setup
+	@rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	uv pip compile pyproject.toml --group dev --group build --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra excel --universal --python-version 3.11 --constraint requirements.lock \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file zap/deploy/requirements.lock

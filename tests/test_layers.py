@@ -29,6 +29,7 @@ LAYERS = [
     ("zap.formats",),
     ("zap.db",),
     ("zap.flows", "zap.server"),
+    ("zap.checks",),
     ("zap.controllers", "zap.pages"),
     ("zap.app",),
     ("zap.cli",),

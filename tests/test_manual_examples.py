@@ -60,6 +60,8 @@ class Reader:
 
     def start(self):
         self.server = Server(self.settings, "--bootstrap").wait(180)
+        # zap check finds this server at its address, and nothing else.
+        self.environment["ZAP_PORT"] = str(self.server.port)
 
     def run(self, text):
         done = subprocess.run(
@@ -94,8 +96,9 @@ class Reader:
             self.compare(text)
         else:
             # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates, and in tests/deploy
-            # promtool checks the configuration of Prometheus.
-            assert language in {"nginx", "powershell", "html", "yaml"}, language
+            # promtool checks the configuration of Prometheus. The lines for a console make images and change the machine;
+            # tests/test_deploy.py tests their files.
+            assert language in {"nginx", "powershell", "html", "console", "yaml"}, language
 
     def grant(self, text):
         with psycopg.connect(self.environment["DATABASE"]) as connection:

@@ -27,10 +27,11 @@ def test_an_unknown_variable_is_told_with_the_nearest_name(monkeypatch, tmp_path
     else:
         monkeypatch.setenv(name, KEY)
 
-    (line,) = unknown_variables()
+    (unknown,) = unknown_variables()
 
-    assert f"{name}{' in .env' * in_file} and ignores it: {hint}" in line
-    assert KEY not in line
+    assert unknown.name == name
+    assert f"{name}{' in .env' * in_file} and ignores it: {hint}" in unknown.sentence
+    assert KEY not in str(unknown)
 
 
 def test_settings_and_variables_of_others_are_not_told(monkeypatch, tmp_path):

@@ -377,15 +377,9 @@ def _accepted(field: FieldInfo) -> str:
 
 
 def service_link() -> str | None:
-    """Return what to tell an operator whose ZAP_PORT was written by Kubernetes; None if it was not."""
+    """Return the value of ZAP_PORT if Kubernetes has written it, so that zap ignores it; otherwise None."""
     link = os.environ.get("ZAP_PORT", "")
-    if not SERVICE_LINK.fullmatch(link):
-        return None
-    return (
-        f"ZAP_PORT is {link!r}. Kubernetes sets it for a Service with the name zap (a service link), so zap ignores it."
-        " To stop this, write enableServiceLinks: false into the pod's spec; to choose a port, set ZAP_PORT there, or"
-        " use --port"
-    )
+    return link if SERVICE_LINK.fullmatch(link) else None
 
 
 def _check_dotenv() -> None:

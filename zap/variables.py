@@ -4,6 +4,7 @@ import os
 import re
 from difflib import get_close_matches
 from itertools import takewhile
+from typing import NamedTuple
 
 from pydantic_settings import DotEnvSettingsSource
 
@@ -23,18 +24,29 @@ _OF_TESTS = "ZAP_TEST_"
 _SIMILAR = 0.6
 
 
-def unknown_variables() -> list[str]:
-    """Return a line about each variable ZAP_* in the environment or in `.env` that zap does not know.
+class UnknownVariable(NamedTuple):
+    """A variable ZAP_* that zap does not know. It has no value, because the value may be a secret."""
 
-    A line has no value, because the value may be a secret. Variables that Kubernetes sets have no line.
-    """
-    lines = []
+    name: str
+    message: str
+    hint: str
+
+    @property
+    def sentence(self) -> str:
+        """Return what is wrong and what to do."""
+        return f"{self.message}: {self.hint}"
+
+
+def unknown_variables() -> list[UnknownVariable]:
+    """Return each variable ZAP_* in the environment or in `.env` that zap does not know, except those of Kubernetes."""
+    found = []
     for name, (value, place) in _variables().items():
         if name.startswith("ZAP_") and name not in _SETTINGS and not _is_of_others(name, value):
             nearest = _nearest(name)
             hint = f"write {nearest}" if nearest else "the manual lists all settings (Reference, Configuration)"
-            lines.append(f"zap does not know the variable {name}{place} and ignores it: {hint}")
-    return lines
+            message = f"zap does not know the variable {name}{place} and ignores it"
+            found.append(UnknownVariable(name, message, hint))
+    return found
 
 
 def refuse_missed_key(settings: Settings) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -669,39 +668,3 @@ def test_the_tables_of_keys_go_with_the_way_down(database_url):
     assert contents(engine, "api_keys", ["key_id"]) == []
     check(database_url)
     engine.dispose()
-
-
-# The wheel.
-
-
-def test_the_wheel_carries_the_migrations(tmp_path, upgraded):
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"),
-            *("--disable-pip-version-check", "--wheel-dir", tmp_path, ROOT),
-        ],
-        check=True,
-    )
-    (wheel,) = tmp_path.glob("zap-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        archive.extractall(tmp_path / "installed")
-    assert {f"zap/migrations/versions/{path.name}" for path in VERSIONS} <= names
-    assert not [name for name in names if "__pycache__" in name]
-    # What was installed finds its own migrations, not those of the checkout.
-    script = (
-        "from zap.db import schema; schema.upgrade('sqlite:///new.sqlite', print); print(schema.migrations_folder())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines() == [
-        f"made the database {tmp_path / 'new.sqlite'}",
-        *upgraded,
-        str(tmp_path / "installed" / "zap" / "migrations"),
-    ]

@@ -1,11 +1,7 @@
 """GET /manual: every page, its links, and the pages in a real browser with no internet."""
 
 import re
-import shutil
-import subprocess
-import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -146,21 +142,6 @@ def test_equal_headings_have_anchors_of_their_own():
     headings = render("# A\n\n## In `C`, twice\n\n## In `C`, twice\n\n## Де це?\n", "", {}, {}).headings
 
     assert [heading.anchor for heading in headings] == ["a", "in-c-twice", "in-c-twice-1", "де-це"]
-
-
-def test_it_is_part_of_the_package(tmp_path):
-    for name in ("zap", "migrations", "pyproject.toml", "README.md"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    build = "from hatchling.build import build_wheel; print(build_wheel('dist'))"
-    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
-
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    files = set(zipfile.ZipFile(wheel).namelist())
-
-    wanted = {f"zap/manual/{name}.md" for name in PAGES} | {"zap/manual/zap.svg", "zap/manual/pages-overview.png"}
-    wanted |= {"zap/pages/manual.html", "zap/static/manual.js", "zap/static/manual.css"}
-    assert wanted - files == set()
 
 
 # In a browser.

@@ -115,8 +115,8 @@ def read_settings(**overrides: object) -> "Settings":
     from zap.variables import unknown_variables
 
     read = quiet_settings(**overrides)
-    for line in unknown_variables():
-        tell(f"warning: {line}", "warning")
+    for unknown in unknown_variables():
+        tell(f"warning: {unknown.sentence}", "warning")
     return read
 
 

@@ -23,8 +23,11 @@ from zap.errors import (
 from zap.standard_error import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Engine
 
+    from zap.checks.finding import Finding
     from zap.settings import Settings
 
 # How long (seconds) zap waits for a --bootstrap training that was told to stop. This is longer than the training's own
@@ -52,37 +55,39 @@ def serve(  # noqa: PLR0913, PLR0917 - one for each option
     database_url: str | None,
 ) -> None:
     """Upgrade the database and serve predictions over HTTP."""
+    from zap.checks.all_checks import at_start
     from zap.logs import configure_logs, shown_format
     from zap.server.address import check_address
-    from zap.settings import service_link
-    from zap.variables import refuse_missed_key, unknown_variables
+    from zap.variables import refuse_missed_key
 
     settings = quiet_settings(host=host, port=port, workers=workers, root_path=root_path, database_url=database_url)
     # A server that writes JSON writes nothing else.
     settings = settings.model_copy(update={"log_format": shown_format(settings)})
     configure_logs(settings)
     refuse_missed_key(settings)
-    for ignored in filter(None, (service_link(), *unknown_variables())):
-        tell(f"warning: {ignored}", "warning")
+    _tell(at_start(settings))
     with engine_at_head(settings, upgraded=True) as engine:
+        from zap.checks.database import look_at_server
         from zap.db.schema import check_rights
 
         check_rights(engine)
         # A first training may take long, so a port that is taken is told before it.
         check_address(settings)
+        _tell(look_at_server(engine, settings))
         if bootstrap:
             _bootstrap(engine, settings)
-    if settings.host not in {"127.0.0.1", "localhost", "::1"} and settings.api_key is None:
-        tell(
-            f"warning: other machines can reach {settings.host} and ZAP_API_KEY is not set:"
-            " any client that reaches zap can train and predict; set ZAP_API_KEY, or use --host 127.0.0.1",
-            "warning",
-        )
     from zap.server.serving import run_server
 
     # The server's processes read their settings from the environment.
     os.environ.update(settings.environment())
     run_server(settings)
+
+
+def _tell(findings: "Iterable[Finding]") -> None:
+    """Tell the operator what is wrong with the settings and their surroundings. The server starts all the same."""
+    for finding in findings:
+        if finding.severity != "note":
+            tell(f"warning: {finding.sentence}", "warning", check=finding.id)
 
 
 def _bootstrap(engine: "Engine", settings: "Settings") -> None:

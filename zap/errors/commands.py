@@ -10,6 +10,13 @@ class InvalidSettings(CommandError):
     exit_code = 2
 
 
+class CheckFailed(CommandError):
+    """`zap check` has found errors, or with --strict warnings. The command itself worked."""
+
+    title = "The check has found something"
+    exit_code = 55
+
+
 class UnusableFile(CommandError):
     """A file cannot be read or written in the format that its name ends with."""
 

@@ -1,5 +1,6 @@
 """The HTTP server of one process, and the server processes of `zap serve --workers`."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from zap.monitoring.metric_rows import MetricRows
 from zap.server.address import announce, bind, bind_metrics
 from zap.server.connections import BoundedProtocol, raise_descriptors
 from zap.server.metrics import Metrics
+from zap.server.systemd import ALIVE, READY, STOPPING, tell_systemd, watchdog_seconds
 from zap.server.worker import FORKS
 from zap.server.workers import run_workers
 from zap.settings import Settings, read_settings
@@ -62,7 +64,7 @@ def _serve_alone(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that tells the operator when it listens."""
+    """A server that tells the operator when it listens, and systemd as long as its event loop runs."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(_config(settings))
@@ -72,6 +74,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             announce(self._settings, self.servers[0].sockets[0].getsockname()[1])
+            tell_systemd(READY)
+            if (pause := watchdog_seconds()) is not None:
+                _give_signs(asyncio.get_running_loop(), pause)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tell_systemd(STOPPING)
+        await super().shutdown(sockets)
+
+
+def _give_signs(loop: asyncio.AbstractEventLoop, pause: float) -> None:
+    """Tell systemd now, and again after each pause (seconds), that the event loop runs."""
+    tell_systemd(ALIVE)
+    loop.call_later(pause, _give_signs, loop, pause)
 
 
 def _run_workers(settings: Settings, listening: list[socket.socket]) -> None:
@@ -79,6 +94,12 @@ def _run_workers(settings: Settings, listening: list[socket.socket]) -> None:
     # The workers share the memory of their metrics, which outlives a worker.
     serve = partial(_serve, MetricRows(settings.workers, forks=FORKS), listening[1:])
     sys.exit(run_workers(serve, listening[0], settings.workers, told))
+def _run_workers(settings: Settings, listening: socket.socket) -> None:
+    def listens() -> None:
+        announce(settings, listening.getsockname()[1])
+        tell_systemd(READY)
+
+    sys.exit(run_workers(_serve, listening, settings.workers, listens))
 
 
 def _serve(rows: MetricRows, of_metrics: list[socket.socket], listening: socket.socket, place: int) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 import structlog
 
 from zap.server.address import is_listening
+from zap.server.systemd import ALIVE, STOPPING, tell_systemd, watchdog_seconds
 from zap.server.worker import Worker, end_workers, start_worker
 from zap.server.worker_process import BEAT_SECONDS, Serve
 
@@ -57,6 +58,7 @@ class _Supervisor:
             workers += [start_worker(self._serve, self._listening, place) for place in range(n)]
             return self._watch(workers)
         finally:
+            tell_systemd(STOPPING)
             end_workers(workers)
             for sign, handler in before.items():
                 signal.signal(sign, handler)
@@ -94,6 +96,8 @@ class _Supervisor:
                 next_round = time.monotonic() + BEAT_SECONDS
                 for worker in workers:
                     worker.missed += 1
+                if watchdog_seconds() is not None:
+                    tell_systemd(ALIVE)
         return 0
 
     def _look_for_start(self) -> None:
