@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -300,6 +301,13 @@ def test_databases_that_are_not_ready(settings, database_url):
     assert "no-model" in ids(newer)
     assert one(ahead, "database-ahead").severity == "error"
     assert "no-model" not in ids(ahead)
+    other = f"{settings.url.database}.other"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE theirs (x INTEGER)")
+        connection.commit()
+    before = Path(other).read_bytes()
+    assert "database-behind" in ids(everything(changed(settings, database_url=f"sqlite:///{other}")))
+    assert Path(other).read_bytes() == before
     absent = make_url(settings.database_url).set(database=f"{settings.url.database}.absent")
     assert "database-new" in ids(everything(changed(settings, database_url=str(absent))))
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.checks.finding import Finding
-from zap.db.engine import create_engine, database_now
+from zap.db.engine import create_engine, database_now, reading_engine
 from zap.db.log.prediction_log import check_writable
 from zap.db.schema import check_at_head, check_rights
 from zap.db.unusable import reason_of
@@ -32,12 +32,18 @@ def look_at_database(settings: Settings) -> Iterator[Finding]:
         message = f"the file {file} does not exist, so zap serve makes a new, empty database"
         yield Finding("database-new", _SETTING, shown, message, "if you expected a database, correct the path")
         return
+    # A database that zap cannot use stays as it is: other engines change the journal's mode.
+    reader = reading_engine(settings.database_url)
+    try:
+        found = _schema(reader, shown)
+    finally:
+        reader.dispose()
+    if found is not None:
+        yield found
+        if found.id != "database-differs":
+            return
     engine = create_engine(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
     try:
-        if (found := _schema(engine, shown)) is not None:
-            yield found
-            if found.id != "database-differs":
-                return
         yield from _writable(engine, shown)
         yield from look_at_server(engine, settings)
         yield from _model(engine)

@@ -22,9 +22,9 @@ _SEVERITIES: tuple["Severity", ...] = ("error", "warning", "note")
 def check_command(strict: bool, database_url: str | None, as_json: bool) -> None:
     """Check the settings and their surroundings.
 
-    Look at the variables, the machine, the folders, the database and the network, before you start a server or while it
-    runs. Each finding has an id, which the manual explains (Reference, Findings), and a hint. The exit code is 55 if there
-    is an error. Servers may run meanwhile.
+    Look at the variables, the machine, the folders, the database and the network, before you start a server or while
+    it runs. Each finding has an id, which the manual explains (Reference, Findings), and a hint. The exit code is 55 if
+    there is an error.
     """
     from zap.checks.all_checks import everything
     from zap.checks.finding import Finding
