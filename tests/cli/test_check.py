@@ -16,11 +16,12 @@ import psycopg
 import pytest
 from conftest import TESTS
 from forked import COMMANDS
+from keyed import make_key
 from servers import Server
 from sqlalchemy import make_url, text
 
 from zap.checks import database, folders, machine
-from zap.checks.access import look_at_access
+from zap.checks.access import look_at_access, look_at_keys
 from zap.checks.all_checks import everything
 from zap.checks.finding import SEVERITIES
 from zap.checks.folders import look_at_folders
@@ -153,11 +154,20 @@ def test_variables_without_effect(monkeypatch):
     ],
 )  # fmt: skip
 def test_access(settings, values, found):
-    findings = list(look_at_access(changed(settings, **values)))
+    asked = changed(settings, **values)
+    findings = [*look_at_keys(asked, is_closed=asked.api_key is not None), *look_at_access(asked)]
 
     assert ids(findings) == found
     assert KEY not in str(findings)
     assert "pass" not in str(findings)
+
+
+def test_a_key_in_the_database_is_a_key(settings, engine):
+    asked = changed(settings, host="0.0.0.0")
+    assert ids(database.look_at_server(engine, asked)) == ["no-key"]
+    make_key(engine, "predict")
+
+    assert ids(database.look_at_server(engine, asked)) == ["key-unencrypted"]
 
 
 def test_the_machine(settings, monkeypatch):
@@ -335,6 +345,7 @@ def test_a_role_without_rights_and_a_server_that_is_read_only(settings, empty_po
 def test_a_server_of_postgresql_with_another_clock_few_connections_and_no_encryption(
     settings, empty_postgresql_url, monkeypatch
 ):
+    upgrade(empty_postgresql_url)
     engine = create_engine(empty_postgresql_url)
     asked = changed(settings, database_url=empty_postgresql_url, workers=1)
     assert ids(database.look_at_server(engine, asked)) == []

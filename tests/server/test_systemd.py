@@ -1,6 +1,7 @@
 """What a server tells systemd: that it answers, that it is alive, and that it stops."""
 
 import os
+import shutil
 import signal
 import socket
 
@@ -9,6 +10,7 @@ import pytest
 from servers import Server, until
 
 from zap.server.systemd import READY, tell_systemd, watchdog_seconds
+from zap.settings import Settings
 
 
 @pytest.fixture
@@ -23,8 +25,10 @@ def systemd(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_tells_that_it_answers_that_it_is_alive_and_that_it_stops(systemd, trained_sqlite, workers):
-    server = Server(trained_sqlite.model_copy(update={"workers": workers}))
+@pytest.mark.usefixtures("_sqlite_at_head")
+def test_a_server_tells_that_it_answers_that_it_is_alive_and_that_it_stops(systemd, request, tmp_path, workers):
+    shutil.copy(request.getfixturevalue("_sqlite_at_head"), tmp_path / "zap.sqlite")
+    server = Server(Settings(database_url=f"sqlite:///{tmp_path / 'zap.sqlite'}", workers=workers))
     try:
         # The process that watches two workers is alive before they answer.
         until(lambda: systemd.recv(100) == b"READY=1")

@@ -1,4 +1,4 @@
-"""Who can reach zap: its key, host names, proxies, and pages of other origins."""
+"""Who can reach zap: keys, host names, proxies, and pages of other origins."""
 
 from collections.abc import Iterator
 
@@ -15,9 +15,25 @@ _SHORTEST_PREFIX = {4: 8, 6: 7}
 
 
 def look_at_access(settings: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with the access to a server of these settings."""
-    yield from _key(settings)
-    yield from _host_names(settings)
+    """Yield what is wrong with the access to a server of these settings, apart from who needs a key."""
+    key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    if key is not None and (len(set(key)) < _FEWEST_CHARACTERS or key == _OF_THE_MANUAL):
+        yield Finding(
+            "key-guessable",
+            "ZAP_API_KEY",
+            "(not shown)",
+            f"the key has fewer than {_FEWEST_CHARACTERS} different characters, or it is the example of the manual, so"
+            " others can guess it",
+            "make a key with `openssl rand -hex 16`",
+        )
+    if not settings.allowed_hosts and (settings.trusted_proxies or settings.root_path):
+        yield Finding(
+            "no-host-names",
+            "ZAP_ALLOWED_HOSTS",
+            "",
+            "zap is behind a proxy, and refuses (421) requests whose host is a name",
+            "write the name that clients use into ZAP_ALLOWED_HOSTS",
+        )
     for network in settings.trusted_networks:
         if network.prefixlen < _SHORTEST_PREFIX[network.version]:
             yield Finding(
@@ -39,57 +55,42 @@ def look_at_access(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _key(settings: Settings) -> Iterator[Finding]:
-    is_open = settings.host not in _LOOPBACK
+def look_at_keys(settings: Settings, *, is_closed: bool) -> Iterator[Finding]:
+    """Yield what is wrong with who needs a key.
+
+    Args:
+        settings: of the server.
+        is_closed: whether clients need a key: ZAP_API_KEY, or one that is in the database.
+    """
+    is_reached = settings.host not in _LOOPBACK
     is_behind = bool(settings.trusted_proxies or settings.root_path or settings.allowed_hosts)
-    if settings.api_key is None:
-        if is_open or is_behind:
-            who = "other machines can reach" if is_open else "clients of a proxy can reach"
+    if is_closed:
+        if is_reached and not settings.trusted_proxies:
             yield Finding(
-                "no-key",
-                "ZAP_API_KEY",
-                "",
-                f"{who} {settings.host} and ZAP_API_KEY is not set, so any client that reaches zap can train and"
-                " predict",
-                "set ZAP_API_KEY, such as `openssl rand -hex 16`" + (", or use --host 127.0.0.1" * is_open),
+                "key-unencrypted",
+                "ZAP_HOST",
+                settings.host,
+                "zap speaks http, so a client that reaches zap without a proxy sends its key unencrypted",
+                "put a proxy with https in front of zap, and name it in ZAP_TRUSTED_PROXIES",
             )
         return
-    key = settings.api_key.get_secret_value()
-    if len(set(key)) < _FEWEST_CHARACTERS or key == _OF_THE_MANUAL:
+    if is_reached or is_behind:
+        who = "other machines can reach" if is_reached else "clients of a proxy can reach"
         yield Finding(
-            "key-guessable",
+            "no-key",
             "ZAP_API_KEY",
-            "(not shown)",
-            f"the key has fewer than {_FEWEST_CHARACTERS} different characters, or it is the example of the manual, so"
-            " others can guess it",
-            "make a key with `openssl rand -hex 16`",
+            "",
+            f"{who} {settings.host}, and there is no key (ZAP_API_KEY is not set, and the database has none), so any"
+            " client that reaches zap can train and predict",
+            "make keys with `zap keys create`, or set ZAP_API_KEY" + (", or use --host 127.0.0.1" * is_reached),
         )
-    if is_open and not settings.trusted_proxies:
-        yield Finding(
-            "key-unencrypted",
-            "ZAP_HOST",
-            settings.host,
-            "zap speaks http, so a client that reaches zap without a proxy sends its key unencrypted",
-            "put a proxy with https in front of zap, and name it in ZAP_TRUSTED_PROXIES",
-        )
-
-
-def _host_names(settings: Settings) -> Iterator[Finding]:
-    if "*" in settings.host_names and settings.api_key is None:
+    if "*" in settings.host_names:
         yield Finding(
             "any-host-name",
             "ZAP_ALLOWED_HOSTS",
             "*",
             "without a key, pages of any site can read zap's replies in a visitor's browser (DNS rebinding)",
-            "name the hosts in ZAP_ALLOWED_HOSTS, or set ZAP_API_KEY",
-        )
-    if not settings.allowed_hosts and (settings.trusted_proxies or settings.root_path):
-        yield Finding(
-            "no-host-names",
-            "ZAP_ALLOWED_HOSTS",
-            "",
-            "zap is behind a proxy, and refuses (421) requests whose host is a name",
-            "write the name that clients use into ZAP_ALLOWED_HOSTS",
+            "name the hosts in ZAP_ALLOWED_HOSTS, or make a key",
         )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from zap.checks.access import look_at_keys
 from zap.checks.finding import Finding
+from zap.db.api_keys import has_keys
 from zap.db.engine import create_engine, database_now, reading_engine
 from zap.db.log.prediction_log import check_writable
 from zap.db.schema import check_at_head, check_rights
@@ -31,6 +33,7 @@ def look_at_database(settings: Settings) -> Iterator[Finding]:
     if settings.url.drivername == "sqlite" and not (file := Path(str(settings.url.database))).exists():
         message = f"the file {file} does not exist, so zap serve makes a new, empty database"
         yield Finding("database-new", _SETTING, shown, message, "if you expected a database, correct the path")
+        yield from look_at_keys(settings, is_closed=settings.api_key is not None)
         return
     # A database that zap cannot use stays as it is: other engines change the journal's mode.
     reader = reading_engine(settings.database_url)
@@ -54,13 +57,21 @@ def look_at_database(settings: Settings) -> Iterator[Finding]:
 
 
 def look_at_server(engine: Engine, settings: Settings) -> Iterator[Finding]:
-    """Yield what does not fit between this machine and the server of PostgreSQL. It takes three short queries.
+    """Yield whether zap needs a key, and what does not fit between this machine and the server of PostgreSQL.
+
+    It takes a few short queries to a database at head.
 
     Raises:
         SQLAlchemyError: the database does not answer.
     """
-    if engine.dialect.name != "postgresql":
-        return
+    with engine.connect() as connection:
+        is_closed = settings.api_key is not None or has_keys(connection)
+    yield from look_at_keys(settings, is_closed=is_closed)
+    if engine.dialect.name == "postgresql":
+        yield from _postgresql(engine, settings)
+
+
+def _postgresql(engine: Engine, settings: Settings) -> Iterator[Finding]:
     with engine.connect() as connection:
         before = datetime.now(UTC)
         theirs = database_now(connection)
