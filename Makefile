@@ -136,5 +136,5 @@ lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	uv pip compile pyproject.toml --group dev --group build --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --extra excel --universal --python-version 3.11 --constraint requirements.lock \
+	uv pip compile pyproject.toml --extra excel --extra otel --universal --python-version 3.11 --constraint requirements.lock \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --output-file zap/deploy/requirements.lock

@@ -48,7 +48,8 @@ def test_the_packages_of_the_image_are_the_tested_ones_and_all_that_zap_needs():
     assert [one for one in image if image[one] != tested.get(one)] == []
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["excel"]]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["excel"], *extras["otel"]]
     names = {re.split(r"[=;\[ ]", one)[0] for one in image}
     assert [one for one in needed if re.split(r"[<>=;\[ ]", one)[0].lower() not in names] == []
     # What only developers need is not in it.

@@ -96,8 +96,8 @@ class Reader:
             self.compare(text)
         else:
             # tests/faults/test_proxy.py starts nginx with its block, tests/pages render templates, and in tests/deploy
-            # promtool checks the configuration of Prometheus. The lines for a console make images and change the machine;
-            # tests/test_deploy.py tests their files.
+            # promtool checks the configuration of Prometheus. The lines for a console make images and change the
+            # machine; tests/test_deploy.py tests their files.
             assert language in {"nginx", "powershell", "html", "console", "yaml"}, language
 
     def grant(self, text):

@@ -90,16 +90,13 @@ def _give_signs(loop: asyncio.AbstractEventLoop, pause: float) -> None:
 
 
 def _run_workers(settings: Settings, listening: list[socket.socket]) -> None:
-    told = partial(announce, settings, listening[0].getsockname()[1])
-    # The workers share the memory of their metrics, which outlives a worker.
-    serve = partial(_serve, MetricRows(settings.workers, forks=FORKS), listening[1:])
-    sys.exit(run_workers(serve, listening[0], settings.workers, told))
-def _run_workers(settings: Settings, listening: socket.socket) -> None:
     def listens() -> None:
-        announce(settings, listening.getsockname()[1])
+        announce(settings, listening[0].getsockname()[1])
         tell_systemd(READY)
 
-    sys.exit(run_workers(_serve, listening, settings.workers, listens))
+    # The workers share the memory of their metrics, which outlives a worker.
+    serve = partial(_serve, MetricRows(settings.workers, forks=FORKS), listening[1:])
+    sys.exit(run_workers(serve, listening[0], settings.workers, listens))
 
 
 def _serve(rows: MetricRows, of_metrics: list[socket.socket], listening: socket.socket, place: int) -> None:
