@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 from databases import LEAST_RIGHTS, connect, postgresql_database, role_in
+from keyed import make_key
 from litestar.testing import TestClient
 from pydantic import SecretStr
 from servers import trainings as trainings_of
@@ -27,6 +28,7 @@ from sqlalchemy import insert, make_url, select, text
 import zap.controllers.answers as recorded
 from zap.app import create_app
 from zap.cli import serving
+from zap.db.api_keys import list_keys, remove_all_keys
 from zap.db.engine import create_engine, write_transaction
 from zap.db.monitoring.alarms import raise_alarm
 from zap.db.monitoring.serving_counts import CountedMinute, span_begin, write_minutes
@@ -324,6 +326,49 @@ def no_right(asked, url, models_dir):
     return asked.found
 
 
+def keys(asked, trained):
+    """Make, rotate and end keys, and send keys that are wrong or may not do what they ask for."""
+    # A key in a file of the repository would alarm those who look for keys.
+    shown = f"zap_Gb2tYw8R_{'x' * 36}"
+    with client_of(trained.model_copy(update={"api_key": SecretStr(KEY)})) as client:
+        asked.client = client
+        asked.ask("listModels", 401, group=recorded.KEYS)
+        client.headers["X-API-Key"] = KEY
+        for name, body in asked.body("createKey").items():
+            made = asked.ask("createKey", 200, name, json=body)
+        asked.ask("createKey", 409, json=body)
+        asked.ask("createKey", 422, json={"name": "backend", "scopes": ["everything"]})
+        for name, body in asked.body("rotateKey").items():
+            old, made = made, asked.ask("rotateKey", 200, name, number=made["key_id"], json=body)
+        asked.ask("rotateKey", 409, number=old["key_id"])
+        asked.ask("rotateKey", 422, number=made["key_id"], json={"keep": "for ever"})
+        asked.ask("listKeys", 200, "the newest key", params={"limit": 1})
+        asked.ask("listKeys", 400, params={"limit": "0"})
+        asked.ask("revokeKey", 200, "revoked", number=made["key_id"])
+        for operation in ("rotateKey", "revokeKey"):
+            asked.ask(operation, 404, number=made["key_id"])
+        much, texts = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
+        for operation in ("createKey", "rotateKey"):
+            asked.ask(operation, 400, content="{", headers=much)
+            asked.ask(operation, 415, content="hello", headers=texts)
+            asked.ask(operation, 413, content=b" " * (2**16 + 1), headers=much)
+    with client_of(trained) as client:
+        asked.client = client
+        engine = client.app.state.engine
+        client.headers["X-API-Key"] = make_key(engine, "admin")
+        client.app.state.api_keys.look(engine)
+        (admin,) = (one for one in list_keys(engine, 10) if one["name"] == "admin")
+        asked.ask("revokeKey", 409, number=admin["key_id"])
+        client.headers["X-API-Key"] = make_key(engine, "predict", requests_per_second=0.01)
+        client.app.state.api_keys.look(engine)
+        for status in (403, 429):
+            asked.ask("listModels", status, group=recorded.KEYS)
+        remove_all_keys(engine)
+    for operation in ("createKey", "rotateKey"):
+        for value in asked.found[operation]["200"]["application/json"].values():
+            value["key"] = shown
+
+
 def quick_answers(asked, trained, empty):
     """Ask for everything that needs no training.
 
@@ -334,9 +379,8 @@ def quick_answers(asked, trained, empty):
     """
     refusals(asked)
     this = asked.client
-    with client_of(trained.model_copy(update={"api_key": SecretStr(KEY)})) as client:
-        asked.client = client
-        asked.ask("listModels", 401, group=recorded.KEYS)
+    keys(asked, trained)
+    this.app.state.api_keys.look(this.app.state.engine)
     with client_of(empty) as client:
         asked.client = client
         asked.ask("predict", 503, json={})

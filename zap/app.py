@@ -13,6 +13,7 @@ from zap.controllers.docs import Documents, docs_handlers, openapi_config
 from zap.controllers.exchange import exchanged
 from zap.controllers.guard import Guard
 from zap.controllers.health import HealthController
+from zap.controllers.keys import KeyController
 from zap.controllers.metrics import MetricsController
 from zap.controllers.metrics_port import with_metrics_port
 from zap.controllers.models import ModelController
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
             TrialController,
             ServingController,
             MetricsController,
+            KeyController,
             HealthController,
             *docs_handlers(),
             *manual_handlers(),

@@ -73,7 +73,7 @@ def test_a_right_that_the_role_of_the_database_lacks(trained_sqlite, request, tm
 
 def test_every_answer_is_shown_and_is_what_the_document_says(trained_sqlite):
     with client_of(trained_sqlite.model_copy(update={"api_key": SecretStr(answers.KEY)})) as client:
-        document = client.get("/openapi.json").json()
+        document = client.get("/openapi.json", headers={"X-API-Key": answers.KEY}).json()
     schemas = Document(document)
     operations = {one["operationId"]: one for methods in document["paths"].values() for one in methods.values()}
     shown = set()

@@ -22,7 +22,9 @@ from zap.controllers.problems import MEDIA_TYPE
 from zap.controllers.request_examples import (
     ACKNOWLEDGEMENTS,
     EXPLAINED,
+    KEYS,
     REASONS,
+    ROTATIONS,
     TRAININGS,
     TRIALS,
     Known,
@@ -33,6 +35,7 @@ from zap.controllers.request_examples import (
 )
 from zap.formats.acknowledgement import Acknowledgement
 from zap.formats.body_model import BodyModel, body_schemas
+from zap.formats.key_options import KeyOptions, Rotation
 from zap.formats.promotion_reason import Reason
 from zap.formats.request import request_schema
 from zap.formats.request_rows import INPUTS
@@ -58,6 +61,7 @@ _GROUPS = {
     "quality": ("See what happened after the answers, and what the requests were like.", "quality"),
     "serving": ("See how many requests are answered, how fast, and how many fail.", "operating"),
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
+    "keys": ("Give each program a key of its own, with what it may do.", "keys"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
 # All paths in the order in which their groups show them: what a reader needs first comes first.
@@ -68,6 +72,7 @@ _ORDER = (
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
     *("/quality", "/quality/data", "/serving", "/metrics", "/alarms", "/alarms/{alarm_id}/acknowledge"),
+    *("/keys", "/keys/{key_id}/rotate", "/keys/{key_id}"),
     *("/health/live", "/health/ready"),
 )
 # Headers that handlers read without Litestar. They have no examples, because Swagger UI sends examples by default.
@@ -192,7 +197,7 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         "description": "the requests; their predictions have the same order",
     }
     models: tuple[type[BodyModel], ...]
-    models = (Acknowledgement, ChargingSession, Reason, TrainingOptions, TrialOptions)
+    models = (Acknowledgement, ChargingSession, KeyOptions, Reason, Rotation, TrainingOptions, TrialOptions)
     # pydantic also describes the tuple that a time is read into.
     described = {name: one for name, one in body_schemas(*models).items() if not name.startswith("_")}
     schemas |= {name: _with_defaults_in_words(one) for name, one in described.items()} | {
@@ -220,6 +225,8 @@ def _add_bodies(document: dict[str, Any], known: Known) -> None:
         ("/alarms/{alarm_id}/acknowledge", True, Acknowledgement.__name__, ACKNOWLEDGEMENTS),
         ("/models/{model_version}/trial", False, TrialOptions.__name__, TRIALS),
         ("/models/{model_version}/trial/end", False, Reason.__name__, REASONS),
+        ("/keys", True, KeyOptions.__name__, KEYS),
+        ("/keys/{key_id}/rotate", False, Rotation.__name__, ROTATIONS),
     ):
         body = {"required": required, "content": {JSON: _content(_schema(name), examples)}}
         paths[path]["post"]["requestBody"] = body

@@ -75,6 +75,9 @@ class Problem(Struct, omit_defaults=True):
     model_versions: Annotated[
         list[int] | None, Meta(description="of a conflict about model versions: the versions that are in the way")
     ] = None
+    needed_scopes: Annotated[
+        list[str] | None, Meta(description="of a key that may not do this: the scopes that it lacks")
+    ] = None
     dropped: Annotated[Dropped | None, Meta(description="of a history with too few usable sessions")] = None
     left_out_types: Annotated[LeftOutTypes | None, Meta(description="of a history with too few usable sessions")] = None
     line: Annotated[int | None, Meta(description="of NDJSON: the first line that is not answered")] = None

@@ -31,6 +31,18 @@ REASONS: dict[str, dict[str, Any]] = {
 }
 ACKNOWLEDGEMENTS: dict[str, dict[str, Any]] = {"seen": {"who": "ann"}}
 
+KEYS: dict[str, dict[str, Any]] = {
+    "a backend": {"name": "backend", "scopes": ["predict", "report"]},
+    "with an end and limits": {
+        "name": "partner",
+        "scopes": ["predict"],
+        "expires": "90d",
+        "requests_per_second": 50,
+        "batch_rows_per_day": 100_000,
+    },
+}
+ROTATIONS: dict[str, dict[str, Any]] = {"for a day": {}, "for a week": {"keep": "7d"}}
+
 
 class Known(NamedTuple):
     """What the examples depend on.
@@ -107,4 +119,5 @@ def path_values(known: Known) -> dict[str, int | str]:
         "trial_id": known.rows.trial_id or 1,
         "model_version": known.model_version or 1,
         "alarm_id": known.rows.alarm_id or 1,
+        "key_id": "Gb2tYw8R",
     }

@@ -133,13 +133,14 @@ def rotate_key(engine: Engine, named: str, keep: timedelta) -> MadeKey:
         return made
 
 
-def revoke_keys(engine: Engine, named: str, *, keeps_admin: bool = False) -> list[dict[str, Any]]:
+def revoke_keys(engine: Engine, named: str, *, keeps_admin: bool = False, by_id: bool = False) -> list[dict[str, Any]]:
     """End the keys in use with a name or a key_id, and return their rows. Servers accept them for two seconds at most.
 
     Args:
         engine: on the database.
         named: the name, which an old and a new key have after a rotation, or the key_id.
         keeps_admin: whether a key with the scope admin has to be left.
+        by_id: whether `named` is a key_id, and no name.
 
     Raises:
         NotFound: no key in use has this name or id.
@@ -147,7 +148,7 @@ def revoke_keys(engine: Engine, named: str, *, keeps_admin: bool = False) -> lis
     """
     with write_transaction(engine) as connection:
         now = _locked(connection)
-        found = _found(connection, named, now)
+        found = _found(connection, named, now, by_id=by_id)
         ids = [one["key_id"] for one in found]
         if keeps_admin and any(ADMIN in one["scopes"] for one in found) and not _has_admin(connection, now, ids):
             raise KeyRefused(
@@ -189,8 +190,8 @@ def _in_use(now: datetime) -> Any:
     return _KEYS.c.revoked_at.is_(None) & or_(_KEYS.c.expires_at.is_(None), _KEYS.c.expires_at > now)
 
 
-def _found(connection: Connection, named: str, now: datetime) -> list[dict[str, Any]]:
-    this = or_(_KEYS.c.name == named, _KEYS.c.key_id == named)
+def _found(connection: Connection, named: str, now: datetime, *, by_id: bool = False) -> list[dict[str, Any]]:
+    this = _KEYS.c.key_id == named if by_id else or_(_KEYS.c.name == named, _KEYS.c.key_id == named)
     rows = connection.execute(select(*_SHOWN).where(_in_use(now), this).order_by(_KEYS.c.key_id)).mappings()
     found = [dict(row) for row in rows]
     if not found:

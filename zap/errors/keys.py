@@ -1,5 +1,6 @@
 """Errors of keys: what a key may not do, and what cannot be done with keys."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from zap.errors.family import ZapError
@@ -23,9 +24,9 @@ class LimitReached(ZapError):
     title = phrase("Too many requests")
     status_code = 429
 
-    def __init__(self, message: str, headers: dict[str, str], **details: Any) -> None:
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None, **details: Any) -> None:
         super().__init__(message, **details)
-        self.headers = headers
+        self.headers = dict(headers or {})
 
 
 class KeyRefused(ZapError):

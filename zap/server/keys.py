@@ -1,11 +1,13 @@
 """The keys as a serving process knows them: in memory, and as new as the last look at the database.
 
-A request asks only the memory. The key that a client sends is looked up by its SHA-256, of which the client controls no
-single bit, so the time of a look-up tells nothing about the keys: a wrong key with a known id takes as long as any
-other text of its length.
+A request asks only the memory. The key that a client sends is looked up by its SHA-256, of which the client controls
+no single bit, so the time of a look-up tells nothing about the keys: a wrong key with a known id takes as long as any
+other text of its length. A right key is remembered as it was sent, because SHA-256 takes longer than the rest of the
+check. A dictionary finds it by a hash with a random seed, so a wrong key is compared with none.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -82,9 +84,12 @@ class Keys:
         if setting is not None:
             self._setting = Key(SETTING_ID, SETTING, hashlib.sha256(setting.encode()).digest(), _ALL)
         self.is_closed = True
+        # A request that changes keys looks too, and its look must not be undone by an earlier one that takes longer.
+        self._looking = threading.Lock()
         self._rows: Any = None
         self._by_digest: dict[bytes, Key] = {}
         self._by_id: dict[str, Key] = {}
+        self._sent: dict[bytes, Key] = {}
         self._put({})
         self._fresh_until = float("-inf")
         self._store_uses_at = time.monotonic() + _USES_SECONDS
@@ -100,8 +105,15 @@ class Keys:
         Raises:
             DatabaseUnavailable: the key was right, and the database did not say for too long whether it still is.
         """
-        key = self._by_digest.get(hashlib.sha256(sent).digest())
-        return None if key is None else self._usable(key)
+        key = self._sent.get(sent)
+        if key is None:
+            # In this order: if the keys change meanwhile, the key is not remembered among the new ones.
+            remembered = self._sent
+            key = self._by_digest.get(hashlib.sha256(sent).digest())
+            if key is None:
+                return None
+            remembered[sent] = key
+        return self._usable(key)
 
     def with_id(self, key_id: str) -> Key | None:
         """Return the key with an id; None if there is none, or it has ended.
@@ -114,6 +126,10 @@ class Keys:
 
     def look(self, engine: Engine) -> None:
         """Look which keys there are, and store now and then which ones were used. A watch calls this twice a second."""
+        with self._looking:
+            self._look(engine)
+
+    def _look(self, engine: Engine) -> None:
         with engine.connect() as connection:
             began = time.monotonic()
             rows = [tuple(row) for row in keys_in_use(connection)]
@@ -141,6 +157,7 @@ class Keys:
         keys = [*found.values(), *([self._setting] if self._setting else [])]
         self._by_id = {key.key_id: key for key in keys}
         self._by_digest = {key.digest: key for key in keys}
+        self._sent = {}
 
     def _store_uses(self, engine: Engine) -> None:
         self._store_uses_at = time.monotonic() + _USES_SECONDS
