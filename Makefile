@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | soak | catalogue | screenshots | wheel: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | simulate-retention | soak | catalogue | screenshots | wheel: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 BENCH ?=
 # What `make bench-following` is told, e.g. make bench-following FOLLOWING="--answers 1000000".
 FOLLOWING ?=
+# What `make simulate-retention` is told, e.g. make simulate-retention RETENTION="--answers 4000 --days 20 --keep 14".
+RETENTION ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
 # What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000 --browser".
@@ -18,7 +20,7 @@ PEERS := .bench
 # The processes of the tests. Two for each core, because tests wait a third of their time for servers and browsers.
 WORKERS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring soak catalogue screenshots wheel lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring simulate-retention soak catalogue screenshots wheel lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -34,6 +36,7 @@ help:
 	@echo "make column-groups  measure what each group of columns is worth; HISTORY=FILE of sessions (minutes)"
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
+	@echo "make simulate-retention  live days with removal of old requests, and measure the size; RETENTION=\"--answers 4000 --days 20 --keep 14\""
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
 	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
@@ -110,6 +113,9 @@ simulate-monitoring: setup
 	$(BIN)/python tests/simulations/trials.py
 	$(BIN)/python tests/simulations/usual_counts.py
 	$(BIN)/python tests/simulations/usual_gaps.py
+
+simulate-retention: setup
+	$(BIN)/python tests/simulations/retention.py $(RETENTION)
 
 soak: setup
 	$(BIN)/python tests/faults/soak.py $(SOAK)
