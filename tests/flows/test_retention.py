@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import followed
 import pytest
+from databases import role_in
 from followed import HORIZON, NOON, log_answers, log_training, outcomes, row_of, session, statuses
 from histories import add_sessions
 from lived import Life
@@ -15,16 +16,20 @@ from sqlalchemy import func, select, text
 from trialled import add_copies
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.history.session_reports import report_sessions
+from zap.db.log.request_removal import may_remove
 from zap.db.monitoring.data_quality_days import read_days
 from zap.db.monitoring.monitor_states import Remembered, store_monitor
 from zap.db.monitoring.removals import lock_follower, read_removed_before
 from zap.db.monitoring_tables import Follower, QualityDay, TrialPrediction
 from zap.db.tables import InferenceInput, Prediction
+from zap.errors import InvalidRequest
 from zap.flows import retention
 from zap.flows.looking_back import LookingBack
 from zap.flows.quality import Question, read_quality
-from zap.flows.retention import Retention
+from zap.flows.retention import Retention, remove_by_settings
 from zap.flows.trials import try_version
+from zap.formats.session_report import parse_report
 from zap.formats.trial_options import TrialOptions
 from zap.settings import Settings
 
@@ -228,6 +233,7 @@ import sys
 from datetime import datetime
 from zap.db.engine import create_engine
 from zap.db.monitoring.removals import lock_follower
+from zap.errors import InvalidRequest
 from zap.flows import retention
 from zap.settings import Settings
 
@@ -268,3 +274,36 @@ def test_a_kill_and_two_processes_leave_nothing_half_done(engine):
     with engine.connect() as connection:
         written = [json.loads(one) for one in connection.scalars(text("SELECT after FROM audit"))]
     assert sum(one["inference_inputs"] for one in written) == n
+
+
+def test_a_report_may_name_a_removed_answer_again_but_no_new_one(engine):
+    log_answers(engine, row_of(1), row_of(2, "v", after=1))
+    follow(engine)
+
+    def report(number, prediction_id):
+        start = (NOON + timedelta(hours=1)).isoformat()
+        sent = {"session_id": number, "user_id": "u", "charger_type": "A", "charging_start_time": start}
+        body = json.dumps(sent | {"prediction_id": prediction_id}).encode()
+        return report_sessions(engine, parse_report(body, settings_of(engine).wall_time), NOON)
+
+    report(7, 1)
+    assert prune(engine, age_of(60)) == []
+
+    report(7, 1)
+    with pytest.raises(InvalidRequest) as refused:
+        report(8, 1)
+    assert "were removed, and no report can name them" in str(refused.value.details)
+
+
+def test_a_role_without_the_right_removes_nothing(empty_postgresql_url, at_head):
+    engine = at_head(empty_postgresql_url)
+    log_answers(engine, row_of(1))
+    follow(engine)
+    with role_in(empty_postgresql_url, "GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}") as url:
+        small = create_engine(url)
+        assert not may_remove(small)
+        settings = settings_of(engine, keep_requests_days=30)
+        assert not remove_by_settings(small, settings, lock_follower, age_of(60), lambda: None)
+        small.dispose()
+    assert may_remove(engine)
+    assert left(engine) == [1]
