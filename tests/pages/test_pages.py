@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import client_of
+from keyed import make_key
 from litestar.routes import HTTPRoute
 from pydantic import SecretStr
 from sqlalchemy import func, insert, select, update
@@ -18,6 +19,7 @@ from sqlmodel import col
 import zap
 from zap.app import create_app
 from zap.db import logins
+from zap.db.api_keys import revoke_keys
 from zap.db.engine import write_transaction
 from zap.db.login_tables import Login, WrongKey
 from zap.db.logins import begin_login, has_login
@@ -145,7 +147,7 @@ def test_a_wrong_key_is_refused_on_the_page(guarded, log_in):
     reply = log_in(guarded, key="wrong")
 
     assert reply.status_code == 403
-    assert "not the key of this server" in reply.text
+    assert "not a key of this server" in reply.text
     assert "zap_login" not in reply.headers.get("set-cookie", "")
     assert guarded.get("/", follow_redirects=False).status_code == 303
 
@@ -488,3 +490,46 @@ def test_the_links_to_json_give_a_browser_json(sqlite_client, good_request):
         for link in links:
             reply = sqlite_client.get(html.unescape(link), headers={"accept": BROWSER}, follow_redirects=False)
             assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json"), link
+
+
+# Keys
+
+
+def test_pages_show_what_a_key_may_do_and_routes_refuse_the_rest(trained_sqlite, log_in):
+    settings = trained_sqlite.model_copy(update={"follow": False})
+    with client_of(settings) as client:
+        engine = client.app.state.engine
+        read, train = make_key(engine, "read", name="ann"), make_key(engine, "read", "train", name="bob")
+        predict = make_key(engine, "predict")
+        client.app.state.api_keys.look(engine)
+        log_in(client, key=read)
+        page = client.get("/pages/models/1").text
+        assert "ann" in page
+        assert "/promote" not in page
+        assert "disabled>Start the training" in client.get("/pages/trainings").text
+        token = token_of(client.get("/pages/trainings"))
+        for path in ("/pages/trainings", "/pages/models/1/promote", "/pages/predictions/new"):
+            refused = client.post(path, data={"token": token}, follow_redirects=False)
+            assert refused.status_code == 403
+            assert "needs a key with the scope" in refused.text
+        client.cookies.clear()
+
+        log_in(client, key=train)
+        trainings = client.get("/pages/trainings").text
+        assert "disabled>Start the training" not in trainings
+        assert 'value="never"' in trainings
+        assert 'value="always"' not in trainings
+        refused = client.post("/pages/trainings", data={"token": token_of(client.get("/")), "promote": "always"})
+        assert refused.status_code == 403
+        # The name of the key stands for the person.
+        begin = client.get("/pages/models/1/trial").text
+        assert "bob" in begin
+        assert 'name="who"' not in begin
+        client.cookies.clear()
+
+        log_in(client, key=predict)
+        assert client.get("/").status_code == 403
+        assert client.get("/manual").status_code == 200
+        revoke_keys(engine, "predict")
+        client.app.state.api_keys.look(engine)
+        assert client.get("/manual").status_code == 401

@@ -12,7 +12,7 @@ from litestar import Request
 from litestar.datastructures import Cookie
 
 from zap.public import public_path
-from zap.server.access import login_key_of
+from zap.server.access import key_of, login_key_of, name_of
 from zap.server.logins import COOKIE as LOGIN
 
 Scheme = Literal["auto", "light", "dark"]
@@ -39,6 +39,8 @@ class Reader(msgspec.Struct, frozen=True):
         is_new: whether the visit begins with this reply.
         is_asking: whether the request changes nothing, so that its reply may begin a visit.
         key_name: the name of the key that the person has logged in with; None without a login.
+        who: the name that somebody gave to the key; it says who makes a change. None if the key has no such name.
+        scopes: what the key may do; None if every route is open.
         is_stranger: whether the person has to log in before any page is shown.
         is_secure: whether the browser speaks https.
     """
@@ -52,6 +54,8 @@ class Reader(msgspec.Struct, frozen=True):
     is_new: bool
     is_asking: bool
     key_name: str | None
+    who: str | None
+    scopes: frozenset[str] | None
     is_stranger: bool
     is_secure: bool
 
@@ -59,6 +63,10 @@ class Reader(msgspec.Struct, frozen=True):
     def has_login(self) -> bool:
         """Return whether the person has logged in."""
         return self.key_name is not None
+
+    def may(self, *scopes: str) -> bool:
+        """Return whether the person may do what needs these scopes. Pages show no button that would be refused."""
+        return self.scopes is None or self.scopes.issuperset(scopes)
 
     def path(self, path: str) -> str:
         """Return a path of zap as the browser has to write it."""
@@ -122,6 +130,8 @@ def read_reader(request: Request[Any, Any, Any]) -> Reader:
         is_new=is_new,
         is_asking=request.method in SAFE,
         key_name=None if key is None else key.name,
+        who=name_of(scope),
+        scopes=None if (carried := key_of(scope)) is None else carried.scopes,
         is_stranger=key is None and request.app.state.api_keys.is_closed,
         is_secure=scope["scheme"] == "https",
     )
