@@ -103,7 +103,7 @@ def log_in(visitor):
         visitor.heading("Trainings")
         return
     for key, status in (("wrong", 403), (visitor.key, None)):
-        page.get_by_label("API key").fill(key)
+        page.get_by_label("Key", exact=True).fill(key)
         visitor.press("Log in", refused=status)
     visitor.heading("Trainings")
     for _ in range(4):
@@ -411,17 +411,17 @@ def log_out(visitor):
     older = page.context.new_page()
     older.goto(f"{visitor.url}/pages/trainings")
     visitor.press("Log out", within="footer")
-    expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
     visitor.open("/")
-    expect(page.get_by_label("API key")).to_be_visible()
+    expect(page.get_by_label("Key", exact=True)).to_be_visible()
     older.get_by_label("Note").fill("typed for minutes")
     older.get_by_label("Search for hyper-parameters").check()
     older.get_by_role("button", name="Start the training").click()
     expect(older.get_by_role("heading", level=1)).to_have_text("Your login has ended")
     older.get_by_role("link", name="Log in").click()
-    expect(older.get_by_label("API key")).to_be_visible()
+    expect(older.get_by_label("Key", exact=True)).to_be_visible()
     visitor.pressed.add("Log in -> /pages/login")
-    older.get_by_label("API key").fill(visitor.key)
+    older.get_by_label("Key", exact=True).fill(visitor.key)
     older.get_by_role("button", name="Log in").click()
     # What was typed is there again, and is not sent by itself.
     expect(older.get_by_label("Note")).to_have_value("typed for minutes")

@@ -142,7 +142,9 @@ def test_a_plot_is_drawn_with_its_table_and_downloads(look, used_server):
         "0",
         is_new=False,
         is_asking=True,
-        has_login=False,
+        key_name=None,
+        who=None,
+        scopes=None,
         is_stranger=False,
         is_secure=False,
     )
