@@ -41,7 +41,9 @@ from zap.settings import Settings
 KEY = "a key of the tests"
 BAD_ROW = {"temperature_c": 99, "user_typ": "Commuter"}
 ERRORS = "application/problem+json"
-TEXTS = ("application/x-ndjson", "text/event-stream")
+TEXTS = ("application/x-ndjson", "text/event-stream", "application/zip")
+# What is shown instead of a file.
+ZIPPED = "a ZIP file: README.txt, and a file of NDJSON for each table"
 FILE = Path(recorded.__file__).with_suffix(".json")
 NUMBER = re.compile(r"\d[\d,.:T+-]*")
 
@@ -78,6 +80,8 @@ class Answers:
         if not kind:
             return
         value = reply.json() if kind in {"application/json", ERRORS} else reply.text
+        if kind == "application/zip":
+            value = ZIPPED
         if kind == ERRORS:
             plain = "wrong parameter" if "errors" in value else value["title"].lower()
             name = value["type"].rpartition(":")[2] if ":zap:" in value["type"] else plain
@@ -178,6 +182,14 @@ def trainings(asked):
     asked.ask("listTrials", 200, "the newest trials")
 
 
+def drivers(asked):
+    """Export and erase a driver whom no example names."""
+    with asked.client.app.state.engine.connect() as connection:
+        last = connection.scalar(text('SELECT max(user_id) FROM "Users"'))
+    asked.ask("exportDriver", 200, "a driver", number=last)
+    asked.ask("eraseDriver", 200, "a driver", number=last)
+
+
 def refusals(asked):
     """Send what no client should send."""
     much, texts = {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}
@@ -219,7 +231,14 @@ def refusals(asked):
     found = ("getPrediction", "explainPrediction", "getModel", "getTrainingRun", "followTrainingRun", "getTrial")
     for operation in found:
         asked.ask(operation, 404, number=10**9)
-    for operation in ("promoteModel", "cancelTrainingRun", "removeChargingSession", *trials):
+    for operation in (
+        "promoteModel",
+        "cancelTrainingRun",
+        "removeChargingSession",
+        "eraseDriver",
+        "exportDriver",
+        *trials,
+    ):
         asked.ask(operation, 404, number=10**9)
     asked.ask("acknowledgeAlarm", 404, number=10**9, json={"who": "ann"})
     asked.ask("live", 421, group=recorded.EVERY, headers={"Host": "zap.example.com"})
@@ -433,6 +452,7 @@ def main():
             asked = Answers(client)
             successes(asked)
             trainings(asked)
+            drivers(asked)
             ended_trainings(trained, asked)
         with client_of(trained) as client:
             asked.client = client

@@ -119,6 +119,7 @@ def test_an_unusable_value_is_refused_by_name(monkeypatch, name, value, hint):
 # A wrong value for each setting, what the message says about it, and the settings that take any text.
 WRONG = {
     "api_key": ("short", "has 5 characters; use at least 16"),
+    "erasure_key": ("short", "is too short; use at least 32 characters"),
     "database_url": ("data.sqlite", "is not a database URL; write sqlite:///FILE"),
     "read_database_url": ("data.sqlite", "is not a database URL; write sqlite:///FILE"),
     "port": ("87430", "is '87430'; zap accepts a whole number from 0 to 65535"),

@@ -10,6 +10,7 @@ from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.data_quality import DataQualityController
 from zap.controllers.deadline import in_time
 from zap.controllers.docs import Documents, docs_handlers, openapi_config
+from zap.controllers.drivers import DriverController
 from zap.controllers.exchange import exchanged
 from zap.controllers.guard import Guard
 from zap.controllers.health import HealthController
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
             DataQualityController,
             BatchController,
             ChargingSessionController,
+            DriverController,
             TrainingController,
             TrainingRunController,
             ModelController,

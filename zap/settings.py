@@ -26,6 +26,7 @@ PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 # A host name, all host names below a domain, or every host name.
 _HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE)
 SHORTEST_KEY = 16
+_SHORTEST_ERASURE_KEY = 32
 # What Kubernetes writes into ZAP_PORT if a Service has the name zap.
 SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+", re.ASCII)
 _DOTENV = Path(".env")
@@ -37,14 +38,14 @@ FEWEST_DAYS, MOST_DAYS = 14, 36_500
 # The variables that a training does not get.
 _NOT_OF_TRAININGS = frozenset(
     {
-        *("ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL"),
+        *("ZAP_API_KEY", "ZAP_ALARM_SECRET", "ZAP_ALARM_URL", "ZAP_ERASURE_KEY"),
         *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
     }
 )
 # A message shows at most this much of a value.
 _SHOWN_CHARACTERS = 100
 # The settings whose values may hold a key or a password.
-_SECRET = frozenset({"alarm_secret", "alarm_url", "api_key", "database_url", "read_database_url"})
+_SECRET = frozenset({"alarm_secret", "alarm_url", "api_key", "database_url", "erasure_key", "read_database_url"})
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
@@ -120,6 +121,13 @@ def _strong_key(value: SecretStr | None) -> SecretStr | None:
             raise ValueError(f"has {len(key)} characters; use at least {SHORTEST_KEY}, such as `openssl rand -hex 16`")
         if not key.isprintable() or key != key.strip():
             raise ValueError("starts or ends with a space, or holds a character that no header may have")
+    return value
+
+
+def _long_key(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value()) < _SHORTEST_ERASURE_KEY:
+        fewest = _SHORTEST_ERASURE_KEY
+        raise ValueError(f"is too short; use at least {fewest} characters, such as `openssl rand -hex 32`")
     return value
 
 
@@ -256,6 +264,8 @@ class Settings(BaseSettings):
     access_log: bool = False
     # Whether traces are sent with OpenTelemetry, as the environment variables OTEL_* say. It needs zap[otel].
     otel: bool = False
+    # The key with which the ledger of erasures hashes the ids of erased drivers. Default: a file beside the model file.
+    erasure_key: Annotated[SecretStr | None, AfterValidator(_long_key)] = None
     # "console" is for people, and "json" is for machines. "auto" means console on a terminal, and json otherwise.
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -318,7 +328,11 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for server processes."""
         values = self.model_dump(mode="json", exclude_none=True)
-        for name, secret in (("api_key", self.api_key), ("alarm_secret", self.alarm_secret)):
+        for name, secret in (
+            ("api_key", self.api_key),
+            ("alarm_secret", self.alarm_secret),
+            ("erasure_key", self.erasure_key),
+        ):
             if secret is not None:
                 values[name] = secret.get_secret_value()
         return {f"ZAP_{name.upper()}": str(value) for name, value in values.items()}

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from zap.app import create_app
 from zap.controllers.guard import needed_scopes
 from zap.db.api_keys import list_keys, revoke_keys
-from zap.scopes import ADMIN, PREDICT, PROMOTE, READ, REPORT, SCOPES, TRAIN, needs
+from zap.scopes import ADMIN, ERASE, PREDICT, PROMOTE, READ, REPORT, SCOPES, TRAIN, needs
 from zap.server import wrong_headers
 from zap.settings import Settings
 
@@ -37,6 +37,8 @@ NEEDED = {
     ("GET", "/manual"): set(),
     ("POST", "/charging-sessions"): {REPORT},
     ("DELETE", "/charging-sessions/999999999"): {REPORT},
+    ("DELETE", "/drivers/999999999"): {ERASE},
+    ("GET", "/drivers/999999999/export"): {ERASE},
     ("POST", "/train-model"): {TRAIN},
     ("POST", "/alarms/999999999/acknowledge"): {TRAIN},
     ("POST", "/models/999999999/promote"): {PROMOTE},
@@ -382,6 +384,7 @@ CHANGES = [
     ("POST", "/predict/batch"),
     ("POST", "/charging-sessions"),
     ("DELETE", "/training-runs/1"),
+    ("DELETE", "/drivers/ann"),
 ]
 
 

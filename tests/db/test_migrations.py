@@ -589,6 +589,7 @@ def test_sessions_that_were_there_keep_nothing_and_stay_when_it_goes_again(empty
         ("0011", "wrong_keys"),
         ("0013", "api_keys"),
         ("0013", "logins"),
+        ("0015", "erasures"),
     ],
 )
 def test_a_table_of_that_name_that_is_somebody_elses_is_named(empty_database_url, before, name):

@@ -144,7 +144,7 @@ OLD_TABLES = (
 def test_the_manual_grants_what_the_tables_of_newer_revisions_need(empty_postgresql_url, role_of):
     upgrade(empty_postgresql_url)
     page = (Path(zap.__file__).parent / "manual" / "operating.md").read_text()
-    newer = "serving_counts|ended_logins|audit|api_keys"
+    newer = "serving_counts|ended_logins|audit|api_keys|erasures"
     statements = "".join(re.findall(rf"```sql\n((?:-- To start|GRANT[^;]* ON (?:{newer})).*?)```", page, re.DOTALL))
     url = role_of(empty_postgresql_url, f"GRANT SELECT ON {OLD_TABLES} TO {{role}}", *LEAST[1:])
     engine, owner = create_engine(url), create_engine(empty_postgresql_url)

@@ -7,6 +7,7 @@ from zap.cli.alarms import alarms
 from zap.cli.check import check_command
 from zap.cli.data_quality import data_quality_command
 from zap.cli.database import db
+from zap.cli.drivers import drivers
 from zap.cli.following import follow
 from zap.cli.history import import_history_command
 from zap.cli.keys import keys
@@ -39,6 +40,7 @@ from zap.cli.training import train, tune
         import_history_command,
         sample_history_command,
         sessions,
+        drivers,
         follow,
         keys,
         db,

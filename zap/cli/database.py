@@ -152,17 +152,24 @@ def backup_command(file: Path, force: bool, database_url: str | None, as_json: b
 @click.option(
     "--force", is_flag=True, help="On PostgreSQL, go on although other programs are connected. They must not write."
 )
+@click.option(
+    "--keep-erased",
+    is_flag=True,
+    help="Let drivers come back who were erased after the backup was made, if the key of their erasures is lost.",
+)
 @DATABASE
 @JSON
-def restore_command(file: Path, replace: bool, force: bool, database_url: str | None, as_json: bool) -> None:
+def restore_command(file: Path, database_url: str | None, as_json: bool, **chosen: bool) -> None:
     """Put the content of a backup into the database: all of it, or nothing if something is wrong.
 
     Stop all servers first. The file is checked before anything is changed, and is upgraded if an older zap made it.
+    Drivers who were erased after the backup was made are erased again.
     """
     settings = read_settings(database_url=database_url)
     from zap.flows.database_restore import RestoreOptions, restore
+    from zap.flows.driver_erasure import key_if_any
 
-    options = RestoreOptions(replace=replace, force=force)
+    options = RestoreOptions(erasure_key=key_if_any(settings), **chosen)
     with shown_progress() as progress:
         restored = restore(file, settings.database_url, options, progress, tell)
     rows = sum(digest.rows for digest in restored.tables.values())

@@ -56,6 +56,7 @@ _GROUPS = {
         "Report charging sessions. Predictions for their drivers use them, and the next training learns from them.",
         "reporting",
     ),
+    "drivers": ("Give a driver all that is stored about the driver, or erase it.", "drivers"),
     "training": ("Learn from the history, and see whether the model is better than simple rules.", "training"),
     "models": ("Choose the version that answers, and go back to an earlier one.", "versions"),
     "quality": ("See what happened after the answers, and what the requests were like.", "quality"),
@@ -68,6 +69,7 @@ _GROUPS = {
 _ORDER = (
     *("/predict", "/predict/batch", "/predictions", "/predictions/{prediction_id}"),
     *("/predictions/{prediction_id}/explanation", "/charging-sessions", "/charging-sessions/{session_id}"),
+    *("/drivers/{user_id}", "/drivers/{user_id}/export"),
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),

@@ -10,7 +10,7 @@ from zap.errors import InvalidRequest
 from zap.formats.request import START, USER_ID, Request, complete_request, example_request
 from zap.formats.request_rows import INPUTS
 from zap.formats.session_report import SESSION_ID, example_reports
-from zap.ml.features import FACTS
+from zap.ml.features import FACTS, MANUAL_USER
 
 SAMPLE, STRANGER = "a driver of the sample history", "a driver whom zap does not know"
 EXPLAINED = "explained prediction"
@@ -113,6 +113,7 @@ def path_values(known: Known) -> dict[str, int | str]:
     report = next(iter(reports(known).values()))
     return {
         "session_id": str(report[SESSION_ID]),
+        "user_id": known.rows.driver or MANUAL_USER,
         "prediction_id": known.rows.prediction_id or 1,
         EXPLAINED: known.rows.answer_id or 1,
         "run_id": known.rows.run_id or 1,

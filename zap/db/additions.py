@@ -9,6 +9,7 @@ from sqlmodel import SQLModel
 
 # Imported so that SQLModel.metadata holds the tables.
 from zap.db import audit_tables as _audit_tables  # noqa: F401
+from zap.db import erasure_tables as _erasure_tables  # noqa: F401
 from zap.db import key_tables as _key_tables  # noqa: F401
 from zap.db import login_tables as _login_tables  # noqa: F401
 from zap.db import monitoring_tables as _monitoring_tables  # noqa: F401

@@ -73,7 +73,13 @@ def create_engine(
         # An old history may hold bytes that are not UTF-8, and one such cell must not make its table unreadable.
         connection.text_factory = _decode
         _wait_inside_sqlite(connection, patience)
-        pragmas = (f"synchronous={sqlite_synchronous}", "foreign_keys=ON", f"journal_size_limit={WAL_BYTES}")
+        pragmas = (
+            f"synchronous={sqlite_synchronous}",
+            "foreign_keys=ON",
+            f"journal_size_limit={WAL_BYTES}",
+            # Of an erased driver, no bytes may stay in the file. Earlier versions of changed rows count too.
+            "secure_delete=ON",
+        )
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
         _enter_wal(connection, patience)

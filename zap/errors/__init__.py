@@ -28,6 +28,7 @@ from zap.errors.databases import (
     UpgradeBlocked,
     VersionReplaced,
 )
+from zap.errors.erasures import FollowerBehind, NoErasureKey
 from zap.errors.family import CommandError, ZapError
 from zap.errors.keys import KeyRefused, LimitReached, ScopeMissing
 from zap.errors.requests import (
@@ -78,6 +79,7 @@ __all__ = [
     "DatabaseNotEmpty",
     "DatabaseReplaced",
     "DatabaseUnavailable",
+    "FollowerBehind",
     "FollowerRunning",
     "FormRefused",
     "InvalidRequest",
@@ -87,6 +89,7 @@ __all__ = [
     "LogUnavailable",
     "MalformedCsv",
     "MalformedJson",
+    "NoErasureKey",
     "NoModel",
     "NoRight",
     "NotConfirmed",

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure.erasure_key import ErasureKey
+from zap.db.erasure.ledger import add_entries, read_ledger
+from zap.db.erasure.remains import rewrite_file
 from zap.db.moving.backup_file import (
     BackupFacts,
     check_pages,
@@ -21,7 +25,7 @@ from zap.db.moving.backup_file import (
     remove_database,
 )
 from zap.db.moving.broken_rows import changed_artefacts, rows_without_parents
-from zap.db.moving.connections import explained, reading, url_of_file, writing
+from zap.db.moving.connections import explained, reading, set_journal, url_of_file, writing
 from zap.db.moving.copy_turn import filling
 from zap.db.moving.database_digests import database_digests, tables_there
 from zap.db.moving.database_users import alone_on_file, refuse_users
@@ -37,9 +41,11 @@ from zap.errors import (
     DatabaseBehind,
     DatabaseNotEmpty,
     DatabaseUnavailable,
+    NoErasureKey,
     UnsoundDatabase,
     UnusableFile,
 )
+from zap.flows.erasure_again import erase_again, ledgers_beside
 from zap.progress import Progress, no_progress
 
 _STOP = (
@@ -55,10 +61,14 @@ class RestoreOptions:
     Attributes:
         replace: whether the rows that the target has are replaced.
         force: whether other connections to a PostgreSQL target do not matter.
+        erasure_key: the key of erasures, to find drivers who were erased after the backup was made.
+        keep_erased: whether drivers who were erased with another key may come back.
     """
 
     replace: bool = False
     force: bool = False
+    erasure_key: ErasureKey | None = None
+    keep_erased: bool = False
 
 
 @dataclass
@@ -95,6 +105,7 @@ def restore(
         DatabaseInUse: another program uses the database.
         DatabaseNotEmpty: the database has rows, and they are not to be replaced.
         UnsoundDatabase: PostgreSQL cannot hold some rows of the backup.
+        NoErasureKey: drivers were erased after the backup was made, with a key that is not here.
     """
     if not file.is_file():
         raise UnusableFile(f"there is no file {file}")
@@ -107,6 +118,7 @@ def restore(
             with writing(url_of_file(copy)) as engine, engine.begin() as connection:
                 forget_facts(connection)
             restored.notes += _notes(copy)
+            restored.notes += _erase_again(copy, url, options, progress)
             if to_sqlite:
                 _put_file(copy, url)
             else:
@@ -185,6 +197,36 @@ def _compare(file: Path, facts: BackupFacts, digests: dict[str, TableDigest]) ->
 def _notes(copy: Path) -> list[str]:
     with reading(url_of_file(copy)) as connection:
         return [finding.sentence for finding in changed_artefacts(connection)]
+
+
+def _erase_again(copy: Path, url: str, options: RestoreOptions, progress: Progress) -> list[str]:
+    """Erase in the copy the drivers who were erased after the backup was made, and return notes about this.
+
+    The ledger of the database that is replaced says who they are; on SQLite also the file of the ledger beside it.
+    """
+    newer = ledgers_beside(url)
+    # A damaged file can be replaced too: it says no erasures.
+    with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
+        newer += read_ledger(connection)
+    engine = create_engine(url_of_file(copy))
+    try:
+        done = erase_again(engine, newer, options.erasure_key, progress)
+    except NoErasureKey:
+        if not options.keep_erased:
+            raise
+        with write_transaction(engine) as connection:
+            known = {entry.same for entry in read_ledger(connection)}
+            add_entries(connection, {entry.same: entry for entry in newer if entry.same not in known}.values())
+        return ["drivers who were erased after the backup was made, with a key that is not here, are back"]
+    finally:
+        engine.dispose()
+        with writing(url_of_file(copy)) as writer:
+            set_journal(writer, "DELETE")
+    if not done.drivers:
+        return []
+    # The rows of these drivers must not stay in unused bytes of the file.
+    rewrite_file(copy)
+    return [f"{done.drivers:,} driver{'s' * (done.drivers != 1)} erased after the backup was made: erased again"]
 
 
 def _put_file(copy: Path, url: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Engine, func, select
 from sqlmodel import col
 
-from zap.db.monitoring.monitor_states import Remembered, read_monitor, read_place, store_monitor
+from zap.db.monitoring.monitor_states import Place, Remembered, read_monitor, read_stored, store_monitor
 from zap.db.monitoring.next_outcomes import first_of, next_outcomes
 from zap.db.monitoring.trial_predictions import followed_until
 from zap.db.tables import InferenceInput, Prediction, Promotion
@@ -44,7 +44,7 @@ class _Memory:
         reference: the stored reference, decoded; None if the training had too few drivers.
         state: what the detector remembers; None before the first answer.
         after: the last answer that the state has counted.
-        stored: the last answer that the stored state has counted; None before the state was stored.
+        stored: which state is stored.
         counted: the number of answers since then.
     """
 
@@ -53,7 +53,7 @@ class _Memory:
     reference: Reference | None
     state: DriftState | None
     after: int
-    stored: int | None
+    stored: Place | None
     counted: int = 0
 
 
@@ -113,23 +113,23 @@ class DriftMonitor:
     def _store(self, check: Check, memory: _Memory, state: DriftState, notices: Sequence[Notice]) -> None:
         remembered = Remembered(memory.compared, state.to_plain(), memory.after)
         with monitor_changes(self._engine, self._settings, check) as changes:
-            store_monitor(changes.connection, memory.version, "drift", remembered)
+            stored = store_monitor(changes.connection, memory.version, "drift", remembered)
             for notice in notices:
                 changes.raise_alarm("drift", memory.version, notice.in_words(), _evidence(notice))
             if not state.raised:
                 changes.resolve_alarm("drift", subject_of(memory.version))
-        memory.stored, memory.counted = memory.after, 0
+        memory.stored, memory.counted = stored, 0
 
     def _remembered(self, version: int) -> tuple[_Memory | None, int]:
         """Return what is known about a version, and up to which answer all answers are followed."""
         with self._engine.connect() as connection:
             read_until = followed_until(connection)
-            stored = read_place(connection, version, "drift")
+            stored = read_stored(connection, version, "drift")
             memory = self._memory
-            # Another process may have looked meanwhile.
+            # Another process may have looked meanwhile, or erased a driver.
             if memory is None or (memory.version, memory.stored) != (version, stored):
                 known = read_monitor(connection, version, "drift")
-                memory = self._memory = None if known is None else _read(version, known)
+                memory = self._memory = None if known is None else _read(version, known, stored)
             promoted_at = connection.scalar(
                 select(func.max(col(Promotion.promoted_at))).where(col(Promotion.to_version) == version)
             )
@@ -182,11 +182,11 @@ def scored_rows(model: FittedModel, rows: Sequence[Any]) -> np.ndarray:
     return np.frombuffer(scored, dtype="<f8").astype(np.float64).reshape(len(rows), len(model.columns))
 
 
-def _read(version: int, known: Remembered) -> _Memory:
+def _read(version: int, known: Remembered, stored: Place | None) -> _Memory:
     features = known.reference["features"]
     reference = Reference.from_plain(features) if features else None
     state = None if known.state is None else DriftState.from_plain(known.state)
-    return _Memory(version, known.reference, reference, state, known.prediction_id or 0, known.prediction_id)
+    return _Memory(version, known.reference, reference, state, known.prediction_id or 0, stored)
 
 
 def _observed(detector: DriftDetector, model: FittedModel, rows: Sequence[Any], weeks: Sequence[int]) -> list[Notice]:

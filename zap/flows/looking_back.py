@@ -41,6 +41,12 @@ class _Stopped(Exception):
     """The process is told to stop, so a part ends early. The next process goes on with it."""
 
 
+def new_follower(engine: Engine, settings: Settings) -> Following:
+    """Return a follower that keeps all sums and counts up to date."""
+    sums: list[KeepSums] = [add_to_quality, partial(count_arrivals, wall_time=settings.wall_time)]
+    return Following(engine, settings.wall_time, settings.horizon, sums, [count_requests])
+
+
 class LookingBack:
     """Look back as long as no other process does. Only one thread may use it.
 
@@ -54,8 +60,7 @@ class LookingBack:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
-        sums: list[KeepSums] = [add_to_quality, partial(count_arrivals, wall_time=settings.wall_time)]
-        self.following = Following(engine, settings.wall_time, settings.horizon, sums, [count_requests])
+        self.following = new_follower(engine, settings)
         self._trials = Trials(engine, settings, settings.horizon)
         self._monitors = Monitors(engine, settings)
         self._monitors_at = self._alarms_at = self._old_rows_at = -math.inf

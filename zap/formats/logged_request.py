@@ -22,8 +22,16 @@ class LoggedRequest(NamedTuple):
     asked_at: datetime
 
 
+class LoggedNames(NamedTuple):
+    """Whom a request was about: the driver and the vehicle as it names them; None for each that it does not name."""
+
+    user_id: str | None
+    vehicle_id: int | None
+
+
 class _Body(msgspec.Struct):
     user_id: Any = None
+    vehicle_id: Any = None
     charging_start_time: Any = None
 
 
@@ -47,6 +55,13 @@ def read_logged(text: str, received: datetime, wall_time: Callable[[datetime], d
 def driver_of(text: str) -> str | None:
     """Return the driver as a logged request names it; None if it names none."""
     return _driver(_read(text))
+
+
+def names_in(text: str) -> LoggedNames:
+    """Return whom a logged request was about."""
+    body = _read(text)
+    is_number = isinstance(body.vehicle_id, int) and not isinstance(body.vehicle_id, bool)
+    return LoggedNames(_driver(body), body.vehicle_id if is_number else None)
 
 
 def _read(text: str) -> _Body:

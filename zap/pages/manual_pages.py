@@ -33,6 +33,7 @@ PAGES = (
     "retention",
     "moving",
     "audit",
+    "drivers",
     "reference",
     "performance",
     "developing",

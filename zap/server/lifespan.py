@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from zap.db.database_watch import DatabaseWatch
 from zap.db.engine import bounds_of, create_engine
+from zap.db.erasure.erasure_watch import ErasureWatch
 from zap.db.history.driver_histories import DriverHistories
 from zap.db.history.recent_sessions import RecentSessions
 from zap.db.history.session_changes import prune_changes
@@ -139,6 +140,7 @@ def _opened(state: State) -> Engine:
     state.database_watch = DatabaseWatch(engine)
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)
+    state.erasure_watch = ErasureWatch(engine, state.driver_histories)
     state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
     state.production = production = Production(engine, settings.model_file)
     state.prediction_log = _log(state, engine)
@@ -170,6 +172,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield watch(state.production.refresh, WATCH_SECONDS)
     yield watch(partial(state.api_keys.look, engine), WATCH_SECONDS)
     yield watch(state.recent_sessions.follow, WATCH_SECONDS)
+    yield watch(state.erasure_watch.look, WATCH_SECONDS)
     yield watch(state.refusals.write, REFUSALS_SECONDS)
     yield watch(state.serving_minutes.look, MINUTES_SECONDS)
     yield watch(partial(prune_changes, engine), PRUNE_SECONDS)

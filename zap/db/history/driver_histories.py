@@ -231,6 +231,17 @@ class DriverHistories:
                 self._readings.pop(user_id, None)
                 self._states.pop(user_id, None)
 
+    def forget_erased(self) -> None:
+        """Forget a driver who was erased. Only a keyed hash says who it was, so all short histories are forgotten.
+
+        Raises:
+            DatabaseUnavailable: a read of a long history takes too long.
+        """
+        with self._lock:
+            self._readings.clear()
+            self._states.clear()
+        self._long.forget_gone()
+
     def _found(self, user_id: str, rows: list[tuple[object, ...]], types: Types, asked_at: float) -> _State:
         digest = hashlib.blake2b(repr(rows).encode(errors="surrogatepass"), digest_size=16).digest()
         state = self._state(user_id, types)

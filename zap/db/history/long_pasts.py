@@ -111,6 +111,23 @@ class LongPasts:
         """Return whether this driver's history was long at its last read."""
         return user_id in self._pasts
 
+    def forget_gone(self) -> None:
+        """Forget the drivers who have no sessions any more.
+
+        Raises:
+            DatabaseUnavailable: a read takes too long.
+        """
+        if not self._turn.acquire(timeout=PATIENCE_SECONDS):
+            raise DatabaseUnavailable("a long history is read, so erased drivers cannot be forgotten yet")
+        try:
+            with self._engine.connect() as connection:
+                theirs = select(SESSIONS.c.user_id).where(SESSIONS.c.user_id.in_([*self._pasts])).distinct()
+                there = set(map(str, connection.scalars(theirs)))
+            for user_id in self._pasts.keys() - there:
+                del self._pasts[user_id]
+        finally:
+            self._turn.release()
+
     def read(self, user_id: str, moments: Sequence[int], types: Types) -> tuple[UserHistory, dict[int, UserHistory]]:
         """Return the history of a driver with all sessions, and the history at each of these moments.
 

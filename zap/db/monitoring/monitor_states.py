@@ -90,10 +90,29 @@ def what_it_remembers(version: int, kind: Kind) -> str:
     return say("what the monitor of harm remembers of version {version}", version=version)
 
 
+class Place(NamedTuple):
+    """Which state of a monitor is stored.
+
+    Attributes:
+        prediction_id: the last answer that it has counted; None if it has counted none.
+        updated_at: when it was stored. An erasure changes a state without counting an answer.
+    """
+
+    prediction_id: int | None
+    updated_at: datetime
+
+
 def read_place(connection: Connection, version: int, kind: Kind) -> int | None:
     """Return the last answer that the stored state of a monitor has counted; None without a state."""
     place: int | None = connection.scalar(select(col(MonitorState.prediction_id)).where(_this(version, kind)))
     return place
+
+
+def read_stored(connection: Connection, version: int, kind: Kind) -> Place | None:
+    """Return which state of a monitor is stored; None if the version has no reference yet."""
+    columns = col(MonitorState.prediction_id), col(MonitorState.updated_at)
+    row = connection.execute(select(*columns).where(_this(version, kind))).one_or_none()
+    return None if row is None else Place(*row)
 
 
 def has_references(connection: Connection, version: int) -> bool:
@@ -102,8 +121,8 @@ def has_references(connection: Connection, version: int) -> bool:
     return set(connection.scalars(known.where(col(MonitorState.reference).is_not(None)))) == set(KINDS)
 
 
-def store_monitor(connection: Connection, version: int, kind: Kind, remembered: Remembered) -> None:
-    """Store what a monitor remembers, in place of what it remembered before.
+def store_monitor(connection: Connection, version: int, kind: Kind, remembered: Remembered) -> Place:
+    """Store what a monitor remembers, in place of what it remembered before. Return what `read_stored` returns then.
 
     Args:
         connection: a transaction that writes.
@@ -112,8 +131,10 @@ def store_monitor(connection: Connection, version: int, kind: Kind, remembered: 
         remembered: its reference and its state.
     """
     connection.execute(delete(MonitorState).where(_this(version, kind)))
-    row = {"model_version": version, "kind": kind, "updated_at": utc_now(), **remembered._asdict()}
+    now = utc_now()
+    row = {"model_version": version, "kind": kind, "updated_at": now, **remembered._asdict()}
     connection.execute(insert(MonitorState), row)
+    return Place(remembered.prediction_id, now)
 
 
 def store_references(connection: Connection, version: int, references: Mapping[Kind, dict[str, Any]]) -> None:

@@ -114,6 +114,11 @@ def _sqlite(url: str) -> Engine:
         url, poolclass=NullPool, connect_args={"isolation_level": None, "timeout": _PATIENCE_SECONDS}
     )
 
+    @event.listens_for(engine, "connect")
+    def _overwrite(connection: Any, _record: Any) -> None:
+        # A copy of a database loses the rows of an erased driver too.
+        connection.execute("PRAGMA secure_delete=ON").close()
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

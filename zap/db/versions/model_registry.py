@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
 from zap.db.engine import write_transaction
+from zap.db.erasure.learned_versions import erased_during
 from zap.db.monitoring_tables import Trial
 from zap.db.shapes import COUNT
 from zap.db.stored_json import as_bytes, part, readable
@@ -61,6 +62,9 @@ def add_candidate(connection: Connection, run_id: int, artefact: bytes, known: M
         "file_sha256": sha256(exported(artefact)),
         **known,
     }
+    if erased_during(connection, run_id):
+        # An example may be a session of the driver who was erased, and examples have no ids.
+        row["golden"] = None
     number = connection.execute(insert(ModelVersion).returning(col(ModelVersion.model_version)), row).scalar_one()
     return Version(number, digest)
 

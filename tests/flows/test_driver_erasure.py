@@ -1,0 +1,192 @@
+"""The erasure of a driver: gone from every table and file, counted, and nobody else is touched."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from erased import (
+    BY_VEHICLE,
+    NAMED,
+    NOT_FOLLOWED,
+    TEXT_ID,
+    WITHOUT_ANSWER,
+    all_rows,
+    driver_with_everything,
+    follow,
+    in_files,
+    log,
+    traces,
+    words_of,
+)
+
+from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure.erasure_key import FILE_NAME, stored_key
+from zap.db.erasure.ledger import ledger_file, read_file, read_ledger
+from zap.db.monitoring.follower_lease import FollowerLease
+from zap.db.monitoring.follower_marks import LeaseLost
+from zap.db.runs.training_runs import claim_run
+from zap.db.versions.model_registry import (
+    add_candidate,
+    artefact_of,
+    load_version,
+    production_version,
+    read_version,
+)
+from zap.errors import FollowerBehind, NotFound
+from zap.flows import driver_erasure
+from zap.flows.driver_erasure import erase_driver
+
+# What an erasure changes besides the rows that it removes.
+CHANGED = {"erasures", "follower", "session_changes", "model_versions", "monitor_states", "session_facts",
+           "audit", "audit_head"}  # fmt: skip
+
+
+@pytest.fixture
+def trained_engine(trained):
+    engine = create_engine(trained.database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_a_driver_is_gone_from_every_table_and_nobody_else_is_touched(trained_engine, trained):
+    engine = trained_engine
+    user_id = driver_with_everything(engine, trained)
+    words = words_of(user_id)
+    others = {f"{user_id}0": traces(engine, f"{user_id}0")}
+    assert set(traces(engine, *words)) >= {"Users", "Vehicles", "ChargingSessions", "inference_inputs", "outcomes",
+                                           "session_changes", "session_text_ids", "monitor_states"}  # fmt: skip
+    follow(engine, trained)
+    before = all_rows(engine)
+
+    report = erase_driver(engine, trained, user_id)
+
+    after = all_rows(engine)
+    # The id of another driver contains the id, and this driver's requests stay.
+    assert traces(engine, f"{user_id}'", f'{user_id}"', *words[1:]) == []
+    assert traces(engine, f"{user_id}0") == others[f"{user_id}0"]
+    for table, rows in before.items():
+        if table not in CHANGED:
+            assert after[table] <= rows, table
+            assert rows.total() - after[table].total() == report.counts.get(table, 0), table
+    requests = NAMED + BY_VEHICLE + NOT_FOLLOWED + WITHOUT_ANSWER
+    assert report.counts["inference_inputs"] == requests
+    assert report.counts["predictions"] == requests - WITHOUT_ANSWER
+    assert report.counts["Users"] == report.counts["Vehicles"] == report.counts["session_text_ids"] == 1
+    assert report.counts["session_predictions"] == report.counts["monitor_states"] == 1
+    assert report.counts["model_versions"] >= 1
+    assert report.versions == [1]
+    assert "version 1 may have learned" in report.notes[0]
+    # The version still loads: its artefact has not changed, and its other examples are computed again.
+    left = read_version(engine, 1)["golden"]
+    assert 0 < len(left) <= 8 - report.counts["model_versions"]
+    load_version(engine, production_version(engine))
+    if engine.dialect.name == "sqlite":
+        assert in_files(trained.database_url, TEXT_ID, user_id + '"') == []
+
+    with pytest.raises(NotFound, match="was erased already, at 20"):
+        erase_driver(engine, trained, user_id)
+    with pytest.raises(NotFound, match="holds nothing"):
+        erase_driver(engine, trained, "nobody")
+
+
+def test_a_follower_in_another_process_is_not_waited_for_longer_than_it_takes(trained_engine, trained, monkeypatch):
+    user_id = driver_with_everything(trained_engine, trained)
+    lease = FollowerLease(trained_engine)
+    assert lease.take()
+    monkeypatch.setattr(driver_erasure, "_FOLLOWED_SECONDS", 0.2)
+
+    # Few answers are not followed, and the erasure reads them itself.
+    report = erase_driver(trained_engine, trained, user_id)
+
+    assert report.counts["inference_inputs"] == NAMED + BY_VEHICLE + NOT_FOLLOWED + WITHOUT_ANSWER
+    assert traces(trained_engine, f"{user_id}'", f'{user_id}"') == []
+    # What the follower has read before, it cannot write any more: it would bring the driver back.
+    with pytest.raises(LeaseLost), lease.writing():
+        pass
+
+    monkeypatch.setattr(driver_erasure, "_NOT_READ", 0)
+    log(trained_engine, [{"user_id": "one more"}])
+    assert lease.take()
+    before = all_rows(trained_engine)
+    with pytest.raises(FollowerBehind, match="has not read 3 rows"):
+        erase_driver(trained_engine, trained, "one more")
+    assert all_rows(trained_engine) == before
+
+
+def test_the_ledger_says_that_somebody_was_erased_and_only_the_key_says_who(trained_engine, trained):
+    user_id = driver_with_everything(trained_engine, trained)
+
+    erase_driver(trained_engine, trained, user_id)
+
+    key = stored_key(None, trained.models_dir)
+    with trained_engine.connect() as connection:
+        (entry,) = read_ledger(connection)
+    assert (entry.driver_hash, entry.key_id) == (key.hash_of(user_id), key.key_id)
+    assert (trained.models_dir / FILE_NAME).stat().st_mode & 0o777 == 0o600
+    file = ledger_file(trained.database_url)
+    if file is not None:
+        assert read_file(file) == [entry]
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert user_id not in file.read_text()
+
+
+def test_a_training_that_has_read_the_driver_keeps_no_examples(trained_engine, trained):
+    user_id = driver_with_everything(trained_engine, trained)
+    run_id = claim_run(trained_engine, "train", {})
+
+    report = erase_driver(trained_engine, trained, user_id)
+    assert report.running_training == run_id
+    assert f"training {run_id} runs" in report.notes[1]
+
+    with write_transaction(trained_engine) as connection:
+        known = {"hyper_parameters": {}, "contract": {}, "golden": [{"request": {}}]}
+        number = add_candidate(
+            connection, run_id, artefact_of(trained_engine, production_version(trained_engine)), known
+        )
+    assert read_version(trained_engine, number.model_version)["golden"] is None
+
+
+def test_a_kill_in_the_middle_leaves_all_or_nothing(trained_engine, trained):
+    """Kill the command at many moments. The rows are as before, or all rows of the driver are gone."""
+    user_id = driver_with_everything(trained_engine, trained)
+    follow(trained_engine, trained)
+    before, killed = all_rows(trained_engine), 0
+    for statement in range(2, 60, 9):
+        code = KILLED.format(statement=statement)
+        environment = os.environ | trained.environment()
+        done = subprocess.run([sys.executable, "-c", code, user_id], env=environment, capture_output=True, check=False)
+        after = all_rows(trained_engine)
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stderr
+            break
+        killed += 1
+        if after["erasures"]:
+            # It was killed after the commit.
+            break
+        assert after | {"follower": None} == before | {"follower": None}
+    assert killed >= 3
+    assert traces(trained_engine, f"{user_id}'", f'{user_id}"') == []
+    assert after["erasures"].total() == 1
+
+
+KILLED = """
+import os, signal, sys
+from sqlalchemy import event
+from zap.db.engine import create_engine, write_transaction
+from zap.flows.driver_erasure import erase_driver
+from zap.settings import Settings
+from zap.flows import driver_erasure
+settings = Settings()
+engine, statements = create_engine(settings.database_url), []
+def transaction(engine, inner=driver_erasure.write_transaction):
+    event.listen(engine, "before_cursor_execute", count)
+    return inner(engine)
+def count(*_):
+    statements.append(1)
+    if len(statements) >= {statement}:
+        os.kill(os.getpid(), signal.SIGKILL)
+driver_erasure.write_transaction = transaction
+erase_driver(engine, settings, sys.argv[1])
+"""
