@@ -1,4 +1,4 @@
-# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | simulate-retention | soak | catalogue | screenshots | wheel: each does the set-up that it needs, nothing twice.
+# make setup | serve | test | fix | bench | bench-peers | bench-training | bench-following | bench-pages | column-groups | simulate | simulate-monitoring | simulate-retention | soak | soak-machines | bench-upgrade | catalogue | screenshots | wheel: each does the set-up that it needs, nothing twice.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,6 +12,10 @@ FOLLOWING ?=
 RETENTION ?=
 # What `make soak` is told, e.g. make soak SOAK="--minutes 5 --seed 1".
 SOAK ?=
+# What `make soak-machines` is told, e.g. make soak-machines MACHINES="--rounds 20 --seed 1".
+MACHINES ?=
+# What `make bench-upgrade` is told, e.g. make bench-upgrade UPGRADE="--predictions 1000000 --postgresql".
+UPGRADE ?=
 # What `make bench-pages` is told, e.g. make bench-pages PAGES="--predictions 50000 --drivers 2000 --browser".
 PAGES ?=
 # The file of sessions that `make column-groups` reads.
@@ -20,7 +24,7 @@ PEERS := .bench
 # The processes of the tests. Two for each core, because tests wait a third of their time for servers and browsers.
 WORKERS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring simulate-retention soak catalogue screenshots wheel lock
+.PHONY: help setup serve test test-long fix bench bench-peers bench-training bench-following bench-pages column-groups simulate simulate-monitoring simulate-retention soak soak-machines bench-upgrade catalogue screenshots wheel lock
 
 help:
 	@echo "make setup   the virtual environment with the pinned packages"
@@ -37,7 +41,9 @@ help:
 	@echo "make simulate  measure how often intervals over drivers mislead, in simulated histories (minutes)"
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make simulate-retention  live days with removal of old requests, and measure the size; RETENTION=\"--answers 4000 --days 20 --keep 14\""
-	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\""
+	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\", or \"--kills 100 --minutes 120\""
+	@echo "make soak-machines  upgrade, cut off, kill and restart three machines and their PostgreSQL under load (root, nginx)"
+	@echo "make bench-upgrade  measure the upgrade of a database of an older zap with a million predictions (minutes)"
 	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"
 	@echo "make wheel   the wheel of zap in dist, which installs anywhere and from which an image is made"
@@ -118,7 +124,13 @@ simulate-retention: setup
 	$(BIN)/python tests/simulations/retention.py $(RETENTION)
 
 soak: setup
-	$(BIN)/python tests/faults/soak.py $(SOAK)
+	PYTHONPATH=tests $(BIN)/python tests/faults/soak.py $(SOAK)
+
+soak-machines: setup
+	PYTHONPATH=tests $(BIN)/python tests/faults/soak_machines.py $(MACHINES)
+
+bench-upgrade: setup
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/upgrade.py $(UPGRADE)
 
 catalogue: setup
 	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keyword marked --no-location --sort-output \

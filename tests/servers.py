@@ -35,6 +35,26 @@ def workers_of(server):
     return [pid for pid in server.children() if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+def kept_port():
+    """Return a socket that keeps a port for servers that come and go: no other program gets the port meanwhile.
+
+    Otherwise a client might ask a server of another test that got the port in a pause.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
+def listens(port):
+    """Return whether somebody listens on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 def children(pid):
     """Return the processes that a process has started; each of its threads has some."""
     of_threads = Path(f"/proc/{pid}/task").glob("*/children")
@@ -59,15 +79,19 @@ class Server:
 
     The process is forked, unless it is to start `anew`, as users start it. The trainings that a forked server starts
     are forked beside it, unless they are to be its children, as the trainings of every server of users are.
-    `port` is for a server in the place of an earlier one, `variables` are for its environment.
+    `port` is for a server in the place of an earlier one, `variables` are for its environment, and `inside` is a
+    program that runs a server that starts anew, such as `ip netns exec`, with the address `host`.
     """
 
-    def __init__(self, settings, *arguments, anew=False, child_trainings=False, module=(), port=None, variables=None):
+    def __init__(
+        self, settings, *arguments, anew=False, child_trainings=False, module=(), port=None, variables=None,
+        inside=(), host="127.0.0.1",
+    ):  # fmt: skip
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.lines = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the server
         environment = os.environ | settings.environment() | {"ZAP_PORT": str(self.port), "ZAP_LOG_FORMAT": "json"}
-        environment |= variables or {}
+        environment |= ({"ZAP_HOST": host} if inside else {}) | (variables or {})
         if not anew and not module:
             lines = self.lines.fileno()
             with Path(os.devnull).open() as nothing:
@@ -80,7 +104,7 @@ class Server:
             return
         command = [*module, str(self.port)] if module else ["zap", "serve", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stderr=self.lines, stdout=self.lines
+            [*inside, sys.executable, "-m", *command], env=environment, stderr=self.lines, stdout=self.lines
         )
 
     def wait(self, seconds=90):

@@ -4,9 +4,9 @@ import contextlib
 import threading
 import time
 
-from faults.nginx import example, free_port, running
+from faults.nginx import example, running
 from faults.stalling_proxy import StallingProxy
-from servers import Server
+from servers import Server, free_port, kept_port
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -27,18 +27,35 @@ class Machine:
         variables: further variables of its environment.
     """
 
+    host, inside = "127.0.0.1", ()
+
     def __init__(self, database_url, folder, variables=None):
         url = make_url(database_url)
         self.proxy = StallingProxy(url.host, url.port or 5432)
         through = url.set(host="127.0.0.1", port=self.proxy.port).render_as_string(hide_password=False)
-        self.settings = Settings(database_url=through, models_dir=folder)
-        self.port, self._variables, self.server = free_port(), variables, None
+        self._set(through, folder, variables)
+
+    def _set(self, database_url, folder, variables):
+        self.settings = Settings(database_url=database_url, models_dir=folder)
+        self._kept = kept_port()
+        self.port, self.variables, self.server = self._kept.getsockname()[1], variables, None
+
+    @property
+    def address(self):
+        return f"{self.host}:{self.port}"
 
     def start(self):
         # In a process of its own with other variables, because the loader of the system reads them.
-        anew = self._variables is not None
-        self.server = Server(self.settings, "--workers", "2", port=self.port, variables=self._variables, anew=anew)
+        anew = self.variables is not None
+        where = {"port": self.port, "host": self.host, "inside": self.inside}
+        self.server = Server(self.settings, "--workers", "2", variables=self.variables, anew=anew, **where)
         return self
+
+    def cut_off(self, seconds):
+        """Let nothing pass between the machine and the database for so long."""
+        self.proxy.stall()
+        time.sleep(seconds)
+        self.proxy.resume()
 
     def restart(self):
         """Start the server again, as an upgrade of zap does. The earlier one must have ended well."""
@@ -49,6 +66,7 @@ class Machine:
 
     def close(self):
         self.proxy.close()
+        self._kept.close()
         if self.server is not None:
             self.server.close()
 
@@ -59,7 +77,7 @@ def behind_nginx(machines, folder):
     port, block = free_port(), example(1)
     for n, machine in enumerate(machines, start=1):
         assert f"server 10.0.0.{n}:8000 " in block
-        block = block.replace(f"server 10.0.0.{n}:8000 ", f"server 127.0.0.1:{machine.port} ")
+        block = block.replace(f"server 10.0.0.{n}:8000 ", f"server {machine.address} ")
     assert "listen 80;" in block
     with running(folder, block.replace("listen 80;", f"listen 127.0.0.1:{port};"), [port]):
         yield f"http://127.0.0.1:{port}"

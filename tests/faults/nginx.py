@@ -4,11 +4,10 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
-from servers import until
+from servers import listens, until
 
 OPERATING = (Path(__file__).resolve().parents[2] / "zap" / "manual" / "operating.md").read_text()
 # Debian has it where only root's PATH leads.
@@ -18,18 +17,6 @@ PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 def example(n):
     """Return the block number `n` of nginx's configuration in the manual's page about operating."""
     return re.findall(r"```nginx\n(.*?)```", OPERATING, re.DOTALL)[n]
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def answers(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
 
 
 @contextlib.contextmanager
@@ -46,7 +33,7 @@ def running(folder, http, ports):
     with subprocess.Popen([PROGRAM, "-p", folder, "-c", folder / "nginx.conf"]) as process:
         try:
             for port in ports:
-                until(lambda port=port: answers(port))
+                until(lambda port=port: listens(port))
             yield process
         finally:
             process.terminate()

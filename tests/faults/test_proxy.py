@@ -8,9 +8,9 @@ import httpx
 import pytest
 from conftest import absent, client_of
 from faults.clients import connected, head, server_on
-from faults.nginx import PROGRAM, example, free_port, running
+from faults.nginx import PROGRAM, example, running
 from playwright.sync_api import expect
-from servers import until
+from servers import free_port, until
 
 from zap.app import create_app
 from zap.db.engine import create_engine, write_transaction

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from servers import listens
 
 from zap.db.engine import create_engine
 from zap.db.runs.training_runs import running_run
@@ -24,14 +25,6 @@ def runs(pid):
         return False
     # What has ended and waits for its parent to notice has ended.
     return state != "Z"
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def until(condition, seconds):

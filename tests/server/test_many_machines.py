@@ -67,9 +67,7 @@ def test_what_happens_to_machines_costs_no_answer(machines, postgresql, tmp_path
         machine.server.wait()
 
     def cut_off():
-        machines[0].proxy.stall()
-        time.sleep(8)
-        machines[0].proxy.resume()
+        machines[0].cut_off(8)
 
     def restart_postgresql(sign):
         postgresql.stop(sign)
