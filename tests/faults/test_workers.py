@@ -110,7 +110,7 @@ def test_a_worker_that_cannot_start_again_is_tried_again_while_the_others_serve(
     away.rename(file)
 
     until(lambda: server.log().count("Application startup complete") == WORKERS + 1, 60)
-    assert httpx.get(f"{server.url}/health/ready").status_code == 200
+    until(lambda: httpx.get(f"{server.url}/health/ready").status_code == 200, 30)
     assert server.stop()[0] == 0
 
 
