@@ -102,6 +102,7 @@ def test_a_worker_that_stands_still_is_replaced(workers):
 def test_a_worker_that_cannot_start_again_is_tried_again_while_the_others_serve(workers, trained_sqlite):
     # A worker dies while its database is away: another machine of PostgreSQL that restarts, for example.
     server, pids = workers
+    until(lambda: server.log().count("Application startup complete") == WORKERS, 60)
     file = Path(trained_sqlite.url.database)
     away = file.rename(file.with_suffix(".away"))
     os.kill(pids[0], signal.SIGKILL)
