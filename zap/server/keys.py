@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 # How long (seconds) keys are accepted after the last look at the database that succeeded. Without the database almost
 # nothing is answered, but a replica or a memory could still tell something to a key that was revoked meanwhile.
 STALE_SECONDS = 30.0
-# Uses are stored at most this often (seconds).
-_USES_SECONDS = 60.0
 # The key of the settings has a name and an id that no stored key can have.
 SETTING, SETTING_ID = "ZAP_API_KEY", "setting"
 _ALL = frozenset(SCOPES)
@@ -92,7 +90,6 @@ class Keys:
         self._sent: dict[bytes, Key] = {}
         self._put({})
         self._fresh_until = float("-inf")
-        self._store_uses_at = time.monotonic() + _USES_SECONDS
 
     @property
     def has_setting(self) -> bool:
@@ -125,7 +122,7 @@ class Keys:
         return None if key is None else self._usable(key)
 
     def look(self, engine: Engine) -> None:
-        """Look which keys there are, and store now and then which ones were used. A watch calls this twice a second."""
+        """Look which keys there are. A watch calls this twice a second."""
         with self._looking:
             self._look(engine)
 
@@ -141,8 +138,6 @@ class Keys:
             log.warning("there is no key any more: every route is open")
         self.is_closed = is_closed
         self._fresh_until = began + STALE_SECONDS
-        if began >= self._store_uses_at:
-            self._store_uses(engine)
 
     def _usable(self, key: Key) -> Key | None:
         if key.until <= time.time():
@@ -159,8 +154,11 @@ class Keys:
         self._by_digest = {key.digest: key for key in keys}
         self._sent = {}
 
-    def _store_uses(self, engine: Engine) -> None:
-        self._store_uses_at = time.monotonic() + _USES_SECONDS
+    def store_uses(self, engine: Engine) -> None:
+        """Store which keys were used since the last call. A watch of its own calls this once a minute.
+
+        It waits for other writers, for which a look must not wait.
+        """
         used = [key for key in self._by_id.values() if key.is_used and key is not self._setting]
         if not used:
             return

@@ -50,6 +50,8 @@ log = structlog.get_logger(__name__)
 WATCH_SECONDS = 0.5
 # How long the start waits for the recent sessions, so that the first requests need not wait for them.
 FIRST_READ_SECONDS = 10.0
+# The pause between two writes of when keys were last used.
+USES_SECONDS = 60.0
 # The pause between two looks for trainings that died.
 DEAD_RUNS_SECONDS = 2.0
 # The pause between two writes of the counts of refused requests.
@@ -171,6 +173,7 @@ def _background(state: State) -> Iterator[Coroutine[Any, Any, None]]:
     yield watch(state.database_watch.look, WATCH_SECONDS)
     yield watch(state.production.refresh, WATCH_SECONDS)
     yield watch(partial(state.api_keys.look, engine), WATCH_SECONDS)
+    yield watch(partial(state.api_keys.store_uses, engine), USES_SECONDS)
     yield watch(state.recent_sessions.follow, WATCH_SECONDS)
     yield watch(state.erasure_watch.look, WATCH_SECONDS)
     yield watch(state.refusals.write, REFUSALS_SECONDS)
