@@ -29,7 +29,7 @@ def test_a_driver_is_exported_erased_and_listed(zap_command, trained_sqlite, tmp
     done = zap_command("drivers", "erase", user_id, "--yes", "--rewrite", settings=trained_sqlite)
     assert done.returncode == 0, done.stderr
     assert "Vehicles: 1\n" in done.stdout
-    assert "version 1 may have learned from this driver" in done.stderr
+    assert "1 version may have learned from this driver (1)" in done.stderr
     assert "older.sqlite" in done.stderr
     assert traces(engine, f"{user_id}'", f'{user_id}"') == []
     engine.dispose()

@@ -77,7 +77,7 @@ def test_a_driver_is_gone_from_every_table_and_nobody_else_is_touched(trained_en
     assert report.counts["session_predictions"] == report.counts["monitor_states"] == 1
     assert report.counts["model_versions"] >= 1
     assert report.versions == [1]
-    assert "version 1 may have learned" in report.notes[0]
+    assert "1 version may have learned from this driver (1)" in report.notes[0]
     # The version still loads: its artefact has not changed, and its other examples are computed again.
     left = read_version(engine, 1)["golden"]
     assert 0 < len(left) <= 8 - report.counts["model_versions"]

@@ -246,8 +246,8 @@ def _notes(report: ErasureReport) -> list[str]:
         numbers = ", ".join(map(str, report.versions))
         notes.append(
             say_many(
-                "version {numbers} may have learned from this driver: train again to get a version that has not",
-                "versions {numbers} may have learned from this driver: train again to get a version that has not",
+                "{n} version may have learned from this driver ({numbers}): train again to get one that has not",
+                "{n} versions may have learned from this driver ({numbers}): train again to get one that has not",
                 len(report.versions),
                 numbers=numbers,
             )
