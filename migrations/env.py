@@ -6,10 +6,11 @@ from typing import Any
 from alembic import context
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
+from zap.db import audit
 from zap.db.schema import refuse_newer, run_migrations
 from zap.db.stored_json import StoredJson
 from zap.db.tables import Stamp, WallTime
@@ -27,11 +28,22 @@ def run() -> None:
     url = config.attributes.get("url") or read_settings().database_url
     applied: list[str] = []
 
-    def note(*, step: Any, heads: set[str], **_: Any) -> None:
+    # The revision before the first step; there is no audit before the first upgrade has ended.
+    began: list[str] = []
+
+    def note(*, ctx: Any, step: Any, heads: set[str], **_: Any) -> None:
         applied.append(f"{'up' if step.is_upgrade else 'down'}graded to {', '.join(heads) or 'base'}")
+        at_end = not step.is_upgrade or heads == set(context.script.get_heads())
+        if began and at_end and inspect(ctx.connection).has_table("audit"):
+            action = "database.upgrade" if step.is_upgrade else "database.downgrade"
+            after = {"revision": ", ".join(heads)}
+            audit.note(ctx.connection, action, "database", before={"revision": began[0]}, after=after)
 
     def migrate(connection: Connection) -> None:
-        look_first(connection, refuse_newer(connection))
+        revision = refuse_newer(connection)
+        if revision is not None and not began:
+            began.append(revision)
+        look_first(connection, revision)
         postgresql = connection.dialect.name == "postgresql"
         if postgresql:
             # Alembic commits each migration by itself, unless somebody else has begun.

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("audit_id", name="pk_audit"),
     )
+    op.create_index("ix_audit_action_audit_id", "audit", ["action", "audit_id"])
     op.create_table(
         "audit_head",
         sa.Column("head_id", ID, autoincrement=False, nullable=False),

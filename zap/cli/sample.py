@@ -69,7 +69,7 @@ def add_sample_history(engine: "Engine", progress: Progress, **options: int) -> 
     from zap.ml.sample import sample_history
 
     sample = sample_history(**options)
-    upsert_history(engine, sample.users, sample.vehicles, sample.sessions, progress=progress)
+    upsert_history(engine, sample.users, sample.vehicles, sample.sessions, progress, source="sample history")
     reachable = sample.reachable()
     return {
         "message": "this history is synthetic: it shows how zap works and says nothing about real drivers",

@@ -278,11 +278,14 @@ def _claimed(  # noqa: PLR0913
         fields: the options of the command.
         as_json: whether errors name the fields of the body instead of the options.
     """
+    from zap.actor import ACTOR
     from zap.db.runs.training_lease import run_lease
-    from zap.db.runs.training_runs import fail_run, read_run
+    from zap.db.runs.training_runs import fail_run, read_run, starter_of
 
     if run_id is not None:
         ending.note = partial(fail_run, engine, run_id)
+        # What this process changes, such as the version in production, is done for the one who started the run.
+        ACTOR.set(starter_of(engine, run_id))
         # The first heartbeat is sent before the heavy imports.
         with run_lease(engine, run_id, ending.end_soon) as lease:
             if hasattr(os, "nice"):

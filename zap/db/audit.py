@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from zap.actor import ACTOR
+from zap.actor import ACTOR, Actor
 from zap.db.audit_chain import EMPTY, HEAD_ID, Head, hash_of, stored_head
 from zap.db.audit_tables import AuditHead, AuditRow
-from zap.db.engine import after_commit, database_now
+from zap.db.engine import after_commit, database_now, write_transaction
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,47 @@ def note(
     connection.execute(update(_HEAD).where(_HEAD.c.head_id == HEAD_ID).values(moved))
     told = {name: values[name] for name in ("audit_id", "action", "subject", "who", "origin")}
     after_commit(connection, lambda: log.info("a change was written down", **told, head=hashed))
+
+
+def actor_of(connection: Connection, action: str, subject: str) -> Actor | None:
+    """Return who did something last; None if nobody has."""
+    same = (_AUDIT.c.action == action) & (_AUDIT.c.subject == subject)
+    newest = select(_AUDIT.c.who, _AUDIT.c.origin).where(same).order_by(_AUDIT.c.audit_id.desc()).limit(1)
+    found = connection.execute(newest).one_or_none()
+    return None if found is None else Actor(str(found.who), str(found.origin))
+
+
+def note_state(engine: Engine, action: str, subject: str, state: Mapping[str, Any]) -> bool:
+    """Write down a state if the newest row of this action and subject has another one. Return whether it has.
+
+    Nothing is written if nothing has changed, or if there is no such row and the state has no value.
+    """
+    with engine.connect() as connection:
+        if _noted_state(connection, action, subject, state) == dict(state):
+            return False
+    with write_transaction(engine) as connection:
+        # Of several processes that look at this moment, only one writes the row.
+        _locked_head(connection)
+        before = _noted_state(connection, action, subject, state)
+        if before == dict(state):
+            return False
+        note(connection, action, subject, before=before, after=state)
+    return True
+
+
+def _noted_state(connection: Connection, action: str, subject: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    same = (_AUDIT.c.action == action) & (_AUDIT.c.subject == subject)
+    newest = select(_AUDIT.c.after).where(same).order_by(_AUDIT.c.audit_id.desc()).limit(1)
+    return read_json(connection.scalar(newest)) or dict.fromkeys(state)
+
+
+def read_json(text: Any) -> dict[str, Any] | None:
+    """Return the object that a text of the audit holds; None if it holds none, because somebody has damaged it."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _locked_head(connection: Connection) -> Head:

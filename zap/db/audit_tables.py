@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Text
+from sqlalchemy import Index, Text
 from sqlmodel import Field, SQLModel
 
 from zap.db.tables import Id, Stamp
@@ -24,6 +24,7 @@ class AuditRow(SQLModel, table=True):
     """
 
     __tablename__ = "audit"
+    __table_args__ = (Index(None, "action", "audit_id"),)
 
     audit_id: int = Field(primary_key=True, sa_type=Id, sa_column_kwargs={"autoincrement": False})
     happened_at: datetime = Field(sa_type=Stamp)

@@ -18,6 +18,7 @@ from zap.db.moving.backup_file import (
 from zap.db.moving.connections import explained, reading, set_journal, url_of_file, writing
 from zap.db.moving.database_digests import database_digests, tables_there
 from zap.db.moving.moved_tables import moved_tables, tables_of_others
+from zap.db.moving.noted import note_now
 from zap.db.moving.odd_cells import OddCells
 from zap.db.moving.sequences import move_sequences, positions
 from zap.db.moving.table_copy import CopiedTable, Place, TableCopy, Target, copying_into
@@ -49,7 +50,8 @@ class BackupReport:
 def back_up(url: str, file: Path, progress: Progress = no_progress) -> BackupReport:
     """Write one snapshot of a database to a file, which an engine of either kind can be restored from.
 
-    Until the backup is complete, the name of its file ends in `.part`. An existing file is replaced then.
+    Until the backup is complete, the name of its file ends in `.part`. An existing file is replaced then. The audit of
+    the database says that there is a backup; the backup does not have this row.
 
     Args:
         url: of the database. On SQLite it may be older than this zap.
@@ -57,7 +59,7 @@ def back_up(url: str, file: Path, progress: Progress = no_progress) -> BackupRep
         progress: called with the phases.
 
     Raises:
-        DatabaseUnavailable: the database cannot be read.
+        DatabaseUnavailable: the database cannot be read, or takes no row of the audit.
         DatabaseBehind: a database on PostgreSQL is older than this zap.
         DamagedBackup: the SQLite file is damaged.
         UnusableFile: the file is the database itself.
@@ -70,6 +72,8 @@ def back_up(url: str, file: Path, progress: Progress = no_progress) -> BackupRep
     try:
         digests, notes = _of_sqlite(url, part, progress) if sqlite else _of_postgresql(url, part, progress)
         write_facts(part, parsed.get_backend_name(), made_at, digests)
+        # Before the file has its name: there is no backup without this row.
+        note_now(url, "database.backup", f"file {file.name}", {"rows": sum(one.rows for one in digests.values())})
         put_in_place(part, file)
     except BaseException:
         remove_database(part)

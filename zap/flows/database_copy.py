@@ -14,6 +14,7 @@ from zap.db.moving.copy_turn import filling, frozen
 from zap.db.moving.database_digests import database_digests
 from zap.db.moving.database_users import refuse_users
 from zap.db.moving.moved_tables import LOGS, first_table_with_rows, moved_tables, tables_of_others
+from zap.db.moving.noted import note_now
 from zap.db.moving.odd_cells import OddCells
 from zap.db.moving.sequences import move_sequences, positions
 from zap.db.moving.settled_rows import read_settled, write_settled
@@ -98,6 +99,8 @@ def copy_database(
         if options.finish:
             refuse_users(source, _STOP)
     begun = _refuse_used_target(target, shown[0], tables)
+    # Now, because nothing may be written at the end. The row is copied too.
+    note_now(source, "database.copy", "database", {"to": shown[1], "finish": options.finish})
     with filling(target):
         if not begun:
             if not to_sqlite:

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, inspect, make_url
 
+from zap.db.audit import note
+from zap.db.audit_chain import stored_head
 from zap.db.engine import create_engine, write_transaction
 from zap.db.erasure.erasure_key import ErasureKey
 from zap.db.erasure.ledger import add_entries, read_ledger
@@ -111,12 +114,14 @@ def restore(
         raise UnusableFile(f"there is no file {file}")
     to_sqlite = make_url(url).get_backend_name() == "sqlite"
     with filling(url):
-        _look_at_target(url, options)
+        replaced = _look_at_target(url, options)
         with _copy_to_upgrade(url) as copy:
             restored = _checked_copy(file, copy, progress)
             upgrade(url_of_file(copy), report)
             with writing(url_of_file(copy)) as engine, engine.begin() as connection:
                 forget_facts(connection)
+                after = {"file": file.name, "made_at": restored.made_at}
+                note(connection, "database.restore", "database", before=replaced, after=after)
             restored.notes += _notes(copy)
             restored.notes += _erase_again(copy, url, options, progress)
             if to_sqlite:
@@ -126,20 +131,28 @@ def restore(
     return restored
 
 
-def _look_at_target(url: str, options: RestoreOptions) -> None:
+def _look_at_target(url: str, options: RestoreOptions) -> dict[str, Any] | None:
+    """Return the head of the audit that will be replaced; None if there is none, or if it cannot be read.
+
+    Raises:
+        DatabaseInUse, DatabaseNotEmpty, DatabaseAhead: the database cannot be replaced.
+    """
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and not Path(str(parsed.database)).exists():
-        return
+        return None
     if sqlite or not options.force:
         refuse_users(url, _STOP)
     if sqlite and options.replace:
         # Even a damaged file, or the file of a newer zap.
-        return
+        with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
+            return _audit_head(connection)
+        return None
     with reading(url) as connection, explained(parsed):
         refuse_newer(connection)
         unfinished = source_of_copy(connection)
         rows = first_table_with_rows(connection, moved_tables())
+        head = _audit_head(connection)
     if unfinished:
         what = f"is an unfinished copy of {unfinished}; restore into another database"
         raise DatabaseNotEmpty(f"{parsed.render_as_string()} {what}")
@@ -147,6 +160,13 @@ def _look_at_target(url: str, options: RestoreOptions) -> None:
         raise DatabaseNotEmpty(
             f"{parsed.render_as_string()} has rows already, such as in {rows}. --replace replaces all of them"
         )
+    return head
+
+
+def _audit_head(connection: Connection) -> dict[str, Any] | None:
+    with explained(connection.engine.url):
+        head = stored_head(connection) if inspect(connection).has_table("audit_head") else None
+    return None if head is None else {"audit_rows": head.rows, "audit_hash": head.hash}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pickle
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import IO, cast
 
 from sqlalchemy import Connection, Engine
 
+from zap.db.audit import note
 from zap.db.history.history_store import import_turn, store_history
 from zap.db.history.row_upsert import TakenIds
 from zap.db.history.session_upsert import taken_rows
@@ -144,7 +145,7 @@ def _store(
     engine: Engine, checked: Sequence[CheckedFile], choices: Choices, progress: Progress, *, without_taken: bool
 ) -> list[ImportReport]:
     """Store the files. With `without_taken`, first refuse the rows whose ids belong to other sessions."""
-    reports = []
+    reports, noted = [], []
     with import_turn(engine) as connection:
         for one in checked:
             history = spelt_as_stored(connection, one.content())
@@ -155,6 +156,9 @@ def _store(
             named = progress if len(checked) == 1 else _named(progress, one.path)
             counts = store_history(connection, history.users, history.vehicles, history.sessions, named)
             reports.append(import_report(one.path, history, counts, stored=True))
+            noted.append((one.path.name, asdict(counts)))
+        for name, after in noted:
+            note(connection, "history.import", f"file {name}", after=after)
     return reports
 
 

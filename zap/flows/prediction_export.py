@@ -1,9 +1,13 @@
 """The answers to requests in a file."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
+from zap.db.audit import note
+from zap.db.engine import write_transaction
 from zap.db.log.prediction_list import COLUMNS, Wanted, pages
 from zap.errors import UnusableFile
 from zap.flows.prediction_list import of_stored_driver
@@ -23,6 +27,8 @@ def export_predictions(
     Answers that are logged after the export has begun are not in the file. Only one page is in memory. Until the file
     is whole, its name ends in `.part`; after an error this file is removed.
 
+    The audit has a row before there is a file.
+
     Args:
         engine: on the database.
         wanted: which answers.
@@ -37,6 +43,8 @@ def export_predictions(
     kind, part = file_format(out), part_of(out)
     if part.exists() and not force:
         raise UnusableFile(f"{part.name} is there already; rename the file to keep it, or replace it with --force")
+    with write_transaction(engine) as connection:
+        note(connection, "predictions.export", f"file {out.name}", after=_noted(wanted))
     wanted, written, last = of_stored_driver(engine, wanted), 0, 0
     try:
         with write_table(part, kind, COLUMNS) as table:
@@ -52,3 +60,9 @@ def export_predictions(
         part.unlink(missing_ok=True)
         raise
     return written
+
+
+def _noted(wanted: Wanted) -> dict[str, Any]:
+    """Return the filters for the audit, without the driver: nothing is ever erased from the audit."""
+    filters = {name: value for name, value in asdict(wanted).items() if value is not None}
+    return filters | ({"user_id": "one driver"} if wanted.user_id is not None else {})

@@ -28,6 +28,7 @@ from zap.flows.prediction import OnePrediction
 from zap.logs import show_repeated
 from zap.monitoring.answer_counts import LOG
 from zap.server.alarm_delivery import deliver_alarms
+from zap.server.alarm_settings import note_alarm_settings
 from zap.server.database_checks import DatabaseChecks
 from zap.server.database_metrics import DatabaseMetrics
 from zap.server.follower import FOLLOW_SECONDS, Follower
@@ -128,6 +129,7 @@ def _opened(state: State) -> Engine:
     # The warning that this may return is ignored, because the database watch logs it.
     check_at_head(engine)
     check_rights(engine)
+    note_alarm_settings(engine, settings)
     state.engine = engine
     url = settings.read_database_url
     state.reads = ReadReplica(engine, None if url is None else create_engine(url, serves=True))

@@ -4,7 +4,7 @@ import io
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import NoneType
 from typing import Any
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import OperationalError
 
+from zap.db.audit import note
 from zap.db.engine import write_transaction
 from zap.db.history.history_rows import (
     SESSION_FACTS,
@@ -89,21 +90,27 @@ def read_history(engine: Engine) -> RawHistory:
         )
 
 
-def upsert_history(
+def upsert_history(  # noqa: PLR0913 - what is stored, and how
     engine: Engine,
     users: pd.DataFrame,
     vehicles: pd.DataFrame,
     sessions: pd.DataFrame,
     progress: Progress = no_progress,
+    *,
+    source: str = "rows of a program",
 ) -> HistoryCounts:
     """Add new rows and update changed ones, in one transaction; see `store_history`.
+
+    The audit names the `source` of the rows.
 
     Raises:
         BadHistoryFile: the id of a row belongs to another session. Nothing was stored.
     """
     try:
         with import_turn(engine) as connection:
-            return store_history(connection, users, vehicles, sessions, progress)
+            counts = store_history(connection, users, vehicles, sessions, progress)
+            note(connection, "history.import", source, after=asdict(counts))
+            return counts
     except TakenIds:
         with engine.connect() as connection:
             raise BadHistoryFile("\n".join(taken_rows(connection, sessions).values())) from None

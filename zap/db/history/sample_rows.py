@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, Table, delete, exists, select
 
-from zap.db.engine import background_transactions
+from zap.db.audit import note
+from zap.db.engine import background_transactions, write_transaction
 from zap.db.history.history_rows import IN_ONE_QUESTION, SESSIONS, USERS, VEHICLES, take_turn
 from zap.db.history.session_removal import delete_sessions
 from zap.ml.features import SAMPLE_USER_PREFIX, is_sample_user
@@ -46,6 +47,10 @@ def remove_sample(engine: Engine, progress: Progress = no_progress) -> SampleCou
     """
     users, shared = _sample_users(engine), _shared_vehicles(engine)
     transaction = background_transactions(engine)
+    if users:
+        # Before the first of many transactions: nothing is removed without this row.
+        with write_transaction(engine) as connection:
+            note(connection, "history.remove", "sample history", before={"drivers": len(users)})
     removed_users = removed_vehicles = removed_sessions = 0
     for start in range(0, len(users), IN_ONE_QUESTION):
         some = users[start : start + IN_ONE_QUESTION]

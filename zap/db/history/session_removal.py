@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
+from zap.db.audit import note
 from zap.db.engine import write_transaction
 from zap.db.history.history_rows import SESSION_FACTS, SESSIONS, in_parts, take_turn
 from zap.db.history.session_ids import TEXT_IDS, new_numbers, numbers_of
@@ -13,6 +14,8 @@ from zap.formats.session_ids import wrong_session_text
 
 # How many unknown ids a message shows.
 _SHOWN = 10
+# How many ids of removed sessions the audit names.
+_NOTED = 100
 
 
 def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
@@ -40,6 +43,9 @@ def remove_sessions(engine: Engine, ids: Sequence[int | str]) -> frozenset[str]:
             nothing = "; nothing was removed" if len(wanted) > 1 else ""
             raise NotFound(f"there is no session {', '.join(unknown[:_SHOWN])}{more}{nothing}")
         delete_sessions(connection, [*drivers])
+        shown = {"sessions": len(drivers), "ids": [str(one) for one in wanted][:_NOTED]}
+        subject = f"session {ids[0]}" if len(wanted) == 1 else f"{len(wanted):,} sessions"
+        note(connection, "history.remove", subject, before=shown)
     return frozenset(driver for driver in drivers.values() if driver is not None)
 
 

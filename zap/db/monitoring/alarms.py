@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
+from zap.db.audit import note
 from zap.db.engine import database_now, write_transaction
 from zap.db.monitoring.alarm_outbox import add_message
 from zap.db.monitoring_tables import Alarm
@@ -123,9 +124,12 @@ def acknowledge_alarm(engine: Engine, alarm_id: int, who: str) -> dict[str, Any]
     this = update(_ALARMS).where(_ALARMS.c.alarm_id == alarm_id).returning(*_ALARMS.columns)
     with write_transaction(engine) as connection:
         seen = this.values(acknowledged_by=who, acknowledged_at=database_now(connection))
+        before = connection.scalar(select(_ALARMS.c.acknowledged_by).where(_ALARMS.c.alarm_id == alarm_id))
         row = connection.execute(seen).mappings().one_or_none()
-    if row is None:
-        raise NotFound(f"there is no alarm {alarm_id}")
+        if row is None:
+            raise NotFound(f"there is no alarm {alarm_id}")
+        names = [{"acknowledged_by": name} for name in (before, who)]
+        note(connection, "alarm.acknowledge", f"alarm {alarm_id}", before=names[0], after=names[1])
     return readable(row)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, text, update
 from sqlmodel import col
 
+from zap.db.audit import note
 from zap.db.monitoring_tables import Trial
 from zap.db.stored_json import readable, reading
 from zap.db.tables import ModelVersion, Prediction, utc_now
@@ -142,6 +143,8 @@ def _insert(connection: Connection, number: int, champion: int, options: TrialOp
         "why": options.why,
     }
     trial_id: int = connection.execute(insert(Trial).returning(col(Trial.trial_id)), row).scalar_one()
+    after = {"model_version": number, "champion_version": champion, **options.model_dump()}
+    note(connection, "trial.begin", f"trial {trial_id}", after=after)
     return trial_id
 
 
@@ -247,7 +250,11 @@ def conclude(connection: Connection, trial_id: int, status: str, evidence: Mappi
     # Before the first look, the message says what will happen, which it does not any more.
     found = evidence["message"] if "verdict" in evidence else CAVEAT
     whole = {**evidence, "message": f"{message} {found}".strip()}
-    return _store(connection, trial_id, status=status, ended_at=utc_now(), evidence=whole)
+    if not _store(connection, trial_id, status=status, ended_at=utc_now(), evidence=whole):
+        return False
+    after = {"status": status, "message": whole["message"]}
+    note(connection, "trial.end", f"trial {trial_id}", before={"status": "running"}, after=after)
+    return True
 
 
 def store_progress(connection: Connection, trial_id: int, progress: Progress, **more: Any) -> bool:

@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Engine, delete, select, update
 from sqlmodel import col
 
+from zap.db.audit import note
 from zap.db.engine import write_transaction
 from zap.db.log.training_log import remove_train_predictions
 from zap.db.monitoring_tables import MonitorState
@@ -47,7 +48,12 @@ def mark_ended(
             "finished_at": utc_now(),
             "report": {"status": error.status_code, **error.problem()},
         }
-        return connection.execute(update(TrainingRun).where(which).values(values)).rowcount == 1
+        if connection.execute(update(TrainingRun).where(which).values(values)).rowcount != 1:
+            return False
+        action = "training.cancel" if status == "cancelled" else "training.fail"
+        after = {"status": status, "reason": error.message}
+        note(connection, action, f"run {run_id}", before={"status": "running"}, after=after)
+    return True
 
 
 def log_end_of_other(run_id: int, status: str, error: ZapError) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
+from zap.actor import ZAP, Actor
+from zap.db.audit import actor_of, note
 from zap.db.engine import database_now, write_transaction
 from zap.db.runs.dead_runs import end_lapsed_runs
 from zap.db.runs.run_end import CANCELLED, RUNNING, end_of, log_end_of_other, mark_ended, remove_rows
@@ -43,18 +45,25 @@ def claim_run(engine: Engine, kind: str, options: Mapping[str, Any]) -> int:
         TrainingRunning: another run is running.
     """
     end_lapsed_runs(engine)
-    try:
-        with write_transaction(engine) as connection:
-            running = connection.scalar(select(col(TrainingRun.run_id)).where(RUNNING))
-            if running is not None:
-                raise _refusal(running)
-            now = database_now(connection)
-            row = {"kind": kind, "status": "running", "started_at": now, "options": dict(options)}
+    with write_transaction(engine) as connection:
+        running = connection.scalar(select(col(TrainingRun.run_id)).where(RUNNING))
+        if running is not None:
+            raise _refusal(running)
+        now = database_now(connection)
+        row = {"kind": kind, "status": "running", "started_at": now, "options": dict(options)}
+        try:
             claimed: int = connection.execute(insert(TrainingRun).returning(col(TrainingRun.run_id)), row).scalar_one()
-    except IntegrityError:
-        # Two processes claimed a run at the same time: the unique index accepts only one of them.
-        raise _refusal(running_run(engine)) from None
+        except IntegrityError:
+            # Two processes claimed a run at the same time: the unique index accepts only one of them.
+            raise _refusal(running_run(engine)) from None
+        note(connection, "training.start", f"run {claimed}", after={"kind": kind, "options": dict(options)})
     return claimed
+
+
+def starter_of(engine: Engine, run_id: int) -> Actor:
+    """Return who started a run, as the audit has it; zap itself if the audit does not have it."""
+    with engine.connect() as connection:
+        return actor_of(connection, "training.start", f"run {run_id}") or ZAP
 
 
 def beat(connection: Connection, run_id: int) -> None:
@@ -83,6 +92,9 @@ def finish_run(connection: Connection, run_id: int, report: Mapping[str, Any]) -
     values = {"status": "finished", "finished_at": utc_now(), "report": dict(report)}
     if connection.execute(finished.values(values)).rowcount != 1:
         raise end_of(connection, run_id)
+    results = {name: report[name] for name in ("model_version", "verdict", "tuning") if report.get(name) is not None}
+    after = {"status": "finished", **results}
+    note(connection, "training.finish", f"run {run_id}", before={"status": "running"}, after=after)
 
 
 def fail_run(engine: Engine, run_id: int, error: ZapError) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlmodel import col
 
+from zap.db.audit import note
 from zap.db.engine import database_now, write_transaction
 from zap.db.tables import ModelVersion, Promotion, TrainingRun
 from zap.db.versions.model_registry import load_version, version
@@ -44,6 +45,8 @@ def promote(connection: Connection, number: int, reason: Reason, action: str = "
         )
     row = {"promoted_at": database_now(connection), "action": action, "from_version": before, "to_version": number}
     connection.execute(insert(Promotion), row | reason.model_dump())
+    after = {"production": number, **reason.model_dump()}
+    note(connection, f"version.{action}", f"version {number}", before={"production": before}, after=after)
     return Change(before, number, changed=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, insert, select
 from sqlmodel import col
 
+from zap.db.audit import note
 from zap.db.stored_json import readable, whole
 from zap.db.tables import Tuning, utc_now
 from zap.errors import NotFound
@@ -39,7 +40,10 @@ def add_tuning(
         "hyper_parameters": None if hyper_parameters is None else dict(hyper_parameters),
         "evidence": None if evidence is None else dict(evidence),
     }
-    return connection.execute(insert(Tuning).returning(col(Tuning.tuning_id)), row).scalar_one()
+    number: int = connection.execute(insert(Tuning).returning(col(Tuning.tuning_id)), row).scalar_one()
+    after = {"hyper_parameters": row["hyper_parameters"]}
+    note(connection, "training.tune", f"tuning {number}", after=after)
+    return number
 
 
 def tuned_hyper_parameters(engine: Engine) -> HyperParameters:
