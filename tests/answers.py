@@ -158,6 +158,7 @@ def alarms(asked):
     asked.ask("listAlarms", 200, "an alarm that stands")
     for name, body in asked.body("acknowledgeAlarm").items():
         asked.ask("acknowledgeAlarm", 200, name, json=body)
+    asked.ask("listAudit", 200, "an alarm that somebody has seen", params={"limit": 1})
 
 
 def trainings(asked):
@@ -222,6 +223,7 @@ def refusals(asked):
         "listAlarms",
         "listTrials",
         "listPredictions",
+        "listAudit",
     ):
         asked.ask(operation, 400, params={"limit": "0"})
     asked.ask("predictBatch", 400, json={"inputs": []}, params={"on_error": "ignore"})

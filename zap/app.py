@@ -5,6 +5,7 @@ from litestar.datastructures import State
 
 from zap.controllers.access_log import Logged
 from zap.controllers.alarms import AlarmController
+from zap.controllers.audit import AuditController
 from zap.controllers.batches import BatchController
 from zap.controllers.charging_sessions import ChargingSessionController
 from zap.controllers.data_quality import DataQualityController
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
             QualityController,
             TrialController,
             ServingController,
+            AuditController,
             MetricsController,
             KeyController,
             HealthController,

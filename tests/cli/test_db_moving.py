@@ -80,9 +80,10 @@ def test_tables_are_shown_and_endings_have_their_exit_codes(zap_command, tmp_pat
 
     assert "hash of both" in copied.stdout
     assert f"Start the servers with ZAP_DATABASE_URL=sqlite:///{new}" in copied.stdout
-    # An empty copy has no rows that another copy would overwrite.
-    assert (again.returncode, made.returncode) == (0, 0)
-    assert "0 rows of" in made.stdout
+    # Also the audit is not overwritten, which says that this is a copy.
+    assert (again.returncode, made.returncode) == (41, 0)
+    assert "such as in audit" in again.stderr
+    assert "2 rows of" in made.stdout
     assert (there.returncode, "--force replaces it" in there.stderr) == (2, True)
     assert broken.returncode == as_json.returncode == 42
     finding = "Users: user_type has the character U+0000: user_id ann has 'x\\x00'"

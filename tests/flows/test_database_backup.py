@@ -30,11 +30,15 @@ USUAL, REPLACE = RestoreOptions(), RestoreOptions(replace=True)
 
 
 def digests(url):
-    """Return the number of rows and the hash of each table."""
+    """Return the number of rows and the hash of each table, without the audit, which gets a row for a restore."""
     odd = OddCells(sqlite=True, refuses=False)
     with reading(url) as connection:
         found = database_digests(connection, moved_tables(), odd.treat, no_progress, "")
-    return {name: (digest.rows, digest.shown) for name, digest in found.items()}
+    return shown(found)
+
+
+def shown(found):
+    return {name: (digest.rows, digest.shown) for name, digest in found.items() if name not in {"audit", "audit_head"}}
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def test_it_works_onto_both_engines(filled, file, empty_postgresql_url, tmp_path
         restored = restore(file, url, USUAL)
 
         assert digests(url) == before
-        assert {name: (digest.rows, digest.shown) for name, digest in restored.tables.items()} == before
+        assert shown(restored.tables) == before
         with opened(url) as engine:
             assert check_at_head(engine) is None
             with write_transaction(engine) as connection:

@@ -17,7 +17,7 @@ from zap.db.runs.training_runs import cancel_run, claim_run
 DRIVER = "sample-1-00003"
 # The addresses on a database in use (see `used.py`): of each page, and of each state of it that looks different.
 ADDRESSES = [
-    *("/", "/pages/alarms", "/pages/quality", "/pages/quality?by=week"),
+    *("/", "/pages/alarms", "/pages/audit", "/pages/quality", "/pages/quality?by=week"),
     *("/pages/data", "/pages/data?feature=temperature_c", "/pages/data/fields", "/pages/data/history"),
     *("/pages/data/fields?subject=sessions", "/pages/data/fields?field=temperature_c"),
     *("/pages/models", "/pages/models/1", "/pages/models/2", "/pages/models/3", "/pages/models/compare"),
@@ -35,6 +35,7 @@ EMPTY = [
     *(
         "/",
         "/pages/alarms",
+        "/pages/audit",
         "/pages/quality",
         "/pages/data",
         "/pages/data/fields",

@@ -4,6 +4,7 @@ import click
 
 from zap import __version__
 from zap.cli.alarms import alarms
+from zap.cli.audit import audit
 from zap.cli.check import check_command
 from zap.cli.data_quality import data_quality_command
 from zap.cli.database import db
@@ -44,6 +45,7 @@ from zap.cli.training import train, tune
         follow,
         keys,
         db,
+        audit,
         check_command,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

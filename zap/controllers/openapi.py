@@ -62,6 +62,7 @@ _GROUPS = {
     "quality": ("See what happened after the answers, and what the requests were like.", "quality"),
     "serving": ("See how many requests are answered, how fast, and how many fail.", "operating"),
     "alarms": ("See what is wrong, and say who has seen it.", "alarms"),
+    "audit": ("See who changed what.", "audit"),
     "keys": ("Give each program a key of its own, with what it may do.", "keys"),
     "health": ("Ask whether the server is alive and can predict.", "operating"),
 }
@@ -73,7 +74,7 @@ _ORDER = (
     *("/train-model", "/training-runs", "/training-runs/{run_id}", "/training-runs/{run_id}/events"),
     *("/models", "/models/{model_version}", "/models/{model_version}/promote", "/models/rollback", "/models/history"),
     *("/models/{model_version}/trial", "/models/{model_version}/trial/end", "/trials", "/trials/{trial_id}"),
-    *("/quality", "/quality/data", "/serving", "/metrics", "/alarms", "/alarms/{alarm_id}/acknowledge"),
+    *("/quality", "/quality/data", "/serving", "/metrics", "/alarms", "/alarms/{alarm_id}/acknowledge", "/audit"),
     *("/keys", "/keys/{key_id}/rotate", "/keys/{key_id}"),
     *("/health/live", "/health/ready"),
 )

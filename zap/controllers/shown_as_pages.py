@@ -29,6 +29,7 @@ PAGES = {
     "/training-runs": ShownAs("/pages/trainings", _LIST),
     "/training-runs/{}": ShownAs("/pages/trainings/{}"),
     "/predictions": ShownAs("/pages/predictions", _LIST | {"version"}),
+    "/audit": ShownAs("/pages/audit", _LIST | {"who", "action", "subject"}),
     "/predictions/{}": ShownAs("/pages/predictions/{}"),
 }
 _PARAMETER = re.compile(r"\{[^}]*\}")

@@ -14,6 +14,7 @@ from zap.errors.commands import (
 from zap.errors.databases import (
     DOES_NOT_ANSWER,
     AdoptionRefused,
+    AuditBroken,
     DamagedBackup,
     DamagedRow,
     DatabaseAhead,
@@ -63,6 +64,7 @@ __all__ = [
     "AdoptionRefused",
     "AlarmNotDelivered",
     "AlarmStands",
+    "AuditBroken",
     "BadHistoryFile",
     "BatchTooLarge",
     "CannotServe",

@@ -111,3 +111,13 @@ class DamagedBackup(CommandError):
 
     title = "The backup cannot be restored"
     exit_code = 43
+
+
+class AuditBroken(CommandError):
+    """A row of the audit was changed, removed or inserted, or a hash that was written down is missing.
+
+    `row` is the number of the first broken row.
+    """
+
+    title = "The audit is not whole"
+    exit_code = 44

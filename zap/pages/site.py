@@ -9,6 +9,7 @@ from litestar.types import ExceptionHandlersMap
 
 from zap.pages.alarms import acknowledge, acknowledged, alarms
 from zap.pages.assets import asset
+from zap.pages.audit import audit
 from zap.pages.choices import choose
 from zap.pages.data import data
 from zap.pages.data_fields import fields
@@ -39,7 +40,7 @@ _TRIALS = [ask_try, try_model, ask_end_trial, end_trial]
 _TRAININGS = [trainings, start_training, one_training, ask_cancel, cancel]
 _PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id]
 _ALARMS = [alarms, acknowledge, acknowledged]
-_PAGES = [overview, train_first, quality, *_ALARMS, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
+_PAGES = [overview, train_first, quality, audit, *_ALARMS, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]
 
 
 def page_router(problems: ExceptionHandlersMap) -> Router:

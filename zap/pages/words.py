@@ -228,3 +228,26 @@ NEED_WORDS = {
     "nullable": marked("may be null"),
     "ignored": marked("not used"),
 }
+# What the audit has.
+ACTION_WORDS = {
+    "alarm.acknowledge": marked("alarm seen"),
+    "alarms.settings": marked("settings of alarms"),
+    "database.backup": marked("database backed up"),
+    "database.copy": marked("database copied"),
+    "database.downgrade": marked("schema downgraded"),
+    "database.restore": marked("database restored"),
+    "database.upgrade": marked("schema upgraded"),
+    "history.import": marked("history added"),
+    "history.remove": marked("history removed"),
+    "predictions.export": marked("predictions exported"),
+    "predictions.prune": marked("training predictions removed"),
+    "training.cancel": marked("training cancelled"),
+    "training.fail": marked("training failed"),
+    "training.finish": marked("training finished"),
+    "training.start": marked("training started"),
+    "training.tune": marked("hyper-parameters set"),
+    "trial.begin": marked("trial begun"),
+    "trial.end": marked("trial ended"),
+    "version.promote": marked("version promoted"),
+    "version.rollback": marked("version rolled back"),
+}
