@@ -15,7 +15,6 @@ from zap.db.audit_chain import verify
 from zap.db.audit_tables import AuditRow
 from zap.db.engine import create_engine, write_transaction
 from zap.db.triggers import drop_triggers
-from zap.formats.training_options import TrainingOptions
 
 KEY = "a key of the tests"
 
@@ -129,17 +128,12 @@ def test_other_settings_of_alarms_are_written_down_without_their_secrets(trained
 
 @pytest.mark.usefixtures("new_processes")
 def test_what_a_training_process_changes_is_done_by_who_started_it(trained_sqlite):
-    with client_of(trained_sqlite.model_copy(update={"follow": False})) as client:
-        state = client.app.state
-        run = client.portal.call(_start, state)
-        client.portal.call(state.training_processes.ended, run)
-        rows = client.get("/audit", params={"subject": f"run {run}"}).json()["audit"]
-    assert [(row["action"], row["who"], row["origin"]) for row in rows] == [
-        ("training.finish", "ann", "203.0.113.9"),
-        ("training.start", "ann", "203.0.113.9"),
+    keyed = trained_sqlite.model_copy(update={"follow": False, "api_key": SecretStr(KEY)})
+    with client_of(keyed) as client:
+        client.headers["X-API-Key"] = KEY
+        assert client.post("/train-model", json={}).status_code == 200
+        rows = client.get("/audit", params={"limit": 2}).json()["audit"]
+    assert [(row["action"], row["who"], row["origin"]) for row in rows[:1]] == [
+        ("training.finish", "ZAP_API_KEY", "testclient"),
     ]
-
-
-async def _start(state):
-    ACTOR.set(Actor("ann", "203.0.113.9"))
-    return await state.training_processes.start(TrainingOptions())
+    assert [row["who"] for row in rows] == ["ZAP_API_KEY"] * 2

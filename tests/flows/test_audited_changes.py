@@ -129,7 +129,7 @@ def test_a_training_has_the_rows_of_its_start_its_promotion_and_its_end(engine):
     found = [row[2:] for row in rows(engine)]
 
     assert [row[:2] for row in found] == [
-        ("history.import", "rows of a program"),
+        ("history.import", "rows"),
         ("training.start", "run 1"),
         ("version.promote", "version 1"),
         ("training.finish", "run 1"),

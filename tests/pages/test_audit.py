@@ -66,4 +66,4 @@ def test_it_shows_what_has_changed_and_finds_it(untrained_client, monkeypatch):
 
 def test_changes_have_each_value_that_differs():
     before, after = {"a": 1, "b": None, "c": [1], "d": "x"}, {"a": 1, "c": [1, 2], "e": {"f": "ü"}}
-    assert changes(before, after) == [("c", "[1]", "[1, 2]"), ("d", "x", None), ("e", None, '{"f": "ü"}')]
+    assert changes(before, after) == [("c", "[1]", "[1, 2]"), ("d", "x", None), ("e.f", None, "ü")]

@@ -20,11 +20,21 @@ def audit() -> None:
 
 
 @audit.command("list")
-@click.option("--from", "since", callback=moment, metavar="TIME", help="The first moment: a day, or a date and time.")
-@click.option("--to", "until", callback=moment, metavar="TIME", help="The moment at which the range ends.")
-@click.option("--who", help="Only changes by this key or person.")
-@click.option("--action", help="Only this action, such as version.promote, or all of a kind, such as version.")
-@click.option("--subject", help="Only changes of this subject, such as 'version 5'.")
+@click.option(
+    "--from",
+    "since",
+    callback=moment,
+    metavar="TIME",
+    help="The first moment: 2026-03-02, or 2026-03-02T18:30:00+01:00; UTC without an offset. Default: all.",
+)
+@click.option(
+    "--to", "until", callback=moment, metavar="TIME", help="The moment at which the range ends. Default: now."
+)
+@click.option("--who", help="Only changes by this key or person. Default: all.")
+@click.option(
+    "--action", help="Only this action, such as version.promote, or all of a kind, such as version. Default: all."
+)
+@click.option("--subject", help="Only changes of this subject, such as 'version 5'. Default: all.")
 @click.option("--limit", type=WholeNumber(1, 1000), default=20, show_default=True, help="Show at most this many rows.")
 @click.option("--before", type=WholeNumber(1, 2**63 - 1), help="Only rows with smaller numbers. Default: all.")
 @DATABASE

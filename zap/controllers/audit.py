@@ -98,6 +98,6 @@ class AuditController(Controller):
             subject=subject or None,
         )
         check_range(wrong_moments(wanted.since, wanted.until))
-        page = await state.threads.run(list_changes, state.engine, wanted, limit, before)
+        page = await state.threads.run(state.reads.read, list_changes, wanted, limit, before)
         head = AuditHead(page.head.rows, str(page.head.hash))
         return Audit([AuditEntry(**row) for row in page.rows], page.before, head)

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from zap.db.audit_list import WantedChanges, list_changes
 from zap.formats.values import LARGEST_ID
-from zap.pages.page import answer, see_other
+from zap.pages.page import answer_reading, see_other
 from zap.pages.query import Query, address
 from zap.public import PAGE
 from zap.scopes import ADMIN, needs
@@ -35,8 +35,8 @@ async def audit(request: Request[Any, Any, Any]) -> Response[Any]:
     if query.has_empty:
         # A form also sends its empty fields. An address without them is shorter to send to a colleague.
         return see_other(request, address(_PATH, query.values))
-    engine, filters = request.app.state.engine, {"from": since, "to": until, **texts}
-    return await answer(request, "audit.html", lambda: _read(engine, wanted, filters, before))
+    filters = {"from": since, "to": until, **texts}
+    return await answer_reading(request, "audit.html", _read, wanted, filters, before)
 
 
 def _read(engine: Engine, wanted: WantedChanges, filters: dict[str, Any], before: int | None) -> Mapping[str, Any]:
@@ -53,11 +53,21 @@ def _read(engine: Engine, wanted: WantedChanges, filters: dict[str, Any], before
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str | None, str | None]]:
     """Return what differs: the name of each value, and how it was and is; None for a value that was or is not there."""
+    old, new = _flat(before), _flat(after)
     return [
-        (name, _shown(before.get(name)), _shown(after.get(name)))
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
+        (name, _shown(old.get(name)), _shown(new.get(name)))
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
     ]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with those of inner objects, whose names have the name of their object before them."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = {f"{name}.{one}": found for one, found in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= inner
+    return flat
 
 
 def _shown(value: Any) -> str | None:

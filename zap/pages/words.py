@@ -229,7 +229,7 @@ NEED_WORDS = {
     "ignored": marked("not used"),
 }
 # What the audit has.
-ACTION_WORDS = {
+CHANGE_WORDS = {
     "alarm.acknowledge": marked("alarm seen"),
     "alarms.settings": marked("settings of alarms"),
     "database.backup": marked("database backed up"),
@@ -237,6 +237,10 @@ ACTION_WORDS = {
     "database.downgrade": marked("schema downgraded"),
     "database.restore": marked("database restored"),
     "database.upgrade": marked("schema upgraded"),
+    "key.create": marked("key made"),
+    "key.open": marked("all keys removed"),
+    "key.revoke": marked("key revoked"),
+    "key.rotate": marked("key rotated"),
     "history.import": marked("history added"),
     "history.remove": marked("history removed"),
     "predictions.export": marked("predictions exported"),

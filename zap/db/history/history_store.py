@@ -97,7 +97,7 @@ def upsert_history(  # noqa: PLR0913 - what is stored, and how
     sessions: pd.DataFrame,
     progress: Progress = no_progress,
     *,
-    source: str = "rows of a program",
+    source: str = "rows",
 ) -> HistoryCounts:
     """Add new rows and update changed ones, in one transaction; see `store_history`.
 
