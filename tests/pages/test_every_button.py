@@ -79,6 +79,7 @@ def test_every_button_does_what_it_says(visitor, settings, zap_command):
     compare(visitor)
     try_a_version(visitor)
     promote_and_roll_back(visitor)
+    look_at_the_audit(visitor)
     filter_and_save(visitor)
     choose(visitor)
     search_the_manual(visitor)
@@ -308,6 +309,21 @@ def promote_and_roll_back(visitor):
     with write_transaction(visitor.engine) as connection:
         raise_alarm(connection, "harm", "version 1", "Version 1 is worse than promised.", {}, posts=False)
     visitor.open("/pages/data")
+
+
+def look_at_the_audit(visitor):
+    """Search the changes; what was just done is there."""
+    page = visitor.page
+    visitor.open("/pages/audit")
+    page.get_by_label("What was done").select_option("version.rollback")
+    visitor.press("Search")
+    assert page.url == f"{visitor.url}/pages/audit?action=version.rollback"
+    found = visitor.json("/audit", action="version.rollback", limit=100)["audit"]
+    assert page.locator("tbody tr").count() == len(found) > 0
+    page.get_by_role("link", name="Show all").click()
+    visitor.look()
+    assert page.url == f"{visitor.url}/pages/audit"
+    assert page.locator("tbody tr").count() > len(found)
 
 
 def acknowledge_harm(visitor):
