@@ -14,6 +14,7 @@ HEADINGS = {
     "/manual/alarms": "Alarms #",
     "/manual/start": "Start with zap #",
     "/pages/alarms": "Alarms",
+    "/pages/audit": "Audit",
     "/pages/data/fields": "Drift and data",
     "/pages/data/history": "Drift and data",
     "/pages/models": "Models",
