@@ -68,7 +68,9 @@ def list_command(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 @audit.command()
-@click.option("--head", metavar="HASH", help="A hash that was written down earlier: the audit must have a row with it.")
+@click.option(
+    "--head", metavar="HASH", help="A hash that was written down earlier: the audit must have it. Default: none."
+)
 @DATABASE
 @JSON
 def verify(head: str | None, database_url: str | None, as_json: bool) -> None:
