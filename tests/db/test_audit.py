@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from zap.actor import ACTOR, ZAP, Actor
+from zap.actor import ACTOR, Actor
 from zap.db.audit import note
 from zap.db.audit_chain import NO_HASH, Head, stored_head, verify
 from zap.db.audit_tables import AuditHead, AuditRow
@@ -62,7 +62,7 @@ def test_a_row_says_who_did_what_on_what_and_holds_the_row_before(engine):
         assert row["hash"] == hashlib.sha256(json.dumps(form, separators=(",", ":")).encode()).hexdigest()
         before = row["hash"]
     assert {row["who"] for row in rows[:-1]} == {"backend"}
-    assert (rows[-1]["who"], rows[-1]["origin"]) == ZAP
+    assert (rows[-1]["who"], rows[-1]["origin"]) == ACTOR.get()
     assert (rows[-1]["before"], rows[-1]["after"]) == (None, None)
     assert json.loads(rows[2]["after"]) == {"a": [1, None, "ü"], "long": TEXTS[2] * 9}
     assert rows[5]["subject"] == "half ? and ␀ zero"
