@@ -143,21 +143,24 @@ def main():
             own.stop(sign)
             assert own.start()
 
-        def scene():
-            machine = rng.choice(machines)
-            return rng.choice([
-                ("a machine is cut off", lambda: machine.cut_off(rng.uniform(1, 12))),
-                ("a machine dies", machine.kill),
-                ("a machine starts anew", machine.restart),
-                ("PostgreSQL restarts", lambda: restart_postgresql(signal.SIGINT)),
-                ("PostgreSQL crashes", lambda: restart_postgresql(signal.SIGQUIT)),
-            ])  # fmt: skip
+        def cut_off():
+            rng.choice(machines).cut_off(rng.uniform(1, 12))
+
+        kinds = {
+            "a machine is cut off": cut_off,
+            "a machine dies": lambda: rng.choice(machines).kill(),
+            "a machine starts anew": lambda: rng.choice(machines).restart(),
+            "PostgreSQL restarts": lambda: restart_postgresql(signal.SIGINT),
+            "PostgreSQL crashes": lambda: restart_postgresql(signal.SIGQUIT),
+        }
 
         found = [ask_beside(url, own.url, [("a rolling upgrade", upgrade_all)], NoChanges())]
         engine = create_engine(own.url)
         add_copies(engine)
         engine.dispose()
-        scenes = [scene() for _ in range(options.rounds)]
+        # Each kind once, in any order, and again.
+        names = [name for _ in range(0, options.rounds, len(kinds)) for name in rng.sample([*kinds], len(kinds))]
+        scenes = [(name, kinds[name]) for name in names[: options.rounds]]
         found.append(ask_beside(url, own.url, scenes, Changes(own.url, pause=2.5)))
     for one in found:
         print(one)
