@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from conftest import client_of
 from described import Document
+from keyed import make_key
 from outcomes import applied, asked_about, last_sessions
 from sqlalchemy import update
 from trialled import HORIZON, answered, no_check
@@ -30,6 +31,8 @@ OPEN = {
     "RunDetail.options": "the options of a request or of a command",
     "RunDetail.report": "a TrainReply, a Problem or the result of a search",
     "AlarmRecord.evidence": "the figures of each kind of alarm",
+    "AuditEntry.before": "what each kind of change has changed",
+    "AuditEntry.after": "what each kind of change has changed",
     "PredictionRecord.request": "the JSON as the client sent it",
 }
 
@@ -168,6 +171,28 @@ def quality(held, settings):
     held.request("get", "/quality", 404, params={"version": 99})
 
 
+def changes(held):
+    """Erase a driver, and read the audit, which has a row about it."""
+    held.request("delete", "/drivers/{user_id}", number="sample-1-00003")
+    held.request("delete", "/drivers/{user_id}", 404, number="nobody")
+    held.request("get", "/audit")
+
+
+def keys(held):
+    """Make, rotate and revoke a key. From here on the client has a key."""
+    held.request("post", "/keys", 409, json={"name": "app", "scopes": ["predict"]})
+    state = held._client.app.state
+    held._client.headers["X-API-Key"] = make_key(state.engine, "admin")
+    end = time.monotonic() + 10
+    while not state.api_keys.is_closed:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    made = held.request("post", "/keys", json={"name": "app", "scopes": ["predict"], "expires": "90d"})
+    rotated = held.request("post", "/keys/{key_id}/rotate", number=made["key_id"], json={"keep": "1h"})
+    held.request("delete", "/keys/{key_id}", number=rotated["key_id"])
+    held.request("get", "/keys", params={"all": True})
+
+
 def refusals(held):
     """Send each route a wrong value of each parameter, and a body that is no JSON or has an unknown field."""
     for path, methods in held.document.paths.items():
@@ -206,8 +231,10 @@ def test_every_reply_is_described(trained_sqlite, good_request):
         versions(held)
         sessions(held)
         alarms(held)
+        changes(held)
         refusals(held)
         health(held)
+        keys(held)
 
     described = {
         (method, path, int(status))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def audit() -> None:
-    """See who changed what, and check that nobody has changed the audit."""
+    """See who changed what, and check that no row is gone."""
 
 
 @audit.command("list")

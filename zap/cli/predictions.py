@@ -143,20 +143,22 @@ def _wanted(filters: dict[str, Any]) -> "Wanted":
     "--keep-versions",
     type=WholeNumber(0, 2**63 - 1),
     metavar="N",
-    help="With --source train: keep the predictions of the N newest versions.",
+    help="With --source train: keep the predictions of the N newest versions. Default: none; give a number.",
 )
 @click.option(
     "--keep-days",
     type=WholeNumber(1, 2**63 - 1),
     metavar="N",
-    help="With --source inference: keep the requests of the last N days.",
+    help="With --source inference: keep the requests of the last N days. Default: none; give a number.",
 )
 @DATABASE
 @JSON
 def prune(
     source: str, keep_versions: int | None, keep_days: int | None, database_url: str | None, as_json: bool
 ) -> None:
-    """Remove old predictions of trainings, or old requests with their answers and outcomes.
+    """Remove old predictions of trainings, or old requests.
+
+    Requests are removed with their answers and outcomes.
 
     zap keeps the predictions of the version in production and of versions on trial, and requests whose answers are
     still needed. Daily sums stay. The follower does the same by itself if ZAP_KEEP_TRAIN_PREDICTIONS_VERSIONS or
