@@ -179,6 +179,10 @@ def prune(
             pruned = _prune_trainings(retention, wanted, progress)
         else:
             pruned = _prune_requests(retention, wanted, progress)
+        returned = 0
+        for pages in retention.free_pages():
+            returned += pages
+            progress("return free pages", returned, returned)
     if as_json:
         print_json({"source": source, **pruned})
     elif source == "train":

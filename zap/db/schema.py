@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from zap.db.additions import changes
+from zap.db.free_pages import NEW_FILE
 from zap.db.moving.unfinished_copy import source_of_copy
 from zap.db.rights import grants, missing_rights
 from zap.db.triggers import lost_triggers, make_triggers, warnings_of
@@ -306,6 +307,10 @@ def _engine(url: str) -> Engine:
         poolclass=NullPool,
         connect_args={"isolation_level": None, "timeout": _SQLITE_PATIENCE_SECONDS},
     )
+
+    @event.listens_for(engine, "connect")
+    def _prepare_new_file(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(NEW_FILE).close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

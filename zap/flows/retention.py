@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from zap.db.audit import note
 from zap.db.engine import background_transactions, write_transaction
+from zap.db.free_pages import file_pages, return_pages
 from zap.db.log.request_removal import OldRequests, may_remove, oldest_requests, remove_requests
 from zap.db.log.training_log import removed_train_predictions, versions_to_prune
 from zap.db.monitoring.removable_requests import Needs, Removable, read_needs, removable
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 # The most requests of one transaction. On SQLite, requests wait for it.
 PORTION = {"sqlite": 200, "postgresql": 2_000}
+# The free pages of a SQLite file that one transaction returns.
+_PAGES = 100
 # The most transactions of one look: meanwhile the follower does not follow.
 _MOST_PORTIONS = 20
 
@@ -98,6 +101,25 @@ class Retention:
                 self._between()
         self._end((TRAIN_PREDICTIONS,), "predictions of trainings")
 
+    def free_pages(self) -> Iterator[int]:
+        """Return the free pages of a SQLite file that are too many, in portions. Yield the pages of each portion.
+
+        Nothing is done on PostgreSQL, nor with a file that an older zap has made: it becomes smaller by `zap db compact`.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._engine.connect() as connection:
+            found = file_pages(connection)
+        left = found.too_many if found.can_return else 0
+        while left > 0:
+            some = min(left, _PAGES)
+            self._between()
+            with self._transaction() as connection:
+                self._check(connection)
+                return_pages(connection, some)
+            left -= some
+            yield some
+
     def _next(
         self, after: int, before: datetime, most: int, now: datetime, needs: Needs | None
     ) -> tuple[OldRequests, Removable, Needs | None]:
@@ -159,7 +181,7 @@ def remove_by_settings(engine: Engine, settings: Settings, check: Check, now: da
         more |= _some(retention.requests(days, now))
     if versions is not None:
         more |= _some(retention.train_predictions(versions))
-    return more
+    return _some(retention.free_pages()) or more
 
 
 def _some(portions: Iterator[object]) -> bool:
