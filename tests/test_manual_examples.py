@@ -77,7 +77,7 @@ class Reader:
         if language == "sh":
             if text.startswith(tuple(NOT_RUN)):
                 return
-            stopped = "zap db restore" in text or "--finish" in text
+            stopped = any(part in text for part in ("zap db restore", "zap db compact", "--finish"))
             if stopped:
                 self.server.close()
             text = text.replace("http://127.0.0.1:8000", self.server.url).replace("43077", str(self.prediction))

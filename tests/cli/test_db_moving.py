@@ -75,6 +75,10 @@ def test_tables_are_shown_and_endings_have_their_exit_codes(zap_command, tmp_pat
         database.execute("INSERT INTO Users VALUES ('ann', 'x' || char(0))")
     broken = zap_command("db", "check", URL, f"sqlite:///{old}")
     as_json = zap_command("db", "check", "--json", URL, f"sqlite:///{old}")
+    for file in (old, new, backup):
+        with closing(sqlite3.connect(file)) as database:
+            # Incremental: the file returns free pages.
+            assert database.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     backup.write_bytes(b"letter" * 1000)
     damaged = zap_command("db", "restore", backup, URL, f"sqlite:///{tmp_path / 'other.sqlite'}", "--json")
 

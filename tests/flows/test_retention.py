@@ -1,9 +1,13 @@
 """Retention: old requests go, what was counted stays, and what is still needed stays too."""
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import followed
@@ -16,6 +20,7 @@ from sqlalchemy import func, select, text
 from trialled import add_copies
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.free_pages import file_pages
 from zap.db.history.session_reports import report_sessions
 from zap.db.log.request_removal import may_remove
 from zap.db.monitoring.data_quality_days import read_days
@@ -307,3 +312,77 @@ def test_a_role_without_the_right_removes_nothing(empty_postgresql_url, at_head)
         small.dispose()
     assert may_remove(engine)
     assert left(engine) == [1]
+
+
+def test_requests_beside_a_removal_are_answered_and_logged(client, trained, good_request, monkeypatch):
+    monkeypatch.setattr(retention, "PORTION", {"sqlite": 10, "postgresql": 10})
+    engine, n = create_engine(trained.database_url), 600
+    first = left_predictions(engine) + 1
+    # Numbers follow on each other, so that answers of the app come after them.
+    log_answers(engine, *(row_of(first + number, f"u{number}") for number in range(n)))
+    if engine.dialect.name == "postgresql":
+        with write_transaction(engine) as connection:
+            for table, key in (("inference_inputs", "input_id"), ("predictions", "prediction_id")):
+                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table}', '{key}'), {first + n})"))
+    follow(engine)
+    removing = threading.Thread(target=prune, args=(engine, age_of(60)))
+    answered, during = [], 0
+
+    removing.start()
+    while removing.is_alive() or not answered:
+        reply = client.post("/predict", json=good_request)
+        assert reply.status_code == 200, reply.text
+        answered.append(reply.json()["prediction_id"])
+        during += removing.is_alive()
+    removing.join()
+
+    assert during > 5
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT prediction_id FROM predictions WHERE source = 'inference' ORDER BY 1"))
+        assert list(rows.scalars()) == answered
+    assert len(left(engine)) == len(answered)
+    engine.dispose()
+
+
+def test_a_new_file_returns_free_pages_and_an_old_one_does_not(tmp_path, at_head, monkeypatch):
+    monkeypatch.setattr(retention, "_PAGES", 50)
+    engine = at_head(f"sqlite:///{tmp_path / 'zap.sqlite'}")
+    file = tmp_path / "zap.sqlite"
+    log_answers(engine, *(row_of(number, f"u{number}", features=bytes(2000)) for number in range(1, 2001)))
+    follow(engine)
+
+    def pages():
+        with engine.connect() as connection:
+            return file_pages(connection)
+
+    def size():
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        return file.stat().st_size
+
+    full = size()
+    prune(engine, age_of(60))
+    too_many = pages().too_many
+    assert (size(), too_many > 1000) == (full, True)
+    shutil.copy(file, tmp_path / "old.sqlite")
+    with closing(sqlite3.connect(tmp_path / "old.sqlite")) as old:
+        old.execute("PRAGMA auto_vacuum=NONE")
+        old.execute("CREATE TABLE more (bytes BLOB)")
+        old.execute("VACUUM")
+        old.executemany("INSERT INTO more VALUES (?)", [(bytes(3000),)] * 1000)
+        old.execute("DELETE FROM more")
+        old.commit()
+    was_old = create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
+
+    # A reader keeps its snapshot, and the file gets shorter when the reader has ended.
+    with engine.connect() as reader:
+        assert left(engine) == list(reader.scalars(select(InferenceInput.__table__.c.input_id)))
+        looks, settings = 1, settings_of(engine, keep_requests_days=14)
+        while remove_by_settings(engine, settings, lock_follower, age_of(60), lambda: None):
+            looks += 1
+        assert reader.scalar(text("SELECT count(*) FROM inference_inputs")) == 0
+    assert (looks, pages().too_many) == (1 + too_many // 1000, 0)
+    assert size() < full / 3
+    assert 0.09 < pages().free / pages().pages < 0.11
+    assert list(Retention(was_old, settings_of(was_old), lock_follower).free_pages()) == []
+    was_old.dispose()

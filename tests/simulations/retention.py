@@ -4,9 +4,10 @@
     python tests/simulations/retention.py --answers 10000 --rounds 0 --postgresql postgresql+psycopg://USER@HOST/NAME
 
 Each day logs answers with the sessions after them, follows them, and removes what is too old, as the follower does.
-After the last day, half of the days are removed too, so that a SQLite file becomes smaller. Then a server removes all that is left while requests come. The last lines compare the times of these requests with
-the times at a server that removes nothing, both on copies of the database (only on SQLite). Figures are of this machine
-and this run; what can be compared elsewhere are the bytes and the ratios. On PostgreSQL the database has to be empty.
+After the last day, half of the days are removed too, so that a SQLite file becomes smaller. At the end, a server
+removes all that is left while requests come. The last lines compare the times of these requests with the times at a
+server that removes nothing, both on copies of the database (only on SQLite). Figures are of this machine and this run;
+what can be compared elsewhere are the bytes and the ratios. On PostgreSQL the database has to be empty.
 """
 
 import argparse
@@ -84,7 +85,9 @@ def remove(engine, settings, keep, empty):
     shrunk, size = time.perf_counter() - begun, bytes_of(engine)
     with engine.connect() as connection:
         left = connection.scalar(text("SELECT count(*) FROM inference_inputs"))
-    said = f"{before / 1e6:,.0f} MB, then {size / 1e6:,.0f} MB, {left:,} requests, {(size - empty) / left:,.0f} bytes each"
+    said = (
+        f"{before / 1e6:,.0f} MB, then {size / 1e6:,.0f} MB, {left:,} requests, {(size - empty) / left:,.0f} bytes each"
+    )
     if removed:
         said += f"; removed {removed:,}, {removed / seconds:,.0f}/s, longest portion {longest * 1000:.0f} ms"
     if returned:

@@ -1,4 +1,4 @@
-"""The commands `db`: upgrade, check, copy, back up and restore a whole database."""
+"""The commands `db`: upgrade, check, copy, back up, restore and compact a whole database."""
 
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,31 @@ def restore_command(file: Path, database_url: str | None, as_json: bool, **chose
         click.echo(f"note: {note}")
     made = f", as it was at {restored.made_at}" if restored.made_at else ""
     click.echo(f"{settings.shown_url} has {rows:,} rows of {len(restored.tables)} tables again{made}")
+
+
+@db.command("compact")
+@DATABASE
+@JSON
+def compact_command(database_url: str | None, as_json: bool) -> None:
+    """Make the SQLite file as small as its rows allow, and let it return free pages by itself from then on.
+
+    Stop all servers first. The new file is written beside the old one, so the disk needs space for both. On PostgreSQL
+    nothing is done, because it uses the space of removed rows again by itself.
+    """
+    settings = read_settings(database_url=database_url)
+    # Only to refuse a database that is not at head.
+    with engine_at_head(settings, upgraded=False):
+        pass
+    from zap.flows.database_compaction import compact
+
+    with shown_progress() as progress:
+        done = compact(settings.database_url, progress)
+    if as_json:
+        print_json({"database": settings.shown_url, **vars(done)})
+        return
+    click.echo(f"{settings.shown_url}: {done.bytes_before:,} bytes before, {done.bytes_after:,} bytes now")
+    if done.note is not None:
+        click.echo(f"note: {done.note}")
 
 
 def _as_json(tables: dict[str, Any]) -> list[dict[str, Any]]:

@@ -121,3 +121,10 @@ class AuditBroken(CommandError):
 
     title = "The audit is not whole"
     exit_code = 44
+
+
+class DiskTooSmall(CommandError):
+    """The disk has too little free space for what the command would write. Nothing was changed."""
+
+    title = "The disk has too little space"
+    exit_code = 45

@@ -22,6 +22,7 @@ from zap.db.moving.backup_file import (
     check_pages,
     copy_pages,
     forget_facts,
+    like,
     new_private_file,
     put_in_place,
     read_facts,
@@ -261,7 +262,7 @@ def _put_file(copy: Path, url: str) -> None:
         given = positions(connection, tables)
         with writing(url_of_file(copy)) as engine, engine.begin() as new:
             move_sequences(new, tables, given)
-    copy.chmod(target.stat().st_mode & 0o777)
+    like(target, copy)
     with alone_on_file(target):
         # The WAL of a damaged file must not stay beside another file.
         for ending in ("-wal", "-shm"):

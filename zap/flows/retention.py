@@ -104,7 +104,7 @@ class Retention:
     def free_pages(self) -> Iterator[int]:
         """Return the free pages of a SQLite file that are too many, in portions. Yield the pages of each portion.
 
-        Nothing is done on PostgreSQL, nor with a file that an older zap has made: it becomes smaller by `zap db compact`.
+        Nothing is done on PostgreSQL. The file of an older zap becomes smaller only by `zap db compact`.
         """
         if self._engine.dialect.name != "sqlite":
             return

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 from zap import __version__
 from zap.db.moving.table_digest import TableDigest
 from zap.db.tables import utc_now
-from zap.errors import DamagedBackup
+from zap.errors import DamagedBackup, UnusableFile
 from zap.progress import Progress
 
 _BACKUP = table("zap_backup", column("name"), column("value"))
@@ -118,6 +118,22 @@ def remove_database(file: Path) -> None:
     """Remove a SQLite file, and the files that SQLite keeps beside it, as far as they exist."""
     for ending in ("", "-wal", "-shm", "-journal"):
         Path(f"{file}{ending}").unlink(missing_ok=True)
+
+
+def like(old: Path, new: Path) -> None:
+    """Give a new file the owner and the rights of the file whose place it will take.
+
+    Raises:
+        UnusableFile: the old file belongs to another user, who could not use the new one.
+    """
+    was, made = old.stat(), new.stat()
+    if (was.st_uid, was.st_gid) != (made.st_uid, made.st_gid):
+        try:
+            os.chown(new, was.st_uid, was.st_gid)
+        except PermissionError:
+            if was.st_uid != made.st_uid:
+                raise UnusableFile(f"{old} belongs to another user; run the command as this user") from None
+    new.chmod(was.st_mode & 0o777)
 
 
 def put_in_place(part: Path, file: Path) -> None:

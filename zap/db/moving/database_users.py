@@ -62,17 +62,20 @@ def _users_of_file(file: Path) -> list[str]:
 
 
 @contextmanager
-def alone_on_file(file: Path) -> Iterator[None]:
-    """Keep all other programs from a SQLite file for the length of a block. A damaged file is not kept from them.
+def alone_on_file(file: Path) -> Iterator[sqlite3.Connection]:
+    """Keep all other programs from a SQLite file for the length of a block. Yield the connection that does so.
 
-    Inside the block, all commits are in the file itself, and there is no WAL.
+    A damaged file is not kept from them.
+
+    Inside the block, all commits are in the file itself, and there is no WAL. The connection has an open transaction,
+    and keeps its lock after the transaction.
 
     Raises:
         DatabaseInUse: another program has the file open.
     """
     with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
         _take(connection, "COMMIT", "PRAGMA journal_mode=DELETE", "BEGIN EXCLUSIVE")
-        yield
+        yield connection
 
 
 def _take(connection: sqlite3.Connection, *then: str) -> None:
