@@ -310,7 +310,9 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare_new_file(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute(NEW_FILE).close()
+        # On an existing file this would wait for other writers.
+        if not _file(engine).stat().st_size:
+            connection.execute(NEW_FILE).close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
