@@ -189,8 +189,9 @@ def restore_command(file: Path, database_url: str | None, as_json: bool, **chose
 def compact_command(database_url: str | None, as_json: bool) -> None:
     """Make the SQLite file as small as its rows allow.
 
-    From then on it returns free pages by itself. Stop all servers first. The new file is written beside the old one, so the disk needs space for both. On PostgreSQL
-    nothing is done, because it uses the space of removed rows again by itself.
+    From then on it returns free pages by itself. Stop all servers first. The new file is written beside the old one, so
+    the disk needs space for both. On PostgreSQL nothing is done, because it uses the space of removed rows again by
+    itself.
     """
     settings = read_settings(database_url=database_url)
     # Only to refuse a database that is not at head.
