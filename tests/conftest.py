@@ -386,6 +386,24 @@ def sqlite_client(trained_sqlite):
         yield client
 
 
+@pytest.fixture(scope="module")
+def _shared_client(_trained_sqlite, tmp_path_factory):
+    folder = shutil.copytree(_trained_sqlite, tmp_path_factory.mktemp("shared"), dirs_exist_ok=True)
+    settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models", follow=False)
+    with client_of(settings, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def shared_client(_shared_client):
+    """Return a client as `sqlite_client`, whose app the tests of a file share: for requests that change nothing.
+
+    To make an app and to end it takes 0.2 s of a core.
+    """
+    _shared_client.cookies.clear()
+    return _shared_client
+
+
 @pytest.fixture
 def untrained_client(database_url, tmp_path):
     """Yield a client of the real app on a database without history or model, on each engine."""

@@ -359,8 +359,8 @@ def test_a_session_that_another_process_removes_does_not_count_within_two_second
         pytest.param("9" * 5000, id="long"),
     ],
 )
-def test_a_session_that_is_not_there_is_not_found(sqlite_client, number):
-    reply = sqlite_client.delete(f"/charging-sessions/{number}")
+def test_a_session_that_is_not_there_is_not_found(shared_client, number):
+    reply = shared_client.delete(f"/charging-sessions/{number}")
 
     assert (reply.status_code, reply.json()["type"]) == (404, "urn:zap:problem:not-found")
 
@@ -415,8 +415,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("body", "status"), BAD.values(), ids=BAD)
-def test_a_bad_body_is_refused(sqlite_client, body, status):
-    problem = refused(sqlite_client, content=body, headers={"Content-Type": "application/json"})
+def test_a_bad_body_is_refused(shared_client, body, status):
+    problem = refused(shared_client, content=body, headers={"Content-Type": "application/json"})
 
     assert problem["status"] == status
 
@@ -434,15 +434,15 @@ def test_three_megabytes_are_refused(sqlite_client):
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_another_content_type_is_refused(sqlite_client, media_type):
+def test_another_content_type_is_refused(shared_client, media_type):
     headers = {"Content-Type": media_type} if media_type else {}
 
-    assert refused(sqlite_client, content=json.dumps(START).encode(), headers=headers)["status"] == 415
+    assert refused(shared_client, content=json.dumps(START).encode(), headers=headers)["status"] == 415
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_refused(sqlite_client, method):
-    reply = sqlite_client.request(method, "/charging-sessions")
+def test_another_method_is_refused(shared_client, method):
+    reply = shared_client.request(method, "/charging-sessions")
 
     assert reply.status_code == 405
     assert reply.headers["content-type"] == "application/problem+json"

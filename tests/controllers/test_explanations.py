@@ -87,11 +87,11 @@ def test_a_new_driver_is_told_that_the_usual_mix_was_answered(sqlite_client, goo
 
 
 @pytest.mark.parametrize("value", ["yes", "true", None, 1, 0, 1.0, [], {}, [True]])
-def test_explain_is_true_or_false(sqlite_client, good_request, rows, value):
-    before = len(rows(sqlite_client.app, InferenceInput))
+def test_explain_is_true_or_false(shared_client, good_request, rows, value):
+    before = len(rows(shared_client.app, InferenceInput))
 
-    alone = sqlite_client.post("/predict", json=good_request | {"explain": value})
-    batch = sqlite_client.post("/predict/batch", json={"inputs": [good_request, good_request | {"explain": value}]})
+    alone = shared_client.post("/predict", json=good_request | {"explain": value})
+    batch = shared_client.post("/predict/batch", json={"inputs": [good_request, good_request | {"explain": value}]})
 
     for reply, pointer in ((alone, "#/explain"), (batch, "#/inputs/1/explain")):
         assert reply.status_code == 422
@@ -99,7 +99,7 @@ def test_explain_is_true_or_false(sqlite_client, good_request, rows, value):
         (error,) = reply.json()["errors"]
         assert error["pointer"] == pointer
         assert error["detail"].startswith("must be true or false, not ")
-    assert len(rows(sqlite_client.app, InferenceInput)) == before
+    assert len(rows(shared_client.app, InferenceInput)) == before
 
 
 def test_explain_twice_is_refused(sqlite_client, good_request):
@@ -164,8 +164,8 @@ def test_a_body_with_too_many_explanations_is_refused_before_it_is_logged(
 
 
 @pytest.mark.parametrize("number", [0, 10**9, 2**63, "x", "1_0", "+5", "01"])
-def test_the_explanation_of_what_is_not_there_is_a_404(sqlite_client, number):
-    reply = sqlite_client.get(f"/predictions/{number}/explanation")
+def test_the_explanation_of_what_is_not_there_is_a_404(shared_client, number):
+    reply = shared_client.get(f"/predictions/{number}/explanation")
 
     assert reply.status_code == 404
     assert reply.headers["content-type"] == "application/problem+json"

@@ -110,9 +110,9 @@ def test_there_is_nothing_to_go_back_to_before_the_first_promotion(client):
 
 
 @pytest.mark.parametrize("path", ["/models/99", "/models/1_0", f"/models/{2**63}"])
-def test_a_version_that_is_not_there_is_not_found(sqlite_client, path):
-    assert sqlite_client.get(path).status_code == 404
-    assert sqlite_client.post(f"{path}/promote").status_code == 404
+def test_a_version_that_is_not_there_is_not_found(shared_client, path):
+    assert shared_client.get(path).status_code == 404
+    assert shared_client.post(f"{path}/promote").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/models/1/promote", "/models/rollback"])
@@ -131,8 +131,8 @@ def test_a_version_that_is_not_there_is_not_found(sqlite_client, path):
         (b" " * 70_000, "application/json", 413),
     ],
 )
-def test_a_body_is_read_strictly(sqlite_client, path, body, content_type, status):
-    reply = sqlite_client.post(path, content=body, headers={"Content-Type": content_type})
+def test_a_body_is_read_strictly(shared_client, path, body, content_type, status):
+    reply = shared_client.post(path, content=body, headers={"Content-Type": content_type})
 
     assert reply.status_code == status
     assert reply.headers["content-type"] == "application/problem+json"

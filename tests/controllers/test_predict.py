@@ -291,10 +291,10 @@ def test_every_way_leads_to_the_same_answer(client, good_request):
 
 
 @pytest.mark.parametrize("way", [bytes, lambda body: iter([body[:1], body[1:]])])
-def test_a_body_that_is_too_large_is_refused_on_every_way(sqlite_client, way):
+def test_a_body_that_is_too_large_is_refused_on_every_way(shared_client, way):
     body = b'{"user_id": "' + b"x" * 65536 + b'"}'
 
-    refused = sqlite_client.post("/predict", content=way(body), headers={"Content-Type": "application/json"})
+    refused = shared_client.post("/predict", content=way(body), headers={"Content-Type": "application/json"})
 
     assert (refused.status_code, refused.headers["content-type"]) == (413, "application/problem+json")
 
@@ -421,30 +421,30 @@ def refused(client, **request):
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-def test_a_bad_body_is_refused(sqlite_client, body):
-    refused(sqlite_client, content=body, headers={"Content-Type": "application/json"})
+def test_a_bad_body_is_refused(shared_client, body):
+    refused(shared_client, content=body, headers={"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("fields", BAD_FIELDS.values(), ids=BAD_FIELDS)
-def test_a_bad_field_is_refused_by_its_pointer(sqlite_client, good_request, fields):
-    problem = refused(sqlite_client, json=good_request | fields)
+def test_a_bad_field_is_refused_by_its_pointer(shared_client, good_request, fields):
+    problem = refused(shared_client, json=good_request | fields)
 
     assert problem["status"] == 422
     assert [error["pointer"] for error in problem["errors"]] == [f"#/{name}" for name in fields]
 
 
 @pytest.mark.parametrize("missing", ["distance_driven_km", "battery_capacity_kwh", "vehicle_age_years", "user_type"])
-def test_a_missing_field_is_refused_by_its_pointer(sqlite_client, good_request, missing):
+def test_a_missing_field_is_refused_by_its_pointer(shared_client, good_request, missing):
     del good_request[missing]
 
-    assert [error["pointer"] for error in refused(sqlite_client, json=good_request)["errors"]] == [f"#/{missing}"]
+    assert [error["pointer"] for error in refused(shared_client, json=good_request)["errors"]] == [f"#/{missing}"]
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_another_content_type_is_refused(sqlite_client, good_request, media_type):
+def test_another_content_type_is_refused(shared_client, good_request, media_type):
     headers = {"Content-Type": media_type} if media_type else {}
 
-    assert refused(sqlite_client, content=json.dumps(good_request).encode(), headers=headers)["status"] == 415
+    assert refused(shared_client, content=json.dumps(good_request).encode(), headers=headers)["status"] == 415
 
 
 def test_eleven_megabytes_are_refused(sqlite_client):
@@ -454,8 +454,8 @@ def test_eleven_megabytes_are_refused(sqlite_client):
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_refused(sqlite_client, good_request, method):
-    reply = sqlite_client.request(method, "/predict")
+def test_another_method_is_refused(shared_client, good_request, method):
+    reply = shared_client.request(method, "/predict")
 
     assert reply.status_code == 405
     assert reply.headers["content-type"] == "application/problem+json"

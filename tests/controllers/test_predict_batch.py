@@ -203,14 +203,14 @@ def test_at_most_a_hundred_errors_are_told(sqlite_client, good_request):
 
 
 @pytest.mark.parametrize(("kind", "body"), [("application/json", '{"inputs": []}'), (CSV, "user_type\n"), (NDJSON, "")])
-def test_a_batch_without_rows_is_answered_without_predictions(sqlite_client, kind, body):
-    before = counts(sqlite_client.app)
+def test_a_batch_without_rows_is_answered_without_predictions(shared_client, kind, body):
+    before = counts(shared_client.app)
 
-    reply = send(sqlite_client, body, kind)
+    reply = send(shared_client, body, kind)
 
     assert reply.status_code == 200
     assert reply.text == "" if kind == NDJSON else reply.json()["predictions"] == []
-    assert counts(sqlite_client.app) == before
+    assert counts(shared_client.app) == before
 
 
 def test_a_field_twice_in_a_row_is_told(sqlite_client, good_request):
@@ -246,24 +246,24 @@ BAD_DOCUMENTS = {
 
 @pytest.mark.parametrize(("body", "status"), BAD_DOCUMENTS.values(), ids=BAD_DOCUMENTS)
 @pytest.mark.parametrize("on_error", ["fail", "skip"])
-def test_a_bad_document_is_refused(sqlite_client, body, status, on_error):
-    before = counts(sqlite_client.app)
+def test_a_bad_document_is_refused(shared_client, body, status, on_error):
+    before = counts(shared_client.app)
 
-    reply = send(sqlite_client, body, on_error=on_error)
+    reply = send(shared_client, body, on_error=on_error)
 
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
-    assert counts(sqlite_client.app) == before
+    assert counts(shared_client.app) == before
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "text/csv; charset=latin-1"])
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_another_content_type_is_refused_with_those_that_are_taken(sqlite_client, kind, path):
+def test_another_content_type_is_refused_with_those_that_are_taken(shared_client, kind, path):
     for sent in (kind, "application/json; charset=utf-16"):
-        reply = sqlite_client.post(path, content=b"x", headers={"Content-Type": sent})
+        reply = shared_client.post(path, content=b"x", headers={"Content-Type": sent})
         assert reply.status_code == 415
         assert any(word in reply.json()["detail"] for word in ("latin-1", "utf-16", "application/json"))
-    same = sqlite_client.post(path, content=b"x", headers={"Content-Type": 'application/json; charset="UTF-8"'})
+    same = shared_client.post(path, content=b"x", headers={"Content-Type": 'application/json; charset="UTF-8"'})
     assert same.status_code == 400
 
 
@@ -347,8 +347,8 @@ CELLS = "30.5,120,15,64,2.5,Commuter"
     ],
     ids=["BOM", "CRLF", "no last line end", "blank lines", "quoted", "semicolons", "tabs", "empty", "quotes", "12.0"],
 )
-def test_csv_in_every_dress(sqlite_client, body):
-    reply = send(sqlite_client, body.encode(), CSV)
+def test_csv_in_every_dress(shared_client, body):
+    reply = send(shared_client, body.encode(), CSV)
 
     assert reply.status_code == 200, reply.text
     assert reply.json()["answered"] == 1
@@ -365,10 +365,10 @@ def test_an_empty_cell_is_null(sqlite_client, rows):
 
 
 @pytest.mark.parametrize("cell", ["1,5", "1_000", "0x10", "+1", "1e999", "inf", "soon", "15°", "١٥"])
-def test_a_cell_that_is_no_number_is_told_with_its_line(sqlite_client, cell):
+def test_a_cell_that_is_no_number_is_told_with_its_line(shared_client, cell):
     body = f"{HEADER}\n{CELLS}\n" + CELLS.replace("15", f'"{cell}"', 1) + "\n"
 
-    (error,) = send(sqlite_client, body, CSV).json()["errors"]
+    (error,) = send(shared_client, body, CSV).json()["errors"]
 
     assert (error["pointer"], error["line"]) == ("#/inputs/1/temperature_c", 3)
 
@@ -397,9 +397,9 @@ def test_csv_rows_that_cannot_be_read_are_told_and_skipped(sqlite_client):
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"\xff\xfe\n1\n", b'"user_type\n', f"{HEADER}\n\xe9".encode("latin-1")])
-def test_what_is_no_csv_is_refused(sqlite_client, body):
-    assert send(sqlite_client, body, CSV).status_code in {400, 422}
-    assert send(sqlite_client, body, CSV).headers["content-type"] == "application/problem+json"
+def test_what_is_no_csv_is_refused(shared_client, body):
+    assert send(shared_client, body, CSV).status_code in {400, 422}
+    assert send(shared_client, body, CSV).headers["content-type"] == "application/problem+json"
 
 
 # NDJSON.

@@ -214,8 +214,8 @@ WRONG_TIMES = (
         {"predicted_class": "a\nb"},
     ],
 )
-def test_a_wrong_parameter_is_refused(client, query):
-    reply = client.get("/predictions", params=query)
+def test_a_wrong_parameter_is_refused(shared_client, query):
+    reply = shared_client.get("/predictions", params=query)
 
     assert reply.status_code == 400
     assert reply.headers["content-type"] == "application/problem+json"

@@ -52,8 +52,8 @@ def test_it_works(client, trained):
         ({"to": "0001-01-01"}, 200, "0001-01-01"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_what_is_wrong(sqlite_client, asked, status, said):
-    reply = sqlite_client.get("/quality", params=asked)
+def test_what_cannot_be_asked_is_refused_with_what_is_wrong(shared_client, asked, status, said):
+    reply = shared_client.get("/quality", params=asked)
 
     assert reply.status_code == status
     assert said in reply.text

@@ -199,8 +199,8 @@ def test_predictions_go_on_while_a_training_runs(client, good_request):
         (b" " * 70_000, "application/json", 413),
     ],
 )
-def test_a_body_is_read_strictly(sqlite_client, body, content_type, status):
-    reply = sqlite_client.post("/train-model", content=body, headers={"Content-Type": content_type})
+def test_a_body_is_read_strictly(shared_client, body, content_type, status):
+    reply = shared_client.post("/train-model", content=body, headers={"Content-Type": content_type})
 
     assert reply.status_code == status
     if status != 200:

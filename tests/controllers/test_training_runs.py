@@ -171,17 +171,17 @@ def test_a_client_reads_no_event_while_nothing_happens(sqlite_client, monkeypatc
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "١"])
-def test_a_last_event_id_that_is_none_is_refused(sqlite_client, last):
-    reply = sqlite_client.get("/training-runs/1/events", headers={"Last-Event-ID": last.encode()})
+def test_a_last_event_id_that_is_none_is_refused(shared_client, last):
+    reply = shared_client.get("/training-runs/1/events", headers={"Last-Event-ID": last.encode()})
 
     assert reply.status_code == 422
     assert reply.json()["errors"][0]["detail"] == ("the header Last-Event-ID must be the number of an event, or end")
 
 
 @pytest.mark.parametrize("path", ["/training-runs/99", "/training-runs/99/events", "/training-runs/1_0"])
-def test_a_run_that_is_not_there_is_not_found(sqlite_client, path):
-    assert sqlite_client.get(path).status_code == 404
-    assert sqlite_client.delete(path.removesuffix("/events")).status_code == 404
+def test_a_run_that_is_not_there_is_not_found(shared_client, path):
+    assert shared_client.get(path).status_code == 404
+    assert shared_client.delete(path.removesuffix("/events")).status_code == 404
 
 
 def test_runs_come_page_by_page(sqlite_client):
@@ -199,8 +199,8 @@ def test_runs_come_page_by_page(sqlite_client):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "before=-1", "before=x"])
-def test_a_query_out_of_range_is_refused(sqlite_client, query):
-    assert sqlite_client.get(f"/training-runs?{query}").status_code == 400
+def test_a_query_out_of_range_is_refused(shared_client, query):
+    assert shared_client.get(f"/training-runs?{query}").status_code == 400
 
 
 def test_a_run_that_died_is_failed_within_15_seconds_although_nobody_asks(client):

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from conftest import client_of
 from databases import postgresql_database
 from filelock import FileLock
+from forked import COMMANDS
 from joblib import Parallel, delayed
 from sqlalchemy import delete, select
 from sqlmodel import col
@@ -79,18 +80,18 @@ def assert_parity(settings, model, split, most=400):
     assert served(settings, nameless).tobytes() == model.predict_proba(nameless, history=split.frame).tobytes()
 
 
-@pytest.fixture
-def adopted(zapapp_database, tmp_path):
-    """Settings of a copy of the real ZapApp database, adopted."""
-    path = tmp_path / "zapapp.sqlite"
-    shutil.copyfile(zapapp_database, path)
-    settings = Settings(database_url=f"sqlite:///{path}", models_dir=tmp_path / "models")
+@pytest.fixture(scope="module")
+def adopted(zapapp_database, tmp_path_factory):
+    """Settings of a copy of the real ZapApp database, adopted, and what `train` returned."""
+    folder = tmp_path_factory.mktemp("adopted")
+    shutil.copyfile(zapapp_database, folder / "zapapp.sqlite")
+    settings = Settings(database_url=f"sqlite:///{folder / 'zapapp.sqlite'}", models_dir=folder / "models")
     upgrade(settings.database_url)
-    return settings
+    return settings, *train(settings, windows=True)
 
 
 def test_the_real_database_carries_no_signal_and_the_report_says_so(adopted):
-    report, _, _ = train(adopted, windows=True)
+    _, report, _, _ = adopted
 
     assert (report["trained_samples"], report["test_samples"]) == (1188, 132)
     assert (report["verdict"], report["beats_baseline"]) == ("not_shown", False)
@@ -125,18 +126,20 @@ def test_the_real_database_carries_no_signal_and_the_report_says_so(adopted):
 
 def test_the_rows_of_the_real_database_are_served_as_they_were_trained(adopted):
     """Send all cleaned training rows over HTTP, and get the bit-identical probabilities of the training."""
-    _, model, split = train(adopted)
+    settings, _, model, split = adopted
 
     assert split.train["temperature_c"].isna().any()
-    assert_parity(adopted, model, split, most=1188)
+    assert_parity(settings, model, split, most=1188)
 
 
 def test_sigterm_after_the_promotion_changes_nothing(trained):
     # The training is told to stop while it waits for the model file, which another process holds.
     engine = create_engine(trained.database_url)
     with FileLock(f"{trained.model_file}.lock"):
-        environment = os.environ | trained.environment()
-        child = subprocess.Popen([sys.executable, "-m", "zap", "train"], env=environment, stdout=subprocess.DEVNULL)
+        with Path(os.devnull).open("r+b", buffering=0) as nothing:
+            streams = (nothing.fileno(), nothing.fileno(), sys.stderr.fileno())
+            quick = ["train", "--n-estimators", "3"]
+            child = COMMANDS.start(quick, os.environ | trained.environment(), streams)
         end = time.monotonic() + 100
         while production_version(engine).model_version != 2:
             assert child.poll() is None
@@ -162,7 +165,7 @@ def filled(settings, history_file):
     return settings
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def trained_on_dundee(request, tmp_path_factory):
     """Yield settings of a database with the real sessions of Dundee and a version, and what `train` returned."""
     folder = tmp_path_factory.mktemp("dundee")

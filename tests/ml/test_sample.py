@@ -193,6 +193,8 @@ def test_without_the_habit_ten_points_are_out_of_reach(sample):
         assert sample.reachable(rows).accuracy - sample.reachable_without_habit(rows).accuracy >= 0.10
 
 
+# The bootstrap in tests/cli/test_serve.py trains on this sample too, and its report is asked for these scores.
+@pytest.mark.long
 def test_the_model_comes_close_to_what_is_reachable_and_beats_every_baseline(sample, capsys):
     split = training.split_by_time(clean_history(raw_sample(sample)))
 

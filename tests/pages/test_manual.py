@@ -27,19 +27,19 @@ def anchors(text):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_is_served_and_its_links_lead_somewhere(sqlite_client, name):
-    page = sqlite_client.get(f"/manual/{name}")
+def test_every_page_is_served_and_its_links_lead_somewhere(shared_client, name):
+    page = shared_client.get(f"/manual/{name}")
 
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert page.headers["content-security-policy"] == sqlite_client.get("/docs").headers["content-security-policy"]
+    assert page.headers["content-security-policy"] == shared_client.get("/docs").headers["content-security-policy"]
     assert re.findall(r"<script(?![^>]*src=)|style=|\son\w+=", page.text) == []
     for link in links(page.text):
         if link.startswith("https://"):
             continue
         address, _, anchor = link.partition("#")
         assert not address or address.startswith(("/manual", "/docs")), link
-        target = sqlite_client.get(address) if address else page
+        target = shared_client.get(address) if address else page
         assert target.status_code == 200, link
         assert not anchor or anchor in anchors(target.text), link
 
@@ -66,7 +66,7 @@ def test_the_place_of_a_picture_is_free_before_it_comes(sqlite_client):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_its_links_work_as_files_too(sqlite_client, name):
+def test_its_links_work_as_files_too(shared_client, name):
     folder = ROOT / "zap" / "manual"
     for link in re.findall(r"\]\(([^)]+)\)", (folder / f"{name}.md").read_text()):
         if not link.startswith("https://"):
@@ -74,7 +74,7 @@ def test_its_links_work_as_files_too(sqlite_client, name):
             target = folder / (file or f"{name}.md")
             assert target.is_file(), link
             # GitHub makes the same anchors.
-            assert not anchor or anchor in anchors(sqlite_client.get(f"/manual/{target.stem}").text), link
+            assert not anchor or anchor in anchors(shared_client.get(f"/manual/{target.stem}").text), link
 
 
 def test_it_begins_with_the_first_page(sqlite_client):
@@ -101,8 +101,8 @@ def test_docs_and_manual_lead_to_each_other(sqlite_client):
 
 
 @pytest.mark.parametrize("name", ["nothing", "start.md", "..%2fapp.py", "start%00", "x" * 3000])
-def test_what_is_no_page_is_a_problem(sqlite_client, name):
-    reply = sqlite_client.get(f"/manual/{name}")
+def test_what_is_no_page_is_a_problem(shared_client, name):
+    reply = shared_client.get(f"/manual/{name}")
 
     assert reply.status_code == 404
     assert reply.headers["content-type"] == "application/problem+json"

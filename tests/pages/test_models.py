@@ -114,8 +114,8 @@ def test_older_versions_are_on_other_pages(sqlite_client):
         ("/pages/models/rollback", 409),
     ],
 )
-def test_a_wrong_address_is_a_page_that_says_what_is_wrong(sqlite_client, path, status):
-    page = sqlite_client.get(path)
+def test_a_wrong_address_is_a_page_that_says_what_is_wrong(shared_client, path, status):
+    page = shared_client.get(path)
 
     assert page.status_code == status
     assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -58,8 +58,8 @@ def pages_of(app, method):
 
 
 @pytest.mark.parametrize("path", ["/", "/pages/nothing"])
-def test_every_page_has_the_policy_and_nothing_inline(sqlite_client, path):
-    page = sqlite_client.get(path)
+def test_every_page_has_the_policy_and_nothing_inline(shared_client, path):
+    page = shared_client.get(path)
 
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["content-security-policy"] == POLICY == PAGE_SECURITY_POLICY
@@ -92,8 +92,8 @@ def test_an_asset_at_the_address_of_another_zap_is_not_kept(sqlite_client):
 
 
 @pytest.mark.parametrize("name", ["nothing.css", "..%2fmanual.css", "manifest.json"])
-def test_there_is_no_other_asset(sqlite_client, name):
-    assert sqlite_client.get(f"/pages/assets/0123456789abcdef/{name}").status_code == 404
+def test_there_is_no_other_asset(shared_client, name):
+    assert shared_client.get(f"/pages/assets/0123456789abcdef/{name}").status_code == 404
 
 
 @pytest.mark.parametrize("folder", [VENDOR, Path(__file__).with_name("vendor")], ids=["of zap", "of tests"])
@@ -345,12 +345,12 @@ def test_without_a_key_the_login_page_leads_on(sqlite_client):
 
 
 @pytest.mark.parametrize("form", [{"other": "1"}, {"token": ""}, {"token": "0" * 64}, {"token": "ї"}])
-def test_every_form_without_its_token_is_refused(sqlite_client, form):
-    sqlite_client.get("/")
-    asked = pages_of(sqlite_client.app, "POST")
+def test_every_form_without_its_token_is_refused(shared_client, form):
+    shared_client.get("/")
+    asked = pages_of(shared_client.app, "POST")
     assert {"/pages/choices", "/pages/login", "/pages/first-training"} <= asked
     for path in asked:
-        reply = sqlite_client.post(re.sub(r"{\w+:\w+}", "1", path), data=form, follow_redirects=False)
+        reply = shared_client.post(re.sub(r"{\w+:\w+}", "1", path), data=form, follow_redirects=False)
 
         assert reply.status_code == 403, path
         assert "open it again" in reply.text
@@ -396,8 +396,8 @@ def test_a_page_of_another_site_sends_no_form(sqlite_client):
         (b"a" * 70_000, "application/x-www-form-urlencoded", 413),
     ],
 )
-def test_a_body_that_is_no_form_is_refused(sqlite_client, body, kind, status):
-    reply = sqlite_client.post("/pages/choices", content=body, headers={"Content-Type": kind})
+def test_a_body_that_is_no_form_is_refused(shared_client, body, kind, status):
+    reply = shared_client.post("/pages/choices", content=body, headers={"Content-Type": kind})
 
     assert reply.status_code == status
     assert reply.headers["content-type"].startswith("text/html")
@@ -411,8 +411,8 @@ def test_a_body_that_is_no_form_is_refused(sqlite_client, body, kind, status):
     [("uk", "uk"), ("uk-UA,en;q=0.5", "uk"), ("en-GB,uk;q=0.9", "en"), ("de", "en"), ("", "en"), ("uk;q=x,en", "en"),
      ("*;q=0.1,uk;q=0.2", "uk")],
 )  # fmt: skip
-def test_the_language_is_that_of_the_browser(sqlite_client, accepted, language):
-    page = sqlite_client.get("/", headers={"Accept-Language": accepted})
+def test_the_language_is_that_of_the_browser(shared_client, accepted, language):
+    page = shared_client.get("/", headers={"Accept-Language": accepted})
 
     assert f'<html lang="{language}"' in page.text
     assert ("Огляд" in page.text) == (language == "uk")
@@ -451,9 +451,9 @@ def test_an_unknown_page_is_a_page(sqlite_client):
         ("GET", "/nothing", 404),
     ],
 )
-def test_a_browser_without_a_route_gets_a_page(sqlite_client, method, path, status):
-    page = sqlite_client.request(method, path, headers={"Accept": BROWSER})
-    problem = sqlite_client.request(method, path, headers={"Accept": "*/*"})
+def test_a_browser_without_a_route_gets_a_page(shared_client, method, path, status):
+    page = shared_client.request(method, path, headers={"Accept": BROWSER})
+    problem = shared_client.request(method, path, headers={"Accept": "*/*"})
 
     assert (page.status_code, problem.status_code) == (status, status)
     assert page.headers["content-type"] == "text/html; charset=utf-8"

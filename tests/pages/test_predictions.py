@@ -183,8 +183,8 @@ def test_a_search_in_many_short_steps_finds_all_answers_and_ends(filled, monkeyp
     ["version=x", "version=0", f"version={2**63}", "version=-1", "version=٣", "from=yesterday", "to=2026-02-30",
      "before=a", "outcome=good", "kind=no", "id=1e3", f"driver={'a' * 501}", "driver=%07"],
 )  # fmt: skip
-def test_a_wrong_filter_is_named_on_a_page(sqlite_client, query):
-    page = sqlite_client.get(f"{LIST}?{query}")
+def test_a_wrong_filter_is_named_on_a_page(shared_client, query):
+    page = shared_client.get(f"{LIST}?{query}")
 
     assert page.status_code == 400
     assert page.headers["content-type"].startswith("text/html")
@@ -383,8 +383,8 @@ def test_rows_of_other_programs_are_shown_as_they_are(sqlite_client, text):
 
 
 @pytest.mark.parametrize("number", ["99999999", "0", str(2**63), "9" * 400, "-1", "x"])
-def test_an_unknown_prediction_is_a_page_with_404(sqlite_client, number):
-    page = sqlite_client.get(f"{LIST}/{number}")
+def test_an_unknown_prediction_is_a_page_with_404(shared_client, number):
+    page = shared_client.get(f"{LIST}/{number}")
 
     assert page.status_code == 404
     assert page.headers["content-type"].startswith("text/html")
@@ -634,8 +634,8 @@ def test_a_driver_may_have_an_id_of_any_characters(sqlite_client, user_id):
 @pytest.mark.parametrize(
     ("path", "status"), [("nobody", 200), ("%07", 404), ("%20", 404), ("a" * 501, 404), ("%FF", 200)]
 )
-def test_a_driver_whom_zap_does_not_know(sqlite_client, path, status):
-    page = sqlite_client.get(f"/pages/drivers/{path}")
+def test_a_driver_whom_zap_does_not_know(shared_client, path, status):
+    page = shared_client.get(f"/pages/drivers/{path}")
 
     assert page.status_code == status
     if status == 200:
@@ -652,8 +652,8 @@ def test_the_page_of_an_unknown_driver_offers_drivers_with_a_similar_id(client):
 @pytest.mark.parametrize(
     ("path", "user_id"), [("a/b", "a/b"), ("a//b%20c", "a//b c"), ("a/b/", "a/b"), ("a%2Fb/c", "a/b/c")]
 )
-def test_a_slash_of_an_id_need_not_be_encoded(sqlite_client, path, user_id):
-    page = sqlite_client.get(f"/pages/drivers/{path}")
+def test_a_slash_of_an_id_need_not_be_encoded(shared_client, path, user_id):
+    page = shared_client.get(f"/pages/drivers/{path}")
 
     assert page.status_code == 200
     assert re.search(r"<h1>(.*)</h1>", page.text)[1] == f"Driver {user_id}"

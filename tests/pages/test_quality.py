@@ -126,8 +126,8 @@ def test_a_promotion_is_a_mark(spring):
         ({"to": "0001-01-01"}, 200, "No outcome is known on these days"),
     ],
 )
-def test_what_cannot_be_asked_is_a_page_that_says_why(sqlite_client, asked, status, said):
-    page = sqlite_client.get("/pages/quality", params=asked)
+def test_what_cannot_be_asked_is_a_page_that_says_why(shared_client, asked, status, said):
+    page = shared_client.get("/pages/quality", params=asked)
 
     assert page.status_code == status
     assert said in text_of(page)

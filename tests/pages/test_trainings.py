@@ -75,8 +75,8 @@ def test_older_trainings_are_on_other_pages(sqlite_client):
         ("/pages/trainings/99/cancel", 404),
     ],
 )
-def test_a_wrong_address_is_a_page_that_says_what_is_wrong(sqlite_client, path, status):
-    page = sqlite_client.get(path)
+def test_a_wrong_address_is_a_page_that_says_what_is_wrong(shared_client, path, status):
+    page = shared_client.get(path)
 
     assert page.status_code == status
     assert "request id" in page.text
