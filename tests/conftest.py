@@ -289,7 +289,7 @@ def sqlite_engine(_sqlite_at_head, tmp_path):
     engine.dispose()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def zapapp_database():
     """Return the file of ZapApp's real database (read only)."""
     path = SHARED_DATA / "charge_database_alt.sqlite"

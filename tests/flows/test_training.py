@@ -138,7 +138,7 @@ def test_sigterm_after_the_promotion_changes_nothing(trained):
     with FileLock(f"{trained.model_file}.lock"):
         with Path(os.devnull).open("r+b", buffering=0) as nothing:
             streams = (nothing.fileno(), nothing.fileno(), sys.stderr.fileno())
-            quick = ["train", "--n-estimators", "3"]
+            quick = ["train", "--set", "n_estimators=3"]
             child = COMMANDS.start(quick, os.environ | trained.environment(), streams)
         end = time.monotonic() + 100
         while production_version(engine).model_version != 2:
