@@ -72,10 +72,11 @@ serve: setup
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@# Without the bytecode of zap and of the tests, each of hundreds of processes would compile them again.
 	@# The types are checked beside the tests, because the check uses one core for half a minute. What it found is the last that
 	@# is said.
 	@$(BIN)/mypy >$(VENV)/types 2>&1 & types=$$!; \
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal; tests=$$?; \
+	PYTHONDONTWRITEBYTECODE= GOMP_SPINCOUNT=1000 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal; tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/types; exit $$((tests | types))
 
 test-long: setup

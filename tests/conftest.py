@@ -1,10 +1,14 @@
 """Fixtures of many tests: databases of each kind, trained databases, clients, servers and a browser."""
 
 import asyncio
+import fcntl
 import gc
 import os
 import shutil
 import signal
+import sys
+import tempfile
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import psycopg
 import pytest
 from databases import (
     REVISIONS,
+    RUN,
     connect,
     drop_shared,
     postgresql,
@@ -45,6 +50,9 @@ EXAMPLES = int(os.environ.get("ZAP_TEST_HYPOTHESIS", "50"))
 # In CI nothing that matters is skipped: what is missing fails.
 NOTHING_IS_SKIPPED = bool(os.environ.get("ZAP_TEST_DEMAND_ALL"))
 
+# Where the workers of this run wait for each other before the first test.
+_LOCKS = Path(tempfile.gettempdir(), f"zap_test_{RUN}")
+
 # The first of these files has a test as long as a whole file.
 _LONGEST = (
     *("test_manual_examples.py", "flows/test_training.py", "cli/test_serve.py", "controllers/test_train_model.py"),
@@ -69,12 +77,39 @@ def pytest_unconfigure():
     COMMANDS.close()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         drop_shared()
+        shutil.rmtree(_LOCKS, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
     """Run the longest tests first. At the end they would run alone while other cores are idle."""
     place = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.relative_to(TESTS).as_posix(), len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Let one worker rewrite the asserts of a file of tests, and the others read what it wrote.
+
+    In a new checkout that is half of the time before the first test, for each worker.
+    """
+    if isinstance(collector, pytest.Module) and "PYTEST_XDIST_WORKER" in os.environ and not _is_rewritten(collector):
+        with _locked(collector):
+            if not _is_rewritten(collector):
+                return (yield)
+    return (yield)
+
+
+def _is_rewritten(module):
+    return sys.dont_write_bytecode or any(module.path.parent.glob(f"__pycache__/{module.path.stem}.*-pytest-*.pyc"))
+
+
+@contextmanager
+def _locked(module):
+    # Without the pauses of `FileLock`, which are as long as the work.
+    _LOCKS.mkdir(exist_ok=True)
+    with (_LOCKS / module.nodeid.replace("/", "-")).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def pytest_xdist_auto_num_workers():
