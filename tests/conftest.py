@@ -55,9 +55,10 @@ _LOCKS = Path(tempfile.gettempdir(), f"zap_test_{RUN}")
 
 # The first of these files has a test as long as a whole file.
 _LONGEST = (
-    *("test_manual_examples.py", "flows/test_training.py", "cli/test_serve.py", "controllers/test_train_model.py"),
+    *("test_manual_examples.py", "cli/test_serve.py", "flows/test_training.py", "controllers/test_train_model.py"),
     *("cli/test_serve_load.py", "benchmarks/test_serving_benchmark.py", "flows/test_newer_code.py"),
     *("controllers/test_training_runs.py", "controllers/test_schemathesis.py", "cli/test_tune.py"),
+    *("pages/test_every_button.py", "test_wheel.py"),
 )
 
 
