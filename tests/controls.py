@@ -1,7 +1,7 @@
 """What can be pressed on the pages: the forms, the buttons, and the links that look like buttons.
 
 Each has a name: `POST /pages/models/#/promote` for a form, `plot csv` for a button of a script, and `Promote ->
-/pages/models/#/promote` for a link. Numbers are written as #.
+/pages/models/#/promote` for a link. Numbers and the ids of keys are written as #.
 """
 
 import re
@@ -20,7 +20,8 @@ _TAG = re.compile(
 _LABEL = re.compile(r'_\("([^"]*)"')
 # The name of the control that is an element, as `in_templates` writes it.
 _NAME = """(one) => {
-  const kind = (text) => text.replace(/^[←→\\s]+|[←→\\s]+$/g, "").replace(/[0-9]+/g, "#");
+  const plain = (text) => text.replace(/^[←→\\s]+|[←→\\s]+$/g, "");
+  const kind = (text) => plain(text).replace(/(?<=^.pages.keys.)[^/]+/, "#").replace(/[0-9]+/g, "#");
   const { copy, save } = one.dataset;
   if (copy !== undefined) return "copy";
   if (save !== undefined) return `${one.closest("figure").classList[0]} ${save}`;
@@ -63,7 +64,7 @@ def _forms(tag):
 
 
 def _kind(path):
-    return path.partition("?")[0].replace("%d", "#")
+    return path.partition("?")[0].replace("%d", "#").replace("/keys/%s", "/keys/#")
 
 
 def name_of(control):

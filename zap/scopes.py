@@ -2,16 +2,18 @@
 
 from typing import Any
 
+from zap.sentences import phrase
+
 PREDICT, REPORT, READ, TRAIN, PROMOTE, ERASE, ADMIN = "predict", "report", "read", "train", "promote", "erase", "admin"
 # Each scope, and what it allows.
 SCOPES = {
-    PREDICT: "ask for predictions",
-    REPORT: "report sessions",
-    READ: "read predictions, drivers, figures, versions and pages",
-    TRAIN: "start and cancel trainings, begin and end trials, and see alarms off",
-    PROMOTE: "put versions into production",
-    ERASE: "export and erase drivers",
-    ADMIN: "everything, also keys and the audit",
+    PREDICT: phrase("ask for predictions"),
+    REPORT: phrase("report sessions"),
+    READ: phrase("read predictions, drivers, figures, versions and pages"),
+    TRAIN: phrase("start and cancel trainings, begin and end trials, acknowledge alarms"),
+    PROMOTE: phrase("put versions into production"),
+    ERASE: phrase("export and erase drivers"),
+    ADMIN: phrase("everything, also keys and the audit"),
 }
 SCOPES_OPT = "scopes"
 

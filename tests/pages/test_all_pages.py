@@ -17,7 +17,7 @@ from zap.db.runs.training_runs import cancel_run, claim_run
 DRIVER = "sample-1-00003"
 # The addresses on a database in use (see `used.py`): of each page, and of each state of it that looks different.
 ADDRESSES = [
-    *("/", "/pages/alarms", "/pages/audit", "/pages/quality", "/pages/quality?by=week"),
+    *("/", "/pages/alarms", "/pages/audit", "/pages/keys", "/pages/quality", "/pages/quality?by=week"),
     *("/pages/data", "/pages/data?feature=temperature_c", "/pages/data/fields", "/pages/data/history"),
     *("/pages/data/fields?subject=sessions", "/pages/data/fields?field=temperature_c"),
     *("/pages/models", "/pages/models/1", "/pages/models/2", "/pages/models/3", "/pages/models/compare"),
@@ -36,6 +36,7 @@ EMPTY = [
         "/",
         "/pages/alarms",
         "/pages/audit",
+        "/pages/keys",
         "/pages/quality",
         "/pages/data",
         "/pages/data/fields",
@@ -49,6 +50,8 @@ RUNNING = ["/", "/pages/trainings", "/pages/trainings/{run}", "/pages/trainings/
 # Forms, and pages of login, which tests/pages/test_every_button.py opens, and addresses that are no pages.
 ELSEWHERE = {"/pages/login", "/pages/logout", "/pages/choices", "/pages/first-training"}
 ELSEWHERE |= {"/pages/alarms/{written:str}/acknowledge"}
+# With a key, every page of this server would need one.
+ELSEWHERE |= {"/pages/keys/{key_id:str}/rotate", "/pages/keys/{key_id:str}/revoke"}
 # axe-core, which finds what people with a screen reader or a keyboard cannot use. It takes longer than all other checks
 # together, so it looks once at each page, where boxes scroll. Faint texts are found without it.
 _AXE = Path(__file__).with_name("vendor") / "axe.min.js"

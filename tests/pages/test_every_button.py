@@ -8,6 +8,7 @@ import shlex
 from datetime import date
 from pathlib import Path
 
+import httpx
 import pytest
 from controls import never_pressed
 from filled import fill
@@ -36,6 +37,14 @@ ELSEWHERE = {
     "Training # -> /pages/trainings/#": "test_trainings.py::test_a_training_is_started_followed_and_cancelled",
     "Version # -> /pages/models/#": "test_models.py::test_a_trial_begins_and_ends_after_questions",
     "Look further back -> *": "test_predictions.py::test_a_search_that_ends_early_goes_on_where_it_ended",
+}
+
+# Controls that a server without a key does not show.
+WITH_KEYS = {
+    *("POST /pages/login", "POST /pages/logout", "Log in -> /pages/login"),
+    *("POST /pages/keys", "POST /pages/keys/#/rotate", "POST /pages/keys/#/revoke"),
+    *("Rotate -> /pages/keys/#/rotate", "Revoke -> /pages/keys/#/revoke", "I have copied it -> /pages/keys"),
+    *("Back -> /pages/keys", "Change nothing -> /pages/keys"),
 }
 
 
@@ -80,13 +89,14 @@ def test_every_button_does_what_it_says(visitor, settings, zap_command):
     try_a_version(visitor)
     promote_and_roll_back(visitor)
     look_at_the_audit(visitor)
+    give_out_keys(visitor)
     filter_and_save(visitor)
     choose(visitor)
     search_the_manual(visitor)
     log_out(visitor)
 
     assert visitor.faults == []
-    not_there = set() if visitor.key else {"POST /pages/login", "POST /pages/logout", "Log in -> /pages/login"}
+    not_there = set() if visitor.key else WITH_KEYS
     assert never_pressed(visitor.pressed) - not_there - set(ELSEWHERE) == set()
 
 
@@ -324,6 +334,43 @@ def look_at_the_audit(visitor):
     visitor.look()
     assert page.url == f"{visitor.url}/pages/audit"
     assert page.locator("tbody tr").count() > len(found)
+
+
+def give_out_keys(visitor):
+    """Make a key, copy it, rotate it and revoke it; all workers know each change. Without a key, see how to begin."""
+    page = visitor.page
+    visitor.open("/pages/keys")
+    if not visitor.key:
+        expect(page.get_by_text("zap keys create NAME --scope admin")).to_be_visible()
+        return
+    page.get_by_label("Name").fill("app")
+    visitor.press("Make the key", refused=422)
+    page.get_by_role("checkbox", name="read").check()
+    visitor.press("Make the key")
+    page.locator(".copyable").get_by_role("button").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('zap_')")
+    first = page.evaluate("navigator.clipboard.readText()")
+    visitor.look()
+    page.get_by_role("link", name="I have copied it").click()
+    visitor.look()
+    until(lambda: statuses_of(visitor, first) == {200}, 10)
+    page.get_by_role("link", name="Rotate the key app").click()
+    visitor.look()
+    visitor.press("Make the new key")
+    second = page.locator(".copyable code").inner_text()
+    assert {one["status"] for one in visitor.json("/keys")["keys"]} == {"active", "replaced"}
+    visitor.open("/pages/keys")
+    page.get_by_role("link", name="Revoke the key app").first.click()
+    visitor.press("Revoke the key")
+    visitor.heading("Keys")
+    until(lambda: statuses_of(visitor, second) == {401}, 10)
+    assert statuses_of(visitor, first) == {200}
+    visitor.open(f"/pages/keys/{second.split('_')[1]}/revoke")
+
+
+def statuses_of(visitor, key):
+    """Return the statuses of some replies to a key. With several workers, any of them answers."""
+    return {httpx.get(f"{visitor.url}/models", headers={"X-API-Key": key}).status_code for _ in range(8)}
 
 
 def acknowledge_harm(visitor):

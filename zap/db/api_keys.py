@@ -70,8 +70,22 @@ def list_keys(engine: Engine, limit: int, *, ended: bool = False) -> list[dict[s
     with engine.connect() as connection:
         now = database_now(connection)
         listed = select(*_SHOWN).order_by(_KEYS.c.created_at.desc(), _KEYS.c.key_id).limit(limit)
-        rows = connection.execute(listed if ended else listed.where(_in_use(now))).mappings()
+        rows = connection.execute(listed if ended else listed.where(in_use(now))).mappings()
         return [_shown(row, now) for row in rows]
+
+
+def read_key(engine: Engine, key_id: str) -> dict[str, Any]:
+    """Return a key, also one that has ended, as `list_keys` does.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    with engine.connect() as connection:
+        now = database_now(connection)
+        row = connection.execute(select(*_SHOWN).where(_KEYS.c.key_id == key_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(say("no key has the id {key_id}", key_id=key_id[:50]))
+    return _shown(row, now)
 
 
 def create_key(engine: Engine, options: KeyOptions) -> MadeKey:
@@ -83,7 +97,7 @@ def create_key(engine: Engine, options: KeyOptions) -> MadeKey:
     with write_transaction(engine) as connection:
         now = _locked(connection)
         taken = _KEYS.c.replaced_by.is_(None) & (_KEYS.c.name == options.name)
-        if connection.scalar(select(_KEYS.c.key_id).where(_in_use(now), taken)) is not None:
+        if connection.scalar(select(_KEYS.c.key_id).where(in_use(now), taken)) is not None:
             raise KeyRefused(say("a key has the name {name} already; rotate it, or revoke it first", name=options.name))
         _forget_old(connection, now)
         fields = {
@@ -94,7 +108,7 @@ def create_key(engine: Engine, options: KeyOptions) -> MadeKey:
             "batch_rows_per_day": options.batch_rows_per_day,
         }
         made = _add(connection, fields, now)
-        note(connection, "key.create", f"key {made.row['key_id']}", after=_noted(made.row))
+        note(connection, "key.create", f"key {made.row['key_id']}", after=noted_key(made.row))
         return made
 
 
@@ -127,8 +141,8 @@ def rotate_key(engine: Engine, named: str, keep: timedelta) -> MadeKey:
             connection,
             "key.rotate",
             f"key {old['key_id']}",
-            before=_noted(old),
-            after=_noted(made.row) | {"old_key_until": until},
+            before=noted_key(old),
+            after=noted_key(made.row) | {"old_key_until": until},
         )
         return made
 
@@ -158,7 +172,7 @@ def revoke_keys(engine: Engine, named: str, *, keeps_admin: bool = False, by_id:
         connection.execute(revoked)
         rows = connection.execute(select(*_SHOWN).where(_KEYS.c.key_id.in_(ids))).mappings().all()
         for one in found:
-            note(connection, "key.revoke", f"key {one['key_id']}", before=_noted(one), after={"revoked_at": now})
+            note(connection, "key.revoke", f"key {one['key_id']}", before=noted_key(one), after={"revoked_at": now})
         return [_shown(row, now) for row in rows]
 
 
@@ -186,13 +200,14 @@ def _locked(connection: Connection) -> datetime:
     return database_now(connection)
 
 
-def _in_use(now: datetime) -> Any:
+def in_use(now: datetime) -> Any:
+    """Return the condition that a key has not ended at a moment."""
     return _KEYS.c.revoked_at.is_(None) & or_(_KEYS.c.expires_at.is_(None), _KEYS.c.expires_at > now)
 
 
 def _found(connection: Connection, named: str, now: datetime, *, by_id: bool = False) -> list[dict[str, Any]]:
     this = _KEYS.c.key_id == named if by_id else or_(_KEYS.c.name == named, _KEYS.c.key_id == named)
-    rows = connection.execute(select(*_SHOWN).where(_in_use(now), this).order_by(_KEYS.c.key_id)).mappings()
+    rows = connection.execute(select(*_SHOWN).where(in_use(now), this).order_by(_KEYS.c.key_id)).mappings()
     found = [dict(row) for row in rows]
     if not found:
         raise NotFound(say("no key in use has the name or the id {named}", named=named[:100]))
@@ -200,13 +215,13 @@ def _found(connection: Connection, named: str, now: datetime, *, by_id: bool = F
 
 
 def _has_admin(connection: Connection, now: datetime, without: Sequence[str]) -> bool:
-    lasting = _in_use(now) & _KEYS.c.replaced_by.is_(None) & _KEYS.c.key_id.not_in(without)
+    lasting = in_use(now) & _KEYS.c.replaced_by.is_(None) & _KEYS.c.key_id.not_in(without)
     return any(ADMIN in scopes for scopes in connection.scalars(select(_KEYS.c.scopes).where(lasting)))
 
 
 def _add(connection: Connection, fields: dict[str, Any], now: datetime) -> MadeKey:
-    in_use = connection.scalar(select(func.count()).select_from(_KEYS).where(_in_use(now))) or 0
-    if in_use >= MOST_KEYS:
+    used = connection.scalar(select(func.count()).select_from(_KEYS).where(in_use(now))) or 0
+    if used >= MOST_KEYS:
         raise KeyRefused(say("{most:,} keys are in use, and no more may be; revoke some first", most=MOST_KEYS))
     made = new_key()
     row = {
@@ -226,7 +241,7 @@ def _forget_old(connection: Connection, now: datetime) -> None:
     connection.execute(delete(_KEYS).where(or_(_KEYS.c.revoked_at < now - _KEPT, _KEYS.c.expires_at < now - _KEPT)))
 
 
-def _noted(row: Mapping[str, Any]) -> dict[str, Any]:
+def noted_key(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the audit says about a key."""
     return {name: row[name] for name in _IN_AUDIT}
 

@@ -13,10 +13,7 @@ from sqlalchemy import Connection, inspect, make_url
 
 from zap.db.audit import note
 from zap.db.audit_chain import stored_head
-from zap.db.engine import create_engine, write_transaction
 from zap.db.erasure.erasure_key import ErasureKey
-from zap.db.erasure.ledger import add_entries, read_ledger
-from zap.db.erasure.remains import rewrite_file
 from zap.db.moving.backup_file import (
     BackupFacts,
     check_pages,
@@ -29,7 +26,7 @@ from zap.db.moving.backup_file import (
     remove_database,
 )
 from zap.db.moving.broken_rows import changed_artefacts, rows_without_parents
-from zap.db.moving.connections import explained, reading, set_journal, url_of_file, writing
+from zap.db.moving.connections import explained, reading, url_of_file, writing
 from zap.db.moving.copy_turn import filling
 from zap.db.moving.database_digests import database_digests, tables_there
 from zap.db.moving.database_users import alone_on_file, refuse_users
@@ -45,11 +42,10 @@ from zap.errors import (
     DatabaseBehind,
     DatabaseNotEmpty,
     DatabaseUnavailable,
-    NoErasureKey,
     UnsoundDatabase,
     UnusableFile,
 )
-from zap.flows.erasure_again import erase_again, ledgers_beside
+from zap.flows.since_backup import end_since_backup, erase_since_backup
 from zap.progress import Progress, no_progress
 
 _STOP = (
@@ -124,7 +120,8 @@ def restore(
                 after = {"file": file.name, "made_at": restored.made_at}
                 note(connection, "database.restore", "database", before=replaced, after=after)
             restored.notes += _notes(copy)
-            restored.notes += _erase_again(copy, url, options, progress)
+            restored.notes += erase_since_backup(copy, url, options.erasure_key, progress, keeps=options.keep_erased)
+            restored.notes += end_since_backup(copy, url)
             if to_sqlite:
                 _put_file(copy, url)
             else:
@@ -218,36 +215,6 @@ def _compare(file: Path, facts: BackupFacts, digests: dict[str, TableDigest]) ->
 def _notes(copy: Path) -> list[str]:
     with reading(url_of_file(copy)) as connection:
         return [finding.sentence for finding in changed_artefacts(connection)]
-
-
-def _erase_again(copy: Path, url: str, options: RestoreOptions, progress: Progress) -> list[str]:
-    """Erase in the copy the drivers who were erased after the backup was made, and return notes about this.
-
-    The ledger of the database that is replaced says who they are; on SQLite also the file of the ledger beside it.
-    """
-    newer = ledgers_beside(url)
-    # A damaged file can be replaced too: it says no erasures.
-    with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
-        newer += read_ledger(connection)
-    engine = create_engine(url_of_file(copy))
-    try:
-        done = erase_again(engine, newer, options.erasure_key, progress)
-    except NoErasureKey:
-        if not options.keep_erased:
-            raise
-        with write_transaction(engine) as connection:
-            known = {entry.same for entry in read_ledger(connection)}
-            add_entries(connection, {entry.same: entry for entry in newer if entry.same not in known}.values())
-        return ["drivers who were erased after the backup was made, with a key that is not here, are back"]
-    finally:
-        engine.dispose()
-        with writing(url_of_file(copy)) as writer:
-            set_journal(writer, "DELETE")
-    if not done.drivers:
-        return []
-    # The rows of these drivers must not stay in unused bytes of the file.
-    rewrite_file(copy)
-    return [f"{done.drivers:,} driver{'s' * (done.drivers != 1)} erased after the backup was made: erased again"]
 
 
 def _put_file(copy: Path, url: str) -> None:

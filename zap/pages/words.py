@@ -228,6 +228,12 @@ NEED_WORDS = {
     "nullable": marked("may be null"),
     "ignored": marked("not used"),
 }
+KEY_WORDS = {
+    "active": (marked("in use"), "good"),
+    "replaced": (marked("replaced, lives on"), "notice"),
+    "expired": (marked("expired"), "quiet"),
+    "revoked": (marked("revoked"), "quiet"),
+}
 # What the audit has.
 CHANGE_WORDS = {
     "alarm.acknowledge": marked("alarm seen"),
