@@ -74,6 +74,8 @@ def visitor(browser, settings):
     server.close()
 
 
+# With a login and two workers there is more that can go wrong.
+@pytest.mark.parametrize("database_url", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_every_button_does_what_it_says(visitor, settings, zap_command):
     log_in(visitor)
     load_the_sample(visitor, settings, zap_command)
