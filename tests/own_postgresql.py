@@ -53,10 +53,10 @@ def start():
 
 def is_installed():
     """Return whether the programs of PostgreSQL are on this machine."""
-    return os.name == "posix" and _programs() is not None
+    return os.name == "posix" and programs() is not None
 
 
-def _programs():
+def programs():
     """Return the folder of the newest PostgreSQL's programs. Debian does not put them on the PATH."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
@@ -77,7 +77,7 @@ class OwnPostgresql:
     """
 
     def __init__(self, **settings):
-        self.folder, self._programs = _folder(), _programs()
+        self.folder, self._programs = _folder(), programs()
         self._settings, self._process = SETTINGS | settings, None
         # PostgreSQL refuses to run as root.
         self._user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}

@@ -13,6 +13,8 @@ CONTENT_SECURITY_POLICY = (
 )
 # What a route says in its `opt` that answers people in a browser: it needs a key or a login, and shows errors as pages.
 PAGE = {"page": True}
+# What a route says in its `opt` that has its own deadlines, or none.
+TAKES_ITS_TIME = {"takes_its_time": True}
 # In the address of a JSON route, with which a browser gets JSON and not the page of the route.
 AS_JSON = {"as": "json"}
 # The policy of zap's own pages, which have no inline script and no inline style.

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -23,12 +23,14 @@ from sqlalchemy import make_url, text
 from zap.checks import database, folders, machine
 from zap.checks.access import look_at_access, look_at_keys
 from zap.checks.all_checks import everything
+from zap.checks.database import look_at_server
 from zap.checks.finding import SEVERITIES
 from zap.checks.folders import look_at_folders
 from zap.checks.machine import look_at_machine
 from zap.checks.neighbours import look_at_address, look_at_receiver
 from zap.checks.variables import look_at_variables
 from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure.ledger import Entry, add_entries, ledger_file, write_file
 from zap.db.schema import upgrade
 from zap.settings import Settings
 
@@ -320,6 +322,23 @@ def test_databases_that_are_not_ready(settings, database_url):
     assert Path(other).read_bytes() == before
     absent = make_url(settings.database_url).set(database=f"{settings.url.database}.absent")
     assert "database-new" in ids(everything(changed(settings, database_url=str(absent))))
+
+
+def test_a_ledger_that_is_newer_than_the_database_beside_it(settings):
+    upgrade(settings.database_url)
+    file = ledger_file(settings.database_url)
+    entry = Entry(datetime(2026, 3, 2, tzinfo=UTC), "ann", "0" * 64, "1" * 16, {"Users": 1}, [])
+    write_file(file, [entry])
+    found = one(everything(settings), "erased-are-back")
+    assert "names 1 erasures" in found.message
+    assert "zap drivers erase-again" in found.hint
+    engine = create_engine(settings.database_url)
+    with write_transaction(engine) as connection:
+        add_entries(connection, [entry])
+    assert "erased-are-back" not in ids(look_at_server(engine, settings))
+    file.write_text("no ledger")
+    assert "line 1 is no erasure" in one(look_at_server(engine, settings), "erased-are-back").message
+    engine.dispose()
 
 
 def test_a_role_without_rights_and_a_server_that_is_read_only(settings, empty_postgresql_url):

@@ -1,10 +1,13 @@
 """zap drivers, from the shell."""
 
 import json
+import subprocess
 import zipfile
 
+import own_postgresql
 from erased import driver_with_everything, traces
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from zap.db.engine import create_engine
 
@@ -42,8 +45,42 @@ def test_a_driver_is_exported_erased_and_listed(zap_command, trained_sqlite, tmp
     assert entry["counts"]["Users"] == 1
     assert user_id not in done.stdout
     assert "rows  by" in zap_command("drivers", "erasures", settings=trained_sqlite).stdout
-    done = zap_command("drivers", "erase-again", settings=trained_sqlite)
+    listed = tmp_path / "erasures.ledger"
+    done = zap_command("drivers", "erasures", "--output", listed, settings=trained_sqlite)
+    assert done.stdout == f"{listed}: 1 erasure\n"
+    nowhere = tmp_path / "nowhere" / "file"
+    assert "no folder" in zap_command("drivers", "erasures", "--output", nowhere, settings=trained_sqlite).stderr
+    done = zap_command("drivers", "erase-again", listed, settings=trained_sqlite)
     assert done.stdout == "erased 0 drivers again\n", done.stderr
+
+
+def test_an_older_dump_of_postgresql_is_worked_through_with_the_file_of_the_ledger(
+    zap_command, trained_postgresql, empty_postgresql_url, tmp_path
+):
+    """Dump, erase, write the ledger, restore the older dump with pg_restore, and erase again from the file."""
+    dump, ledger, programs = tmp_path / "older.dump", tmp_path / "erasures.ledger", own_postgresql.programs()
+    engine = create_engine(trained_postgresql.database_url)
+    user_id = driver_with_everything(engine, trained_postgresql)
+    engine.dispose()
+    names = [libpq(url) for url in (trained_postgresql.database_url, empty_postgresql_url)]
+    subprocess.run([programs / "pg_dump", "--format=custom", f"--file={dump}", names[0]], check=True)
+    for command in (["erase", user_id, "--yes"], ["erasures", "--output", ledger]):
+        done = zap_command("drivers", *command, settings=trained_postgresql)
+        assert done.returncode == 0, done.stderr
+    assert ledger.stat().st_mode & 0o777 == 0o600
+
+    subprocess.run([programs / "pg_restore", "--no-owner", f"--dbname={names[1]}", dump], check=True)
+    restored = trained_postgresql.model_copy(update={"database_url": empty_postgresql_url})
+    engine = create_engine(empty_postgresql_url)
+    assert "Users" in traces(engine, f"{user_id}'")
+    done = zap_command("drivers", "erase-again", ledger, settings=restored)
+    assert done.stdout == "erased 1 driver again\n", done.stderr
+    assert traces(engine, f"{user_id}'", f'{user_id}"') == []
+    engine.dispose()
+
+
+def libpq(url):
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def test_a_key_that_is_missing_is_asked_for(zap_command, trained_sqlite):

@@ -26,7 +26,7 @@ ADDRESSES = [
     *("/pages/trainings", "/pages/trainings/1", "/pages/trainings/1/cancel"),
     *("/pages/predictions", "/pages/predictions?outcome=wrong&kind=live"),
     *("/pages/predictions/new", f"/pages/predictions/new?user_id={DRIVER}", "/pages/predictions/{answer}"),
-    *(f"/pages/drivers?user_id={DRIVER}", f"/pages/drivers/{DRIVER}"),
+    *(f"/pages/drivers?user_id={DRIVER}", f"/pages/drivers/{DRIVER}", f"/pages/erase-driver?user_id={DRIVER}"),
     # A part of an id, for which the pages offer drivers.
     *(f"/pages/predictions?driver={DRIVER[1:]}", f"/pages/drivers/{DRIVER[1:]}"),
 ]
@@ -49,7 +49,7 @@ EMPTY = [
 RUNNING = ["/", "/pages/trainings", "/pages/trainings/{run}", "/pages/trainings/{run}/cancel"]
 # Forms, and pages of login, which tests/pages/test_every_button.py opens, and addresses that are no pages.
 ELSEWHERE = {"/pages/login", "/pages/logout", "/pages/choices", "/pages/first-training"}
-ELSEWHERE |= {"/pages/alarms/{written:str}/acknowledge"}
+ELSEWHERE |= {"/pages/alarms/{written:str}/acknowledge", "/pages/export-driver"}
 # With a key, every page of this server would need one.
 ELSEWHERE |= {"/pages/keys/{key_id:str}/rotate", "/pages/keys/{key_id:str}/revoke"}
 # axe-core, which finds what people with a screen reader or a keyboard cannot use. It takes longer than all other checks

@@ -29,7 +29,7 @@ from zap.settings import Settings
 KEY = "correct horse battery"
 # What the server is told beside its database.
 SERVED = {"sqlite": {}, "postgresql": {"workers": 2, "api_key": SecretStr(KEY)}}
-DRIVER = "sample-1-00003"
+DRIVER, ERASED = "sample-1-00003", "sample-1-00007"
 # Controls that another test presses, because a server in order does not show them.
 ELSEWHERE = {
     "Try again -> *": "test_pages.py::test_a_database_that_fails_is_a_page_without_its_reason",
@@ -92,6 +92,7 @@ def test_every_button_does_what_it_says(visitor, settings, zap_command):
     promote_and_roll_back(visitor)
     look_at_the_audit(visitor)
     give_out_keys(visitor)
+    erase_a_driver(visitor)
     filter_and_save(visitor)
     choose(visitor)
     search_the_manual(visitor)
@@ -373,6 +374,17 @@ def give_out_keys(visitor):
 def statuses_of(visitor, key):
     """Return the statuses of some replies to a key. With several workers, any of them answers."""
     return {httpx.get(f"{visitor.url}/models", headers={"X-API-Key": key}).status_code for _ in range(8)}
+
+
+def erase_a_driver(visitor):
+    """Erase a driver after the question; the page says what was erased."""
+    visitor.open(f"/pages/drivers/{ERASED}")
+    visitor.page.get_by_role("link", name="Erase this driver").click()
+    visitor.look()
+    visitor.heading(f"Erase driver {ERASED}?")
+    visitor.press("Erase this driver")
+    visitor.heading(f"Driver {ERASED} is erased")
+    assert visitor.json("/audit", action="driver.erase", limit=10)["audit"]
 
 
 def acknowledge_harm(visitor):

@@ -12,11 +12,12 @@ from zap.checks.access import look_at_keys
 from zap.checks.finding import Finding
 from zap.db.api_keys import has_keys
 from zap.db.engine import create_engine, database_now, reading_engine
+from zap.db.erasure.ledger import ledger_file, read_file, read_ledger
 from zap.db.log.prediction_log import check_writable
 from zap.db.schema import check_at_head, check_rights
 from zap.db.unusable import reason_of
 from zap.db.versions.model_registry import load_version, production_version
-from zap.errors import DatabaseAhead, DatabaseBehind, DatabaseReplaced, DatabaseUnavailable, ZapError
+from zap.errors import DatabaseAhead, DatabaseBehind, DatabaseReplaced, DatabaseUnavailable, UnusableFile, ZapError
 from zap.settings import Settings
 
 # How far (seconds) the clocks of this machine and of PostgreSQL may differ: the times of answers come from the one, and
@@ -67,6 +68,7 @@ def look_at_server(engine: Engine, settings: Settings) -> Iterator[Finding]:
     with engine.connect() as connection:
         is_closed = settings.api_key is not None or has_keys(connection)
     yield from look_at_keys(settings, is_closed=is_closed)
+    yield from _erasures(engine, settings)
     if engine.dialect.name == "postgresql":
         yield from _postgresql(engine, settings)
 
@@ -110,6 +112,30 @@ def _postgresql(engine: Engine, settings: Settings) -> Iterator[Finding]:
             settings.shown_url,
             f"the connection to {host} is not encrypted, so others in the network can read what drivers do",
             "switch TLS on in PostgreSQL, and add ?sslmode=verify-full to the URL",
+        )
+
+
+def _erasures(engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """Yield whether the file of the ledger names erasures that the database lacks, as an older database does."""
+    file = ledger_file(settings.database_url)
+    if file is None:
+        return
+    try:
+        named = read_file(file)
+    except UnusableFile as error:
+        hint = "put the file of a backup back, or move this one away"
+        yield Finding("erased-are-back", _SETTING, str(file), error.message, hint)
+        return
+    with engine.connect() as connection:
+        known = {entry.same for entry in read_ledger(connection)} if named else set()
+    if lacking := sum(entry.same not in known for entry in named):
+        yield Finding(
+            "erased-are-back",
+            _SETTING,
+            str(file),
+            f"the ledger beside the database names {lacking:,} erasures that the database does not hold, so it is older"
+            " than they are, and may hold erased drivers again",
+            "stop zap, and run `zap drivers erase-again`",
         )
 
 

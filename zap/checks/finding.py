@@ -36,6 +36,7 @@ SEVERITIES: dict[str, Severity] = {
     "database-differs": "warning",
     "database-rights": "error",
     "database-not-writable": "error",
+    "erased-are-back": "warning",
     "database-clock": "warning",
     "database-connections": "warning",
     "database-unencrypted": "warning",

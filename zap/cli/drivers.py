@@ -19,7 +19,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group(cls=Group)
 def drivers() -> None:
-    """Export and erase single drivers."""
+    """Export and erase drivers."""
 
 
 # An id may begin with a minus sign.
@@ -77,15 +77,32 @@ def erase(user_id: str, yes: bool, rewrite: bool, database_url: str | None, as_j
 
 
 @drivers.command()
+@click.option(
+    "--output",
+    type=_FILE,
+    metavar="FILE",
+    help="Write the ledger to this file, which `zap drivers erase-again` reads. Erasures that only the file has stay in"
+    " it. Default: the ledger is only shown.",
+)
 @DATABASE
 @JSON
-def erasures(database_url: str | None, as_json: bool) -> None:
-    """List the erasures: when, by whom, how many rows, and the keyed hash of the driver's id."""
+def erasures(output: Path | None, database_url: str | None, as_json: bool) -> None:
+    """List the erasures, or write them to a file.
+
+    Each says when, by whom, how many rows, and the keyed hash of the driver's id.
+    """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
-        from zap.db.erasure.ledger import read_ledger
+        from zap.db.erasure.ledger import read_ledger, write_file
 
         with engine.connect() as connection:
             entries = read_ledger(connection)
+        if output is not None:
+            written = write_file(output, entries)
+            if as_json:
+                print_json({"file": str(output), "erasures": written})
+            else:
+                click.echo(f"{output}: {written:,} erasure{'s' * (written != 1)}")
+            return
     if as_json:
         print_json({"erasures": [entry.as_json() for entry in entries]})
         return
@@ -99,9 +116,12 @@ def erasures(database_url: str | None, as_json: bool) -> None:
 @DATABASE
 @JSON
 def erase_again_command(ledger: Path | None, database_url: str | None, as_json: bool) -> None:
-    """Erase drivers again after another program than zap has put an older database in place.
+    """Erase drivers again in an older database.
 
-    FILE is the ledger of the newer database; on SQLite it is beside the database, and need not be named.
+    Run it after another program than zap, such as pg_restore, has put the database in place.
+
+    FILE is the ledger of the newer database, which `zap drivers erasures --output FILE` has written. On SQLite it is
+    beside the database, and need not be named.
     `zap db restore` does this by itself.
     """
     settings = read_settings(database_url=database_url)

@@ -17,7 +17,6 @@ from litestar.params import QueryParameter
 from msgspec import Meta, Struct
 from sqlalchemy.exc import SQLAlchemyError
 
-from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.line_groups import Line
 from zap.controllers.line_stream import NDJSON, LineStream
 from zap.controllers.open_batches import batch_of, few_at_once
@@ -35,6 +34,7 @@ from zap.formats.request import NAMES
 from zap.formats.request_csv import read_csv
 from zap.formats.request_rows import Refusal, Row, Rows, invalid_batch, placed, read_json, refusals
 from zap.ml.inference import Predictor
+from zap.public import TAKES_ITS_TIME
 from zap.scopes import PREDICT, needs
 from zap.server.access import check_again, key_of
 from zap.server.batch_rows import BatchRows

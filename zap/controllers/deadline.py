@@ -13,8 +13,6 @@ from zap.threads import PATIENCE_SECONDS
 # A little longer than the database's own limits: after their errors it is certain that nothing was changed, and after
 # this deadline it is not.
 _DEADLINE_SECONDS = PATIENCE_SECONDS + 0.5
-# The `opt` of a route that has its own deadlines, or none.
-TAKES_ITS_TIME = {"takes_its_time": True}
 
 
 def in_time(app: ASGIApp) -> ASGIApp:

@@ -1,31 +1,23 @@
 """/drivers: the rights of a driver: an export of all that is held, and the erasure."""
 
-import tempfile
-from collections.abc import AsyncGenerator
-from functools import partial
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
-from litestar import Controller, Request, Router, delete, get
+from litestar import Controller, Request, delete, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.problems import problem_specs
-from zap.errors import DatabaseUnavailable
-from zap.flows.driver_erasure import as_plain, erase_driver
-from zap.flows.driver_export import export_driver
+from zap.flows.driver_erasure import as_plain
+from zap.public import TAKES_ITS_TIME
 from zap.scopes import ERASE, needs
-from zap.sentences import say
-from zap.threads import PATIENCE_SECONDS, Turns
+from zap.server.driver_rights import EXPORT_HEADERS, ZIP
 
 _Driver = Annotated[str, PathParameter(description="the id of the driver, as requests and sessions name it")]
-_PORTION = 65_536
 _BELOW, _EXPORT = b"/drivers/", b"/export"
-_ZIP = "application/zip"
 
 
 class ErasedDriver(Struct):
@@ -58,13 +50,6 @@ class DriverController(Controller):
     path = "/drivers"
     tags = ("drivers",)
 
-    def __init__(self, owner: Router) -> None:
-        super().__init__(owner)
-        # An erasure or an export may take seconds, and must not take the threads of other requests.
-        self._turns = Turns(
-            2 * PATIENCE_SECONDS, partial(DatabaseUnavailable, say("another driver is exported or erased; try again"))
-        )
-
     @delete(
         "/{user_id:str}",
         status_code=200,
@@ -81,9 +66,7 @@ class DriverController(Controller):
         drivers stay. A request of this driver that arrives later is a new request, and is stored again. zap remembers a
         keyed hash of the id, so that the driver is erased again if an older backup is restored.
         """
-        named = _named(request, user_id)
-        await self._turns.take()
-        report = await state.threads.to_its_end(_erase, state, named, after=lambda _: self._turns.give())
+        report = await state.driver_rights.erase(_named(request, user_id))
         return ErasedDriver(**as_plain(report))
 
     @get(
@@ -91,19 +74,16 @@ class DriverController(Controller):
         operation_id="exportDriver",
         summary="Export all that is held of a driver",
         opt=needs(ERASE) | TAKES_ITS_TIME,
-        media_type=_ZIP,
+        media_type=ZIP,
         responses={
-            200: ResponseSpec(bytes, media_type=_ZIP, description="a ZIP of NDJSON files with a README"),
+            200: ResponseSpec(bytes, media_type=ZIP, description="a ZIP of NDJSON files with a README"),
             **problem_specs(404, 503),
         },
     )
     async def export(self, request: Request[Any, Any, State], user_id: _Driver, state: State) -> Stream:
         """Return one ZIP file with a file of NDJSON for each table, and a README that explains every column."""
-        named = _named(request, user_id)
-        await self._turns.take()
-        written = await state.threads.to_its_end(_export, state, named, after=lambda _: self._turns.give())
-        headers = {"Content-Disposition": 'attachment; filename="driver.zip"', "Cache-Control": "no-store"}
-        return Stream(_portions(state, written), media_type=_ZIP, headers=headers)
+        portions = await state.driver_rights.export(_named(request, user_id))
+        return Stream(portions, media_type=ZIP, headers=EXPORT_HEADERS)
 
 
 def _named(request: Request[Any, Any, Any], user_id: str) -> str:
@@ -113,29 +93,3 @@ def _named(request: Request[Any, Any, Any], user_id: str) -> str:
     if request.method == "GET":
         sent = sent.rstrip(b"/").removesuffix(_EXPORT)
     return unquote(sent.decode("ascii", "replace")) if sent else user_id
-
-
-def _erase(state: State, user_id: str) -> Any:
-    report = erase_driver(state.engine, state.settings, user_id)
-    state.erasure_watch.look()
-    return report
-
-
-def _export(state: State, user_id: str) -> IO[bytes]:
-    """Write an export to a file without a name, which nobody else can read, and which is gone when it is closed."""
-    written = tempfile.TemporaryFile()  # noqa: SIM115 - `_portions` closes it
-    try:
-        export_driver(state.engine, state.settings, user_id, written)
-    except BaseException:
-        written.close()
-        raise
-    written.seek(0)
-    return written
-
-
-async def _portions(state: State, written: IO[bytes]) -> AsyncGenerator[bytes, None]:
-    try:
-        while some := await state.threads.run(written.read, _PORTION):
-            yield some
-    finally:
-        written.close()

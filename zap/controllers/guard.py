@@ -103,7 +103,7 @@ class Guard:
             return
         if self._keys.is_closed and method != "OPTIONS":
             await self._check_key(connection, handler, headers, needed)
-        elif method not in _SAFE and not isinstance(handler, ASGIRouteHandler):
+        elif not isinstance(handler, ASGIRouteHandler):
             ACTOR.set(Actor(ANYBODY, _address(scope)))
 
     async def _check_key(
@@ -138,8 +138,8 @@ class Guard:
         # The route of one prediction has no use for what the others are told.
         if not isinstance(handler, ASGIRouteHandler):
             carry(scope, key, by_login=sent is None)
-            if is_change:
-                ACTOR.set(Actor(key.name, _address(scope)))
+            # Also if nothing is changed: an export of a driver is written down.
+            ACTOR.set(Actor(key.name, _address(scope)))
 
     async def _login(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Key | None:
         """Return the key of the login of a browser; None if it has none. The request carries the key."""

@@ -10,7 +10,6 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.serialization import encode_json
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.parameters import media_type
 from zap.controllers.prediction_reply import PredictReply
 from zap.controllers.problems import counts_refusals
@@ -18,6 +17,7 @@ from zap.db.monitoring.data_quality_days import REFUSED
 from zap.flows.prediction import OnePrediction
 from zap.formats.request import NAMES
 from zap.formats.request_rows import LARGEST_ROW
+from zap.public import TAKES_ITS_TIME
 from zap.scopes import PREDICT, needs
 from zap.server.bodies import read_body
 

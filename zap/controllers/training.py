@@ -6,7 +6,6 @@ from litestar import Controller, Request, Response, post
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
-from zap.controllers.deadline import TAKES_ITS_TIME
 from zap.controllers.parameters import check_json_or_nothing
 from zap.controllers.problems import problem_specs
 from zap.controllers.training_runs import RunDetail
@@ -14,7 +13,7 @@ from zap.db.runs.training_runs import read_run
 from zap.errors import ZapError
 from zap.flows.training_report import TrainReply
 from zap.formats.training_options import TrainingOptions, needed_for
-from zap.public import public_path
+from zap.public import TAKES_ITS_TIME, public_path
 from zap.scopes import TRAIN, needs
 from zap.server.access import check_scopes
 from zap.server.bodies import read_body

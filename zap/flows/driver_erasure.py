@@ -105,7 +105,7 @@ def erase_driver(engine: Engine, settings: Settings, user_id: str, *, rewrite: b
         {name: count for name, count in entry.counts.items() if count},
         entry.versions,
         trainings[0] if trainings else None,
-        _databases(settings),
+        databases_beside(settings),
         left.wal_is_empty,
         left.places,
         left.rewritten,
@@ -235,7 +235,8 @@ def _nothing_of(connection: Connection, user_id: str, driver_hash: str) -> NotFo
     return NotFound(say("zap holds nothing of a driver {user_id!r}", user_id=shown))
 
 
-def _databases(settings: Settings) -> list[str]:
+def databases_beside(settings: Settings) -> list[str]:
+    """Return the names of the other SQLite files that may hold a driver: beside the database and in ZAP_MODELS_DIR."""
     database = settings.url.database if settings.url.get_backend_name() == "sqlite" else None
     return names_of_databases(str(database), [settings.models_dir]) if database else []
 

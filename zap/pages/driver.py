@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from litestar import Request, Response, get
 from litestar.datastructures import State
@@ -94,6 +94,7 @@ def _read(engine: Engine, state: State, user_id: str) -> Mapping[str, Any]:
         "answers": listed[:_LISTED],
         "answers_on_line": len(listed),
         "line": time_line(points),
+        "driver_query": urlencode({USER_ID: named}),
         "all_answers": address("/pages/predictions", {"driver": named}),
         "ask": address("/pages/predictions/new", {USER_ID: named}),
     }

@@ -15,6 +15,7 @@ from zap.pages.data import data
 from zap.pages.data_fields import fields
 from zap.pages.data_history import history
 from zap.pages.driver import driver, driver_by_id
+from zap.pages.driver_erasure import ask_erase, erase, export
 from zap.pages.key_changes import ask_revoke, ask_rotate, revoke, rotate
 from zap.pages.keys import create, keys
 from zap.pages.login import log_in, log_out, login_page
@@ -40,7 +41,7 @@ _DATA = [data, fields, history]
 _MODELS = [models, one_model, compare_models, ask_promote, promote, ask_roll_back, roll_models_back]
 _TRIALS = [ask_try, try_model, ask_end_trial, end_trial]
 _TRAININGS = [trainings, start_training, one_training, ask_cancel, cancel]
-_PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id]
+_PREDICTIONS = [predictions, one_prediction, try_it, ask, driver, driver_by_id, ask_erase, erase, export]
 _ADMIN = [audit, keys, create, ask_rotate, rotate, ask_revoke, revoke]
 _ALARMS = [alarms, acknowledge, acknowledged]
 _PAGES = [overview, train_first, quality, *_ADMIN, *_ALARMS, *_DATA, *_MODELS, *_TRIALS, *_TRAININGS, *_PREDICTIONS]

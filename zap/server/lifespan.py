@@ -31,6 +31,7 @@ from zap.server.alarm_delivery import deliver_alarms
 from zap.server.alarm_settings import note_alarm_settings
 from zap.server.database_checks import DatabaseChecks
 from zap.server.database_metrics import DatabaseMetrics
+from zap.server.driver_rights import DriverRights
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
 from zap.server.metrics import LOOK_SECONDS
@@ -145,6 +146,7 @@ def _opened(state: State) -> Engine:
     state.database_checks = DatabaseChecks(engine)
     state.driver_histories = DriverHistories(engine)
     state.erasure_watch = ErasureWatch(engine, state.driver_histories)
+    state.driver_rights = DriverRights(engine, settings, state.erasure_watch, threads)
     state.recent_sessions = recent = RecentSessions(engine, settings.wall_now)
     state.production = production = Production(engine, settings.model_file)
     state.prediction_log = _log(state, engine)

@@ -108,10 +108,15 @@ def unindexed_requests(connection: Connection, after: int = 0) -> Iterator[tuple
     mark = "?" if is_sqlite(connection) else "%s"
     next_ids = f"SELECT input_id FROM inference_inputs WHERE input_id > {mark} ORDER BY input_id LIMIT {_PORTION}"  # noqa: S608
     newest = f"SELECT max(input_id) FROM ({next_ids}) AS next"  # noqa: S608
+    predictions, outcomes = "predictions", "outcomes"
+    if not is_sqlite(connection):
+        # PostgreSQL would read both tables whole for each portion. So they are searched through their indexes.
+        predictions = "LATERAL (SELECT * FROM predictions WHERE input_id = i.input_id OFFSET 0)"
+        outcomes = "LATERAL (SELECT * FROM outcomes WHERE prediction_id = p.prediction_id OFFSET 0)"
     asked = (
         "SELECT i.input_id, i.input_data_json FROM inference_inputs AS i"  # noqa: S608
-        " LEFT JOIN predictions AS p ON p.input_id = i.input_id"
-        " LEFT JOIN outcomes AS o ON o.prediction_id = p.prediction_id"
+        f" LEFT JOIN {predictions} AS p ON p.input_id = i.input_id"
+        f" LEFT JOIN {outcomes} AS o ON o.prediction_id = p.prediction_id"
         f" WHERE i.input_id > {mark} AND i.input_id <= {mark} AND o.user_id IS NULL"
     )
     while True:

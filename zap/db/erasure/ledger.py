@@ -98,16 +98,25 @@ def read_file(file: Path) -> list[Entry]:
     return [_entry(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def write_file(file: Path, entries: Iterable[Entry]) -> None:
-    """Write the ledger to a file that only its user can read. An entry that only the file has stays in it."""
+def write_file(file: Path, entries: Iterable[Entry]) -> int:
+    """Write the ledger to a file that only its user can read, and return how many erasures it has then.
+
+    An entry that only the file has stays in it.
+
+    Raises:
+        UnusableFile: the file is no ledger, or its folder does not exist.
+    """
     known = {entry.same: entry for entry in (*read_file(file), *entries)}
     lines = [json.dumps(entry.as_json()) for entry in sorted(known.values(), key=lambda one: one.erased_at)]
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    if not file.parent.is_dir():
+        raise UnusableFile(f"there is no folder {file.parent}")
     with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as written:
         written.write("".join(f"{line}\n" for line in lines))
         written.flush()
         os.fsync(written.fileno())
     part.replace(file)
+    return len(lines)
 
 
 def _entry(file: Path, number: int, line: str) -> Entry:
