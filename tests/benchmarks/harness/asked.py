@@ -84,6 +84,13 @@ ALL = (
         0.8,
         0.95,
     ),
+    Asked(
+        "requests/s with a scoped key, metrics and the follower, ratio to none of them",
+        "key",
+        "zap-keyed over zap: requests_per_second",
+        0.9,
+        0.98,
+    ),
 )
 
 

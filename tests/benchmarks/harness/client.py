@@ -45,8 +45,9 @@ class Run:
 
 
 def _request(asked, body):
+    more = "".join(f"{name}: {value}\r\n" for name, value in asked.get("headers", {}).items())
     head = (
-        f"POST {asked['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"POST {asked['path']} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{more}"
         f"Content-Length: {len(body.encode())}\r\n\r\n"
     )
     return (head + body).encode()

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ class Target:
     port: int
     path: str
     bodies: Sequence[str]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ _WRK_SCRIPT = """
 local bodies = {%s}
 local requests, turn = {}, 0
 init = function()
-  local headers = {["Content-Type"] = "application/json", ["Host"] = "127.0.0.1"}
+  local headers = {["Content-Type"] = "application/json", ["Host"] = "127.0.0.1"%s}
   for number, body in ipairs(bodies) do requests[number] = wrk.format("POST", nil, headers, body) end
 end
 request = function()
@@ -175,7 +176,9 @@ end
 def _wrk(target: Target, connections: int, seconds: float, cores: Sequence[int]) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         # Long brackets: JSON never holds ]==].
-        script.write(_WRK_SCRIPT % ", ".join(f"[==[{body}]==]" for body in target.bodies))
+        bodies = ", ".join(f"[==[{body}]==]" for body in target.bodies)
+        headers = "".join(f', ["{name}"] = "{value}"' for name, value in target.headers.items())
+        script.write(_WRK_SCRIPT % (bodies, headers))
         script.flush()
         duration = max(1, round(seconds))
         command = [

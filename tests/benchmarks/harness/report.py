@@ -15,7 +15,7 @@ def tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[st
         if scenario["servers"]:
             rows = [_server_row(key, one, scenario["ratios"]) for key, one in scenario["servers"].items()]
             heads = ["server", "requests/s", "p50 ms", "p99 ms", "server CPU µs"]
-            if name in {"many", "follower"}:
+            if name in {"many", "follower", "key"}:
                 found.append((scenario["title"], [*heads, "ratio to the ceiling"], rows))
             else:
                 found.append((scenario["title"], heads, [row[:-1] for row in rows]))

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from harness.disk import syncs_per_second
 from harness.fixture import REPOSITORY, SERVERS, Fixture
+from harness.keyed import keyed, scraped
 from harness.load import Client, Load, RefusedRound, at_a_rate, measure, on_cores
 from harness.looking_back import TITLES, beside, done, with_backlog
 from harness.machine import Cores
@@ -278,6 +279,23 @@ def while_looking_back(bench: Bench) -> Found:
     return found
 
 
+def with_a_key(bench: Bench) -> Found:
+    """/predict with a scoped key and its limit, while the metrics are read each second, over no key and the ceiling."""
+    found = Found("64 connections with a scoped key, metrics and the follower")
+    if "zap" not in bench.names:
+        found.why_not = "zap was not asked for"
+        return found
+    servers = bench.there(["zap", CEILING])
+    with Server(keyed(bench.fixture), bench.cores.server, bench.fixture.folder) as server, scraped(server):
+        contenders = {name: bench.load(one, 64) for name, one in (servers | {"zap-keyed": server}).items()}
+        found.titles = _titles(servers) | {"zap-keyed": server.program.title}
+        found.loads = bench.alternate(found.title, contenders)
+    _compare(found, "zap-keyed", CEILING, "requests_per_second")
+    _compare(found, "zap", CEILING, "requests_per_second")
+    _compare(found, "zap-keyed", "zap", "requests_per_second")
+    return found
+
+
 SCENARIOS: Mapping[str, Callable[[Bench], Found]] = {
     "many": at_64,
     "one": at_1,
@@ -285,6 +303,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], Found]] = {
     "batch": in_a_batch,
     "training": while_training,
     "follower": while_looking_back,
+    "key": with_a_key,
 }
 
 

@@ -36,6 +36,7 @@ class Program:
         path: where.
         answers: the key that an answer must have.
         environment: beside that of this process.
+        headers: of each request.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Program:
     path: str = "/predict"
     answers: str = "predicted_class"
     environment: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Server:
@@ -58,7 +60,7 @@ class Server:
 
     @property
     def target(self) -> Target:
-        return Target(self.port, self.program.path, self.program.bodies)
+        return Target(self.port, self.program.path, self.program.bodies, self.program.headers)
 
     def __enter__(self) -> Self:
         command = [part.replace("{port}", str(self.port)) for part in self.program.command]
@@ -104,7 +106,8 @@ class Server:
         """One request; the reply and its body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
-            connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
+            every = {"Content-Type": "application/json", **self.program.headers, **(headers or {})}
+            connection.request(method, path, body, every)
             reply = connection.getresponse()
             return reply, reply.read()
 
