@@ -61,7 +61,8 @@ def examples_of(connection: Connection, starts: Collection[datetime]) -> Iterato
     columns = _VERSIONS.c.model_version, _VERSIONS.c.golden
     stored = connection.execute(select(*columns).where(_VERSIONS.c.golden.is_not(None)).order_by(columns[0]))
     for number, golden in stored:
-        if isinstance(golden, Damaged):
+        if not isinstance(golden, list):
+            # Another program has damaged them: nothing of anybody can be read.
             continue
         theirs = [one for one in golden if _has_start(one, seconds)]
         if theirs:
@@ -82,10 +83,10 @@ def samples_of(connection: Connection, user_id: str) -> Iterator[Sampled]:
     columns = _STATES.c.model_version, _STATES.c.state
     stored = connection.execute(select(*columns).where(_STATES.c.kind == "drift", _STATES.c.state.is_not(None)))
     for version, state in stored:
-        if isinstance(state, Damaged):
+        if isinstance(state, Damaged) or not state:
             continue
         kept = _part(_part(state, "sample"), "rows").get(_key(number))
-        weeks = [one["week"] for one in state.get("past") or () if number in one.get("drivers", ())]
+        weeks = [one["week"] for one in _weeks(state) if number in one["drivers"]]
         if kept is not None or weeks:
             row = None if kept is None else list(bytes.fromhex(kept[16:]))
             yield Sampled(version, number, row, weeks, state)
@@ -99,7 +100,7 @@ def remove_samples(connection: Connection, found: Sequence[Sampled]) -> int:
     """
     for one in found:
         _part(_part(one.state, "sample"), "rows").pop(_key(one.hash), None)
-        for week in one.state.get("past") or ():
+        for week in _weeks(one.state):
             week["drivers"] = [secrets.randbits(_BITS) if number == one.hash else number for number in week["drivers"]]
         this = (_STATES.c.model_version == one.model_version) & (_STATES.c.kind == "drift")
         connection.execute(update(_STATES).where(this).values(state=one.state, updated_at=utc_now()))
@@ -113,6 +114,13 @@ def _has_start(golden: Any, seconds: Collection[int]) -> bool:
         return start in seconds or any(session[0] in seconds for session in golden.get("past", ()))
     except (AttributeError, KeyError, IndexError, TypeError, ValueError):
         return False
+
+
+def _weeks(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the earlier weeks of a state that can be read: another program may have damaged them."""
+    past = state.get("past")
+    weeks = past if isinstance(past, list) else []
+    return [one for one in weeks if isinstance(one, dict) and "week" in one and isinstance(one.get("drivers"), list)]
 
 
 def _key(number: int) -> str:
