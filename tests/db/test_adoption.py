@@ -604,15 +604,15 @@ def test_an_index_that_zap_makes_as_well_is_no_hindrance(legacy):
 def test_triggers_are_made_again_and_did_not_fire(legacy):
     write(
         legacy,
-        "CREATE TABLE audit (id INTEGER); CREATE TRIGGER watch AFTER INSERT ON predictions "
-        "BEGIN INSERT INTO audit VALUES (new.prediction_id); END",
+        "CREATE TABLE seen (id INTEGER); CREATE TRIGGER watch AFTER INSERT ON predictions "
+        "BEGIN INSERT INTO seen VALUES (new.prediction_id); END",
     )
     adopt(legacy)
     write(
         legacy,
         "INSERT INTO predictions (prediction_timestamp, source, predicted_class) VALUES ('', 'train', 'a')",
     )
-    assert read(legacy, "SELECT id FROM audit") == [(3,)]
+    assert read(legacy, "SELECT id FROM seen") == [(3,)]
 
 
 def test_foreign_keys_of_other_tables_live_on(legacy):

@@ -86,6 +86,7 @@ def samples_of(connection: Connection, user_id: str) -> Iterator[Sampled]:
         if isinstance(state, Damaged) or not state:
             continue
         kept = _part(_part(state, "sample"), "rows").get(_key(number))
+        kept = kept if isinstance(kept, str) else None
         weeks = [one["week"] for one in _weeks(state) if number in one["drivers"]]
         if kept is not None or weeks:
             row = None if kept is None else list(bytes.fromhex(kept[16:]))
