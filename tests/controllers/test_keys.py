@@ -46,9 +46,9 @@ def test_the_whole_life_of_a_key(client):
         assert client.delete(f"/keys/{unknown}").status_code == 404
     with client.app.state.engine.connect() as connection:
         audit = connection.execute(text("SELECT action, who, after FROM audit ORDER BY audit_id")).all()
-    assert [(action, who) for action, who, _ in audit[1:]] == [
-        *(("key.create", "ann"), ("key.rotate", "ann"), ("key.revoke", "ann")),
-    ]
+    changes = [(action, who) for action, who, _ in audit if action.startswith("key.")]
+    # The first key was made without a request.
+    assert changes[1:] == [("key.create", "ann"), ("key.rotate", "ann"), ("key.revoke", "ann")]
     assert not any(key in str(row) or key.split("_")[2][:10] in str(row) for row in audit)
 
 

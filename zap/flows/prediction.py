@@ -27,6 +27,8 @@ from zap.threads import PATIENCE_SECONDS, Pool
 
 # Threads that score a batch: as many as a training uses by default.
 _THREADS = 2
+# How long a look at the version in production may take, if the explanation has used up the time of the request.
+_LAST_LOOK_SECONDS = 1.0
 
 
 class Predicted(NamedTuple):
@@ -120,8 +122,9 @@ class OnePrediction:
         if not request.explain:
             return Predicted(answered, logged, None)
         explained = await self._explanations.of_answer(predictor, answered, until)
-        # The explanation may have taken long.
-        await histories.threads.run(self._production.check_serves, predictor.model_version, until=until)
+        # The explanation may have taken long, also all the time of the request.
+        last = max(until, time.monotonic() + _LAST_LOOK_SECONDS)
+        await histories.threads.run(self._production.check_serves, predictor.model_version, until=last)
         return Predicted(answered, logged, explained)
 
 
