@@ -627,6 +627,8 @@ def test_the_version_that_answers_is_the_one_that_serves_when_it_is_its_turn(sql
     read_body = batches._read_body
     newer = copy.copy(old)
     newer.model_version = 2
+    # It was put into production a moment ago.
+    production._seen.note(2, time.monotonic() + 60)
 
     async def meanwhile(*arguments):
         monkeypatch.setattr(type(production), "predictor", property(lambda _: newer))

@@ -117,7 +117,8 @@ def test_a_training_is_found_where_the_reply_says(url):
 
 def test_every_route_that_reads_answers_as_without_the_proxy(url, server, good_request):
     asked = httpx.post(f"{url}/predict", json=good_request | {"user_id": "Zoë/1"}, timeout=60).json()
-    numbers = {"prediction_id": asked["prediction_id"], "model_version": 1, "run_id": 1, "trial_id": 1}
+    numbers = {"prediction_id": asked["prediction_id"], "user_id": "nobody", "key_id": 1}
+    numbers |= {"model_version": 1, "run_id": 1, "trial_id": 1}
     paths = httpx.get(f"{url}/openapi.json").json()["paths"]
     reading = [path.format(**numbers) for path, methods in paths.items() if "get" in methods]
     assert {"/quality", "/quality/data", "/alarms", "/trials", f"/predictions/{asked['prediction_id']}"} < set(reading)
