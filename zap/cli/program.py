@@ -23,7 +23,7 @@ class Program(Group):
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run a command and exit with its exit code."""
         prepare_output()
-        ACTOR.set(user_of_system())
+        before = ACTOR.set(user_of_system())
         try:
             try:
                 code = super().main(*args, **{**extra, "standalone_mode": False})
@@ -51,4 +51,6 @@ class Program(Group):
                 raise
             tell(f"Error: {UnusableFile.title}: {error.filename}: {error.strerror}", "error")
             code = UnusableFile.exit_code
+        finally:
+            ACTOR.reset(before)
         sys.exit(code)
