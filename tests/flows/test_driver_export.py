@@ -50,6 +50,7 @@ def test_an_export_has_all_that_an_erasure_removes(trained, tmp_path):
     # The audit has both, without the id.
     with engine.connect() as connection:
         noted = connection.exec_driver_sql("SELECT action, subject FROM audit ORDER BY audit_id").all()
+    noted = [one for one in noted if one.action.startswith("driver.")]
     assert [one.action for one in noted] == ["driver.export", "driver.erase"]
     assert noted[0].subject == noted[1].subject
     assert "audit" not in traces(engine, user_id)
