@@ -1,4 +1,4 @@
-"""A driver of whom a database holds everything, and what is left of the driver in tables and files."""
+"""Make a driver with rows in every table, and find what is left of the driver in tables and files."""
 
 import json
 from collections import Counter

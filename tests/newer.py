@@ -1,4 +1,4 @@
-"""What a newer zap adds to the schema."""
+"""Make the additions of a newer zap to the schema."""
 
 from sqlalchemy import text
 

@@ -1,4 +1,4 @@
-"""Who makes a change, and from where: a key over HTTP, a person on the command line, or zap by itself."""
+"""The actor of a change: a key over HTTP, a person on the command line, or zap by itself."""
 
 import getpass
 from contextvars import ContextVar
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Actor(NamedTuple):
-    """Who makes a change.
+    """The person or program that makes a change.
 
     Attributes:
         name: the name of the key, or of the system user who typed a command.

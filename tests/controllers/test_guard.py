@@ -193,7 +193,7 @@ def test_the_time_of_a_look_up_tells_nothing_about_keys(keyed):
 
 def test_it_works(guarded, good_request):
     assert guarded.post("/predict", json=good_request, headers={"X-API-Key": KEY}).status_code == 200
-    # The key of the settings has all scopes, also those that only admin has.
+    # The key of the settings has all scopes, also the scope admin.
     assert guarded.get("/openapi.json", headers={"Authorization": f"bearer {KEY}"}).status_code == 200
     assert guarded.get("/models", headers={"X-API-Key": KEY}).status_code == 200
     assert guarded.head("/models").status_code == 401

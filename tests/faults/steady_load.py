@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class Reply(NamedTuple):
-    """What came of one request. `at` is when the reply was there, on the monotonic clock; status 0 is no reply."""
+    """The result of one request. `at` is the time of the reply on the monotonic clock; status 0 means no reply."""
 
     at: float
     seconds: float

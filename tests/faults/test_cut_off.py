@@ -19,7 +19,7 @@ CUT_OFF_SECONDS = 3.5
 
 @pytest.fixture
 def elsewhere(trained_postgresql):
-    """What another machine sees: the database itself, with a second version in production."""
+    """Yield an engine of another machine on the database, with a second version in production."""
     engine = create_engine(trained_postgresql.database_url)
     add_copies(engine)
     promote_version(engine, 2, Reason())

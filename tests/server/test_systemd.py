@@ -1,4 +1,4 @@
-"""What a server tells systemd: that it answers, that it is alive, and that it stops."""
+"""Test the messages of a server to systemd: it answers, it is alive, it stops."""
 
 import os
 import shutil

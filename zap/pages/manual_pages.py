@@ -22,7 +22,6 @@ PAGES = (
     "pages",
     "files",
     "python",
-    "pages",
     "operating",
     "keys",
     "metrics",

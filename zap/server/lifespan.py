@@ -74,6 +74,8 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
     state, engine = app.state, _opened(app.state)
     recent, follower = state.recent_sessions, state.follower
     state.production.refresh()
+    # Before the first request: a later first look would forget drivers whom requests have just read.
+    state.erasure_watch.look()
     state.api_keys.look(engine)
     with ExitStack() as closing:
         # Closed in reverse order, each even if another one fails.

@@ -19,10 +19,9 @@ class ErasureWatch:
         self._seen: tuple[int, int] | None = None
 
     def look(self) -> None:
-        """Forget the drivers if there was an erasure since the last look."""
+        """Forget the drivers if there was an erasure since the last look. Look once before the first request."""
         with self._engine.connect() as connection:
             size = ledger_size(connection)
         if size != self._seen:
-            # The first look finds nothing remembered.
             self._histories.forget_erased()
             self._seen = size

@@ -11,7 +11,7 @@ from zap.db.moving.connections import explained, writing
 from zap.errors import DatabaseInUse
 
 # An arbitrary number, which every zap on a PostgreSQL database must use.
-_COPY_LOCK_KEY = 0x7A61_7004
+_COPY_LOCK_KEY = 0x7A61_7007
 
 
 @contextmanager
