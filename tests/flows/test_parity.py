@@ -29,9 +29,9 @@ def test_a_replay_over_http_has_the_scores_of_the_training(trained_sqlite, clock
     replay = Replay(engine)
     stored, again = replay.stored_evaluation, replay.evaluation(replay.asked | True)
     assert [again[name] for name in COMPARED] == [stored[name] for name in COMPARED]
+    clock(replay.begin)
     replay.forget()
     following = Following(engine, settings.wall_time, settings.horizon, sums=[add_to_quality])
-    clock(replay.begin)
     with client_of(settings) as client:
         replay.play(client, clock, at_midnight=following.look)
         found = replay.asked_quality(client)

@@ -224,9 +224,10 @@ def test_the_follower_removes_what_the_settings_say(trained_engine, monkeypatch)
         assert connection.scalar(text("SELECT count(*) FROM predictions WHERE source = 'train'")) > 1000
         assert connection.scalar(select(Follower.__table__.c.removing)) is None
         # One row, although it took several looks.
-        written = connection.execute(text("SELECT who, action, subject, after FROM audit")).all()
-    (who, action, subject, after) = written[-1]
-    assert [who, action, subject, len(written)] == ["zap", "log.prune", "requests", 1]
+        ((who, subject, after),) = connection.execute(
+            text("SELECT who, subject, after FROM audit WHERE action = 'log.prune'")
+        ).all()
+    assert [who, subject] == ["zap", "requests"]
     assert json.loads(after) | {"before": ""} == {
         "trial_predictions": 0, "outcomes": 10, "predictions": 10, "inference_inputs": 10, "before": "",
     }  # fmt: skip

@@ -192,6 +192,7 @@ def test_the_report_of_an_older_zap_with_fewer_reasons_is_told_too(sqlite_client
             "UPDATE training_runs SET report = json_set(report, '$.dropped', json(?))",
             ('{"rows":{"no charger type":7}}',),
         )
+    sqlite_client.app.state.history_counter.read(30.0)
 
     assert "sessions left out – no charger type 7" in text_of(sqlite_client.get("/pages/data/history"))
 
