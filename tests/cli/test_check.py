@@ -280,6 +280,59 @@ def test_the_address(settings):
     assert ids(look_at_address(changed(settings, host="10.9.9.9"))) == ["address-unusable"]
 
 
+def test_the_port_of_the_metrics(settings):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        taken = one(look_at_address(changed(settings, metrics_port=port)), "address-unusable")
+    assert (taken.setting, taken.value) == ("ZAP_METRICS_HOST, ZAP_METRICS_PORT", f"127.0.0.1, port {port}")
+    assert "metrics-open" not in ids(look_at_access(changed(settings, metrics_port=port)))
+    # Without a port, the host means nothing.
+    assert "metrics-open" not in ids(look_at_access(changed(settings, metrics_host="0.0.0.0")))
+    reached = changed(settings, metrics_port=port, metrics_host="0.0.0.0")
+    assert one(look_at_access(reached), "metrics-open").severity == "note"
+
+
+def test_settings_of_retention_that_do_less_than_they_seem(settings, database_url):
+    asked = changed(settings, database_url=database_url, keep_requests_days=30)
+    assert not {"nothing-removed", "file-keeps-size"} & set(ids(everything(asked)))
+    alone = one(everything(changed(asked, follow=False)), "nothing-removed")
+    assert (alone.setting, alone.value) == ("ZAP_KEEP_REQUESTS_DAYS", "30")
+    assert "nothing-removed" not in ids(everything(changed(settings, database_url=database_url, follow=False)))
+
+
+@pytest.mark.usefixtures("_sqlite_at_head")
+def test_a_file_of_an_older_zap_cannot_become_smaller(settings, request):
+    shutil.copy(request.getfixturevalue("_sqlite_at_head"), settings.url.database)
+    with contextlib.closing(sqlite3.connect(settings.url.database)) as connection:
+        connection.executescript("PRAGMA auto_vacuum = NONE; VACUUM")
+
+    found = one(everything(changed(settings, keep_train_predictions_versions=3)), "file-keeps-size")
+
+    assert "zap db compact" in found.hint
+    assert "file-keeps-size" not in ids(everything(settings))
+
+
+def test_a_read_database_that_is_no_standby_or_does_not_answer(settings, empty_postgresql_url):
+    upgrade(empty_postgresql_url)
+    url = make_url(empty_postgresql_url)
+    asked = changed(settings, database_url=empty_postgresql_url, read_database_url=empty_postgresql_url)
+
+    # The primary itself, another database of its server, and a port on which nobody listens.
+    unused = one(everything(asked), "read-database-unused")
+    other = url.set(database="postgres").render_as_string(hide_password=False)
+    wrong = one(everything(changed(asked, read_database_url=other)), "read-database-wrong")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    away = url.set(password="hidden", port=port).render_as_string(hide_password=False)
+    silent = one(everything(changed(asked, read_database_url=away)), "read-database-unused")
+
+    assert "it is not a standby" in unused.message
+    assert wrong.severity == "error"
+    assert "name a standby" in wrong.hint
+    assert silent.severity == "warning"
+    assert "hidden" not in str(silent)
+
+
 def test_the_receiver_of_alarms(settings):
     assert ids(look_at_receiver(settings)) == ["no-alarm-url"]
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -408,6 +461,20 @@ def test_a_machine_without_the_library_of_openmp(settings, tmp_path):
     assert done.returncode == 55
     (found,) = (one for one in json.loads(done.stdout)["findings"] if one["id"] == "lightgbm-missing")
     assert "libgomp1" in found["hint"]
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["serve", "--port", "0", "--workers", "2"], ["train"]])
+def test_a_command_that_needs_the_library_says_so_without_a_traceback(settings, tmp_path, command):
+    (tmp_path / "lightgbm.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "zap", *command],
+        env=os.environ | settings.environment() | {"PYTHONPATH": f"{tmp_path}:{TESTS.parent}"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    assert done.returncode == 56
+    assert "libgomp.so.1: cannot open shared object file; on Debian and Ubuntu: apt-get install libgomp1" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.usefixtures("_sqlite_at_head")

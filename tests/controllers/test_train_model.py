@@ -432,10 +432,13 @@ def test_candidates_that_newer_ones_replaced_are_pruned(trained_sqlite, rows):
             assert client.post("/train-model", json=quick).status_code == 200
 
         versions = rows(client.app, ModelVersion)
+        pruned = client.get("/audit", params={"action": "version.prune"}).json()
 
     kept = [(row["model_version"], row["status"]) for row in versions if row["artefact"] is not None]
     assert kept == [(1, "archived"), (2, "production"), (4, "candidate")]
     assert versions[2]["evaluation"] is not None
+    (row,) = pruned["audit"]
+    assert (row["subject"], row["after"]) == ("run 4", {"versions": [3]})
 
 
 def test_who_prefers_not_to_wait_is_told_where_to_look(client):

@@ -26,6 +26,15 @@ def look_at_access(settings: Settings) -> Iterator[Finding]:
             " others can guess it",
             "make a key with `openssl rand -hex 16`",
         )
+    if settings.metrics_port is not None and settings.metrics_host not in _LOOPBACK:
+        yield Finding(
+            "metrics-open",
+            "ZAP_METRICS_HOST",
+            settings.metrics_host,
+            f"other machines can reach {settings.metrics_host}, port {settings.metrics_port}, and whoever reaches it"
+            " reads the metrics without a key",
+            "let only your Prometheus through to this port, or let it ask GET /metrics with a key of the scope read",
+        )
     if not settings.allowed_hosts and (settings.trusted_proxies or settings.root_path):
         yield Finding(
             "no-host-names",

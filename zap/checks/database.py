@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.checks.access import look_at_keys
@@ -13,11 +13,21 @@ from zap.checks.finding import Finding
 from zap.db.api_keys import has_keys
 from zap.db.engine import create_engine, database_now, reading_engine
 from zap.db.erasure.ledger import ledger_file, read_file, read_ledger
+from zap.db.free_pages import file_pages
 from zap.db.log.prediction_log import check_writable
+from zap.db.read_replica import ReadReplica
 from zap.db.schema import check_at_head, check_rights
 from zap.db.unusable import reason_of
 from zap.db.versions.model_registry import load_version, production_version
-from zap.errors import DatabaseAhead, DatabaseBehind, DatabaseReplaced, DatabaseUnavailable, UnusableFile, ZapError
+from zap.errors import (
+    DatabaseAhead,
+    DatabaseBehind,
+    DatabaseReplaced,
+    DatabaseUnavailable,
+    InvalidSettings,
+    UnusableFile,
+    ZapError,
+)
 from zap.settings import Settings
 
 # How far (seconds) the clocks of this machine and of PostgreSQL may differ: the times of answers come from the one, and
@@ -50,6 +60,8 @@ def look_at_database(settings: Settings) -> Iterator[Finding]:
     try:
         yield from _writable(engine, shown)
         yield from look_at_server(engine, settings)
+        yield from _removal(engine, settings)
+        yield from _reads(engine, settings)
         yield from _model(engine)
     except (SQLAlchemyError, DatabaseReplaced) as error:
         yield _unavailable(shown, reason_of(error) if isinstance(error, SQLAlchemyError) else error.message)
@@ -136,6 +148,61 @@ def _erasures(engine: Engine, settings: Settings) -> Iterator[Finding]:
             f"the ledger beside the database names {lacking:,} erasures that the database does not hold, so it is older"
             " than they are, and may hold erased drivers again",
             "stop zap, and run `zap drivers erase-again`",
+        )
+
+
+def _removal(engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """Yield whether the settings of retention do less than they seem to do."""
+    kept = {
+        "ZAP_KEEP_REQUESTS_DAYS": settings.keep_requests_days,
+        "ZAP_KEEP_TRAIN_PREDICTIONS_VERSIONS": settings.keep_train_predictions_versions,
+    }
+    names = [name for name, value in kept.items() if value is not None]
+    if not names:
+        return
+    value = ", ".join(str(kept[name]) for name in names)
+    if not settings.follow:
+        yield Finding(
+            "nothing-removed",
+            ", ".join(names),
+            value,
+            "ZAP_FOLLOW is false, so this server removes no old rows",
+            "run `zap follow` on one machine, or run `zap predictions prune` every day",
+        )
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        if not file_pages(connection).can_return:
+            yield Finding(
+                "file-keeps-size",
+                ", ".join(names),
+                value,
+                "rows are removed, and the file of the database does not become smaller, because an older zap made it",
+                "stop zap, and run `zap db compact` once",
+            )
+
+
+def _reads(engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """Yield whether pages and lists cannot be read from ZAP_READ_DATABASE_URL."""
+    if settings.read_database_url is None:
+        return
+    setting, shown = "ZAP_READ_DATABASE_URL", make_url(settings.read_database_url).render_as_string()
+    reads = ReadReplica(engine, create_engine(settings.read_database_url))
+    try:
+        reads.check()
+    except InvalidSettings as error:
+        message, _, hint = error.message.rpartition("; ")
+        yield Finding("read-database-wrong", setting, shown, message, hint)
+        return
+    finally:
+        reads.close()
+    if reads.status != "ok":
+        yield Finding(
+            "read-database-unused",
+            setting,
+            shown,
+            f"pages and lists are read from the primary, because the read replica cannot be used: {reads.status}",
+            "start the replica, open the way to it, or correct ZAP_READ_DATABASE_URL",
         )
 
 

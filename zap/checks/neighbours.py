@@ -29,7 +29,13 @@ def look_at_address(settings: Settings) -> Iterator[Finding]:
             yield Finding("already-serving", "ZAP_PORT", str(settings.port), message, hint)
             return
         message, _, hint = error.message.rpartition("; ")
-        yield Finding("address-unusable", "ZAP_HOST, ZAP_PORT", place, message, hint)
+        setting = "ZAP_HOST, ZAP_PORT"
+        if "ZAP_METRICS_PORT" in hint:
+            setting, place = (
+                "ZAP_METRICS_HOST, ZAP_METRICS_PORT",
+                f"{settings.metrics_host}, port {settings.metrics_port}",
+            )
+        yield Finding("address-unusable", setting, place, message, hint)
 
 
 def look_at_receiver(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from zap.cli.output import check_output, takes_unicode
-from zap.errors import InvalidRequest, OutputFailed, ZapError
+from zap.errors import InvalidRequest, LibraryMissing, OutputFailed, ZapError
 from zap.standard_error import tell
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ DATABASE = click.option(
     help="The database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME. Default: ZAP_DATABASE_URL, else"
     " sqlite:///data/charge_database_alt.sqlite.",
 )
+# What the loader of libraries of Linux says; it gives no number of an error.
+_NO_LIBRARY = "cannot open shared object file"
 # The most commands that a message suggests.
 _MOST_NEAR = 3
 JSON = click.option("--json", "as_json", is_flag=True, help="Print only one JSON document to standard output.")
@@ -64,6 +66,12 @@ class Command(click.Command):
             raise
         except ZapError as error:
             fail(error, as_json=ctx.params.get("as_json", False))
+        except OSError as error:
+            # The import of LightGBM ends like this on a system without libgomp, such as a small image of a container.
+            if error.errno is not None or _NO_LIBRARY not in str(error):
+                raise
+            missing = LibraryMissing(f"{error}; on Debian and Ubuntu: apt-get install libgomp1")
+            fail(missing, as_json=ctx.params.get("as_json", False))
 
 
 class SilentCommand(Command):

@@ -17,6 +17,13 @@ class CheckFailed(CommandError):
     exit_code = 55
 
 
+class LibraryMissing(CommandError):
+    """A library of the operating system that a package needs cannot be loaded."""
+
+    title = "A library of the system is missing"
+    exit_code = 56
+
+
 class UnusableFile(CommandError):
     """A file cannot be read or written in the format that its name ends with."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Connection, Engine
 
+from zap.db.audit import note
 from zap.db.engine import write_transaction
 from zap.db.history.history_store import read_history
 from zap.db.history.session_changes import prune_changes
@@ -195,8 +196,9 @@ def _train(
         )
         report = training_report(trained, decision, options, phase.seconds, settings.shown_model_file)
         finish_run(connection, lease.run_id, report)
-        prune_candidates(connection, settings.keep_candidates)
         prune_events(connection)
+        if pruned := prune_candidates(connection, settings.keep_candidates):
+            note(connection, "version.prune", f"run {lease.run_id}", after={"versions": pruned})
     return report, version if decision.promoted else None
 
 

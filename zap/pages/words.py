@@ -262,5 +262,6 @@ CHANGE_WORDS = {
     "trial.begin": marked("trial begun"),
     "trial.end": marked("trial ended"),
     "version.promote": marked("version promoted"),
+    "version.prune": marked("models of old candidates removed"),
     "version.rollback": marked("version rolled back"),
 }

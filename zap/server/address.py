@@ -18,9 +18,9 @@ def check_address(settings: Settings) -> None:
         CannotServe: a port is taken, or a host is not an address of this machine.
     """
     # Both are open for a moment at once, so that two settings with one port are noticed.
-    bound = [bind(settings), *bind_metrics(settings)]
-    for one in bound:
-        one.close()
+    with bind(settings):
+        for one in bind_metrics(settings):
+            one.close()
 
 
 def bind(settings: Settings) -> socket.socket:
