@@ -66,7 +66,8 @@ def test_the_document_is_made_once_a_version(sqlite_client):
     for _ in range(200):
         assert sqlite_client.get("/health/live").status_code == 200
 
-    assert asked < 3 * (time.process_time() - before)
+    # A document made for each request would take fifty times as long.
+    assert asked < 10 * (time.process_time() - before)
     production = sqlite_client.app.state.production
     contract = production.predictor.contract
     production.predictor.contract = {**contract, "fields": {**contract["fields"], "temperature_c": "ignored"}}

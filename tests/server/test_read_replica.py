@@ -1,6 +1,7 @@
 """Pages and lists from a standby that streams: what was committed is seen at once, and a standby may fail."""
 
 import json
+import shutil
 import signal
 from contextlib import closing
 
@@ -24,14 +25,16 @@ NOT_USED = "the read replica is not used; pages and lists are read from the prim
 
 
 @pytest.fixture(scope="module")
-def servers(_trained_sqlite):
+def servers(_trained_sqlite, tmp_path_factory):
     """A primary with a trained database of two versions, and its standby."""
     if not is_installed():
         absent("PostgreSQL's programs")
+    folder = tmp_path_factory.mktemp("source")
     with closing(OwnPostgresql(wal_level="replica", max_wal_senders="4").make()) as primary:
         assert primary.start()
         upgrade(primary.url)
-        source = f"sqlite:///{_trained_sqlite / 'zap.sqlite'}"
+        # The copy is noted in the audit of its source, which other tests share.
+        source = f"sqlite:///{shutil.copy(_trained_sqlite / 'zap.sqlite', folder)}"
         assert copy_database(source, primary.url, CopyOptions(finish=True, force=True, compare_all=True)).finished
         engine = create_engine(primary.url)
         add_copies(engine)
