@@ -57,8 +57,8 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
         metrics: the metrics of this process among the processes of its server; by default it is the only one.
 
     Raises:
-        InvalidSettings: a setting has a wrong value, or needs a package that is not installed, or the variable of the
-            API key has a typing error in its name.
+        InvalidSettings: a setting has a wrong value, or needs a package that is not installed, or the name of
+            ZAP_API_KEY has a typing error.
     """
     if settings is None:
         settings = read_settings()

@@ -8,7 +8,7 @@ PREDICT, REPORT, READ, TRAIN, PROMOTE, ERASE, ADMIN = "predict", "report", "read
 # Each scope, and what it allows.
 SCOPES = {
     PREDICT: phrase("ask for predictions"),
-    REPORT: phrase("report sessions"),
+    REPORT: phrase("report and remove sessions"),
     READ: phrase("read predictions, drivers, figures, versions and pages"),
     TRAIN: phrase("start and cancel trainings, begin and end trials, acknowledge alarms"),
     PROMOTE: phrase("put versions into production"),

@@ -199,7 +199,8 @@ class Settings(BaseSettings):
     # With FULL, commits survive a power cut. With NORMAL they survive a crash of the process, but a power cut may lose
     # the last commits.
     sqlite_synchronous: Literal["FULL", "NORMAL", "EXTRA"] = "FULL"
-    # If it is set, every request must carry it in X-API-Key, except requests for health, docs and the manual.
+    # A key with all scopes, beside the keys of the database. If there is any key, every request must carry one, except
+    # requests for health and the login page.
     api_key: Annotated[SecretStr | None, AfterValidator(_strong_key)] = None
     # The time zone of the drivers. A time with an offset is converted to it. Default: the time zone of the machine.
     timezone: Annotated[str | None, AfterValidator(_known_zone)] = None
@@ -257,7 +258,7 @@ class Settings(BaseSettings):
     alarm_secret: Annotated[SecretStr | None, AfterValidator(usable_secret)] = None
     alarm_url: Annotated[str | None, AfterValidator(safe_receiver)] = None
     # The port that answers GET /metrics without a key, and nothing else, and the address on which it listens. None: the
-    # metrics are only on the port of the server, where they need the key.
+    # metrics are only on the port of the server, where they need a key.
     metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = None
     metrics_host: str = "127.0.0.1"
     # Whether the log has a line for each request.

@@ -160,7 +160,7 @@ def test_a_401_says_how_to_send_a_key_and_what_is_wrong_with_one(keyed, monkeypa
     assert "X-API-Key" in missing.json()["detail"]
     cut = ask(keyed, "GET", "/models", **{"X-API-Key": right[:-1]})
     assert "checksum" in cut.json()["detail"]
-    assert "not right any more" in ask(keyed, "GET", "/models", **{"X-API-Key": keyed.revoked}).json()["detail"]
+    assert "has ended" in ask(keyed, "GET", "/models", **{"X-API-Key": keyed.revoked}).json()["detail"]
 
 
 def test_very_many_wrong_keys_are_told_to_stop_and_shut_nobody_out(trained_sqlite):

@@ -68,6 +68,28 @@ def test_a_role_that_is_not_the_owner_is_refused_and_nothing_changes(empty_postg
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (before,)
 
 
+def test_a_role_that_only_reads_checks_a_database_and_backs_it_up_if_it_may_write_the_audit(
+    empty_postgresql_url, role_of, zap_command, tmp_path
+):
+    upgrade(empty_postgresql_url)
+    reads = [f"GRANT SELECT ON ALL {kind} IN SCHEMA public TO {{role}}" for kind in ("TABLES", "SEQUENCES")]
+    page = (Path(zap.__file__).parent / "manual" / "operating.md").read_text(encoding="utf-8")
+    audits = [
+        one.replace("zap_serving", "{role}") for one in re.findall(r"GRANT [^;]+ ON audit(?:_head)? TO [^;]+;", page)
+    ]
+    assert len(audits) == 2
+    url, audited = role_of(empty_postgresql_url, *reads), role_of(empty_postgresql_url, *reads, *audits)
+    file = tmp_path / "zap.backup"
+
+    assert zap_command("db", "check", "--database-url", url).returncode == 0
+    refused = zap_command("db", "backup", str(file), "--database-url", url)
+    assert "permission denied for table audit" in refused.stderr
+    assert not file.exists()
+    done = zap_command("db", "backup", str(file), "--database-url", audited)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.exists()
+
+
 def test_a_role_that_may_not_even_look_is_refused_with_a_sentence(empty_postgresql_url, role_of):
     upgrade(empty_postgresql_url)
     url = role_of(empty_postgresql_url)

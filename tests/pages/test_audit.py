@@ -1,13 +1,17 @@
 """The page of the audit: who changed what, with filters, in both languages."""
 
+import ast
 import html
 import re
+from pathlib import Path
 
+import zap
 from zap.actor import ACTOR, Actor
 from zap.db.audit import note
 from zap.db.engine import write_transaction
 from zap.pages import audit
 from zap.pages.audit import changes
+from zap.pages.words import CHANGE_WORDS
 
 PAGE = "/pages/audit"
 
@@ -62,6 +66,20 @@ def test_it_shows_what_has_changed_and_finds_it(untrained_client, monkeypatch):
     # A browser that asks for the route gets the page.
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     assert "The audit has 2 rows." in said(client.get("/audit?who=bob", headers=browser))
+
+
+def test_every_action_that_zap_writes_down_has_words_and_a_row_in_the_manual():
+    package, written = Path(zap.__file__).parent, set()
+    for file in package.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {"note", "note_now", "note_state"}:
+                texts = (one.value for one in ast.walk(call) if isinstance(one, ast.Constant))
+                written.update(one for one in texts if re.fullmatch(r"[a-z]+\.[a-z-]+", str(one)))
+    assert {"key.create", "database.compact", "driver.erase-again"} <= written
+    assert written <= set(CHANGE_WORDS)
+
+    rows = (package / "manual" / "audit.md").read_text(encoding="utf-8").partition("## What is written down")[2]
+    assert set(re.findall(r"`([a-z]+\.[a-z-]+)`", rows)) >= set(CHANGE_WORDS)
 
 
 def test_changes_have_each_value_that_differs():

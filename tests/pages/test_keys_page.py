@@ -67,7 +67,7 @@ def test_a_key_is_made_shown_once_rotated_and_revoked(guarded, log_in):
     page = client.get(KEYS)
     assert key not in page.text
     assert "<b>app" not in page.text
-    assert "predict ask for predictions report report sessions" in said(page)
+    assert "predict ask for predictions report report and remove sessions" in said(page)
     assert "Requests a second: 50 Rows of batches a day: 100,000" in said(page)
     taken = send(client, KEYS, **form)
     assert (taken.status_code, "a key has the name <b>app already" in said(taken)) == (409, True)

@@ -1,1 +1,1 @@
-"""What is wrong with the settings and with their surroundings: one file for each subject, each finding with a hint."""
+"""Checks of the settings and of their surroundings: one file for each subject, and each finding with a hint."""

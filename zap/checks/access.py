@@ -1,4 +1,4 @@
-"""Who can reach zap: keys, host names, proxies, and pages of other origins."""
+"""The access to zap: keys, host names, proxies, and pages of other origins."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,8 @@ from zap.checks.finding import Finding
 from zap.settings import Settings
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-# A key with fewer different characters was not made at random: of `openssl rand -hex 16`, one in a billion has so few.
+# A key with fewer different characters was hardly made at random: `openssl rand -hex 16` makes one in a billion at
+# most.
 _FEWEST_CHARACTERS = 6
 # The key in the examples of the manual.
 _OF_THE_MANUAL = "write-the-result-of-openssl-rand-hex-16"

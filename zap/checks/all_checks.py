@@ -1,4 +1,4 @@
-"""All checks in order: for `zap check`, and those that a server makes at its start."""
+"""All checks in order: the checks of `zap check`, and the checks that a server makes at its start."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from zap.settings import Settings
 
 
 def at_start(settings: Settings) -> Iterator[Finding]:
-    """Yield what a server tells first at its start. It takes milliseconds, and asks nobody."""
+    """Yield what a server checks before it opens the database. It takes milliseconds, and asks nobody."""
     yield from look_at_variables()
     yield from look_at_access(settings)
     yield from look_at_machine(settings)

@@ -30,8 +30,8 @@ from zap.errors import (
 )
 from zap.settings import Settings
 
-# How far (seconds) the clocks of this machine and of PostgreSQL may differ: the times of answers come from the one, and
-# the times of heartbeats and of figures from the other.
+# How many seconds the clocks of this machine and of PostgreSQL may differ. This machine gives the times of answers, and
+# PostgreSQL the times of heartbeats and of figures.
 _CLOCKS_SECONDS = 2.0
 # The most connections to PostgreSQL that one server process opens: the pool of SQLAlchemy.
 _OF_A_PROCESS = 15
@@ -135,7 +135,7 @@ def _erasures(engine: Engine, settings: Settings) -> Iterator[Finding]:
     try:
         named = read_file(file)
     except UnusableFile as error:
-        hint = "put the file of a backup back, or move this one away"
+        hint = "put back the file from a backup, or move this file away"
         yield Finding("erased-are-back", _SETTING, str(file), error.message, hint)
         return
     with engine.connect() as connection:

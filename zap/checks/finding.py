@@ -56,7 +56,7 @@ SEVERITIES: dict[str, Severity] = {
 
 
 class Finding(NamedTuple):
-    """What a check has found.
+    """A finding of a check.
 
     Attributes:
         id: one of SEVERITIES.

@@ -115,7 +115,7 @@ def _room(setting: str, folder: Path) -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    """Return a folder, or the nearest folder above it that exists. zap makes the others."""
+    """Return a folder, or the nearest folder above it that exists. zap makes the missing folders."""
     return next(one for one in (folder, *folder.parents) if one.exists())
 
 

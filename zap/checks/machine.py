@@ -81,7 +81,7 @@ def _files(settings: Settings) -> Iterator[Finding]:
         return
     import resource  # noqa: PLC0415 - not on Windows
 
-    # A server raises its own limit to this one.
+    # A server raises its soft limit to this hard limit.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < settings.connections + _OTHER_FILES:
         yield Finding(

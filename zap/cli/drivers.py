@@ -89,7 +89,7 @@ def erase(user_id: str, yes: bool, rewrite: bool, database_url: str | None, as_j
 def erasures(output: Path | None, database_url: str | None, as_json: bool) -> None:
     """List the erasures, or write them to a file.
 
-    Each says when, by whom, how many rows, and the keyed hash of the driver's id.
+    Each line has the time, who erased the driver, the number of rows, and the keyed hash of the driver's id.
     """
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.db.erasure.ledger import read_ledger, write_file
@@ -120,9 +120,8 @@ def erase_again_command(ledger: Path | None, database_url: str | None, as_json: 
 
     Run it after another program than zap, such as pg_restore, has put the database in place.
 
-    FILE is the ledger of the newer database, which `zap drivers erasures --output FILE` has written. On SQLite it is
-    beside the database, and need not be named.
-    `zap db restore` does this by itself.
+    FILE is the ledger of the newer database, which `zap drivers erasures --output FILE` has written. On SQLite, zap
+    also reads the ledger beside the database, so FILE is not needed. `zap db restore` erases the drivers by itself.
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine, shown_progress() as progress:

@@ -37,10 +37,10 @@ def keys() -> None:
 )
 @click.option("--expires", metavar="SPAN", help="After how long the key ends, such as 90d or 12h. Default: never.")
 @click.option(
-    "--requests-per-second", type=float, help="How many requests each server process answers. Default: no limit."
+    "--requests-per-second", type=float, help="The most requests a second in each server process. Default: no limit."
 )
 @click.option(
-    "--batch-rows-per-day", type=int, help="How many rows of batches all servers answer in a day. Default: no limit."
+    "--batch-rows-per-day", type=int, help="The most rows of batches a day in all servers. Default: no limit."
 )
 @DATABASE
 @JSON
@@ -97,7 +97,7 @@ def rotate(key: str, keep: str | None, database_url: str | None, as_json: bool) 
 @DATABASE
 @JSON
 def revoke(key: str, database_url: str | None, as_json: bool) -> None:
-    """End a key and its logins. A name also ends the key that was replaced by the key of this name."""
+    """End a key and its logins. A name ends both keys of a rotation, and an id only one."""
     with engine_at_head(read_settings(database_url=database_url), upgraded=False) as engine:
         from zap.db.api_keys import revoke_keys
 

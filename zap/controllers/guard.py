@@ -162,7 +162,7 @@ class Guard:
         text = sent.decode("latin-1")
         if text.startswith(PREFIX) and not is_whole(text):
             return Unauthorized(say("the key was changed on its way: its checksum is wrong; copy the whole key"))
-        return Unauthorized(say("this key is not right, or not right any more"))
+        return Unauthorized(say("this key is wrong, or has ended"))
 
     def _check_page(self, headers: dict[bytes, bytes], host: bytes | None) -> None:
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")

@@ -55,7 +55,7 @@ def keys_in_use(connection: Connection) -> Sequence[Any]:
 
 
 def has_keys(connection: Connection) -> bool:
-    """Return whether there is a key, or was one: a server whose last key has ended is not open to everybody."""
+    """Return whether there is a key, or was one: a server does not open to everybody when its last key ends."""
     return bool(connection.scalar(select(exists().select_from(_KEYS))))
 
 
@@ -113,7 +113,7 @@ def create_key(engine: Engine, options: KeyOptions) -> MadeKey:
 
 
 def rotate_key(engine: Engine, named: str, keep: timedelta) -> MadeKey:
-    """Make a key that stands for an earlier one, with its name, scopes, limits and length of life.
+    """Make a key that replaces an earlier one, and has its name, scopes, limits and length of life.
 
     Args:
         engine: on the database.
@@ -237,7 +237,7 @@ def _add(connection: Connection, fields: dict[str, Any], now: datetime) -> MadeK
 
 
 def _forget_old(connection: Connection, now: datetime) -> None:
-    """Remove the rows of keys that ended long ago, when another key is made: so there is always a row left."""
+    """Remove the rows of keys that ended long ago. Call this when a key is made: a row must be left."""
     connection.execute(delete(_KEYS).where(or_(_KEYS.c.revoked_at < now - _KEPT, _KEYS.c.expires_at < now - _KEPT)))
 
 

@@ -30,7 +30,7 @@ def note(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write down a change of the present actor: with the change, or not at all.
+    """Write down a change of the present actor, in the transaction of the change.
 
     Call it last in the transaction, because other changes wait from here on until the transaction ends.
 
@@ -73,7 +73,7 @@ def actor_of(connection: Connection, action: str, subject: str) -> Actor | None:
 
 
 def note_state(engine: Engine, action: str, subject: str, state: Mapping[str, Any]) -> bool:
-    """Write down a state if the newest row of this action and subject has another one. Return whether it has.
+    """Write down a state if the newest row of this action and subject has another state. Return whether it has.
 
     Nothing is written if nothing has changed, or if there is no such row and the state has no value.
     """

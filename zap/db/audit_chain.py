@@ -36,7 +36,7 @@ EMPTY = Head(0, NO_HASH)
 
 
 class Verified(NamedTuple):
-    """What a check of the chain has found.
+    """The result of a check of the chain.
 
     Attributes:
         head: the newest row that was read; with a broken row, the row before it.

@@ -25,7 +25,7 @@ _DAMAGED = (msgspec.MsgspecError, ArithmeticError, TypeError, ValueError, Recurs
 
 @dataclass(frozen=True)
 class WantedChanges:
-    """Which rows of the audit to list. None stands for all.
+    """The filters of a list of the audit. None stands for all rows.
 
     Attributes:
         since: the first moment, in UTC.

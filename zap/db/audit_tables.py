@@ -14,9 +14,9 @@ class AuditRow(SQLModel, table=True):
     Attributes:
         audit_id: 1, 2, 3 and so on, without gaps.
         who: the name of the key, or of the system user who typed a command.
-        origin: from where, such as the network address of the client.
+        origin: where the change came from, such as the network address of the client.
         action: what was done, such as `version.promote`.
-        subject: on what, such as `version 5`.
+        subject: what was changed, such as `version 5`.
         before: what was there before, as JSON. It is a text, because its characters are in the hash.
         after: what is there now, as JSON.
         previous_hash: the hash of the row before.

@@ -1,4 +1,4 @@
-"""How many rows of batches came with each key today (UTC), counted for all server processes together."""
+"""The count of the rows of batches that came with each key today (UTC), for all server processes together."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _DAYS: Table = KeyDay.__table__  # type: ignore[attr-defined]
 
 
 class Counted(NamedTuple):
-    """What came of counting rows.
+    """The result of counting rows.
 
     Attributes:
         is_taken: whether the rows fit below the limit, and were counted.

@@ -22,8 +22,8 @@ class ApiKey(SQLModel, table=True):
         expires_at: when it ends by itself; None: never.
         revoked_at: when somebody ended it.
         replaced_by: the key_id of the key that a rotation has made instead.
-        requests_per_second: the limit of each server process.
-        batch_rows_per_day: the limit of all servers together.
+        requests_per_second: the most requests a second in each server process.
+        batch_rows_per_day: the most rows of batches a day (UTC) in all servers together.
         last_used_at: when it was last used, to the minute.
     """
 
@@ -49,7 +49,7 @@ class KeyDay(SQLModel, table=True):
     Attributes:
         key_id: the key.
         day: the day (UTC), as `2026-03-02`.
-        batch_rows: the rows.
+        batch_rows: how many rows were sent.
     """
 
     __tablename__ = "key_days"

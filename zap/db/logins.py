@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, Table, delete, insert, select
 from zap.db.engine import database_now, write_transaction
 from zap.db.login_tables import Login
 
-# The logins that are remembered: the ones that expire last.
+# How many logins are remembered: the logins that expire last.
 _MOST_LOGINS = 10_000
 _LOGINS: Table = Login.__table__  # type: ignore[attr-defined]
 

@@ -98,9 +98,9 @@ class FormRefused(ZapError):
 
 
 class Unauthorized(ZapError):
-    """The request needs the API key and does not carry it."""
+    """The request needs a key, and carries none, a wrong one, or one that has ended."""
 
-    title = phrase("The API key is missing or wrong")
+    title = phrase("The key is missing, wrong or has ended")
     status_code = 401
 
 

@@ -42,10 +42,10 @@ _SHOWN_CHARACTERS = 100
 
 @dataclass
 class ErasureReport:
-    """What was erased.
+    """The report of an erasure.
 
     Attributes:
-        erased_at: when.
+        erased_at: when the driver was erased.
         counts: for each table how many rows were removed, or changed so that the driver is no longer in them.
         versions: the model versions that may have learned from the driver.
         running_training: the training that runs, and may have read the driver's sessions; None if none runs.
@@ -178,10 +178,10 @@ def catch_up(engine: Engine, settings: Settings) -> None:
 
 
 def key_of(engine: Engine, settings: Settings) -> ErasureKey:
-    """Return the key of erasures. The first erasure makes its file.
+    """Return the key of erasures. The first erasure or export makes its file.
 
     Raises:
-        NoErasureKey: there is no key, or only another one than that of earlier erasures.
+        NoErasureKey: there is no key, or the file has another key than the one of earlier erasures.
     """
     with engine.connect() as connection:
         ledger = read_ledger(connection)
@@ -247,8 +247,8 @@ def _notes(report: ErasureReport) -> list[str]:
         numbers = ", ".join(map(str, report.versions))
         notes.append(
             say_many(
-                "{n} version may have learned from this driver ({numbers}): train again to get one that has not",
-                "{n} versions may have learned from this driver ({numbers}): train again to get one that has not",
+                "{n} version may have learned from this driver ({numbers}): train again to get a version that has not",
+                "{n} versions may have learned from this driver ({numbers}): train again to get a version that has not",
                 len(report.versions),
                 numbers=numbers,
             )
@@ -264,7 +264,7 @@ def _notes(report: ErasureReport) -> list[str]:
         notes.append(
             say(
                 "these files may still hold the driver: {names}. Remove them; `zap db restore` erases the driver"
-                " again if it restores one",
+                " again if it restores one of them",
                 names=", ".join(report.other_databases),
             )
         )

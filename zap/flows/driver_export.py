@@ -85,7 +85,7 @@ def export_to_file(
     Until the file is whole, its name ends in `.part`.
 
     Raises:
-        NotFound, FollowerBehind: as in `export_driver`. There is no file then.
+        NotFound, FollowerBehind, NoErasureKey: as in `export_driver`. No file is left then.
     """
     part = file.with_name(f"{file.name}.part")
     new_private_file(part)

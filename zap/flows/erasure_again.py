@@ -34,7 +34,7 @@ def erase_again(
 ) -> ErasedAgain:
     """Erase the drivers that a newer ledger has and the database does not have in its own ledger yet.
 
-    The rows of such a driver in the database are older than the erasure. Each driver is one transaction.
+    The database is older than these erasures, so it may have rows of the drivers. Each driver is one transaction.
 
     Args:
         engine: on a database at head.

@@ -29,15 +29,13 @@ PORTION = {"sqlite": 200, "postgresql": 2_000}
 _PAGES = 100
 # The most transactions of one look: meanwhile the follower does not follow.
 _MOST_PORTIONS = 20
-
-
-# The kinds of rows that are removed together, as they are counted.
+# The tables whose rows are removed together, and the name under which predictions of trainings are counted.
 REQUESTS = ("trial_predictions", "outcomes", "predictions", "inference_inputs")
 TRAIN_PREDICTIONS = "train_predictions"
 
 
 class Portion(NamedTuple):
-    """What one transaction has removed: the rows of each table, and how many requests were looked at."""
+    """The result of one transaction: how many rows of each table it has removed, and how many requests it looked at."""
 
     removed: dict[str, int]
     looked_at: int
@@ -123,7 +121,7 @@ class Retention:
     def _next(
         self, after: int, before: datetime, most: int, now: datetime, needs: Needs | None
     ) -> tuple[OldRequests, Removable, Needs | None]:
-        """Return the next old requests, and which of them may be removed. What is needed is read once."""
+        """Return the next old requests, which of them may be removed, and what needs answers. The last is read once."""
         with self._engine.connect() as connection:
             old = oldest_requests(connection, after, before, most)
             if not old.requests:

@@ -1,6 +1,6 @@
-"""What was erased or ended after a backup was made is erased or ended again in its copy, before the copy is restored.
+"""Erase drivers and end keys again in the copy of a backup, before the copy is restored.
 
-The database that is replaced says what this is.
+The database that is replaced says which drivers were erased, and which keys ended, after the backup was made.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def erase_since_backup(
         NoErasureKey: the drivers were erased with a key that is not here, and may not come back.
     """
     newer = ledgers_beside(url)
-    # A damaged file can be replaced too: it says no erasures.
+    # A damaged file can be replaced too: it names no erasures.
     with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
         newer += read_ledger(connection)
     with _upgraded(copy) as engine:
@@ -66,7 +66,7 @@ def end_since_backup(copy: Path, url: str) -> list[str]:
         url: of the database that will be replaced.
     """
     ends: dict[str, KnownEnd] = {}
-    # A damaged file can be replaced too: it says no ends.
+    # A damaged file can be replaced too: it names no ends of keys.
     with contextlib.suppress(DatabaseUnavailable), reading(url) as connection, explained(make_url(url)):
         ends = read_ends(connection)
     with _upgraded(copy) as engine:

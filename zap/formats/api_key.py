@@ -1,4 +1,4 @@
-"""The form of an API key: `zap_`, its id, `_`, its secret, and a checksum of everything before it.
+"""The form of a key: `zap_`, its id, `_`, its secret, and a checksum of everything before it.
 
 Scanners of secrets find keys by this form. The checksum tells a key with a typing error from a key that was revoked,
 without the database.

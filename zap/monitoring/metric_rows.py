@@ -25,7 +25,7 @@ _ROW = _FIRST_CELL + _CELLS + _NOTE
 # A name with its labels has at most this many bytes.
 _LONGEST_KEY = 256
 _BETWEEN = "\0"
-# How often a note is read again that its writer is changing, and the pause before.
+# How often a note is read again while its writer changes it, and the pause before each time.
 _TRIES, _PAUSE_SECONDS = 20, 0.0005
 
 # A series: the name of its metric and its labels.
@@ -33,7 +33,7 @@ Key = tuple[str, ...]
 
 
 class Note(NamedTuple):
-    """What a process tells the others beside numbers.
+    """The note of a process, for what is no whole number.
 
     Attributes:
         seconds: when it was written, on the monotonic clock, which all processes of a machine share.

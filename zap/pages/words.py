@@ -239,6 +239,7 @@ CHANGE_WORDS = {
     "alarm.acknowledge": marked("alarm seen"),
     "alarms.settings": marked("settings of alarms"),
     "database.backup": marked("database backed up"),
+    "database.compact": marked("database compacted"),
     "database.copy": marked("database copied"),
     "database.downgrade": marked("schema downgraded"),
     "database.restore": marked("database restored"),

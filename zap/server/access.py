@@ -1,4 +1,4 @@
-"""What a request may do: the key that it carries, for routes that ask more than their declaration says."""
+"""The key that a request carries, and what the request may do beyond the declaration of its route."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def name_of(scope: Any) -> str | None:
 
 
 def may(scope: Any, *scopes: str) -> bool:
-    """Return whether a request may do what needs these scopes."""
+    """Return whether the key of a request has these scopes, or no key is needed."""
     key = key_of(scope)
     return key is None or key.scopes.issuperset(scopes)
 
@@ -46,9 +46,9 @@ def check_scopes(scope: Any, scopes: frozenset[str], why: str = "") -> None:
     """Refuse a request whose key lacks scopes.
 
     Args:
-        scope: of the request.
-        scopes: what it needs.
-        why: what in the request needs them; empty if every request to its route does.
+        scope: the ASGI scope of the request.
+        scopes: the scopes of keys that the request needs.
+        why: what in the request needs them; empty if every request to the route needs them.
 
     Raises:
         ScopeMissing: the key lacks a scope.

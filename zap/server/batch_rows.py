@@ -1,4 +1,4 @@
-"""The limit of a key for rows of batches in a day, as one request meets it."""
+"""The daily limit of a key for rows of batches, applied to one request."""
 
 import math
 
@@ -33,7 +33,7 @@ class BatchRows:
         """Count rows before they are answered. Rows that are answered a second time are counted once.
 
         Raises:
-            LimitReached: the key may not send so many rows today.
+            LimitReached: the key may not send this number of rows today.
         """
         if self._key is None or self._limit is None or self._taken is not None:
             return
@@ -63,7 +63,7 @@ class BatchRows:
         try:
             give_rows_back(self._engine, self._key.key_id, rows, day)
         except (SQLAlchemyError, ZapError) as error:
-            # The client gets the error that has kept the rows from being answered.
+            # The client gets another error: the one because of which the rows were not answered.
             log.warning("rows that were not answered still count for their key", rows=rows, error=type(error).__name__)
 
     def _headers(self, counted: Counted) -> dict[str, str]:

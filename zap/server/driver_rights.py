@@ -43,17 +43,17 @@ class DriverRights:
 
         Raises:
             ZapError: the errors of `erase_driver`.
-            DatabaseUnavailable: others are erased and exported for too long.
+            DatabaseUnavailable: earlier erasures and exports take too long.
         """
         await self._turns.take()
         return await self._threads.to_its_end(self._erase, user_id, after=lambda _: self._turns.give())
 
     async def export(self, user_id: str) -> AsyncGenerator[bytes, None]:
-        """Return the ZIP of all that is held of a driver, in portions. It is whole before the first one.
+        """Return the ZIP of all that is held of a driver, in portions. It is whole before the first portion is sent.
 
         Raises:
             ZapError: the errors of `export_driver`.
-            DatabaseUnavailable: others are erased and exported for too long.
+            DatabaseUnavailable: earlier erasures and exports take too long.
         """
         await self._turns.take()
         written = await self._threads.to_its_end(self._export, user_id, after=lambda _: self._turns.give())

@@ -1,7 +1,7 @@
 """The keys as a serving process knows them: in memory, and as new as the last look at the database.
 
-A request asks only the memory. The key that a client sends is looked up by its SHA-256, of which the client controls
-no single bit, so the time of a look-up tells nothing about the keys: a wrong key with a known id takes as long as any
+A request asks only the memory. The key that a client sends is looked up by its SHA-256, of which a client can
+choose no bit. So the time of a look-up tells nothing about the keys: a wrong key with a known id takes as long as any
 other text of its length. A right key is remembered as it was sent, because SHA-256 takes longer than the rest of the
 check. A dictionary finds it by a hash with a random seed, so a wrong key is compared with none.
 """
@@ -43,7 +43,7 @@ class Key:
         until: when it ends, in seconds since 1970.
         rate: its limit of requests; None if it has none.
         batch_rows_per_day: its limit of rows; None if it has none.
-        is_used: whether it was used since uses were last stored.
+        is_used: whether it was used since the uses of keys were last stored.
     """
 
     __slots__ = ("batch_rows_per_day", "digest", "is_used", "key_id", "name", "rate", "scopes", "until")
@@ -122,7 +122,7 @@ class Keys:
         return None if key is None else self._usable(key)
 
     def look(self, engine: Engine) -> None:
-        """Look which keys there are. A watch calls this twice a second."""
+        """Read the keys from the database. A watch calls this twice a second."""
         with self._looking:
             self._look(engine)
 

@@ -1,4 +1,4 @@
-"""The limit of requests a second: a bucket that a second fills, and each request takes from."""
+"""The limit of requests a second: a bucket that fills within a second, and from which each request takes one."""
 
 import math
 import time

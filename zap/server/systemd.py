@@ -11,7 +11,7 @@ from contextlib import suppress
 READY = "READY=1"
 ALIVE = "WATCHDOG=1"
 STOPPING = "STOPPING=1"
-# A sign of life comes so often in the longest time without one that systemd allows.
+# How many signs of life come in the longest time without one that systemd allows.
 _SIGNS = 3
 
 

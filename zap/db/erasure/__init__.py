@@ -1,1 +1,1 @@
-"""Everything that zap holds of one driver: find it, export it, remove it, and remember by a keyed hash it is gone."""
+"""Everything that zap holds of one driver: find, export and remove it, and store a keyed hash of the driver."""

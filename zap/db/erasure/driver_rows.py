@@ -104,7 +104,7 @@ def other_requests(connection: Connection, user_id: str, vehicles: list[int], af
 
 
 def unindexed_requests(connection: Connection, after: int = 0) -> Iterator[tuple[int, Mapping[int, LoggedNames]]]:
-    """Yield in portions what the requests name whose answers are not in the index; each with the last number read."""
+    """Yield for each portion of requests the last number, and what the requests outside the index name."""
     mark = "?" if is_sqlite(connection) else "%s"
     next_ids = f"SELECT input_id FROM inference_inputs WHERE input_id > {mark} ORDER BY input_id LIMIT {_PORTION}"  # noqa: S608
     newest = f"SELECT max(input_id) FROM ({next_ids}) AS next"  # noqa: S608

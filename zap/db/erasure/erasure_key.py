@@ -26,7 +26,7 @@ class ErasureKey(NamedTuple):
 
     @property
     def key_id(self) -> str:
-        """Return the name of the key, which says nothing about the key."""
+        """Return the id of the key, from which nobody can compute the key."""
         return hashlib.sha256(b"the id of a key of erasures\0" + self.secret.encode()).hexdigest()[:_KEY_ID_CHARACTERS]
 
     def hash_of(self, user_id: str) -> str:

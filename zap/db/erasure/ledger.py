@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
     @property
     def same(self) -> tuple[str, datetime]:
-        """Return what tells this erasure from all others."""
+        """Return the values that no other erasure has."""
         return self.driver_hash, self.erased_at
 
     def as_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.erasure import unused_bytes
 
-# A file up to this size is rewritten at once if it needs it.
+# A file up to this size is rewritten at once if the id is found in its unused bytes.
 REWRITTEN_AT_ONCE = 64 * 2**20
 # How long the erasure waits for readers of the WAL, in all and at once: meanwhile nobody can write.
 _WAL_SECONDS, _AT_ONCE_SECONDS, _PAUSE_SECONDS = 2.0, 0.1, 0.1

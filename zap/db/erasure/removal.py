@@ -22,8 +22,7 @@ _DAY_CHARACTERS = 10
 def stop_follower(connection: Connection) -> None:
     """Take the lease from the follower until this transaction ends, as the first change of the transaction.
 
-    What the follower has read before, and has not written yet, it cannot write any more. It begins again with what is
-    left, at once.
+    The follower cannot write any more what it has read before. It begins again at once, with the rows that are left.
     """
     connection.execute(update(FOLLOWER).values(holder=None, heartbeat_at=None))
 
@@ -61,7 +60,7 @@ def remove_rows(connection: Connection, rows: DriverRows) -> dict[str, int]:
     removed = connection.exec_driver_sql(f'DELETE FROM "Users" WHERE user_id = {mark}', (rows.user_id,))  # noqa: S608
     counts["Users"] = removed.rowcount
     counts["session_changes"] = _forget_changes(connection, rows)
-    # The follower finds other answers for the sessions that have followed answers to this driver.
+    # These sessions have lost the answers that their reports named, so the follower looks for other answers.
     log_as_changed(connection, others)
     return counts
 
@@ -102,7 +101,7 @@ def _sessions_of_others(connection: Connection, rows: DriverRows) -> list[int]:
 def _forget_changes(connection: Connection, rows: DriverRows) -> int:
     """Take the driver, and the times of the day, out of the log of changes.
 
-    The days stay for an hour, so that every server forgets the sessions, and the follower what followed from them.
+    The days stay for an hour, so that every server forgets the sessions, and the follower forgets their outcomes.
     """
     day = func.substr(CHANGES.c.charging_start_time, 1, _DAY_CHARACTERS)
     changed = update(CHANGES).values(user_id=None, charging_start_time=day)
