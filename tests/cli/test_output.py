@@ -51,7 +51,8 @@ def versions(settings):
     "environment",
     [
         {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        # The way is the same, and each command needs a new Python.
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.long),
     ],
     ids=["cp1252", "C"],
 )
