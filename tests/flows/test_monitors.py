@@ -1,5 +1,6 @@
 """The monitors of the version in production: which changes they find, and that they are quiet without a change."""
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -10,16 +11,18 @@ from servers import until
 from sqlalchemy import event, func, insert, select, update
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure.driver_rows import OtherRequests
 from zap.db.history.history_store import upsert_history
 from zap.db.monitoring.alarms import list_alarms, standing_alarms
 from zap.db.monitoring.monitor_states import read_monitor, store_references
-from zap.db.monitoring_tables import Follower, MonitorState
+from zap.db.monitoring_tables import Follower, MonitorState, Outcome
 from zap.db.schema import upgrade
 from zap.db.tables import ChargingSession, ModelVersion, Promotion
 from zap.db.versions.model_registry import load_version, production_version
 from zap.db.versions.promotions import promote_version
 from zap.errors import NotFound
 from zap.flows.drift_monitor import DriftMonitor
+from zap.flows.driver_erasure import erase_in, key_of
 from zap.flows.monitors import Monitors
 from zap.flows.training import run_training
 from zap.formats.promotion_reason import Reason
@@ -29,6 +32,7 @@ from zap.ml.driver_columns import DAY
 from zap.ml.features import MATRIX_COLUMNS
 from zap.ml.fitted import computed_columns
 from zap.ml.sample import sample_history
+from zap.monitoring.driver_sample import driver_hash
 from zap.settings import Settings
 
 QUICK = TrainingOptions(hyper_parameters={"n_estimators": 20})
@@ -295,6 +299,34 @@ def test_a_look_within_a_week_stores_nothing(engine, settings):
     # What was stored is not read either, because it may be large.
     assert not [one for one in written if "monitor_states.state" in one]
     assert states(engine) == before
+
+
+def test_a_driver_who_is_erased_is_dropped_from_what_is_counted_and_not_stored_yet(engine, settings):
+    service, monitors = Service(engine), Monitors(engine, settings)
+    for week in range(2):
+        end = service.answer(week)
+        monitors.look(lambda _: None, end.replace(tzinfo=UTC))
+    with engine.connect() as connection:
+        week = Outcome.__table__.c.asked_at >= MONDAY + timedelta(weeks=1)
+        drivers = set(connection.scalars(select(Outcome.user_id).where(week)))
+        driver = connection.scalar(select(Outcome.user_id).order_by(Outcome.prediction_id.desc()).limit(1))
+    number = driver_hash(driver)
+    # Most of this week is not stored: it is in the memory of the process that follows.
+    assert f"{number:016x}" not in json.dumps(states(engine).state)
+    with write_transaction(engine) as connection:
+        erase_in(connection, key_of(engine, settings), driver, OtherRequests(frozenset(), 0))
+
+    def is_gone(matrix, users, used):
+        users[users == driver] = "a new driver"
+
+    end = service.answer(2, change=is_gone)
+    monitors.look(lambda _: None, end.replace(tzinfo=UTC))
+
+    state = states(engine).state
+    assert str(number) not in json.dumps(state)
+    assert f"{number:016x}" not in json.dumps(state)
+    (week,) = state["past"]
+    assert len(week["drivers"]) == len(drivers) - 1
 
 
 def serve_again(engine, week):
