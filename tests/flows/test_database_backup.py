@@ -277,6 +277,22 @@ def test_a_damaged_database_is_replaced(filled_sqlite, file):
     assert stat.S_IMODE(database.stat().st_mode) == 0o640
 
 
+def test_a_database_whose_ledger_is_damaged_is_replaced(filled_sqlite, file):
+    back_up(filled_sqlite, file)
+    database = Path(make_url(filled_sqlite).database)
+    before = digests(filled_sqlite)
+    with closing(sqlite3.connect(database)) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'erasures'")
+        ((size,),) = connection.execute("PRAGMA page_size")
+    with database.open("r+b") as damaged:
+        damaged.seek((page - 1) * size)
+        damaged.write(b"\xff" * size)
+
+    restore(file, filled_sqlite, REPLACE)
+
+    assert digests(filled_sqlite) == before
+
+
 def test_what_postgresql_cannot_hold_is_named(filled_sqlite, file, empty_postgresql_url):
     _run(filled_sqlite.removeprefix("sqlite:///"), "UPDATE outcomes SET asked_at = 'soon' WHERE prediction_id = 10")
     made = back_up(filled_sqlite, file)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from erased import OF_OTHERS, driver_with_everything, in_files, traces
+from pydantic import SecretStr
 from sqlalchemy import delete
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure.erasure_key import FILE_NAME
 from zap.db.erasure.ledger import ERASURES, ledger_file, read_ledger
 from zap.db.monitoring_tables import Outcome
 from zap.db.schema import check_at_head
@@ -51,6 +53,30 @@ def test_a_restored_backup_has_no_driver_who_was_erased_after_it(trained, tmp_pa
     other = RestoreOptions(replace=True, keep_erased=True)
     assert "are back" in restore(backup, trained.database_url, other).notes[-1]
     assert "Users" in traces(engine, f"{user_id}'")
+    engine.dispose()
+
+
+def test_a_lost_key_brings_nobody_back_who_was_erased_with_the_key_that_is_here(trained, tmp_path):
+    engine = create_engine(trained.database_url)
+    user_id = driver_with_everything(engine, trained)
+    backup = tmp_path / "before.zapbackup"
+    back_up(trained.database_url, backup)
+    erase_driver(engine, trained, "somebody else")
+    # The key is lost, and the next erasure is noted with another one.
+    (trained.models_dir / FILE_NAME).unlink()
+    later = trained.model_copy(update={"erasure_key": SecretStr("another key of erasures, long enough")})
+    erase_driver(engine, later, user_id)
+    engine.dispose()
+
+    options = RestoreOptions(replace=True, erasure_key=key_if_any(later), keep_erased=True)
+    restored = restore(backup, trained.database_url, options)
+
+    assert "1 driver erased after the backup was made: erased again" in restored.notes
+    assert any("with a key that is not here, are back" in one for one in restored.notes)
+    assert traces(engine, f"{user_id}'", f'{user_id}"') == []
+    assert "inference_inputs" in traces(engine, "somebody else")
+    with engine.connect() as connection:
+        assert len(read_ledger(connection)) == 2
     engine.dispose()
 
 

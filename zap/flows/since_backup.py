@@ -39,23 +39,27 @@ def erase_since_backup(
     """
     newer = ledgers_beside(url)
     # A damaged file can be replaced too: it names no erasures.
-    with contextlib.suppress(DatabaseUnavailable), reading(url) as connection:
+    with contextlib.suppress(DatabaseUnavailable), reading(url) as connection, explained(make_url(url)):
         newer += read_ledger(connection)
+    notes = []
     with _upgraded(copy) as engine:
         try:
             done = erase_again(engine, newer, key, progress)
         except NoErasureKey:
             if not keeps:
                 raise
+            # Only the drivers who cannot be found come back.
+            done = erase_again(engine, [one for one in newer if key and one.key_id == key.key_id], key, progress)
             with write_transaction(engine) as connection:
                 known = {entry.same for entry in read_ledger(connection)}
                 add_entries(connection, {entry.same: entry for entry in newer if entry.same not in known}.values())
-            return ["drivers who were erased after the backup was made, with a key that is not here, are back"]
-    if not done.drivers:
-        return []
-    # The rows of these drivers must not stay in unused bytes of the file.
-    rewrite_file(copy)
-    return [f"{done.drivers:,} driver{'s' * (done.drivers != 1)} erased after the backup was made: erased again"]
+            notes.append("drivers who were erased after the backup was made, with a key that is not here, are back")
+    if done.drivers:
+        # The rows of these drivers must not stay in unused bytes of the file.
+        rewrite_file(copy)
+        s = "s" * (done.drivers != 1)
+        notes.append(f"{done.drivers:,} driver{s} erased after the backup was made: erased again")
+    return notes
 
 
 def end_since_backup(copy: Path, url: str) -> list[str]:
