@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from erased import (
@@ -24,6 +26,7 @@ from erased import (
 from sqlalchemy import event
 
 from zap.db.engine import create_engine, write_transaction
+from zap.db.erasure import ledger, remains
 from zap.db.erasure.driver_rows import unindexed_requests
 from zap.db.erasure.erasure_key import FILE_NAME, stored_key
 from zap.db.erasure.ledger import ledger_file, read_file, read_ledger
@@ -37,9 +40,9 @@ from zap.db.versions.model_registry import (
     production_version,
     read_version,
 )
-from zap.errors import FollowerBehind, NotFound
+from zap.errors import DatabaseUnavailable, FollowerBehind, NotFound
 from zap.flows import driver_erasure
-from zap.flows.driver_erasure import erase_driver
+from zap.flows.driver_erasure import erase_driver, key_of
 
 # What an erasure changes besides the rows that it removes.
 CHANGED = {"erasures", "follower", "session_changes", "model_versions", "monitor_states", "session_facts",
@@ -135,6 +138,70 @@ def test_the_ledger_says_that_somebody_was_erased_and_only_the_key_says_who(trai
         assert user_id not in file.read_text()
 
 
+@pytest.mark.parametrize("damage", ["no ledger", None], ids=["damaged", "not writable"])
+def test_without_the_file_of_the_ledger_nobody_is_erased(trained_sqlite, damage):
+    engine, file = create_engine(trained_sqlite.database_url), ledger_file(trained_sqlite.database_url)
+    user_id = driver_with_everything(engine, trained_sqlite)
+    follow(engine, trained_sqlite)
+    if damage is None:
+        file.mkdir()
+    else:
+        file.write_text(damage)
+    before = all_rows(engine)
+
+    with pytest.raises(DatabaseUnavailable, match="Nothing was erased"):
+        erase_driver(engine, trained_sqlite, user_id)
+
+    after = all_rows(engine)
+    assert after | {"follower": None} == before | {"follower": None}
+    engine.dispose()
+
+
+def test_two_erasures_at_once_are_both_in_the_file_of_the_ledger(trained_sqlite, monkeypatch):
+    """One writes the file of the ledger slowly. The other one must not be lost from the file."""
+    engine = create_engine(trained_sqlite.database_url)
+    log(engine, [{"user_id": "slow"}, {"user_id": "quick"}])
+    follow(engine, trained_sqlite)
+    key_of(engine, trained_sqlite)
+    begun = threading.Event()
+
+    def slowly(file, *, inner=ledger.read_file):
+        found = inner(file)
+        if not begun.is_set():
+            begun.set()
+            time.sleep(1)
+        return found
+
+    monkeypatch.setattr(ledger, "read_file", slowly)
+    slow = threading.Thread(target=erase_driver, args=(engine, trained_sqlite, "slow"))
+    slow.start()
+    assert begun.wait(10)
+    erase_driver(engine, trained_sqlite, "quick")
+    slow.join()
+
+    with engine.connect() as connection:
+        assert read_file(ledger_file(trained_sqlite.database_url)) == read_ledger(connection)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("unable", ["slow", "refused"])
+def test_an_erasure_is_reported_although_the_file_is_not_searched(trained_sqlite, monkeypatch, unable):
+    engine = create_engine(trained_sqlite.database_url)
+    user_id = driver_with_everything(engine, trained_sqlite)
+    monkeypatch.setattr(remains, "REWRITTEN_AT_ONCE", 0)
+    if unable == "slow":
+        monkeypatch.setattr(remains, "_SEARCH_SECONDS", 0.001)
+    else:
+        monkeypatch.setattr(remains.unused_bytes, "__file__", "nothing.py")
+
+    report = erase_driver(engine, trained_sqlite, user_id)
+
+    assert report.counts["Users"] == 1
+    assert report.places_in_file is None
+    assert any("could not be searched" in one for one in report.notes)
+    engine.dispose()
+
+
 def test_a_training_that_has_read_the_driver_keeps_no_examples(trained_engine, trained):
     user_id = driver_with_everything(trained_engine, trained)
     run_id = claim_run(trained_engine, "train", {})
@@ -178,7 +245,7 @@ KILLED = """
 import os, signal, sys
 from sqlalchemy import event
 from zap.db.engine import create_engine, write_transaction
-from zap.flows.driver_erasure import erase_driver
+from zap.flows.driver_erasure import erase_driver, key_of
 from zap.settings import Settings
 from zap.flows import driver_erasure
 settings = Settings()

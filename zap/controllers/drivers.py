@@ -40,7 +40,11 @@ class ErasedDriver(Struct):
     ]
     wal_is_empty: Annotated[bool, Meta(description="on SQLite, whether the WAL was emptied")]
     places_in_file: Annotated[
-        int, Meta(description="on SQLite, how often the id is still in unused bytes of the file; VACUUM removes them")
+        int | None,
+        Meta(
+            description="on SQLite, how often the id is still in unused bytes of the file; VACUUM removes them. null if"
+            " the search did not come to its end"
+        ),
     ]
     rewritten: Annotated[bool, Meta(description="on SQLite, whether the whole file was rewritten")]
     notes: Annotated[list[str], Meta(description="what people should do, in sentences")]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine
 
 from zap.actor import ACTOR
@@ -26,10 +27,12 @@ from zap.db.history.history_rows import take_turn
 from zap.db.monitoring.follower_lease import may_follow
 from zap.db.monitoring.log_portion import newest_id
 from zap.db.monitoring.trial_predictions import followed_until
-from zap.errors import FollowerBehind, NoErasureKey, NotFound
+from zap.errors import DatabaseUnavailable, FollowerBehind, NoErasureKey, NotFound, UnusableFile
 from zap.flows.looking_back import new_follower
 from zap.sentences import say, say_many
 from zap.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 # How long the erasure waits for the follower.
 _FOLLOWED_SECONDS = 10.0
@@ -60,7 +63,7 @@ class ErasureReport:
     running_training: int | None = None
     other_databases: Sequence[str] = ()
     wal_is_empty: bool = True
-    places_in_file: int = 0
+    places_in_file: int | None = 0
     rewritten: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -78,6 +81,7 @@ def erase_driver(engine: Engine, settings: Settings, user_id: str, *, rewrite: b
         NotFound: zap holds nothing of such a driver; the message says if the driver was erased before.
         FollowerBehind: the follower does not catch up in time. Nothing was changed.
         NoErasureKey: earlier erasures were noted with another key. Nothing was changed.
+        DatabaseUnavailable: the file of the ledger cannot be written. Nothing was changed.
         SQLAlchemyError: another writer took too long. Nothing was changed.
     """
     check_id(user_id)
@@ -91,14 +95,11 @@ def erase_driver(engine: Engine, settings: Settings, user_id: str, *, rewrite: b
         with write_transaction(engine) as connection:
             take_turn(connection)
             entry, trainings = erase_in(connection, key, _named(connection, user_id), others)
-            ledger = read_ledger(connection)
+            _write_ledger(connection, settings)
     except NotFound:
         if rewrite:
             overwrite_remains(engine, named, rewrite=True)
         raise
-    file = ledger_file(settings.database_url)
-    if file is not None:
-        write_file(file, ledger)
     left = overwrite_remains(engine, named, rewrite=rewrite)
     report = ErasureReport(
         entry.erased_at,
@@ -112,6 +113,27 @@ def erase_driver(engine: Engine, settings: Settings, user_id: str, *, rewrite: b
     )
     report.notes = _notes(report)
     return report
+
+
+def _write_ledger(connection: Connection, settings: Settings) -> None:
+    """Write the ledger into the file beside a SQLite database, as the last step before the commit.
+
+    No other erasure can write the file meanwhile. If the commit fails, the file says more than the database, and
+    `zap check` says so.
+
+    Raises:
+        DatabaseUnavailable: the file cannot be written, so nothing may be erased.
+    """
+    file = ledger_file(settings.database_url)
+    if file is None:
+        return
+    try:
+        write_file(file, read_ledger(connection))
+    except (OSError, UnusableFile) as error:
+        log.error("the ledger beside the database cannot be written", error=str(error))
+        raise DatabaseUnavailable(
+            say("the file of the ledger beside the database cannot be used; the log says why. Nothing was erased")
+        ) from error
 
 
 def erase_in(
@@ -270,7 +292,14 @@ def _notes(report: ErasureReport) -> list[str]:
         )
     if not report.wal_is_empty:
         notes.append(say("another program reads the database, so the WAL is not empty yet; SQLite empties it later"))
-    if report.places_in_file:
+    if report.places_in_file is None:
+        notes.append(
+            say(
+                "the file could not be searched for unused bytes with the id: run `zap drivers erase --rewrite` in a"
+                " quiet hour"
+            )
+        )
+    elif report.places_in_file:
         notes.append(
             say(
                 "unused bytes of the file still have the id at {places:,} places: run VACUUM in a quiet hour, or"

@@ -15,10 +15,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from zap.db.erasure import unused_bytes
+
+log = structlog.get_logger(__name__)
 
 # A file up to this size is rewritten at once if the id is found in its unused bytes.
 REWRITTEN_AT_ONCE = 64 * 2**20
@@ -41,12 +44,12 @@ class Remains(NamedTuple):
 
     Attributes:
         wal_is_empty: whether the WAL was emptied. It was not if another program reads an older snapshot.
-        places: how often the id is in unused bytes of the file.
+        places: how often the id is in unused bytes of the file; None if the search did not come to its end.
         rewritten: whether the whole file was rewritten.
     """
 
     wal_is_empty: bool = True
-    places: int = 0
+    places: int | None = 0
     rewritten: bool = False
 
 
@@ -65,7 +68,7 @@ def overwrite_remains(engine: Engine, user_id: str, *, rewrite: bool = False) ->
         return Remains()
     file = Path(str(engine.url.database)).resolve()
     is_empty, places = _empty_wal(file), _places(file, user_id)
-    if not rewrite and (not places or file.stat().st_size > REWRITTEN_AT_ONCE):
+    if not rewrite and (places == 0 or file.stat().st_size > REWRITTEN_AT_ONCE):
         return Remains(is_empty, places)
     try:
         rewrite_file(file)
@@ -123,8 +126,8 @@ def _empty_wal(file: Path) -> bool:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _places(file: Path, user_id: str) -> int:
-    """Return how often an id is in unused bytes of a SQLite file.
+def _places(file: Path, user_id: str) -> int | None:
+    """Return how often an id is in unused bytes of a SQLite file; None if the search did not come to its end.
 
     A longer id of another driver that contains it counts too, if it is in unused bytes.
     """
@@ -132,8 +135,13 @@ def _places(file: Path, user_id: str) -> int:
     if len(wanted) < _SHORTEST_SEARCHED:
         return 0
     command = [sys.executable, "-I", "-S", unused_bytes.__file__, str(file)]
-    found = subprocess.run(command, input=wanted, capture_output=True, timeout=_SEARCH_SECONDS, check=False)  # noqa: S603
-    return int(found.stdout) if found.returncode == 0 else 0
+    try:
+        found = subprocess.run(command, input=wanted, capture_output=True, timeout=_SEARCH_SECONDS, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        # The file is too large for this time, or the machine has no room for one more process. The driver is erased.
+        log.warning("the file was not searched for unused bytes with the id", error=type(error).__name__)
+        return None
+    return int(found.stdout)
 
 
 def _vacuum_tables(engine: Engine) -> None:
