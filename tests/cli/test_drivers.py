@@ -1,15 +1,18 @@
 """zap drivers, from the shell."""
 
 import json
+import shutil
 import subprocess
 import zipfile
+from pathlib import Path
 
 import own_postgresql
-from erased import driver_with_everything, traces
+from erased import TEXT_ID, driver_with_everything, in_files, traces
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from zap.db.engine import create_engine
+from zap.flows.database_backup import back_up
 
 
 def test_a_driver_is_exported_erased_and_listed(zap_command, trained_sqlite, tmp_path):
@@ -76,6 +79,26 @@ def test_an_older_dump_of_postgresql_is_worked_through_with_the_file_of_the_ledg
     done = zap_command("drivers", "erase-again", ledger, settings=restored)
     assert done.stdout == "erased 1 driver again\n", done.stderr
     assert traces(engine, f"{user_id}'", f'{user_id}"') == []
+    engine.dispose()
+
+
+def test_after_an_older_file_is_worked_through_no_byte_is_left_of_the_driver(zap_command, trained_sqlite, tmp_path):
+    database, older = Path(trained_sqlite.url.database), tmp_path / "older"
+    engine = create_engine(trained_sqlite.database_url)
+    user_id = driver_with_everything(engine, trained_sqlite)
+    back_up(trained_sqlite.database_url, older)
+    assert zap_command("drivers", "erase", user_id, "--yes", settings=trained_sqlite).returncode == 0
+    engine.dispose()
+    shutil.copy(older, database)
+    # Another program has the file open, so the WAL stays when the command ends.
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql('SELECT count(*) FROM "Users"').scalar()
+    older.unlink()
+
+    done = zap_command("drivers", "erase-again", settings=trained_sqlite)
+
+    assert (done.stdout, done.returncode) == ("erased 1 driver again\n", 0), done.stderr
+    assert in_files(trained_sqlite.database_url, TEXT_ID, user_id + '"') == []
     engine.dispose()
 
 

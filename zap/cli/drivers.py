@@ -121,19 +121,24 @@ def erase_again_command(ledger: Path | None, database_url: str | None, as_json: 
     Run it after another program than zap, such as pg_restore, has put the database in place.
 
     FILE is the ledger of the newer database, which `zap drivers erasures --output FILE` has written. On SQLite, zap
-    also reads the ledger beside the database, so FILE is not needed. `zap db restore` erases the drivers by itself.
+    also reads the ledger beside the database, so FILE is not needed, and rewrites the whole file afterwards, so that no
+    unused byte is left of the drivers. `zap db restore` erases the drivers by itself.
     """
     settings = read_settings(database_url=database_url)
     with engine_at_head(settings, upgraded=False) as engine, shown_progress() as progress:
+        from zap.db.erasure.remains import overwrite_unused
         from zap.flows.driver_erasure import key_if_any
         from zap.flows.erasure_again import erase_again, ledgers_beside
 
         newer = ledgers_beside(settings.database_url, ledger)
         done = erase_again(engine, newer, key_if_any(settings), progress)
+        is_overwritten = not done.drivers or overwrite_unused(engine)
     if as_json:
         print_json({"erased": done.drivers, "erasures": done.entries})
     else:
         click.echo(f"erased {done.drivers:,} driver{'s' * (done.drivers != 1)} again")
+    if not is_overwritten:
+        tell("note: the file could not be rewritten: stop all programs that use it, and run `zap db compact`", "warning")
 
 
 def _ask(user_id: str) -> None:

@@ -78,6 +78,24 @@ def overwrite_remains(engine: Engine, user_id: str, *, rewrite: bool = False) ->
     return Remains(_empty_wal(file), _places(file, user_id), rewritten=True)
 
 
+def overwrite_unused(engine: Engine) -> bool:
+    """Overwrite all unused bytes of a database, as far as the engine can. On SQLite the whole file is rewritten.
+
+    Returns:
+        False if another program was busy all the time, or reads an older snapshot, or if the disk has no room.
+    """
+    if engine.dialect.name != "sqlite":
+        _vacuum_tables(engine)
+        return True
+    file = Path(str(engine.url.database)).resolve()
+    try:
+        rewrite_file(file)
+    except sqlite3.Error:
+        _empty_wal(file)
+        return False
+    return _empty_wal(file)
+
+
 def rewrite_file(file: Path) -> None:
     """Rewrite a SQLite file without the bytes of removed rows. Nobody can write meanwhile.
 
