@@ -470,6 +470,20 @@ def test_without_a_trial_a_look_is_one_query(service):
         assert "USING INDEX ix_trials_model_version" in str(plan)
 
 
+def test_what_a_challenger_remembers_of_an_erased_driver_is_forgotten(sqlite_service):
+    service = sqlite_service
+    service.begin()
+    service.trials.look(no_check, utc_now())
+    remembered = service.trials._challengers._histories._long._pasts
+    with service.engine.connect() as connection:
+        there = connection.scalar(select(col(User.user_id)).limit(1))
+    remembered |= {"erased": object(), there: object()}
+
+    service.trials.look(no_check, utc_now())
+
+    assert [*remembered] == [there]
+
+
 def test_four_trials_at_most_share_the_rate(sqlite_service):
     numbers = add_copies(sqlite_service.engine, MOST_RUNNING + 1)
     for number in numbers[:-1]:

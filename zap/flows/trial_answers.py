@@ -110,7 +110,8 @@ class Challengers:
         ]
 
     def keep(self, numbers: Collection[int]) -> None:
-        """Forget the predictors of all other versions."""
+        """Forget the predictors of all other versions, and the histories of drivers who were erased."""
+        self._histories.forget_erased()
         self._predictors = {number: one for number, one in self._predictors.items() if number in numbers}
 
     def close(self) -> None:
