@@ -1,6 +1,7 @@
 """ZAP_ACCESS_LOG: one event for each request, with the template of its route and no value that a client has sent."""
 
 from conftest import client_of
+from keyed import make_key
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -43,6 +44,21 @@ def test_a_line_names_the_key_and_not_its_secret(trained_sqlite, good_request):
     lines = [(line["status"], line.get("key")) for line in logs if line["event"] == "request"]
     assert lines == [(200, "ZAP_API_KEY")] * 4 + [(401, None)] * 4
     assert secret not in str(logs)
+
+
+def test_a_key_that_is_not_known_to_be_right_any_more_has_a_line_too(trained_sqlite, good_request):
+    """Without the database, nobody knows whether a key was revoked. The line of the refusal must not fail with it."""
+    with client_of(trained_sqlite.model_copy(update={"access_log": True})) as client, capture_logs() as logs:
+        key = make_key(client.app.state.engine, "predict", name="backend")
+        client.app.state.api_keys.look(client.app.state.engine)
+        client.app.state.api_keys._look = lambda _: None
+        client.app.state.api_keys._fresh_until = float("-inf")
+        logs.clear()
+        reply = client.post("/predict", json=good_request, headers={"X-API-Key": key})
+
+    assert reply.status_code == 503
+    (line,) = [line for line in logs if line["event"] == "request"]
+    assert (line["status"], line["key"]) == (503, "backend")
 
 
 def test_it_is_off_by_default(sqlite_client):

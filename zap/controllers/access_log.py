@@ -40,4 +40,4 @@ def _key_of_prediction(scope: HTTPScope) -> Key | None:
     """Return the key of a request to a route that is told no key, because that takes time; None if it has none."""
     sent = sent_key(dict(scope["headers"]))
     keys: Keys = scope["litestar_app"].state.api_keys
-    return keys.find(sent) if sent is not None and keys.is_closed else None
+    return keys.named(sent) if sent is not None and keys.is_closed else None

@@ -112,6 +112,10 @@ class Keys:
             remembered[sent] = key
         return self._usable(key)
 
+    def named(self, sent: bytes) -> Key | None:
+        """Return the key that a client has sent, also if it has ended by the clock. This is no use of the key."""
+        return self._sent.get(sent) or self._by_digest.get(hashlib.sha256(sent).digest())
+
     def with_id(self, key_id: str) -> Key | None:
         """Return the key with an id; None if there is none, or it has ended.
 
