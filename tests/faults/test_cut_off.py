@@ -2,14 +2,17 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from faults.asking import ask
+from keyed import make_key
 from servers import until
-from sqlalchemy import create_engine
 from trialled import add_copies
 
+from zap.db.api_keys import revoke_keys
+from zap.db.engine import create_engine
 from zap.db.versions.promotions import promote_version, roll_back
 from zap.formats.promotion_reason import Reason
 
@@ -59,3 +62,45 @@ def test_what_waited_while_its_version_was_rolled_back_is_answered_by_the_versio
     assert {status for _, status, _ in replies} == {200}
     answers = [one for _, _, reply in replies for one in reply.get("predictions", [reply])]
     assert {one["model_version"] for one in answers} == {1}
+
+
+def test_a_key_that_was_revoked_while_its_request_waited_is_refused(
+    serve, stalling_postgresql, elsewhere, good_request
+):
+    settings, proxy = stalling_postgresql
+    keys = {name: make_key(elsewhere, "predict", name=name) for name in ("revoked", "right")}
+    server = serve(settings).wait()
+
+    def status(name):
+        sent = {"X-API-Key": keys[name]}
+        return httpx.post(f"{server.url}/predict", json=good_request, headers=sent, timeout=30).status_code
+
+    assert [status(name) for name in keys] == [200, 200]
+    proxy.stall()
+    revoke_keys(elsewhere, "revoked")
+    time.sleep(2)
+    with ThreadPoolExecutor() as asking:
+        waiting = [asking.submit(status, name) for name in (*keys, *keys)]
+        time.sleep(1.5)
+        assert not any(one.done() for one in waiting)
+        proxy.resume()
+
+        # The database has the last word, and nobody else is refused.
+        assert [one.result() for one in waiting] == [401, 200, 401, 200]
+
+
+def test_without_the_database_no_key_of_it_is_accepted(serve, stalling_postgresql, elsewhere):
+    """Nobody knows whether the key was revoked. The metrics are in memory, and would be told all the same."""
+    settings, proxy = stalling_postgresql
+    key = make_key(elsewhere, "read")
+    server = serve(settings).wait()
+    proxy.stall()
+    time.sleep(2)
+
+    begun = time.monotonic()
+    refused = httpx.get(f"{server.url}/metrics", headers={"X-API-Key": key}, timeout=30)
+
+    assert refused.status_code == 503
+    assert time.monotonic() - begun < 7
+    proxy.resume()
+    until(lambda: httpx.get(f"{server.url}/metrics", headers={"X-API-Key": key}, timeout=30).status_code == 200)

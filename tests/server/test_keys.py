@@ -85,9 +85,9 @@ def test_without_the_database_keys_are_accepted_for_a_while(engine, monkeypatch)
     keys.look(engine)
     now = time.monotonic()
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.STALE_SECONDS - 1)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.FRESH_SECONDS - 0.5)
     assert keys.find(key) is not None
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.STALE_SECONDS + 1)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + module.FRESH_SECONDS + 0.5)
     with pytest.raises(DatabaseUnavailable):
         keys.find(key)
     # Nobody can revoke the key of the settings in the database.

@@ -138,7 +138,9 @@ def erase_again_command(ledger: Path | None, database_url: str | None, as_json: 
     else:
         click.echo(f"erased {done.drivers:,} driver{'s' * (done.drivers != 1)} again")
     if not is_overwritten:
-        tell("note: the file could not be rewritten: stop all programs that use it, and run `zap db compact`", "warning")
+        tell(
+            "note: the file could not be rewritten: stop all programs that use it, and run `zap db compact`", "warning"
+        )
 
 
 def _ask(user_id: str) -> None:

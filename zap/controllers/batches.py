@@ -135,7 +135,7 @@ class BatchController(Controller):
         if kind == NDJSON:
 
             async def answer(lines: Sequence[Line]) -> bytes:
-                check_again(request.scope, state.api_keys)
+                await check_again(request.scope, state)
                 async with batch.answered(group=True):
                     return await self._answer_lines(batches, lines, state, counting)
 

@@ -5,6 +5,7 @@ needs a key with the scope admin. As long as there is no key, all routes are ope
 key on pages, whose forms have a token, and wherever a request changes nothing.
 """
 
+from functools import partial
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -13,7 +14,15 @@ from litestar.handlers import ASGIRouteHandler, BaseRouteHandler
 
 from zap.actor import ACTOR, Actor
 from zap.controllers.host_names import LONGEST_HOST, host_check, is_same
-from zap.errors import CrossSiteRequest, LimitReached, NotFound, Unauthorized, UnknownHost, UnsupportedEncoding
+from zap.errors import (
+    CrossSiteRequest,
+    DatabaseUnavailable,
+    LimitReached,
+    NotFound,
+    Unauthorized,
+    UnknownHost,
+    UnsupportedEncoding,
+)
 from zap.formats.api_key import PREFIX, is_whole
 from zap.scopes import ADMIN, SCOPES_OPT
 from zap.sentences import say
@@ -78,7 +87,7 @@ class Guard:
             Unauthorized: the route needs a key, and the request carries none, or a wrong one.
             ScopeMissing: the key may not do this.
             LimitReached: the key has reached its limit, or too many wrong ones came.
-            DatabaseUnavailable: the database did not say for too long whether the key is still right.
+            DatabaseUnavailable: the database does not say whether the key is still right.
             NotFound: the path holds a NUL byte.
         """
         scope = connection.scope
@@ -118,7 +127,10 @@ class Guard:
         key: Key | None = None
         sent = None if needed is None else sent_key(headers)
         if sent is not None:
-            key = self._keys.find(sent)
+            try:
+                key = self._keys.find(sent)
+            except DatabaseUnavailable:
+                key = await connection.app.state.key_looks.found(partial(self._keys.find, sent))
             if key is None:
                 raise self._wrong_key(sent, scope)
         elif not is_change or "page" in handler.opt:
@@ -144,10 +156,10 @@ class Guard:
     async def _login(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Key | None:
         """Return the key of the login of a browser; None if it has none. The request carries the key."""
         cookie = connection.cookies.get(COOKIE)
-        key = self._logins.key_of(cookie)
+        state = connection.app.state
+        key: Key | None = await state.key_looks.found(partial(self._logins.key_of, cookie))
         if key is None or cookie is None:
             return None
-        state = connection.app.state
         if not await state.page_threads.run(self._logins.is_valid, state.engine, cookie, key):
             return None
         carry(connection.scope, key, by_login=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from litestar import Request
@@ -30,7 +30,7 @@ def last_event(request: Request[Any, Any, State]) -> int | None:
 
 
 async def run_events(
-    news: RunNews, run_id: int, last: int, goes_on: Callable[[], bool]
+    news: RunNews, run_id: int, last: int, goes_on: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[ServerSentEventMessage, None]:
     """Yield the events of a run after the event `last`, and at last the event `end`.
 
@@ -42,7 +42,7 @@ async def run_events(
     """
     async with contextlib.aclosing(news.follow(run_id, last)) as following:
         async for new in following:
-            if not goes_on():
+            if not await goes_on():
                 return
             for event_id, data in new.events:
                 yield ServerSentEventMessage(event="progress", id=str(event_id), data=json.dumps(data))

@@ -118,7 +118,7 @@ class TrainingRunController(Controller):
         if last is None:
             # 204 ends the stream: with any other reply a browser would connect again for ever.
             return Response(None, status_code=204)
-        goes_on = partial(still_has_key, request.scope, state.api_keys)
+        goes_on = partial(still_has_key, request.scope, state)
         return ServerSentEvent(run_events(state.run_news, run_id, last, goes_on))
 
     @delete(

@@ -1,9 +1,11 @@
 """The key that a request carries, and what the request may do beyond the declaration of its route."""
 
+from functools import partial
 from typing import Any
 
 from zap.errors import ScopeMissing, Unauthorized
 from zap.sentences import say
+from zap.server.key_looks import KeyLooks
 from zap.server.keys import Key, Keys
 
 # Where a request carries its key, and where it carries the key of its login.
@@ -70,17 +72,34 @@ def scope_missing(key: Key, scopes: frozenset[str], why: str = "") -> ScopeMissi
     return ScopeMissing(said, needed_scopes=needed)
 
 
-def still_has_key(scope: Any, keys: Keys) -> bool:
-    """Return whether a long reply may go on: its key has not ended since it began."""
+async def still_has_key(scope: Any, state: Any) -> bool:
+    """Return whether a long reply may go on: its key has not ended since it began.
+
+    Args:
+        scope: of the request.
+        state: of the application.
+
+    Raises:
+        DatabaseUnavailable: the database does not say whether the key is still right.
+    """
     key = key_of(scope)
-    return key is None or keys.with_id(key.key_id) is not None
+    if key is None:
+        return True
+    looks: KeyLooks = state.key_looks
+    keys: Keys = state.api_keys
+    return await looks.found(partial(keys.with_id, key.key_id)) is not None
 
 
-def check_again(scope: Any, keys: Keys) -> None:
+async def check_again(scope: Any, state: Any) -> None:
     """Refuse to go on with a long reply whose key has ended since it began.
+
+    Args:
+        scope: of the request.
+        state: of the application.
 
     Raises:
         Unauthorized: the key has ended.
+        DatabaseUnavailable: the database does not say whether it has.
     """
-    if not still_has_key(scope, keys):
+    if not await still_has_key(scope, state):
         raise Unauthorized(say("the key was revoked or has expired since this reply began"))

@@ -34,6 +34,7 @@ from zap.server.database_metrics import DatabaseMetrics
 from zap.server.driver_rights import DriverRights
 from zap.server.follower import FOLLOW_SECONDS, Follower
 from zap.server.interpreter import collecting_seldom, taking_turns
+from zap.server.key_looks import KeyLooks
 from zap.server.metrics import LOOK_SECONDS
 from zap.server.refusals import Refusals
 from zap.server.retraining import retrain
@@ -95,6 +96,7 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None, Any]:
             closing.callback(follower.close)
         closing.callback(state.history_counter.close)
         closing.callback(state.page_threads.close)
+        closing.callback(state.key_looks.close)
         closing.callback(state.metrics_threads.close)
         closing.callback(state.batch_threads.close)
         closing.callback(state.threads.close)
@@ -146,6 +148,7 @@ def _opened(state: State) -> Engine:
     state.metrics_threads = Pool("metrics", 1)
     state.database_watch = DatabaseWatch(engine)
     state.database_checks = DatabaseChecks(engine)
+    state.key_looks = KeyLooks(state.api_keys, engine)
     state.driver_histories = DriverHistories(engine)
     state.erasure_watch = ErasureWatch(engine, state.driver_histories)
     state.driver_rights = DriverRights(engine, settings, state.erasure_watch, threads)

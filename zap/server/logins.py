@@ -55,7 +55,7 @@ class Logins:
         """Return the key that a cookie names, if the key has not ended. The cookie may be made up.
 
         Raises:
-            DatabaseUnavailable: the database did not say for too long whether the key is still right.
+            DatabaseUnavailable: the last look at the database is old. `KeyLooks` looks again.
         """
         if not cookie or len(cookie) > _LONGEST_COOKIE or not cookie.isascii():
             return None
@@ -79,6 +79,8 @@ class Logins:
         """
         if wait := seconds_to_wait(engine, client):
             return Tried(None, wait)
+        # The database has just answered, so the keys can be as new.
+        self._keys.look(engine)
         key = self._keys.find(sent.encode(errors="surrogatepass"))
         if key is None:
             note_wrong_key(engine, client)
