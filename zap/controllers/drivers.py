@@ -92,8 +92,8 @@ class DriverController(Controller):
 
 def _named(request: Request[Any, Any, Any], user_id: str) -> str:
     """Return the id in the path, which may have any characters, encoded."""
-    # A slash in the id is still encoded in Litestar's path.
-    sent = request.scope.get("raw_path", b"").partition(b"?")[0].partition(_BELOW)[2]
+    # A slash in the id is still encoded in Litestar's path. A slash at the end of the path means nothing.
+    sent = request.scope.get("raw_path", b"").partition(b"?")[0].partition(_BELOW)[2].rstrip(b"/")
     if request.method == "GET":
-        sent = sent.rstrip(b"/").removesuffix(_EXPORT)
+        sent = sent.removesuffix(_EXPORT)
     return unquote(sent.decode("ascii", "replace")) if sent else user_id
