@@ -32,7 +32,7 @@ from zap.errors import InvalidRequest
 from zap.flows import retention
 from zap.flows.looking_back import LookingBack
 from zap.flows.quality import Question, read_quality
-from zap.flows.retention import Retention, remove_by_settings
+from zap.flows.retention import Reached, Retention, remove_by_settings
 from zap.flows.trials import try_version
 from zap.formats.session_report import parse_report
 from zap.formats.trial_options import TrialOptions
@@ -254,6 +254,30 @@ for _ in removing.requests(14, datetime.fromisoformat(sys.argv[2])):
 def removing_slowly(url, now):
     command = [sys.executable, "-c", _SLOWLY, url, now.isoformat()]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def test_requests_that_stay_do_not_hide_the_later_ones(engine, monkeypatch):
+    """More requests than one look goes through ask about a moment that is to come. Later ones go all the same."""
+    monkeypatch.setattr(retention, "PORTION", {"sqlite": 2, "postgresql": 2})
+    monkeypatch.setattr(retention, "_MOST_PORTIONS", 3)
+    log_answers(
+        engine,
+        *(row_of(number, "a", after=24 * 60, requested_after=0) for number in range(1, 10)),
+        *(row_of(number, "b", requested_after=1) for number in range(10, 20)),
+    )
+    follow(engine)
+    settings, reached = settings_of(engine, keep_requests_days=KEPT), Reached()
+
+    looks = 0
+    while remove_by_settings(engine, settings, lock_follower, age_of(30), lambda: None, reached):
+        looks += 1
+        assert looks < 10
+
+    assert left(engine) == list(range(1, 10))
+    # The next look begins with the first request again.
+    assert reached.input_id == 0
+    prune(engine, age_of(200))
+    assert left(engine) == []
 
 
 def test_a_kill_and_two_processes_leave_nothing_half_done(engine):

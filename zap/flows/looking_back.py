@@ -25,7 +25,7 @@ from zap.flows.alarms import LOOK_SECONDS, LOOKS, WHILE_BEHIND, look_for_alarms
 from zap.flows.following import Following, KeepSums
 from zap.flows.monitors import Monitors
 from zap.flows.old_rows import remove_old_rows
-from zap.flows.retention import remove_by_settings
+from zap.flows.retention import Reached, remove_by_settings
 from zap.flows.trials import Trials
 from zap.settings import Settings
 
@@ -65,6 +65,7 @@ class LookingBack:
         self._monitors = Monitors(engine, settings)
         self._monitors_at = self._alarms_at = self._old_rows_at = -math.inf
         self._behind_at = time.monotonic()
+        self._old_requests = Reached()
 
     def look(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do everything once. Return whether this process looks back; if not, another process does.
@@ -135,7 +136,7 @@ class LookingBack:
 
     def _remove_by_settings(self, stop: Callable[[], bool]) -> None:
         check, between = self.following.check, lambda: self._between(stop)
-        if remove_by_settings(self._engine, self._settings, check, utc_now(), between):
+        if remove_by_settings(self._engine, self._settings, check, utc_now(), between, self._old_requests):
             # The next look goes on.
             self._old_rows_at = -math.inf
 

@@ -5,6 +5,7 @@ requests wait for it on SQLite. Daily sums stay.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, NamedTuple
 
@@ -41,6 +42,17 @@ class Portion(NamedTuple):
     looked_at: int
 
 
+@dataclass
+class Reached:
+    """How far the looks of a process have come, so that the next look does not read the requests that stay again.
+
+    Attributes:
+        input_id: the last request that was looked at; 0 if the next look begins with the first one.
+    """
+
+    input_id: int = 0
+
+
 class Retention:
     """Remove rows after the time that the settings say. One thread calls it, portion by portion.
 
@@ -57,7 +69,7 @@ class Retention:
         # Rows that are removed again after a power cut need not wait for the disk.
         self._transaction = background_transactions(engine, durable=False)
 
-    def requests(self, days: int, now: datetime) -> Iterator[Portion]:
+    def requests(self, days: int, now: datetime, reached: Reached | None = None) -> Iterator[Portion]:
         """Remove the requests that were received more than some days ago, in portions.
 
         Requests of whole days (UTC) are removed, so that it is known which days the log still has. Requests whose
@@ -66,9 +78,11 @@ class Retention:
         Args:
             days: how many days a request is kept.
             now: the present moment (UTC).
+            reached: where an earlier call has ended early; it is changed.
         """
         before = datetime.combine(now.astimezone(UTC).date() - timedelta(days=days), time(), UTC)
-        most, after = PORTION[self._engine.dialect.name], 0
+        reached = reached or Reached()
+        most, after = PORTION[self._engine.dialect.name], reached.input_id
         needs: Needs | None = None
         while True:
             self._between()
@@ -81,10 +95,11 @@ class Retention:
                     self._check(connection)
                     removed = remove_requests(connection, found.input_ids, found.prediction_ids)
                     note_removed(connection, removed, before)
+            after = reached.input_id = old.last or old.requests[-1].input_id
             yield Portion(removed, len(old.requests))
             if old.last is None or not found.are_more:
                 break
-            after = old.last
+        reached.input_id = 0
         self._end(REQUESTS, "requests")
 
     def train_predictions(self, keep_versions: int) -> Iterator[tuple[int, int]]:
@@ -153,7 +168,9 @@ def _note_train_predictions(connection: Connection, removed: int) -> None:
     note_removed(connection, {TRAIN_PREDICTIONS: removed})
 
 
-def remove_by_settings(engine: Engine, settings: Settings, check: Check, now: datetime, between: Between) -> bool:
+def remove_by_settings(  # noqa: PLR0913, PLR0917
+    engine: Engine, settings: Settings, check: Check, now: datetime, between: Between, reached: Reached | None = None
+) -> bool:
     """Remove what the settings say, as much as a look of the follower may. Return whether more is left.
 
     Args:
@@ -162,6 +179,7 @@ def remove_by_settings(engine: Engine, settings: Settings, check: Check, now: da
         check: called in each transaction; raises an error if another process follows now.
         now: the present moment (UTC).
         between: called before each transaction; raises an error to end the work.
+        reached: how far earlier looks have come; it is changed.
     """
     days, versions = settings.keep_requests_days, settings.keep_train_predictions_versions
     if days is None and versions is None:
@@ -176,7 +194,7 @@ def remove_by_settings(engine: Engine, settings: Settings, check: Check, now: da
     retention = Retention(engine, settings, check, between)
     more = False
     if days is not None:
-        more |= _some(retention.requests(days, now))
+        more |= _some(retention.requests(days, now, reached))
     if versions is not None:
         more |= _some(retention.train_predictions(versions))
     return _some(retention.free_pages()) or more
