@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from erased import (
     BY_VEHICLE,
     NAMED,
     NOT_FOLLOWED,
+    NOW,
     TEXT_ID,
     WITHOUT_ANSWER,
     all_rows,
@@ -29,7 +31,8 @@ from zap.db.engine import create_engine, write_transaction
 from zap.db.erasure import ledger, remains
 from zap.db.erasure.driver_rows import unindexed_requests
 from zap.db.erasure.erasure_key import FILE_NAME, stored_key
-from zap.db.erasure.ledger import ledger_file, read_file, read_ledger
+from zap.db.erasure.learned_versions import erased_during
+from zap.db.erasure.ledger import Entry, ledger_file, read_file, read_ledger
 from zap.db.monitoring.follower_lease import FollowerLease
 from zap.db.monitoring.follower_marks import LeaseLost
 from zap.db.runs.training_runs import claim_run
@@ -43,6 +46,7 @@ from zap.db.versions.model_registry import (
 from zap.errors import DatabaseUnavailable, FollowerBehind, NotFound
 from zap.flows import driver_erasure
 from zap.flows.driver_erasure import erase_driver, key_of
+from zap.flows.erasure_again import erase_again
 
 # What an erasure changes besides the rows that it removes.
 CHANGED = {"erasures", "follower", "session_changes", "model_versions", "monitor_states", "session_facts",
@@ -218,6 +222,18 @@ def test_a_training_that_has_read_the_driver_keeps_no_examples(trained_engine, t
     assert read_version(trained_engine, number.model_version)["golden"] is None
 
 
+def test_a_training_during_an_erasure_that_is_done_again_keeps_no_examples(trained_engine, trained):
+    user_id = driver_with_everything(trained_engine, trained)
+    key = key_of(trained_engine, trained)
+    before = Entry(NOW - timedelta(days=30), None, key.hash_of(user_id), key.key_id, {}, [])
+    run_id = claim_run(trained_engine, "train", {})
+
+    assert erase_again(trained_engine, [before], key) == (1, 1)
+
+    with trained_engine.connect() as connection:
+        assert erased_during(connection, run_id)
+
+
 def test_a_kill_in_the_middle_leaves_all_or_nothing(trained_engine, trained):
     """Kill the command at many moments. The rows are as before, or all rows of the driver are gone."""
     user_id = driver_with_everything(trained_engine, trained)
@@ -246,6 +262,7 @@ import os, signal, sys
 from sqlalchemy import event
 from zap.db.engine import create_engine, write_transaction
 from zap.flows.driver_erasure import erase_driver, key_of
+from zap.flows.erasure_again import erase_again
 from zap.settings import Settings
 from zap.flows import driver_erasure
 settings = Settings()

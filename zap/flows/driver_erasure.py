@@ -18,7 +18,7 @@ from zap.db.audit import note
 from zap.db.engine import database_now, write_transaction
 from zap.db.erasure.driver_rows import OtherRequests, other_requests, rows_of_driver, vehicles_of
 from zap.db.erasure.erasure_key import FILE_NAME, ErasureKey, new_key, stored_key
-from zap.db.erasure.learned_versions import running_trainings, versions_that_learned
+from zap.db.erasure.learned_versions import ERASED_AGAIN, running_trainings, versions_that_learned
 from zap.db.erasure.ledger import Entry, add_entries, ledger_file, read_ledger, write_file
 from zap.db.erasure.remains import names_of_databases, overwrite_remains
 from zap.db.erasure.removal import remove_rows, starts_of, stop_follower
@@ -165,7 +165,7 @@ def erase_in(
     entry = again or Entry(database_now(connection), ACTOR.get().name, driver_hash, key.key_id, counts, versions)
     add_entries(connection, [entry])
     found = {"rows": sum(counts.values()), "versions": versions, "trainings": trainings}
-    note(connection, "driver.erase-again" if again else "driver.erase", f"driver {driver_hash}", before=found)
+    note(connection, ERASED_AGAIN if again else "driver.erase", f"driver {driver_hash}", before=found)
     return entry, trainings
 
 

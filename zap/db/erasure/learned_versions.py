@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, exists, select
 from sqlmodel import col
 
+from zap.db.audit_tables import AuditRow
 from zap.db.erasure_tables import Erasure
 from zap.db.tables import ModelVersion, TrainingRun
 
+# What the audit says about an erasure that is done again in an older database.
+ERASED_AGAIN = "driver.erase-again"
 # How much the clocks of machines may differ.
 _CLOCKS = timedelta(minutes=2)
 
@@ -52,4 +55,9 @@ def erased_during(connection: Connection, run_id: int) -> bool:
     begun = connection.scalar(select(col(TrainingRun.started_at)).where(col(TrainingRun.run_id) == run_id))
     if begun is None:
         return False
-    return bool(connection.scalar(select(exists().where(col(Erasure.erased_at) > begun - _CLOCKS))))
+    since = begun - _CLOCKS
+    if connection.scalar(select(exists().where(col(Erasure.erased_at) > since))):
+        return True
+    # The ledger has the time of the first erasure, and the audit the time at which it was done again.
+    again = (col(AuditRow.action) == ERASED_AGAIN) & (col(AuditRow.happened_at) > since)
+    return bool(connection.scalar(select(exists().where(again))))
