@@ -25,7 +25,10 @@ from erased import (
     traces,
     words_of,
 )
-from sqlalchemy import event
+from sqlalchemy import event, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+from trialled import add_copies
 
 from zap.db.engine import create_engine, write_transaction
 from zap.db.erasure import ledger, remains
@@ -36,6 +39,7 @@ from zap.db.erasure.ledger import Entry, ledger_file, read_file, read_ledger
 from zap.db.monitoring.follower_lease import FollowerLease
 from zap.db.monitoring.follower_marks import LeaseLost
 from zap.db.runs.training_runs import claim_run
+from zap.db.tables import ModelVersion
 from zap.db.versions.model_registry import (
     add_candidate,
     artefact_of,
@@ -43,10 +47,12 @@ from zap.db.versions.model_registry import (
     production_version,
     read_version,
 )
+from zap.db.versions.promotions import promote_version, roll_back
 from zap.errors import DatabaseUnavailable, FollowerBehind, NotFound
 from zap.flows import driver_erasure
 from zap.flows.driver_erasure import erase_driver, key_of
 from zap.flows.erasure_again import erase_again
+from zap.formats.promotion_reason import Reason
 
 # What an erasure changes besides the rows that it removes.
 CHANGED = {"erasures", "follower", "session_changes", "model_versions", "monitor_states", "session_facts",
@@ -206,6 +212,40 @@ def test_an_erasure_is_reported_although_the_file_is_not_searched(trained_sqlite
     engine.dispose()
 
 
+def test_a_rollback_during_an_erasure_waits_for_it_and_neither_fails(trained_postgresql):
+    engine = create_engine(trained_postgresql.database_url)
+    user_id = driver_with_everything(engine, trained_postgresql)
+    second = add_copies(engine)[0]
+    with write_transaction(engine) as connection:
+        examples = select(col(ModelVersion.golden)).where(col(ModelVersion.model_version) == 1).scalar_subquery()
+        connection.execute(update(ModelVersion).values(golden=examples))
+    promote_version(engine, second, Reason())
+    follow(engine, trained_postgresql)
+    failed, threads = [], []
+
+    def roll_back_now():
+        try:
+            roll_back(engine, Reason())
+        except SQLAlchemyError as error:
+            failed.append(error)
+
+    def between(_connection, _cursor, statement, *_):
+        # The erasure has changed the first version, and not the second one.
+        if statement.startswith("UPDATE model_versions SET golden") and not threads:
+            threads.append(threading.Thread(target=roll_back_now))
+            threads[0].start()
+            time.sleep(1)
+
+    event.listen(engine, "after_cursor_execute", between)
+    report = erase_driver(engine, trained_postgresql, user_id)
+    threads[0].join()
+
+    assert failed == []
+    assert report.counts["model_versions"] >= 2
+    assert production_version(engine).model_version == 1
+    engine.dispose()
+
+
 def test_a_training_that_has_read_the_driver_keeps_no_examples(trained_engine, trained):
     user_id = driver_with_everything(trained_engine, trained)
     run_id = claim_run(trained_engine, "train", {})
@@ -259,7 +299,10 @@ def test_a_kill_in_the_middle_leaves_all_or_nothing(trained_engine, trained):
 
 KILLED = """
 import os, signal, sys
-from sqlalchemy import event
+from sqlalchemy import event, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
+from trialled import add_copies
 from zap.db.engine import create_engine, write_transaction
 from zap.flows.driver_erasure import erase_driver, key_of
 from zap.flows.erasure_again import erase_again

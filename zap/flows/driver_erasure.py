@@ -27,6 +27,7 @@ from zap.db.history.history_rows import take_turn
 from zap.db.monitoring.follower_lease import may_follow
 from zap.db.monitoring.log_portion import newest_id
 from zap.db.monitoring.trial_predictions import followed_until
+from zap.db.versions.promotions import serving_version
 from zap.errors import DatabaseUnavailable, FollowerBehind, NoErasureKey, NotFound, UnusableFile
 from zap.flows.looking_back import new_follower
 from zap.sentences import say, say_many
@@ -161,6 +162,8 @@ def erase_in(
         raise _nothing_of(connection, user_id, driver_hash)
     starts = starts_of(connection, rows.sessions)
     trainings, versions = running_trainings(connection), versions_that_learned(connection, starts)
+    # A promotion changes the rows of two versions, in another order: without this lock, one of both would fail.
+    serving_version(connection)
     counts = remove_rows(connection, rows)
     entry = again or Entry(database_now(connection), ACTOR.get().name, driver_hash, key.key_id, counts, versions)
     add_entries(connection, [entry])
