@@ -121,6 +121,23 @@ def test_a_key_that_is_missing_is_asked_for(zap_command, trained_sqlite):
     assert zap_command("drivers", "erase", second, "--yes", settings=given).returncode == 0
 
 
+def test_a_lost_key_keeps_no_driver_who_was_erased_with_the_key_that_is_here(zap_command, trained_sqlite, tmp_path):
+    first, second = sample_drivers(trained_sqlite)
+    back_up(trained_sqlite.database_url, tmp_path / "older")
+    assert zap_command("drivers", "erase", first, "--yes", settings=trained_sqlite).returncode == 0
+    (trained_sqlite.models_dir / "erasure.key").unlink()
+    later = trained_sqlite.model_copy(update={"erasure_key": SecretStr("another key of erasures, long enough")})
+    assert zap_command("drivers", "erase", second, "--yes", settings=later).returncode == 0
+    shutil.copy(tmp_path / "older", trained_sqlite.url.database)
+
+    done = zap_command("drivers", "erase-again", "--json", settings=later)
+
+    assert done.returncode == 51
+    assert json.loads(done.stdout)["detail"].startswith("1 drivers were erased")
+    assert sample_drivers(trained_sqlite)[0] == first
+    assert second not in sample_drivers(trained_sqlite)
+
+
 def sample_drivers(settings):
     engine = create_engine(settings.database_url)
     with engine.connect() as connection:

@@ -130,9 +130,11 @@ def erase_again_command(ledger: Path | None, database_url: str | None, as_json: 
         from zap.flows.driver_erasure import key_if_any
         from zap.flows.erasure_again import erase_again, ledgers_beside
 
-        newer = ledgers_beside(settings.database_url, ledger)
-        done = erase_again(engine, newer, key_if_any(settings), progress)
+        newer, key = ledgers_beside(settings.database_url, ledger), key_if_any(settings)
+        # First the drivers who can be found: a key that is lost must not keep them.
+        done = erase_again(engine, [one for one in newer if key and one.key_id == key.key_id], key, progress)
         is_overwritten = not done.drivers or overwrite_unused(engine)
+        erase_again(engine, newer, key, progress)
     if as_json:
         print_json({"erased": done.drivers, "erasures": done.entries})
     else:
