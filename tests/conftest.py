@@ -29,6 +29,7 @@ from filelock import FileLock
 from forked import COMMANDS, of_trainings
 from httpx._transports import default as httpx_transports
 from litestar.testing import TestClient
+from routes import read_anew, read_once
 from servers import Server
 from sqlalchemy import func, select
 
@@ -144,6 +145,14 @@ def _certificates_read_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx_transports, "create_ssl_context", cache(httpx_transports.create_ssl_context))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routes_read_once():
+    """Read the functions behind the routes once. Each app would read them again, in 0.1 s of a core."""
+    read_once()
+    yield
+    read_anew()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ so a shell can run commands. Tests of how a process starts start `python -m zap`
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -172,7 +173,8 @@ def _in_the_place_of(connection, arguments):
 
 
 def _import_all():
-    importlib.import_module("zap.app")
+    app = importlib.import_module("zap.app")
+    _read_routes(app)
     # A server would do it beside its first requests.
     importlib.import_module("zap.pages.templates").prepare()
     for name in PACKAGES:
@@ -180,6 +182,22 @@ def _import_all():
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
             importlib.import_module(module.name)
     gc.freeze()
+
+
+def _read_routes(module):
+    """Make an app, so that those of the commands share what it reads of its routes. The tests start some servers anew.
+
+    Nothing else of it is left in this process: neither its logs nor a setting of the test that comes first.
+    """
+    spec = importlib.util.spec_from_file_location("routes", Path(__file__).with_name("routes.py"))
+    routes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(routes)
+    routes.read_once()
+    for name in [name for name in os.environ if name.startswith("ZAP_")]:
+        del os.environ[name]
+    configure_logs, module.configure_logs = module.configure_logs, lambda _: None
+    module.create_app(importlib.import_module("zap.settings").Settings(_env_file=None))
+    module.configure_logs = configure_logs
 
 
 def _forked(connection):
