@@ -67,7 +67,7 @@ def test_rows_of_batches_count_for_all_processes_and_only_if_they_are_answered(k
     assert counted(client) == [8]
     refused = batch(other, 3, good_request)
     assert refused.status_code == 429
-    assert refused.json()["detail"].endswith("a day (UTC), and 2 are left; this has 3")
+    assert refused.json()["detail"].endswith("a day (UTC), and 2 are left; this batch has 3")
     assert refused.headers["ratelimit-policy"] == '"batch-rows";q=10;w=86400'
     assert refused.headers["ratelimit"].startswith('"batch-rows";r=2;t=')
     assert 1 <= int(refused.headers["retry-after"]) <= 86_400
