@@ -42,7 +42,7 @@ help:
 	@echo "make simulate-monitoring  measure how often notices, alarms and promotions are false, and how soon true ones come (half an hour)"
 	@echo "make simulate-retention  live days with removal of old requests, and measure the size; RETENTION=\"--answers 4000 --days 20 --keep 14\""
 	@echo "make soak    kill, restart, lock, stall and fill a server under load for an hour; SOAK=\"--minutes 5 --seed 1\", or \"--kills 100 --minutes 120\""
-	@echo "make soak-machines  upgrade, cut off, kill and restart three machines and their PostgreSQL under load (root, nginx)"
+	@echo "make soak-machines  upgrade, cut off, kill and restart three machines and their PostgreSQL under load (root, iptables, nginx)"
 	@echo "make bench-upgrade  measure the upgrade of a database of an older zap with a million predictions (minutes)"
 	@echo "make catalogue  collect the texts of pages and sentences into the catalogues, zap/pages/catalogues/**/*.po"
 	@echo "make screenshots  take the pictures of the pages in the manual from the sample (needs Chromium)"

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,11 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--commit", default=OLDER, help="the code of the older zap")
     options = parser.parse_args()
+    lacking = [program for program in ("ip", "iptables", "nginx") if shutil.which(program) is None]
+    if lacking:
+        parser.error(
+            f"{' and '.join(lacking)} must be installed; on Debian: apt-get install iproute2 iptables nginx-light"
+        )
     rng = random.Random(options.seed)
     print(f"seed {options.seed}", flush=True)
     with contextlib.ExitStack() as stack:
