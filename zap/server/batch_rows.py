@@ -41,7 +41,8 @@ class BatchRows:
         if not counted.is_taken:
             raise LimitReached(
                 say(
-                    "the key may send {limit:,} rows of batches a day (UTC), and {left:,} are left; this batch has {rows:,}",
+                    "the key may send {limit:,} rows of batches a day (UTC), and {left:,} are left;"
+                    " this batch has {rows:,}",
                     limit=self._limit,
                     left=counted.left,
                     rows=rows,
