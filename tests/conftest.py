@@ -38,7 +38,9 @@ from zap.db.engine import create_engine
 from zap.db.history.history_store import upsert_history
 from zap.db.schema import upgrade
 from zap.db.tables import Prediction
+from zap.flows.history_import import import_history
 from zap.flows.training import run_training
+from zap.formats.training_options import TrainingOptions
 from zap.ml.features import FEATURES
 from zap.ml.sample import sample_history
 from zap.server import interpreter, training_process
@@ -346,6 +348,28 @@ def dundee_file():
     """Return the file of real sessions at Dundee's public charge points (read only)."""
     path = SHARED_DATA / "dundee_2018_sessions.csv.gz"
     return path if path.exists() else absent(path.name)
+
+
+# A third of the default rounds, with steps that are twice as large. The default rounds are for `long` tests.
+FEWER_ROUNDS = {"n_estimators": 60, "learning_rate": 0.1}
+
+
+@pytest.fixture(scope="session")
+def trained_on_dundee_once(dundee_file, made_once):
+    """Return settings of a SQLite database with the real sessions of Dundee and a version (read only)."""
+
+    def settings_in(folder):
+        return Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
+
+    def fill(folder):
+        settings = settings_in(folder)
+        upgrade(settings.database_url)
+        engine = create_engine(settings.database_url)
+        import_history(engine, dundee_file, wall_time=settings.wall_time)
+        run_training(engine, settings, options=TrainingOptions(hyper_parameters=FEWER_ROUNDS))
+        engine.dispose()
+
+    return settings_in(made_once("trained-on-dundee", fill))
 
 
 @pytest.fixture

@@ -41,7 +41,10 @@ class Commands:
         self._process = None
 
     def run(self, arguments, environment, text=None, seconds=240):
-        """Run `zap` with these arguments, and `text` as its standard input, in the present folder."""
+        """Run `zap` with these arguments, and `text` as its standard input, in the present folder.
+
+        With "alembic" as the first argument, run Alembic with the others.
+        """
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as asked,
             tempfile.TemporaryFile("w+", encoding="utf-8") as out,
@@ -252,6 +255,9 @@ def _run(files, arguments, environment, folder):
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
+    if arguments[:1] == ["alembic"]:
+        importlib.import_module("alembic.config").main(arguments[1:], prog="alembic")
+        return
     sys.argv = ["zap", *arguments]
     importlib.import_module("zap.__main__").run()
 

@@ -630,10 +630,8 @@ def test_foreign_keys_of_other_tables_live_on(legacy):
 # Times of the history.
 
 
-@pytest.mark.parametrize("column", ["charging_start_time", "charging_end_time", "timestamp"])
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
+def test_naive_times_get_one_format_and_all_else_stays(legacy):
+    changed = [
         ("2024-01-01 00:00:00", "2024-01-01 00:00:00"),
         ("2024-01-01T00:00:00", "2024-01-01 00:00:00"),
         ("2024-01-01 10:20:30.000000", "2024-01-01 10:20:30"),
@@ -647,14 +645,20 @@ def test_foreign_keys_of_other_tables_live_on(legacy):
         ("1704012300000", "1704012300000"),
         ("", ""),
         (None, None),
-    ],
-)
-def test_naive_times_get_one_format_and_all_else_stays(legacy, column, old, new):
+    ]
+    columns = "session_id, charging_start_time, charging_end_time, timestamp"
+
+    def rows(place):
+        """Return rows whose columns have three of the times that follow each other."""
+        times = [one[place] for one in changed]
+        return list(zip(range(len(times)), times, times[1:] + times[:1], times[2:] + times[:2], strict=True))
+
     with closing(sqlite3.connect(legacy)) as database:
-        database.execute(f"UPDATE ChargingSessions SET {column} = ? WHERE session_id = 2", (old,))
+        database.execute("DELETE FROM ChargingSessions")
+        database.executemany(f"INSERT INTO ChargingSessions ({columns}) VALUES (?, ?, ?, ?)", rows(0))
         database.commit()
     adopt(legacy)
-    assert read(legacy, f"SELECT {column} FROM ChargingSessions WHERE session_id = 2") == [(new,)]
+    assert read(legacy, f"SELECT {columns} FROM ChargingSessions ORDER BY session_id") == rows(1)
 
 
 def test_what_became_of_the_times_is_reported(legacy):

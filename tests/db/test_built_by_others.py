@@ -86,7 +86,14 @@ def url_of(engine):
     return engine.url.render_as_string(hide_password=False)
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+# An upgrade from the first revision runs all others. What is built later meets fewer of them.
+@pytest.mark.parametrize(
+    "revision",
+    [
+        revision if revision in {REVISIONS[0], *REVISIONS[4::5]} else pytest.param(revision, marks=pytest.mark.long)
+        for revision in REVISIONS
+    ],
+)
 def test_views_triggers_and_indexes_outlive_an_upgrade_from_each_revision(at, revision):
     engine = at(revision)
     run(engine, *BUILT, *TRIGGER[engine.dialect.name], RUN)
@@ -165,19 +172,18 @@ def test_what_would_be_lost_is_refused_before_anything_is_changed(tmp_path, stat
     engine.dispose()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tunings", "promotions", "training_events", "session_facts", "session_text_ids", "session_changes", "alarms"],
-)
 @pytest.mark.parametrize("kind", ["TABLE {} (x INTEGER)", "VIEW {} AS SELECT 1 AS x"])
-def test_a_name_that_is_taken_is_refused_before_the_first_revision_changes_anything(at, name, kind):
+def test_a_name_that_is_taken_is_refused_before_the_first_revision_changes_anything(at, kind):
     engine = at("0001")
-    run(engine, f"CREATE {kind.format(name)}")
+    tables = ("tunings", "promotions", "training_events", "session_facts", "session_text_ids", "session_changes")
+    for name in (*tables, "alarms"):
+        run(engine, f"CREATE {kind.format(name)}")
 
-    with pytest.raises(AdoptionRefused, match=f"something called {name} already.*nothing was changed"):
-        upgrade(url_of(engine))
+        with pytest.raises(AdoptionRefused, match=f"something called {name} already.*nothing was changed"):
+            upgrade(url_of(engine))
 
-    assert rows(engine, "SELECT version_num FROM alembic_version") == [("0001",)]
+        assert rows(engine, "SELECT version_num FROM alembic_version") == [("0001",)]
+        run(engine, f"DROP {kind.split()[0]} {name}")
 
 
 def test_an_index_of_somebody_else_with_a_name_of_zaps_is_refused_and_one_that_is_the_same_is_taken(at):

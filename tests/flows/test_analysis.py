@@ -21,7 +21,6 @@ from sqlmodel import col
 import zap
 from zap.db.engine import create_engine, write_transaction
 from zap.db.runs.training_runs import read_run
-from zap.db.schema import upgrade
 from zap.db.tables import ModelVersion
 from zap.db.versions.model_registry import read_version
 from zap.errors import (
@@ -34,14 +33,12 @@ from zap.errors import (
     UnusableHistory,
     ZapError,
 )
-from zap.flows.history_import import import_history
 from zap.flows.training import run_training
 from zap.formats.training_options import TrainingOptions
 from zap.ml.features import FEATURES, KNOWN_ONLY_AFTER
 from zap.ml.history_columns import driver_column
 from zap.ml.model import ChargerTypeModel
 from zap.ml.pasts import Pasts
-from zap.settings import Settings
 
 ROOT = Path(zap.__file__).parents[1]
 ASKED = ["user_id", *(feature.name for feature in FEATURES)]
@@ -396,14 +393,12 @@ def test_a_version_without_fingerprints_is_told_so(trained_sqlite):
 # On real sessions.
 
 
-def test_on_dundee_who_drives_matters_as_the_report_says(dundee_file, tmp_path):
+def test_on_dundee_who_drives_matters_as_the_report_says(trained_on_dundee_once):
     # Without a history every driver is new: the F1 differs, and the importance of all past columns is 0.
-    settings = Settings(database_url=f"sqlite:///{tmp_path / 'dundee.sqlite'}", models_dir=tmp_path / "models")
-    upgrade(settings.database_url)
+    settings = trained_on_dundee_once
     engine = create_engine(settings.database_url)
-    import_history(engine, dundee_file, wall_time=settings.wall_time)
+    report = read_run(engine, 1)["report"]
     engine.dispose()
-    report = train(settings, promote="always", hyper_parameters={})
     history = zap.read_history(settings.database_url)
     tested = history.tail(report["test_samples"])
     bound = joblib.load(settings.model_file).with_history(history)
@@ -411,7 +406,7 @@ def test_on_dundee_who_drives_matters_as_the_report_says(dundee_file, tmp_path):
     evaluation = zap.evaluate(settings.database_url)
     asked = tested[[*ASKED, *sorted(KNOWN_ONLY_AFTER & set(tested) - {"charger_type"})]]
     found = permutation_importance(
-        bound, asked, tested["charger_type"], scoring="f1_weighted", n_repeats=2, random_state=1
+        bound, asked, tested["charger_type"], scoring="f1_weighted", n_repeats=1, random_state=1
     )
 
     assert evaluation["test_f1_score"] == report["test_f1_score"]

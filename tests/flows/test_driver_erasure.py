@@ -279,46 +279,64 @@ def test_a_kill_in_the_middle_leaves_all_or_nothing(trained_engine, trained):
     user_id = driver_with_everything(trained_engine, trained)
     follow(trained_engine, trained)
     before, killed = all_rows(trained_engine), 0
-    for statement in range(2, 60, 9):
-        code = KILLED.format(statement=statement)
-        environment = os.environ | trained.environment()
-        done = subprocess.run([sys.executable, "-c", code, user_id], env=environment, capture_output=True, check=False)
-        after = all_rows(trained_engine)
-        if done.returncode != -signal.SIGKILL:
-            assert done.returncode == 0, done.stderr
-            break
-        killed += 1
-        if after["erasures"]:
-            # It was killed after the commit.
-            break
-        assert after | {"follower": None} == before | {"follower": None}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, user_id],
+        env=os.environ | trained.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as erasing:
+        for statement in range(2, 60, 9):
+            print(statement, file=erasing.stdin, flush=True)
+            code = int(erasing.stdout.readline())
+            after = all_rows(trained_engine)
+            if code != -signal.SIGKILL:
+                assert code == 0
+                break
+            killed += 1
+            if after["erasures"]:
+                # It was killed after the commit.
+                break
+            assert after | {"follower": None} == before | {"follower": None}
+        erasing.stdin.close()
     assert killed >= 3
     assert traces(trained_engine, f"{user_id}'", f'{user_id}"') == []
     assert after["erasures"].total() == 1
 
 
+# For each line with the number of a statement, a process is forked that erases the driver and is killed at it. Its exit
+# code is the line of the answer.
 KILLED = """
 import os, signal, sys
-from sqlalchemy import event, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
-from trialled import add_copies
-from zap.db.engine import create_engine, write_transaction
-from zap.flows.driver_erasure import erase_driver, key_of
-from zap.flows.erasure_again import erase_again
-from zap.settings import Settings
+from sqlalchemy import event
+from zap.db.engine import create_engine
 from zap.flows import driver_erasure
-settings = Settings()
-engine, statements = create_engine(settings.database_url), []
-def transaction(engine, inner=driver_erasure.write_transaction):
-    event.listen(engine, "before_cursor_execute", count)
-    return inner(engine)
-def count(*_):
-    statements.append(1)
-    if len(statements) >= {statement}:
-        os.kill(os.getpid(), signal.SIGKILL)
-driver_erasure.write_transaction = transaction
-erase_driver(engine, settings, sys.argv[1])
+from zap.settings import Settings
+
+def erase(statement):
+    settings = Settings()
+    engine, statements = create_engine(settings.database_url), []
+    def transaction(engine, inner=driver_erasure.write_transaction):
+        event.listen(engine, "before_cursor_execute", count)
+        return inner(engine)
+    def count(*_):
+        statements.append(1)
+        if len(statements) >= statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+    driver_erasure.write_transaction = transaction
+    sys.stdout = sys.stderr
+    driver_erasure.erase_driver(engine, settings, sys.argv[1])
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            erase(int(line))
+            code = 0
+        finally:
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 

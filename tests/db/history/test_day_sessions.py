@@ -7,6 +7,7 @@ from histories import add_sessions, session_row
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from zap.db.history import day_sessions
 from zap.db.history.day_sessions import day_of, read_days
 
 DAY = date(2024, 3, 19)
@@ -40,8 +41,9 @@ def test_no_day_is_no_query(engine):
     assert read(engine) == {}
 
 
-@pytest.mark.parametrize("sessions", [0, 1, 1999, 2000, 2001, 4500])
-def test_every_session_is_read_once_and_takes_eight_bytes(engine, sessions):
+@pytest.mark.parametrize("sessions", [0, 1, 19, 20, 21, 45])
+def test_every_session_is_read_once_and_takes_eight_bytes(engine, sessions, monkeypatch):
+    monkeypatch.setattr(day_sessions, "_ROWS_AT_ONCE", 20)
     add_sessions(engine, *[session_row(start=NOON + timedelta(seconds=place)) for place in range(sessions)])
 
     columns = read(engine, 0)[day_of(DAY)][2:]
