@@ -12,7 +12,7 @@ from zap.ml.training import split_by_time
 def test_it_works():
     split = split_by_time(clean_history(raw_sample(sample_history(seed=5, drivers=60, months=3))))
 
-    found = effects(split, {"n_estimators": 5, "num_leaves": 7}, ["charge_and_distance", "user_type"], n_jobs=1)
+    found = effects(split, {"n_estimators": 5, "num_leaves": 7}, ["charge_and_distance"], n_jobs=1)
 
     whole, difference, interval = found[ALL]
     assert (difference, interval) == (0, None)

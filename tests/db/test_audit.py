@@ -222,7 +222,9 @@ def _add_in_process(url, rows, name):
 
 def test_writers_in_several_processes_make_one_chain(database_url):
     """Also the first row, which nobody has made yet."""
-    context = multiprocessing.get_context("spawn")
+    # One process imports zap, and the writers are forked from it.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zap.db.audit", "zap.db.engine"])
     writers = [context.Process(target=_add_in_process, args=(database_url, 30, f"writer {n}")) for n in range(3)]
     for writer in writers:
         writer.start()

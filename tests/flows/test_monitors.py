@@ -41,9 +41,12 @@ DISTANCE = MATRIX_COLUMNS.index("distance_driven_km")
 
 
 @pytest.fixture(scope="module")
-def trained_folder(tmp_path_factory):
+def trained_folder(made_once):
     """Return the folder of a database with a version whose test part has many drivers."""
-    folder = tmp_path_factory.mktemp("monitored")
+    return made_once("monitored", train_in)
+
+
+def train_in(folder):
     settings = Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder / "models")
     upgrade(settings.database_url)
     engine = create_engine(settings.database_url)
@@ -54,7 +57,6 @@ def trained_folder(tmp_path_factory):
     with write_transaction(engine) as connection:
         connection.execute(update(Promotion).values(promoted_at=(MONDAY - timedelta(days=2)).replace(tzinfo=UTC)))
     engine.dispose()
-    return folder
 
 
 @pytest.fixture

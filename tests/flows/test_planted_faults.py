@@ -123,6 +123,8 @@ FAULTS = {
     "half of the drivers new": (half_new, "drift", "driver: known"),
     "reports that stop": (unreported, "no_outcomes", "answers with a driver has a session"),
 }
+# There is another fault of the same kind; `test_monitors.py` has these too, in fewer weeks of written answers.
+LONGER = {"a type closed down", "half of the drivers new"}
 
 
 def prepared(settings):
@@ -139,11 +141,10 @@ def prepared(settings):
 
 
 def lived(settings):
-    """Let a prepared service live some quiet weeks, in which nothing is raised."""
+    """Let a prepared service live some quiet weeks."""
     engine = create_engine(settings.database_url)
     watched = Watched(engine, settings)
-    for _, raised in watched.live(QUIET_WEEKS):
-        assert raised == []
+    is_quiet(watched, QUIET_WEEKS)
     watched.close()
     engine.dispose()
 
@@ -151,16 +152,19 @@ def lived(settings):
 @contextmanager
 def another(engine_name, folder, template=None):
     """Yield the settings of a new database, or of a copy of a database, whose settings are `template`."""
-    common = {"models_dir": folder, "timezone": "UTC"}
     if engine_name == "sqlite":
-        file = folder / "zap.sqlite"
+        settings = sqlite_in(folder)
         if template is not None:
-            shutil.copy(make_url(template.database_url).database, file)
-        yield Settings(database_url=f"sqlite:///{file}", **common)
+            shutil.copy(make_url(template.database_url).database, make_url(settings.database_url).database)
+        yield settings
         return
     known = () if template is None else (make_url(template.database_url).database,)
     with postgresql_database(*known) as url:
-        yield Settings(database_url=url, **common)
+        yield Settings(database_url=url, models_dir=folder, timezone="UTC")
+
+
+def sqlite_in(folder):
+    return Settings(database_url=f"sqlite:///{folder / 'zap.sqlite'}", models_dir=folder, timezone="UTC")
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
@@ -171,16 +175,27 @@ def engine_name(request):
 
 
 @pytest.fixture(scope="module")
-def trained_service(engine_name, tmp_path_factory):
+def trained_service(engine_name, made_once, tmp_path_factory):
     """Yield the settings of a service with a version in production, before the first answer."""
+    if engine_name == "sqlite":
+        yield sqlite_in(made_once("trained-service", lambda folder: prepared(sqlite_in(folder))))
+        return
     with another(engine_name, tmp_path_factory.mktemp("trained")) as settings:
         prepared(settings)
         yield settings
 
 
 @pytest.fixture(scope="module")
-def quiet_service(engine_name, trained_service, tmp_path_factory):
+def quiet_service(engine_name, trained_service, made_once, tmp_path_factory):
     """Yield the settings of this service after some quiet weeks."""
+    if engine_name == "sqlite":
+
+        def fill(folder):
+            with another(engine_name, folder, trained_service) as settings:
+                lived(settings)
+
+        yield sqlite_in(made_once("quiet-service", fill))
+        return
     with another(engine_name, tmp_path_factory.mktemp("quiet"), trained_service) as settings:
         lived(settings)
         yield settings
@@ -197,7 +212,9 @@ def watching(engine_name, folder, template, seed):
         engine.dispose()
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.long) if fault in LONGER else fault for fault in FAULTS]
+)
 def test_a_planted_fault_is_found(engine_name, quiet_service, tmp_path, fault):
     change, kind, words = FAULTS[fault]
     found = {}
@@ -223,8 +240,15 @@ def is_quiet(watched, weeks):
     assert len(harm.state["days"]) >= 7 * min(weeks, 13) - 3
 
 
-@pytest.mark.parametrize("seed", [10, *(pytest.param(seed, marks=pytest.mark.long) for seed in (11, 12))])
-def test_a_quiet_service_raises_nothing(engine_name, trained_service, tmp_path, seed):
+def test_a_quiet_service_raises_nothing(quiet_service):
+    engine = create_engine(quiet_service.database_url)
+    assert list_alarms(engine, 100, standing=False) == []
+    engine.dispose()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [10, 11, 12])
+def test_other_quiet_services_raise_nothing(engine_name, trained_service, tmp_path, seed):
     with watching(engine_name, tmp_path, trained_service, seed) as watched:
         is_quiet(watched, weeks=8)
 

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from conftest import EXAMPLES
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zap
@@ -486,6 +487,7 @@ times = st.datetimes(*(pd.Timestamp(year, 1, 1).to_pydatetime() for year in (FIR
 )
 
 
+@settings(max_examples=EXAMPLES // 2)
 @given(st.lists(st.tuples(names, types, times, numbers), max_size=8))
 def test_written_csv_is_read_back(rows):
     # All values that a tool writes as CSV are read back unchanged, except words for nothing.

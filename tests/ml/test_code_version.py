@@ -103,7 +103,7 @@ def test_every_module_that_a_fit_runs_counts():
         if event == "call" and running.f_code.co_name != "<module>":
             run.add(Path(running.f_code.co_filename))
 
-    sample = sample_history(seed=7, drivers=40, months=4)
+    sample = sample_history(seed=7, drivers=20, months=3)
     raw = RawHistory(
         sample.users,
         sample.vehicles.assign(vehicle_id=range(len(sample.vehicles))),

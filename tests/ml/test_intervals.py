@@ -16,7 +16,9 @@ from zap.ml.intervals import (
 from zap.ml.resampling import RESAMPLES, _draws
 
 
-@pytest.mark.parametrize("sizes", list(DRIVERS))
+@pytest.mark.parametrize(
+    "sizes", [pytest.param(sizes, marks=pytest.mark.long) if sizes == "zipf" else sizes for sizes in DRIVERS]
+)
 def test_a_model_is_rarely_called_better_by_chance(sizes):
     # Each history has a few more drivers than needed: 85 % gain a little, 15 % lose much, and the mean is zero.
     found = false_verdicts(sizes, DRIVERS[sizes][0], histories=1000)

@@ -198,8 +198,10 @@ def test_a_few_missing_values_in_training_count_as_none(split, model, holes):
     np.testing.assert_allclose(other.scorer_.score(matrix, 1), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("holes", [1, FEWEST_HOLES - 1, FEWEST_HOLES, 300])
-@pytest.mark.parametrize("subsample", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("holes", "subsample"),
+    [(1, 1.0), (FEWEST_HOLES - 1, 1.0), (FEWEST_HOLES, 1.0), (300, 1.0), (FEWEST_HOLES - 1, 0.5), (300, 0.5)],
+)
 def test_the_probabilities_of_the_training_rows_are_those_of_the_kept_booster(holes, subsample):
     history = sessions()
     some = np.linspace(0, 1300, holes).astype(int)

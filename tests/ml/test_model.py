@@ -360,8 +360,7 @@ def test_the_weight_is_learned_on_later_sessions_than_its_booster():
     assert fitted_to(frame, past).cold_weight_ <= 0.15
 
 
-@pytest.mark.parametrize("new", [0, 19, 20, 60])
-@pytest.mark.parametrize("matters", [0, 1])
+@pytest.mark.parametrize(("new", "matters"), [(0, 1), (19, 0), (19, 1), (20, 0), (20, 1), (60, 0)])
 def test_if_few_drivers_are_new_known_drivers_count_as_new(new, matters):
     # The new drivers are in the last fifth: 300 sessions.
     drivers = ["known"] * 1500

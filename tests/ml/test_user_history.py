@@ -693,7 +693,7 @@ def test_the_matrix_equals_fresh_histories_row_by_row(rows):
         assert to_bits([*fresh.features(start, mix), *present]) == past.matrix[place].tobytes()
 
 
-@settings(max_examples=EXAMPLES // 2)
+@settings(max_examples=EXAMPLES // 4)
 @given(tables(), tables(), moments)
 def test_later_rows_change_nothing_of_earlier_ones(rows, others, moment):
     # Later rows may be added, changed or removed, and so may values that earlier rows get at a later end.

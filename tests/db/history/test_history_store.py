@@ -639,7 +639,7 @@ def _without_ids(engine):
     return sorted(map(repr, rows_of(engine, SESSIONS, *names)))
 
 
-examples = settings(max_examples=EXAMPLES // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+examples = settings(max_examples=EXAMPLES // 6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @examples

@@ -167,7 +167,7 @@ def test_what_is_followed_is_what_is_read_from_scratch(engine, clock, recent, pa
     random = np.random.default_rng(seed)
     versions = (Version(), Version(("A", "B"), 2, population=PopulationHistory({}, 2)))
     add(engine, *[("AB"[place % 2], str(NOW - timedelta(hours=9 * place))) for place in range(250)])
-    for _ in range(20):
+    for _ in range(8):
         did = [change(random, engine, clock) for _ in range(int(random.integers(1, 3)))]
         starts, moments = moments_around(random, 12, -100)
         moments += [to_seconds(clock.now), (to_seconds(clock.now) // DAY + 1) * DAY]
@@ -312,11 +312,11 @@ def test_the_memory_is_bounded(engine, recent, patient, monkeypatch):
     now = to_seconds(NOW)
     for number in range(7):
         version = Version((*TYPES, f"type {number}"), number, population=PopulationHistory({}, 4))
-        moments = [now - 60 * minutes for minutes in range(120)] + [now - days * DAY for days in range(10, 400, 25)]
+        moments = [now - 60 * minutes for minutes in range(60)] + [now - days * DAY for days in range(10, 400, 50)]
         recent.follow()
         found = recent.presents(moments, moments, version)
-        known = [recent.known(moment, moment, version) for moment in moments[:120]]
-        assert same(known, values(found)[:120])
+        known = [recent.known(moment, moment, version) for moment in moments[:60]]
+        assert same(known, values(found)[:60])
         assert same(found, trained(engine, moments, moments, version))
 
     assert len(recent._windows) == 4

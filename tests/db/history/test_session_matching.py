@@ -171,7 +171,7 @@ def test_any_files_are_stored_whole_and_once(sqlite_engine):
     # Whatever was stored before: each value of each row is in a session with its key, and the second time changes
     # nothing.
     random = Random(4)
-    for _ in range(60):
+    for _ in range(25):
         rows = [
             (
                 random.choice([None, "U", "V"]),

@@ -238,6 +238,7 @@ def test_a_process_that_stands_still_inside_a_transaction_is_known_dead_within_1
 
     while not ended_by_now(engine):
         assert time.monotonic() - still < 15
+        time.sleep(0.1)
 
     assert read_run(engine, run)["status"] == "failed"
     with pytest.raises(DBAPIError):
