@@ -113,16 +113,12 @@ def test_the_public_file_adds_nothing_to_the_database_that_holds_it(zapapp_datab
     engine.dispose()
 
 
-def test_dundee_is_imported(engine, dundee_file):
+def test_dundee_is_imported_and_adds_nothing_the_second_time(engine, dundee_file):
     report = load(engine, dundee_file)
 
     assert (report.rows, report.outside, report.ignored_columns) == (12_421, {}, [])
     counts = report.counts
     assert (counts.users, counts.vehicles, counts.sessions) == (Count(689), Count(545), Count(12_421))
-
-
-def test_dundee_twice_adds_nothing(engine, dundee_file):
-    load(engine, dundee_file)
 
     counts = load(engine, dundee_file).counts
 
@@ -194,16 +190,16 @@ def test_a_row_that_is_not_utf8_is_refused(engine, file):
         load(engine, file(HEADER + "Zoë" + GOOD, encoding="latin-1"))
 
 
-def test_parquet_means_what_csv_means(engine, dundee_file, tmp_path):
+def test_parquet_means_what_csv_means(sqlite_engine, dundee_file, tmp_path):
     # The columns have the types of a data scientist's file: times, numbers with missing values, categories.
     frame = pd.read_csv(dundee_file)
     times = {name: pd.to_datetime(frame[name]) for name in ("charging_start_time", "charging_end_time")}
     frame.assign(**times, charger_type=frame["charger_type"].astype("category")).to_parquet(tmp_path / "dundee.parquet")
 
-    counts = load(engine, tmp_path / "dundee.parquet").counts
+    counts = load(sqlite_engine, tmp_path / "dundee.parquet").counts
 
     assert (counts.users, counts.vehicles, counts.sessions) == (Count(689), Count(545), Count(12_421))
-    assert load(engine, dundee_file).counts.sessions == Count(unchanged=12_421)
+    assert load(sqlite_engine, dundee_file).counts.sessions == Count(unchanged=12_421)
 
 
 def test_cells_of_parquet_mean_what_those_of_csv_mean(sqlite_engine, tmp_path):

@@ -161,13 +161,22 @@ def test_a_type_that_closes_down_is_drift(engine, settings):
 
 
 def promote_another(engine):
-    """Promote a copy of the version in production."""
+    """Promote a copy of the version in production, after three weeks of answers."""
     with write_transaction(engine) as connection:
         row = connection.execute(select(ModelVersion.__table__)).mappings().one()
         connection.execute(insert(ModelVersion), {**row, "model_version": 2, "status": "candidate"})
         references = {kind: read_monitor(connection, 1, kind).reference for kind in ("drift", "harm")}
         store_references(connection, 2, references)
     promote_version(engine, 2, Reason(why="a better one"))
+    served_since(engine, MONDAY + timedelta(weeks=3))
+
+
+def served_since(engine, moment):
+    """Let the version that was promoted last have served since a moment. A monitor looks at each day since then."""
+    with write_transaction(engine) as connection:
+        newest = select(func.max(Promotion.promotion_id)).scalar_subquery()
+        this = update(Promotion).where(Promotion.promotion_id == newest)
+        connection.execute(this.values(promoted_at=moment.replace(tzinfo=UTC)))
 
 
 def test_an_alarm_is_resolved_when_another_version_serves(engine, settings):
@@ -334,10 +343,7 @@ def test_a_driver_who_is_erased_is_dropped_from_what_is_counted_and_not_stored_y
 def serve_again(engine, week):
     """Let version 1 serve again from the Wednesday of a week on."""
     promote_version(engine, 1, Reason(why="the other was worse"))
-    since = (MONDAY + timedelta(weeks=week, days=2)).replace(tzinfo=UTC)
-    with write_transaction(engine) as connection:
-        newest = select(func.max(Promotion.promotion_id)).scalar_subquery()
-        connection.execute(update(Promotion).where(Promotion.promotion_id == newest).values(promoted_at=since))
+    served_since(engine, MONDAY + timedelta(weeks=week, days=2))
 
 
 def test_drift_is_noticed_again_when_its_version_serves_again(engine, settings):

@@ -38,16 +38,18 @@ def change(settings, **values):
     engine.dispose()
 
 
-@pytest.fixture(params=["lightgbm", "blend"])
-def older(request, trained):
+@pytest.fixture(params=[("lightgbm", "postgresql"), ("blend", "sqlite")], ids=" ".join)
+def older(request):
     """Return settings of a database whose production is a version of an earlier zap, and the estimator of before."""
+    estimator, engine_name = request.param
+    trained = request.getfixturevalue(f"trained_{engine_name}")
     split = split_by_time(as_history(zap.read_history(trained.database_url)), test_share=0.3)
     matrix = past_matrix(split.frame, split.types, mix_of(split.train, split.types), asked_before=None)
     without = replace(split, matrix=matrix, asked_before=None)
-    model = ChargerTypeModel(estimator=request.param, asked_before=None, n_estimators=20, n_jobs=1)
+    model = ChargerTypeModel(estimator=estimator, asked_before=None, n_estimators=20, n_jobs=1)
     model.fit_in_place(without.train, without.train["charger_type"], matrix[without.trained])
     fitted = older_version(model)
-    if request.param == "lightgbm":
+    if estimator == "lightgbm":
         # The first versions name no estimator, and have the trees alone.
         params = {name: value for name, value in fitted.hyper_parameters.items() if name != "estimator"}
         fitted = replace(fitted, hyper_parameters=params, scorer={"kind": "lightgbm", "trees": fitted.scorer["trees"]})
