@@ -26,7 +26,7 @@ from zap.db.history.drivers import named_drivers
 from zap.db.history.history_rows import take_turn
 from zap.db.monitoring.follower_lease import may_follow
 from zap.db.monitoring.log_portion import newest_id
-from zap.db.monitoring.trial_predictions import followed_until
+from zap.db.monitoring.trial_predictions import read_until
 from zap.db.versions.promotions import serving_version
 from zap.errors import DatabaseUnavailable, FollowerBehind, NoErasureKey, NotFound, UnusableFile
 from zap.flows.looking_back import new_follower
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 # How long the erasure waits for the follower.
 _FOLLOWED_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
-# How many ids the follower may lack: on PostgreSQL an id may belong to a transaction that still runs, or to none.
+# How many of the newest answers the follower may lack when the wait is over: the erasure reads them itself.
 _NOT_READ = 10_000
 # What a message shows of an id.
 _SHOWN_CHARACTERS = 100
@@ -175,6 +175,10 @@ def erase_in(
 def catch_up(engine: Engine, settings: Settings) -> None:
     """Wait until the follower has read all answers that are logged now; follow if no other process does.
 
+    It does not wait for ids that the follower has not found: on PostgreSQL they belong to a transaction that was
+    undone, or to one that still runs, whose requests are new ones. The erasure reads all requests that the follower has
+    not read.
+
     Raises:
         FollowerBehind: it takes too long.
     """
@@ -185,7 +189,7 @@ def catch_up(engine: Engine, settings: Settings) -> None:
     try:
         while True:
             with engine.connect() as connection:
-                left = newest - followed_until(connection)
+                left = newest - read_until(connection)
             if left <= 0:
                 return
             if time.monotonic() >= until:

@@ -56,6 +56,14 @@ def followed_until(connection: Connection) -> int:
     return until
 
 
+def read_until(connection: Connection) -> int:
+    """Return the newest prediction that the follower has read; 0 if there is none.
+
+    A smaller one may still be missing: PostgreSQL gives an id to a transaction that may end later, or is undone.
+    """
+    return connection.scalar(select(col(Follower.prediction_id))) or 0
+
+
 def is_followed(connection: Connection, until: datetime) -> bool:
     """Return whether the outcomes know every answer, and every session, until a moment.
 
