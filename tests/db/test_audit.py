@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from zap.actor import ACTOR, Actor
 from zap.db.audit import note
 from zap.db.audit_chain import NO_HASH, Head, stored_head, verify
+from zap.db.audit_list import WantedChanges, list_changes
 from zap.db.audit_tables import AuditHead, AuditRow
 from zap.db.engine import create_engine, write_transaction
 from zap.db.triggers import drop_triggers
@@ -162,6 +163,7 @@ FOUND = {
     ),
     "inserted at the end": ([COPY.format(6)], 6, "was changed"),
     "inserted at the start": ([COPY.format(0)], 1, "row 0 was inserted"),
+    "inserted with the largest number": ([COPY.format(2**63 - 1)], 6, "the rows 6 to 9223372036854775806 are missing"),
     "all removed": (["DELETE FROM audit"], 1, "the rows 1 to 5 are missing at the end"),
     "the head removed": (["DELETE FROM audit_head"], 1, "row 1 comes after the head"),
     "another head": (["UPDATE audit_head SET hash = 'x'"], 5, "does not have the hash of the head"),
@@ -191,6 +193,22 @@ def test_every_change_behind_the_back_of_zap_is_found(engine):
             insert(HEAD).values(head_id=1, count=5, hash=whole[-1]["hash"]),
         )
         assert verify(engine).why is None, what
+
+
+@pytest.mark.parametrize("count", ["'many'", "x'00'", "1.5", "-3", str(2**63 - 1)])
+def test_a_head_without_a_number_of_rows_is_found_and_keeps_no_change_from_happening(sqlite_engine, count):
+    """SQLite lets another program store a value of any type."""
+    add(sqlite_engine, 5)
+    tamper(sqlite_engine, f"UPDATE audit_head SET count = {count}, hash = x'ff'")
+
+    found = verify(sqlite_engine)
+
+    assert (found.broken, found.head.rows) == (5, 5)
+    assert "does not say how many rows there are" in found.why
+    assert list_changes(sqlite_engine, WantedChanges(), 1).head.rows == 0
+    add(sqlite_engine, 1)
+    assert [row["audit_id"] for row in stored(sqlite_engine)] == [1, 2, 3, 4, 5, 6]
+    assert verify(sqlite_engine).broken == 6
 
 
 def _hash(row):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zap.actor import ACTOR, Actor
-from zap.db.audit_chain import EMPTY, HEAD_ID, Head, hash_of, stored_head
+from zap.db.audit_chain import EMPTY, HEAD_ID, LARGEST_NUMBER, Head, hash_of, stored_head
 from zap.db.audit_tables import AuditHead, AuditRow
 from zap.db.engine import after_commit, database_now, write_transaction
 
@@ -43,10 +43,11 @@ def note(
     """
     who, origin = ACTOR.get()
     head = _locked_head(connection)
-    last = connection.scalar(select(func.max(_AUDIT.c.audit_id))) or 0
+    usable = select(func.max(_AUDIT.c.audit_id)).where(_AUDIT.c.audit_id < LARGEST_NUMBER)
+    last = connection.scalar(usable) or 0
     values = {
         # A damaged head must keep no change from happening: the row gets a free number, and the check finds the damage.
-        "audit_id": max(head.rows, last) + 1,
+        "audit_id": max(head.rows, last, 0) + 1,
         "happened_at": database_now(connection),
         "who": _name(who),
         "origin": _name(origin),
@@ -54,7 +55,7 @@ def note(
         "subject": _name(subject),
         "before": _json(before),
         "after": _json(after),
-        "previous_hash": str(head.hash),
+        "previous_hash": head.hash,
     }
     hashed = hash_of(values)
     connection.execute(insert(_AUDIT), values | {"hash": hashed})

@@ -13,6 +13,10 @@ from zap.progress import Progress, no_progress
 # The hash before the first row.
 NO_HASH = "0" * 64
 HEAD_ID = 1
+# The largest number that zap gives to a row. A larger one is damage, and there are free numbers above every other one.
+LARGEST_NUMBER = 2**62
+# The number of rows of a head that holds no such number.
+UNREADABLE = -1
 # How many rows are in memory at once: a row may have some KiB.
 _PORTION = 1000
 _AUDIT: Table = AuditRow.__table__  # type: ignore[attr-defined]
@@ -24,7 +28,7 @@ class Head(NamedTuple):
     """The head of the chain.
 
     Attributes:
-        rows: how many rows the audit has.
+        rows: how many rows the audit has; UNREADABLE if another program has stored no such number.
         hash: of the newest row.
     """
 
@@ -68,9 +72,13 @@ def stored_head(connection: Connection, *, lock: bool = False) -> Head | None:
         connection: on the database.
         lock: whether no other transaction may add a row until this transaction ends. SQLite has one writer anyway.
     """
-    asked = select(_HEAD.c.count, _HEAD.c.hash).where(_HEAD.c.head_id == HEAD_ID)
+    asked = select(_HEAD.c.count.label("count_"), _HEAD.c.hash).where(_HEAD.c.head_id == HEAD_ID)
     found = connection.execute(asked.with_for_update() if lock else asked).one_or_none()
-    return None if found is None else Head(*found)
+    if found is None:
+        return None
+    # SQLite lets another program store a value of any type.
+    count = found.count_ if type(found.count_) is int and 0 <= found.count_ < LARGEST_NUMBER else UNREADABLE
+    return Head(count, str(found.hash))
 
 
 def verify(engine: Engine, known: str | None = None, progress: Progress = no_progress) -> Verified:
@@ -123,6 +131,8 @@ def _wrong_end(head: Head, stored: Head | None) -> tuple[int | None, str | None]
     stored = stored or EMPTY
     if stored == head:
         return None, None
+    if stored.rows == UNREADABLE:
+        return head.rows, "the head of the chain does not say how many rows there are: another program has changed it"
     if stored.rows > head.rows:
         return head.rows + 1, f"{_missing(head.rows + 1, stored.rows)} at the end"
     if stored.rows < head.rows:

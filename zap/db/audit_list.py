@@ -89,6 +89,7 @@ def list_changes(
     rows: list[dict[str, Any]] = []
     with engine.connect() as connection:
         head = stored_head(connection) or EMPTY
+        head = head._replace(rows=max(head.rows, 0))
         top = before
         while True:
             newest = connection.scalar(select(func.max(_ID)).where(top > _ID))
