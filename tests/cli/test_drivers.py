@@ -1,17 +1,23 @@
 """zap drivers, from the shell."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import own_postgresql
+import pytest
 from erased import TEXT_ID, driver_with_everything, in_files, traces
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from zap.db.engine import create_engine
+from zap.db.erasure.ledger import write_file
+from zap.errors import UnusableFile
+from zap.flows import driver_export
 from zap.flows.database_backup import back_up
 
 
@@ -104,6 +110,23 @@ def test_after_an_older_file_is_worked_through_no_byte_is_left_of_the_driver(zap
 
 def libpq(url):
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def test_a_full_disk_is_said_in_a_sentence(trained_sqlite, tmp_path, monkeypatch):
+    """The error of the system names no file."""
+    engine, file = create_engine(trained_sqlite.database_url), tmp_path / "driver.zip"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(driver_export, "export_driver", full)
+    with pytest.raises(UnusableFile, match=r"driver\.zip: No space left on device"):
+        driver_export.export_to_file(engine, trained_sqlite, "sample-42-00001", file)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnusableFile, match=r"ledger: No space left on device"):
+        write_file(tmp_path / "erasures.ledger", [])
+    assert list(tmp_path.glob("*.part")) == []
+    engine.dispose()
 
 
 def test_a_key_that_is_missing_is_asked_for(zap_command, trained_sqlite):

@@ -1,5 +1,6 @@
 """The whole command line: how it ends if it is interrupted, or if its output cannot be written."""
 
+import errno
 import io
 import signal
 import sys
@@ -15,6 +16,8 @@ from zap.standard_error import tell
 
 # The exit code of a command that is interrupted with Ctrl-C, as shells write it.
 INTERRUPTED = 128 + signal.SIGINT
+# What the system says about a write that a disk has refused. Such an error names no file.
+_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 
 
 class Program(Group):
@@ -47,9 +50,10 @@ class Program(Group):
             if code != READER_LEFT:
                 tell(f"Error: {failed.title}: {failed.message}", "error")
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in _OF_DISKS:
                 raise
-            tell(f"Error: {UnusableFile.title}: {error.filename}: {error.strerror}", "error")
+            named = f"{error.filename}: " if error.filename else ""
+            tell(f"Error: {UnusableFile.title}: {named}{error.strerror}", "error")
             code = UnusableFile.exit_code
         finally:
             ACTOR.reset(before)

@@ -16,7 +16,7 @@ from zap.db.erasure.held_rows import COLUMNS, OTHERS, held_rows
 from zap.db.history.drivers import named_drivers
 from zap.db.moving.backup_file import new_private_file, put_in_place
 from zap.db.tables import utc_now
-from zap.errors import NotFound
+from zap.errors import NotFound, UnusableFile
 from zap.flows.driver_erasure import catch_up, check_id, key_of
 from zap.progress import Progress, no_progress
 from zap.sentences import say
@@ -86,6 +86,7 @@ def export_to_file(
 
     Raises:
         NotFound, FollowerBehind, NoErasureKey: as in `export_driver`. No file is left then.
+        UnusableFile: the file cannot be written, such as on a full disk. No file is left then.
     """
     part = file.with_name(f"{file.name}.part")
     new_private_file(part)
@@ -93,6 +94,9 @@ def export_to_file(
         with part.open("r+b") as out:
             counts = export_driver(engine, settings, user_id, out, progress)
         put_in_place(part, file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UnusableFile(f"{file}: {error.strerror or error}") from None
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -104,18 +104,22 @@ def write_file(file: Path, entries: Iterable[Entry]) -> int:
     An entry that only the file has stays in it.
 
     Raises:
-        UnusableFile: the file is no ledger, or its folder does not exist.
+        UnusableFile: the file is no ledger, its folder does not exist, or the disk is full.
     """
     known = {entry.same: entry for entry in (*read_file(file), *entries)}
     lines = [json.dumps(entry.as_json()) for entry in sorted(known.values(), key=lambda one: one.erased_at)]
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     if not file.parent.is_dir():
         raise UnusableFile(f"there is no folder {file.parent}")
-    with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as written:
-        written.write("".join(f"{line}\n" for line in lines))
-        written.flush()
-        os.fsync(written.fileno())
-    part.replace(file)
+    try:
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as written:
+            written.write("".join(f"{line}\n" for line in lines))
+            written.flush()
+            os.fsync(written.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UnusableFile(f"{file}: {error.strerror or error}") from None
     return len(lines)
 
 
