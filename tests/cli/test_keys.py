@@ -92,6 +92,9 @@ def test_the_whole_life_of_a_key(run, settings, monkeypatch):
         (("backend", "--scope", "root"), "'root' is not one of"),
         (("backend", "--scope", "read", "--expires", "1y"), "--expires is '1y'; write 1 to 999 days"),
         ((" ", "--scope", "read"), "NAME must be a name"),
+        # It would look like the name of zap itself.
+        (("z\u200bap", "--scope", "read"), "without invisible ones"),
+        (("a\u202eb", "--scope", "read"), "without invisible ones"),
         (("zap", "--scope", "read"), "which zap itself uses"),
         (("backend", "--scope", "read", "--requests-per-second", "0"), "--requests-per-second is 0"),
     ],

@@ -103,4 +103,7 @@ def test_a_wrong_body_changes_nothing(client):
     assert refused.status_code == 422
     assert {one["pointer"] for one in refused.json()["errors"]} == {"#/name", "#/scopes", "#/expires", "#/scope"}
     assert client.post("/keys", json={"name": "ann", "scopes": ["predict"]}).status_code == 409
+    # `zap keys revoke` would end both keys.
+    (ann,) = client.get("/keys").json()["keys"]
+    assert client.post("/keys", json={"name": ann["key_id"], "scopes": ["predict"]}).status_code == 409
     assert len(client.get("/keys").json()["keys"]) == 1

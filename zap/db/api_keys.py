@@ -92,13 +92,16 @@ def create_key(engine: Engine, options: KeyOptions) -> MadeKey:
     """Make a key.
 
     Raises:
-        KeyRefused: a key in use has the name, or there are too many keys.
+        KeyRefused: a key in use has the name, a key has it as its id, or there are too many keys.
     """
     with write_transaction(engine) as connection:
         now = _locked(connection)
         taken = _KEYS.c.replaced_by.is_(None) & (_KEYS.c.name == options.name)
         if connection.scalar(select(_KEYS.c.key_id).where(in_use(now), taken)) is not None:
             raise KeyRefused(say("a key has the name {name} already; rotate it, or revoke it first", name=options.name))
+        if connection.scalar(select(_KEYS.c.key_id).where(_KEYS.c.key_id == options.name)) is not None:
+            # `zap keys revoke` takes an id or a name, and would end both keys.
+            raise KeyRefused(say("{name} is the id of a key, so it can be the name of none", name=options.name))
         _forget_old(connection, now)
         fields = {
             "name": options.name,

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from zap.formats.body_model import BodyModel, NotNull, explained, limits
 from zap.formats.json_body import kind_of, wrong_text, wrong_whole
 from zap.formats.time_spans import SPAN_PATTERN, read_span
-from zap.formats.values import CONTROL_CHARACTERS
+from zap.formats.values import CONTROL_CHARACTERS, INVISIBLE_CHARACTERS
 from zap.ml.features import Feature
 from zap.scopes import SCOPES
 from zap.sentences import phrase, say
@@ -16,7 +16,9 @@ from zap.sentences import phrase, say
 _LONGEST_NAME = 100
 # Who makes a change has one of these names where no stored key is used.
 RESERVED_NAMES = frozenset({"anybody", "zap", "zap_api_key"})
-_NAME_PATTERN = rf"^[^\s{CONTROL_CHARACTERS}]([^{CONTROL_CHARACTERS}]*[^\s{CONTROL_CHARACTERS}])?$"
+# With an invisible character, a name would look like another one in the audit and in lists.
+_HIDDEN = CONTROL_CHARACTERS + INVISIBLE_CHARACTERS
+_NAME_PATTERN = rf"^[^\s{_HIDDEN}]([^{_HIDDEN}]*[^\s{_HIDDEN}])?$"
 _REQUESTS = Feature(
     "requests_per_second",
     "number",
@@ -39,7 +41,8 @@ _ROWS = Feature(
 
 def _wrong_name(value: Any) -> str:
     return wrong_text(value) or say(
-        "must be a name of at most {most} characters, without spaces around it", most=_LONGEST_NAME
+        "must be a name of at most {most} characters, without invisible ones, and without spaces around it",
+        most=_LONGEST_NAME,
     )
 
 

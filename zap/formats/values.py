@@ -11,6 +11,8 @@ from typing import Any
 LONGEST_TEXT = 500
 # The control characters of Unicode, as a part of a regular expression.
 CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f"
+# Characters that nobody sees, such as marks of the direction of writing, as a part of a regular expression.
+INVISIBLE_CHARACTERS = r"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 CONTROL = re.compile(f"[{CONTROL_CHARACTERS}]")
 # Every JSON reader reads whole numbers up to this number exactly. The database can still assign larger ids.
 LARGEST_SESSION_ID = 2**53
