@@ -18,6 +18,13 @@ def test_a_host_of_another_machine_is_told(host):
     assert "the program that uses" not in caught.value.message
 
 
+def test_requests_and_metrics_have_two_ports():
+    """A server on one port for both would answer nothing but metrics, and those without a key."""
+    for host in ("127.0.0.1", "127.0.0.2"):
+        with pytest.raises(CannotServe, match="choose another port with ZAP_METRICS_PORT"):
+            check_address(Settings(port=18_000, metrics_port=18_000, metrics_host=host))
+
+
 def test_a_port_that_is_taken_is_told():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -17,7 +17,6 @@ def check_address(settings: Settings) -> None:
     Raises:
         CannotServe: a port is taken, or a host is not an address of this machine.
     """
-    # Both are open for a moment at once, so that two settings with one port are noticed.
     with bind(settings):
         for one in bind_metrics(settings):
             one.close()
@@ -36,10 +35,16 @@ def bind_metrics(settings: Settings) -> list[socket.socket]:
     """Return a socket for the port of the metrics; none if there is no such port.
 
     Raises:
-        CannotServe: the port is taken, or the host is not an address of this machine.
+        CannotServe: the port is taken, it is the port of the server, or the host is not an address of this machine.
     """
     if settings.metrics_port is None:
         return []
+    if settings.metrics_port == settings.port:
+        # Linux lets two sockets that do not listen yet have one address, and the port tells what a request is for.
+        raise CannotServe(
+            f"zap cannot listen on port {settings.port} for requests and for metrics; choose another port with"
+            f" {_METRICS.port}"
+        )
     return [_bound(settings.metrics_host, settings.metrics_port, _METRICS)]
 
 
