@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -61,6 +63,29 @@ def test_a_service_moves_to_postgresql_and_loses_no_answer(  # noqa: PLR0917
     assert after["prediction_id"] > max(numbers)
     assert after["model_version"] == answers[0]["model_version"]
     assert {one["table"]: one["removed"] for one in json.loads(last.stdout)["tables"]}["predictions"] == 0
+
+
+def test_a_copy_onto_a_full_disk_or_a_folder_ends_in_a_sentence(zap_command, tmp_path):
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    zap_command("db", "upgrade", URL, f"sqlite:///{old}")
+    with closing(sqlite3.connect(old)) as database, database:
+        rows = ((f"driver {number}", "x" * 400) for number in range(9_000))
+        database.executemany('INSERT INTO "Users" (user_id, user_type) VALUES (?, ?)', rows)
+    limited = (
+        "import resource, sys; from zap.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21));"
+        " sys.exit(main())"
+    )
+    command = (sys.executable, "-c", limited, "db", "copy", "--to", f"sqlite:///{new}", URL, f"sqlite:///{old}")
+
+    full = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    folder = zap_command("db", "copy", "--to", f"sqlite:///{tmp_path}", URL, f"sqlite:///{old}")
+
+    assert (full.returncode, folder.returncode) == (15, 15)
+    for ended in (full, folder):
+        assert ended.stderr.splitlines()[-1].startswith("Error: The database cannot be used: sqlite:///")
+        assert "Traceback" not in ended.stderr
+    # With room on the disk, the same command goes on.
+    assert zap_command("db", "copy", "--to", f"sqlite:///{new}", "--finish", URL, f"sqlite:///{old}").returncode == 0
 
 
 def test_tables_are_shown_and_endings_have_their_exit_codes(zap_command, tmp_path):

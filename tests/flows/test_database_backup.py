@@ -23,12 +23,19 @@ from zap.db.tables import InferenceInput, User, utc_now
 from zap.db.triggers import lost_triggers
 from zap.errors import DamagedBackup, DatabaseAhead, DatabaseInUse, DatabaseNotEmpty, UnsoundDatabase, UnusableFile
 from zap.flows.database_backup import back_up
+from zap.flows.database_copy import CopyOptions, copy_database
 from zap.flows.database_restore import RestoreOptions, restore
 from zap.progress import no_progress
 
 USUAL, REPLACE = RestoreOptions(), RestoreOptions(replace=True)
 # The audit gets a row for a restore, and logins end.
 CHANGED = {"audit", "audit_head", "logins"}
+# Lets one index lead to the pages of another one.
+_OTHER_INDEX = """
+UPDATE sqlite_master SET rootpage = (
+    SELECT rootpage FROM sqlite_master WHERE name = 'ix_ChargingSessions_user_id_charging_start_time'
+) WHERE name = 'ix_ChargingSessions_charging_start_time'
+"""
 
 
 def digests(url):
@@ -216,8 +223,13 @@ def test_a_backup_by_another_program_is_restored_without_hashes(filled_sqlite, t
         ),
         (lambda file: _run(file, "DELETE FROM promotions"), "the rows of promotions have changed"),
         (lambda file: _run(file, "DROP TABLE alembic_version"), "not a backup of a database of zap"),
+        # The message names the backup, and not the copy of it that is checked.
+        (
+            lambda file: _run(file, "PRAGMA writable_schema=ON", _OTHER_INDEX),
+            r"backup\.zap: (row|wrong|non-unique|malformed|2nd|Tree)",
+        ),
     ],
-    ids=["letter", "short", "changed", "removed", "other"],
+    ids=["letter", "short", "changed", "removed", "other", "index"],
 )
 def test_a_damaged_backup_is_refused(filled_sqlite, file, spoil, says):
     back_up(filled_sqlite, file)
@@ -231,9 +243,10 @@ def test_a_damaged_backup_is_refused(filled_sqlite, file, spoil, says):
     assert not list(file.parent.glob("*.restored*"))
 
 
-def _run(file, statement):
+def _run(file, *statements):
     with closing(sqlite3.connect(file)) as database, database:
-        database.execute(statement)
+        for statement in statements:
+            database.execute(statement)
 
 
 def test_the_backup_of_a_newer_zap_is_refused(filled_sqlite, file, tmp_path):
@@ -310,3 +323,12 @@ def test_files_that_cannot_be_used_are_refused(filled_sqlite, tmp_path):
         back_up(filled_sqlite, Path(make_url(filled_sqlite).database))
     with pytest.raises(UnusableFile, match="there is no file"):
         restore(tmp_path / "nothing", filled_sqlite, REPLACE)
+    with pytest.raises(UnusableFile, match="is the database itself"):
+        restore(Path(make_url(filled_sqlite).database), filled_sqlite, REPLACE)
+    unfinished = tmp_path / "unfinished.sqlite"
+    copy_database(filled_sqlite, f"sqlite:///{unfinished}", CopyOptions())
+    before = digests(filled_sqlite)
+    # It would leave a database that no server uses.
+    with pytest.raises(DamagedBackup, match="is an unfinished copy of"):
+        restore(unfinished, filled_sqlite, REPLACE)
+    assert digests(filled_sqlite) == before

@@ -86,7 +86,7 @@ def _of_sqlite(url: str, part: Path, progress: Progress) -> tuple[dict[str, Tabl
     known_revision(url)
     with explained(parsed):
         copy_pages(str(parsed.database), part, progress, "copying")
-    check_pages(part)
+    check_pages(part, part)
     odd = OddCells(sqlite=True, refuses=False)
     with reading(url_of_file(part)) as connection:
         digests = database_digests(connection, tables_there(connection), odd.treat, progress, "checking")

@@ -106,7 +106,8 @@ def copy_database(
             if not to_sqlite:
                 _refuse_unmovable(source, tables, progress)
             upgrade(target, report)
-        with copying_into(target) as engines, reader(source) as ours:
+        # What the readers of the source raise is explained already.
+        with copying_into(target) as engines, reader(source) as ours, explained(make_url(target)):
             _prepare(engines.write, shown[0], tables, begun=begun)
             part = _Part(ours, engines, odd, options.compare_all, progress)
             with frozen(source, tables) if options.finish else nullcontext():

@@ -99,8 +99,8 @@ def restore(
         report: called with each line of an upgrade.
 
     Raises:
-        UnusableFile: there is no such file.
-        DamagedBackup: the file is no backup, or its content has changed.
+        UnusableFile: there is no such file, or it is the database itself.
+        DamagedBackup: the file is no backup, or an unfinished copy, or its content has changed.
         DatabaseAhead: a newer zap made the backup.
         DatabaseInUse: another program uses the database.
         DatabaseNotEmpty: the database has rows, and they are not to be replaced.
@@ -110,6 +110,8 @@ def restore(
     if not file.is_file():
         raise UnusableFile(f"there is no file {file}")
     to_sqlite = make_url(url).get_backend_name() == "sqlite"
+    if to_sqlite and file.resolve() == Path(str(make_url(url).database)).resolve():
+        raise UnusableFile(f"{file} is the database itself; name the file of a backup")
     with filling(url):
         replaced = _look_at_target(url, options)
         with _copy_to_upgrade(url) as copy:
@@ -190,13 +192,18 @@ def _checked_copy(file: Path, copy: Path, progress: Progress) -> RestoreReport:
         copy_pages(str(file), copy, progress, "copying")
     except sqlite3.DatabaseError as error:
         raise DamagedBackup(f"{file}: {error}") from error
-    check_pages(copy)
+    check_pages(copy, file)
     try:
         known_revision(url_of_file(copy))
     except DatabaseBehind:
         raise DamagedBackup(f"{file} is not a backup of a database of zap: it has no revision") from None
     odd = OddCells(sqlite=True, refuses=False)
     with reading(url_of_file(copy)) as connection:
+        if (source := source_of_copy(connection)) is not None:
+            # It lacks rows and triggers, and no server would use the restored database.
+            raise DamagedBackup(
+                f"{file} is an unfinished copy of {source}; finish it with `zap db copy --finish`, or name another file"
+            )
         facts = read_facts(connection)
         digests = database_digests(connection, tables_there(connection), odd.treat, progress, "checking")
     if facts is not None:

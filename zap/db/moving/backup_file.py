@@ -64,8 +64,12 @@ def copy_pages(source: str, target: Path, progress: Progress, what: str) -> None
         writer.execute("PRAGMA journal_mode=DELETE").close()
 
 
-def check_pages(file: Path) -> None:
+def check_pages(file: Path, shown: Path) -> None:
     """Check that a file is a SQLite database without damage.
+
+    Args:
+        file: the file.
+        shown: the file that a message names: people do not know the copy of a backup that is restored.
 
     Raises:
         DamagedBackup: it is not.
@@ -76,7 +80,7 @@ def check_pages(file: Path) -> None:
     except sqlite3.DatabaseError as error:
         found = [str(error)]
     if found != ["ok"]:
-        raise DamagedBackup(f"{file}: {'; '.join(found)}")
+        raise DamagedBackup(f"{shown}: {'; '.join(found)}")
 
 
 def write_facts(file: Path, engine: str, made_at: str, digests: Mapping[str, TableDigest]) -> None:

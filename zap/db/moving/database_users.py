@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url, text
 
-from zap.db.moving.connections import NAME, explained, writing
-from zap.errors import DatabaseInUse
+from zap.db.moving.connections import NAME, explained, url_of_file, writing
+from zap.errors import DatabaseInUse, DatabaseUnavailable
 
 # How long to wait for connections that are ending, and the pause between two looks, in seconds.
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.1
@@ -31,6 +31,7 @@ def refuse_users(url: str, what: str) -> None:
 
     Raises:
         DatabaseInUse: another program has opened the file, or is connected.
+        DatabaseUnavailable: there is no file, but something else, such as a folder.
     """
     until = time.monotonic() + _PATIENCE_SECONDS
     while found := _users(url):
@@ -53,6 +54,8 @@ def _users_of_file(file: Path) -> list[str]:
     """Return whether a program has the file open."""
     if not file.exists():
         return []
+    if not file.is_file():
+        raise DatabaseUnavailable(f"{url_of_file(file)} is no file, so it can be no database. Check the URL")
     with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
         try:
             _take(connection)

@@ -1,7 +1,8 @@
 """The rows of one table, in the order of their keys and in canonical form, read with bounded memory."""
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Column, Connection, LargeBinary, String, Table, Text
@@ -36,6 +37,19 @@ class OddCell(OddValue):
 
 # Called with an odd value. It returns the value to use, or raises an error.
 Treat = Callable[[OddCell], Any]
+
+
+@contextmanager
+def _closing(cursor: Any) -> Iterator[Any]:
+    """Close a cursor at the end of a block.
+
+    If an error of the other database ends a copy, the connection is closed before the reader of its rows.
+    """
+    try:
+        yield cursor
+    finally:
+        with suppress(sqlite3.ProgrammingError):
+            cursor.close()
 
 
 class TableRows:
@@ -90,7 +104,7 @@ class TableRows:
 
     def after(self, key: Key | None = None) -> Iterator[Row]:
         """Yield the rows after a key; all rows without one."""
-        with explained(self._connection.engine.url), closing(self._cursor()) as cursor:
+        with explained(self._connection.engine.url), _closing(self._cursor()) as cursor:
             cursor.execute(self._statement(key), key or ())
             while some := cursor.fetchmany(self.portion):
                 self._fit_portion(some)
