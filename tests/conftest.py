@@ -473,6 +473,26 @@ def shared_client(_shared_client):
     return _shared_client
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def _shared_clients(request, tmp_path_factory):
+    if request.param == "sqlite":
+        yield request.getfixturevalue("_shared_client")
+        return
+    template, trained = request.getfixturevalue("_trained_postgresql")
+    models = shutil.copytree(trained / "models", tmp_path_factory.mktemp("shared") / "models")
+    with postgresql_database(template) as url:
+        settings = Settings(database_url=url, models_dir=models, follow=False)
+        with client_of(settings, raise_server_exceptions=False) as client:
+            yield client
+
+
+@pytest.fixture
+def shared_clients(_shared_clients):
+    """Return a client as `client`, whose app the tests of a file share on each engine (see `shared_client`)."""
+    _shared_clients.cookies.clear()
+    return _shared_clients
+
+
 @pytest.fixture
 def untrained_client(database_url, tmp_path):
     """Yield a client of the real app on a database without history or model, on each engine."""

@@ -164,7 +164,7 @@ def test_a_server_that_is_told_to_stop_while_it_trains_never_serves(trained_sqli
     assert "it would serve now" not in server.communicate()[1]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_a_server_whose_starter_ignores_sigint_serves_and_ends(serve, trained_sqlite, good_request, workers):
     # nohup and some supervisors ignore SIGINT.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
+from pathlib import Path
 
 import pytest
 from followed import follow, follower, log_answers, outcomes, row_of, session, statuses
+from forked import COMMANDS
 from histories import add_sessions
 from servers import until
 from sqlalchemy import text
@@ -33,9 +33,10 @@ def engine(settings):
     engine.dispose()
 
 
-def started(settings, *arguments):
-    command = [sys.executable, "-m", "zap", "follow", *arguments]
-    return subprocess.Popen(command, env=os.environ | settings.environment(), stderr=subprocess.DEVNULL)
+def started(settings, stderr=None):
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+        streams = [nothing.fileno(), nothing.fileno(), stderr or nothing.fileno()]
+        return COMMANDS.start(["follow"], os.environ | settings.environment(), streams)
 
 
 def test_once_follows_everything_and_ends(zap_command, settings, engine):
@@ -80,15 +81,15 @@ def test_once_ends_with_31_if_another_process_follows(zap_command, settings, eng
 
 
 def test_it_goes_on_after_the_database_has_refused_a_look(settings, engine):
-    command = [sys.executable, "-m", "zap", "follow"]
-    with subprocess.Popen(
-        command, env=os.environ | settings.environment(), stderr=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
+    reading, writing = os.pipe()
+    process = started(settings, stderr=writing)
+    os.close(writing)
+    with open(reading) as lines:  # noqa: PTH123 - the number of an open file
         until(lambda: len(statuses(engine)) == 2, 20)
         with write_transaction(engine) as connection:
             connection.execute(text("ALTER TABLE outcomes RENAME TO outcomes_elsewhere"))
         log_answers(engine, row_of(3))
-        said = next((line for line in process.stderr if "tries again" in line), None)
+        said = next((line for line in lines if "tries again" in line), None)
         with write_transaction(engine) as connection:
             connection.execute(text("ALTER TABLE outcomes_elsewhere RENAME TO outcomes"))
         until(lambda: len(statuses(engine)) == 3, 20)
@@ -96,7 +97,9 @@ def test_it_goes_on_after_the_database_has_refused_a_look(settings, engine):
         assert (process.wait(20), said is None) == (0, False)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("database_url", "sign"), [("sqlite", signal.SIGINT), ("postgresql", signal.SIGTERM)], indirect=["database_url"]
+)
 def test_it_follows_until_it_is_told_to_stop_and_lets_another_process_follow(settings, engine, sign):
     process = started(settings)
     until(lambda: len(statuses(engine)) == 2)

@@ -80,6 +80,7 @@ class Load:
                     self._over.wait(0.01)
 
 
+@pytest.mark.parametrize("trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_a_promotion_under_load_fails_no_request_and_every_worker_follows(serve, two_versions, database, good_request):
     # A rollback fails no request either. Each answer and each logged row is of the version that it names.
     server = serve(two_versions, "--workers", "3").wait()
@@ -166,6 +167,7 @@ def test_a_training_that_is_killed_is_failed_and_the_way_is_free(serve, trained,
     assert httpx.post(f"{server.url}/train-model", json=QUICK, timeout=120).status_code == 200
 
 
+@pytest.mark.parametrize("trained", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_a_worker_that_is_killed_takes_no_training_with_it(serve, trained, database, good_request):
     # The training goes on. Every worker can report its progress and cancel it.
     server = serve(trained, "--workers", "2", child_trainings=True).wait()

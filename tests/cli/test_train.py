@@ -3,14 +3,15 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import joblib
 import msgspec
 import pandas as pd
 import pytest
+from forked import COMMANDS
 from sqlalchemy import create_engine, text
 
 from zap.db.engine import create_engine as zap_engine
@@ -21,6 +22,7 @@ from zap.flows.training_report import TrainReply
 QUICK = ("--set", "n_estimators=10")
 
 
+@pytest.mark.parametrize("trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_it_works(zap_command, trained):
     done = zap_command("train", settings=trained)
 
@@ -229,14 +231,24 @@ def test_a_second_training_is_told_which_one_runs(zap_command, trained):
     assert f"training run {run} has not ended" in done.stderr
 
 
+@contextmanager
+def started(settings, *options):
+    """Start a training, and yield its process and the file of its standard error."""
+    with Path("err").open("w+b", buffering=0) as err, Path(os.devnull).open("r+b", buffering=0) as nothing:
+        streams = nothing.fileno(), nothing.fileno(), err.fileno()
+        child = COMMANDS.start(["train", *options], os.environ | settings.environment(), streams)
+        try:
+            yield child, Path("err")
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("trained", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
     # The training ends even in the middle of a computation.
     engine = zap_engine(trained.database_url)
     options = ["--set", "n_estimators=10000", "--set", "num_leaves=200"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "zap", "train", *options],
-        env=os.environ | trained.environment(), stderr=subprocess.PIPE, text=True,
-    ) as child:  # fmt: skip
+    with started(trained, *options) as (child, stderr):
         end = time.monotonic() + 120
         while (running_run(engine) is None) or (read_run(engine, 2)["progress"] or {}).get("phase") != "fit":
             assert time.monotonic() < end
@@ -248,17 +260,14 @@ def test_a_training_that_is_cancelled_ends_within_two_seconds(trained):
         assert child.wait(60) == 22
         # Two seconds, and room for a machine three times slower.
         assert time.monotonic() - cancelled < 6
-        assert "The training was cancelled" in child.stderr.read()
+        assert "The training was cancelled" in stderr.read_text()
     engine.dispose()
 
 
 def test_a_training_waits_for_whoever_writes_for_long(trained_sqlite):
     # A long import must not make the training lose its result, and the training is not taken for dead.
     engine = zap_engine(trained_sqlite.database_url)
-    with subprocess.Popen(
-        [sys.executable, "-m", "zap", "train", "--set", "n_estimators=3"],
-        env=os.environ | trained_sqlite.environment(), stderr=subprocess.PIPE, text=True,
-    ) as child:  # fmt: skip
+    with started(trained_sqlite, "--set", "n_estimators=3") as (child, stderr):
         end = time.monotonic() + 120
         while running_run(engine) is None or read_run(engine, 2)["heartbeat_at"] is None:
             assert time.monotonic() < end
@@ -268,6 +277,6 @@ def test_a_training_waits_for_whoever_writes_for_long(trained_sqlite):
             time.sleep(7)
             assert child.poll() is None
 
-        assert child.wait(120) == 0, child.stderr.read()
+        assert child.wait(120) == 0, stderr.read_text()
     assert read_run(engine, 2)["status"] == "finished"
     engine.dispose()

@@ -28,18 +28,18 @@ def predict_schema(client):
     return document(client)["components"]["schemas"]["PredictRequest"]
 
 
-def test_it_works(sqlite_client):
-    page = sqlite_client.get("/docs")
+def test_it_works(shared_client):
+    page = shared_client.get("/docs")
 
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert path.startswith("/docs/assets/")
-        assert sqlite_client.get(path).status_code == 200
+        assert shared_client.get(path).status_code == 200
 
 
-def test_no_inline_script_is_allowed_nor_needed(sqlite_client):
-    page = sqlite_client.get("/docs")
+def test_no_inline_script_is_allowed_nor_needed(shared_client):
+    page = shared_client.get("/docs")
 
     policy = page.headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -49,9 +49,9 @@ def test_no_inline_script_is_allowed_nor_needed(sqlite_client):
     assert "http" not in page.text
 
 
-def test_both_addresses_give_the_same_document(sqlite_client):
-    assert sqlite_client.get("/docs/openapi.json").json() == document(sqlite_client)
-    assert document(sqlite_client)["openapi"].startswith("3.1")
+def test_both_addresses_give_the_same_document(shared_client):
+    assert shared_client.get("/docs/openapi.json").json() == document(shared_client)
+    assert document(shared_client)["openapi"].startswith("3.1")
 
 
 def test_the_document_is_made_once_a_version(sqlite_client):
@@ -75,8 +75,8 @@ def test_the_document_is_made_once_a_version(sqlite_client):
     assert "temperature_c" not in predict_schema(sqlite_client)["required"]
 
 
-def test_every_field_has_its_unit_and_range(sqlite_client):
-    properties = predict_schema(sqlite_client)["properties"]
+def test_every_field_has_its_unit_and_range(shared_client):
+    properties = predict_schema(shared_client)["properties"]
 
     for feature in FEATURES:
         field = properties[feature.name]
@@ -157,10 +157,10 @@ def test_the_ids_of_paths_are_answered(sqlite_client, good_request):
             assert sqlite_client.request(method, path.format(**ids), **needed).status_code == expected, path
 
 
-def test_it_shows_what_the_production_version_asks_for(sqlite_client, good_request):
-    contract = sqlite_client.app.state.production.predictor.contract
+def test_it_shows_what_the_production_version_asks_for(shared_client, good_request):
+    contract = shared_client.app.state.production.predictor.contract
 
-    schema = predict_schema(sqlite_client)
+    schema = predict_schema(shared_client)
 
     assert set(schema["required"]) == {"state_of_charge_start", "distance_driven_km", "temperature_c"}
     assert schema["properties"]["user_type"]["examples"] == list(contract["categories"]["user_type"])
@@ -179,8 +179,8 @@ def test_before_the_first_training_it_is_there_too(untrained_client):
     assert predict_schema(untrained_client)["required"] == []
 
 
-def test_every_error_is_problem_details(sqlite_client):
-    for path, methods in document(sqlite_client)["paths"].items():
+def test_every_error_is_problem_details(shared_client):
+    for path, methods in document(shared_client)["paths"].items():
         for method, operation in methods.items():
             for status, response in operation["responses"].items():
                 if int(status) >= 400 and path != "/health/ready":
@@ -190,13 +190,15 @@ def test_every_error_is_problem_details(sqlite_client):
 @pytest.mark.parametrize(
     "path", ["/docs/nothing", "/nothing", "/docs/assets/../../app.py", "/docs/assets/%2e%2e/app.py"]
 )
-def test_what_is_not_there_is_a_404(sqlite_client, path):
-    reply = sqlite_client.get(path)
+def test_what_is_not_there_is_a_404(shared_client, path):
+    before = shared_client.get("/health/ready").json()["refused_requests"]
+
+    reply = shared_client.get(path)
 
     assert reply.status_code == 404
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["request_id"] == reply.headers["x-request-id"] != ""
-    assert sqlite_client.get("/health/ready").json()["refused_requests"] == 1
+    assert shared_client.get("/health/ready").json()["refused_requests"] == before + 1
 
 
 def walked(schema, place="#"):
@@ -210,23 +212,23 @@ def walked(schema, place="#"):
             yield from walked(part, f"{place}/{number}")
 
 
-def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(sqlite_client):
-    tags = document(sqlite_client)["tags"]
+def test_the_groups_are_in_the_order_of_the_story_each_with_a_sentence(shared_client):
+    tags = document(shared_client)["tags"]
 
     names = ["predictions", "sessions", "drivers", "training", "models", "quality", "serving"]
     names += ["alarms", "audit", "keys", "health"]
     assert [tag["name"] for tag in tags] == names
     used = {
-        tag for methods in document(sqlite_client)["paths"].values() for one in methods.values() for tag in one["tags"]
+        tag for methods in document(shared_client)["paths"].values() for one in methods.values() for tag in one["tags"]
     }
     assert used == {tag["name"] for tag in tags}
     for tag in tags:
         assert tag["description"].endswith(".")
-        assert sqlite_client.get(tag["externalDocs"]["url"]).status_code == 200
+        assert shared_client.get(tag["externalDocs"]["url"]).status_code == 200
 
 
-def test_the_routes_are_in_the_order_of_their_groups(sqlite_client):
-    whole = document(sqlite_client)
+def test_the_routes_are_in_the_order_of_their_groups(shared_client):
+    whole = document(shared_client)
 
     # A route that nobody has placed would come after the last group.
     assert set(whole["paths"]) == set(openapi._ORDER)
@@ -238,8 +240,8 @@ def test_the_routes_are_in_the_order_of_their_groups(sqlite_client):
         assert paths.index(first) < paths.index(later)
 
 
-def test_every_body_has_a_name(sqlite_client):
-    whole = document(sqlite_client)
+def test_every_body_has_a_name(shared_client):
+    whole = document(shared_client)
     for path, methods in whole["paths"].items():
         for operation in methods.values():
             for kind, content in operation.get("requestBody", {"content": {}})["content"].items():
@@ -253,8 +255,8 @@ def test_every_body_has_a_name(sqlite_client):
     assert inline == []
 
 
-def test_a_text_without_an_offset_is_no_date_time(sqlite_client):
-    schemas = document(sqlite_client)["components"]["schemas"]
+def test_a_text_without_an_offset_is_no_date_time(shared_client):
+    schemas = document(shared_client)["components"]["schemas"]
     requests = ("PredictRequest", "ChargingSession", "TrainingOptions")
 
     assert [place for name in requests for place, one in walked(schemas[name]) if "format" in one] == []
@@ -270,15 +272,15 @@ def test_a_text_without_an_offset_is_no_date_time(sqlite_client):
             assert not re.search(schema["pattern"], time_)
 
 
-def test_the_report_of_a_run_names_its_types(sqlite_client):
-    schema = document(sqlite_client)["components"]["schemas"]["RunDetail"]["properties"]["report"]
+def test_the_report_of_a_run_names_its_types(shared_client):
+    schema = document(shared_client)["components"]["schemas"]["RunDetail"]["properties"]["report"]
 
     named = [one["$ref"].rpartition("/")[2] for one in schema["anyOf"] if "$ref" in one]
     assert named == ["TrainReply", "Problem"]
 
 
-def test_every_text_says_what_characters_it_may_have(sqlite_client):
-    schemas = document(sqlite_client)["components"]["schemas"]
+def test_every_text_says_what_characters_it_may_have(shared_client):
+    schemas = document(shared_client)["components"]["schemas"]
     for name in ("PredictRequest", "ChargingSession", "TrainingOptions", "Reason"):
         for place, schema in walked(schemas[name]):
             if "string" in schema.get("type", ()) and "enum" not in schema:
@@ -286,8 +288,8 @@ def test_every_text_says_what_characters_it_may_have(sqlite_client):
                 assert not re.search(schema["pattern"], "a\x00b"), place
 
 
-def test_every_number_of_a_parameter_has_its_range(sqlite_client):
-    found = [one for place, one in walked(document(sqlite_client)["paths"]) if "in" in one and "schema" in one]
+def test_every_number_of_a_parameter_has_its_range(shared_client):
+    found = [one for place, one in walked(document(shared_client)["paths"]) if "in" in one and "schema" in one]
     numbers = [one for one in found if one["schema"].get("type") == "integer"]
 
     ids = {"prediction_id", "run_id", "model_version", "alarm_id", "trial_id", "version", "input_id"}

@@ -102,10 +102,12 @@ def test_a_known_driver_fills_in_what_is_left_out(client, good_request, rows):
         ({}, "user_type", "is required: type of the driver"),
     ],
 )
-def test_an_unknown_driver_or_vehicle_is_named_beside_the_missing_field(client, good_request, named, missing, says):
+def test_an_unknown_driver_or_vehicle_is_named_beside_the_missing_field(
+    shared_clients, good_request, named, missing, says
+):
     del good_request[missing]
 
-    reply = client.post("/predict", json=good_request | named)
+    reply = shared_clients.post("/predict", json=good_request | named)
 
     assert reply.status_code == 422
     (error,) = reply.json()["errors"]
@@ -339,8 +341,8 @@ def test_a_known_name_in_another_spelling_gives_the_same_row(client, good_reques
 
 
 @pytest.mark.parametrize("user_id", ["", " ", "ü" * 500, "'; DROP TABLE Users; --", "%", "0", DRIVER.upper()])
-def test_a_strange_user_id_is_a_driver_without_a_past(client, good_request, user_id):
-    assert ask(client, good_request, user_id=user_id)["history_sessions"] == 0
+def test_a_strange_user_id_is_a_driver_without_a_past(shared_clients, good_request, user_id):
+    assert ask(shared_clients, good_request, user_id=user_id)["history_sessions"] == 0
 
 
 # Bad bodies: every one is refused with problem details, none is logged, none is a 500.

@@ -77,8 +77,8 @@ def shows_what_happened(client, good_request, session_id):
 @pytest.mark.parametrize(
     "number", [0, -1, 10**9, 2**63 - 1, 2**63, 10**40, "x", "1.5", "1_0", "+5", "%201", "%D9%A1", "01"]
 )
-def test_what_is_not_there_is_a_404(client, number):
-    reply = client.get(f"/predictions/{number}")
+def test_what_is_not_there_is_a_404(shared_clients, number):
+    reply = shared_clients.get(f"/predictions/{number}")
 
     assert reply.status_code == 404
     assert reply.headers["content-type"] == "application/problem+json"

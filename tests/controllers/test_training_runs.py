@@ -80,6 +80,7 @@ def test_it_works(client):
     assert [one.run_id for one in listed.training_runs] == [run.run_id, 1]
 
 
+@pytest.mark.parametrize("trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_a_run_that_is_cancelled_ends_within_two_seconds_and_leaves_nothing(new_processes, client, good_request, rows):
     before = client.app.state.settings.model_file.read_bytes()
     location = begin(client, LONG)
@@ -220,6 +221,7 @@ def test_a_run_that_died_is_failed_within_15_seconds_although_nobody_asks(client
     assert "died" in found["report"]["detail"]
 
 
+@pytest.mark.parametrize("trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_a_training_process_that_dies_is_told_at_once(new_processes, client, rows):
     location = begin(client, LONG)
     wait(client, location, lambda run: (run["progress"] or {}).get("phase") == "fit")

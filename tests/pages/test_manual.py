@@ -44,19 +44,19 @@ def test_every_page_is_served_and_its_links_lead_somewhere(shared_client, name):
         assert not anchor or anchor in anchors(target.text), link
 
 
-def test_pictures_have_their_media_type(sqlite_client):
+def test_pictures_have_their_media_type(shared_client):
     for name, type_ in (("performance.svg", "image/svg+xml"), ("pages-overview.png", "image/png")):
-        picture = sqlite_client.get(f"/manual/{name}")
+        picture = shared_client.get(f"/manual/{name}")
 
         assert picture.headers["content-type"].partition(";")[0] == type_
         assert picture.content == (ROOT / "zap" / "manual" / name).read_bytes()
 
 
-def test_the_place_of_a_picture_is_free_before_it_comes(sqlite_client):
+def test_the_place_of_a_picture_is_free_before_it_comes(shared_client):
     pictures = [
         one
         for name in ("start", "pages", "performance")
-        for one in re.findall(r"<img [^>]*>", sqlite_client.get(f"/manual/{name}").text)
+        for one in re.findall(r"<img [^>]*>", shared_client.get(f"/manual/{name}").text)
     ]
 
     assert len(pictures) == 5
@@ -77,27 +77,27 @@ def test_its_links_work_as_files_too(shared_client, name):
             assert not anchor or anchor in anchors(shared_client.get(f"/manual/{target.stem}").text), link
 
 
-def test_it_begins_with_the_first_page(sqlite_client):
-    assert sqlite_client.get("/manual").content == sqlite_client.get(f"/manual/{PAGES[0]}").content
+def test_it_begins_with_the_first_page(shared_client):
+    assert shared_client.get("/manual").content == shared_client.get(f"/manual/{PAGES[0]}").content
 
 
-def test_it_is_rendered_once(sqlite_client):
+def test_it_is_rendered_once(shared_client):
     # Rendering takes time on the event loop, which answers all clients.
     for name in PAGES:
-        assert sqlite_client.get(f"/manual/{name}").status_code == 200
+        assert shared_client.get(f"/manual/{name}").status_code == 200
     seconds = []
     for path in ("/manual/reference", "/health/live"):
         before = time.process_time()
         for _ in range(200):
-            assert sqlite_client.get(path).status_code == 200
+            assert shared_client.get(path).status_code == 200
         seconds.append(time.process_time() - before)
 
     assert seconds[0] < 3 * seconds[1]
 
 
-def test_docs_and_manual_lead_to_each_other(sqlite_client):
-    assert 'href="/docs"' in sqlite_client.get("/manual").text
-    assert sqlite_client.get("/openapi.json").json()["externalDocs"]["url"] == "/manual"
+def test_docs_and_manual_lead_to_each_other(shared_client):
+    assert 'href="/docs"' in shared_client.get("/manual").text
+    assert shared_client.get("/openapi.json").json()["externalDocs"]["url"] == "/manual"
 
 
 @pytest.mark.parametrize("name", ["nothing", "start.md", "..%2fapp.py", "start%00", "x" * 3000])

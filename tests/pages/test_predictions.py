@@ -498,10 +498,10 @@ def test_errors_stand_beside_their_fields_and_nothing_is_logged(sqlite_client, r
         ("x" * 501, "", "user_id"),
     ],
 )
-def test_ids_that_no_database_can_hold_are_errors_beside_their_fields(client, user_id, vehicle_id, wrong):
-    form = {"token": token_of(client.get(NEW)), "user_id": user_id, "vehicle_id": vehicle_id}
+def test_ids_that_no_database_can_hold_are_errors_beside_their_fields(shared_clients, user_id, vehicle_id, wrong):
+    form = {"token": token_of(shared_clients.get(NEW)), "user_id": user_id, "vehicle_id": vehicle_id}
 
-    reply = client.post(NEW, data=form, follow_redirects=False)
+    reply = shared_clients.post(NEW, data=form, follow_redirects=False)
 
     assert reply.status_code == 422
     assert f'id="wrong-{wrong}"' in reply.text

@@ -168,6 +168,7 @@ def answers(servers, key, times):
     return {*found}
 
 
+@pytest.mark.parametrize("trained", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"], indirect=True)
 def test_all_processes_of_all_servers_see_a_change_within_two_seconds(trained):
     """Two servers of two workers: a key is made, used, rotated and revoked, and outlives a restart."""
     from zap.db.engine import create_engine  # noqa: PLC0415
