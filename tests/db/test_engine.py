@@ -6,9 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 from filelock import Timeout
-from sqlalchemy import func, insert, inspect, select, text
+from sqlalchemy import func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
@@ -265,3 +266,20 @@ def test_a_transaction_that_does_not_wait_for_the_disk_leaves_the_connection_as_
 
     # 1 is NORMAL, and 2 is FULL.
     assert (inside, after) == ((1, 2) if sqlite else ("off", "on"))
+
+
+def test_a_connection_that_was_made_while_no_writes_were_allowed_is_not_kept(empty_postgresql_url):
+    url = make_url(empty_postgresql_url)
+    change = f'ALTER DATABASE "{url.database}" SET default_transaction_read_only = '
+    engine = create_engine(empty_postgresql_url)
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(False), autocommit=True) as admin:
+        admin.execute(f"{change}on")
+        # Two readers at once open two connections. Each of them goes back to the pool.
+        with engine.connect() as first, engine.connect() as second:
+            assert first.scalar(text("SELECT 1")) == second.scalar(text("SELECT 1")) == 1
+        admin.execute(f"{change}off")
+
+    with engine.begin() as one, engine.begin() as another:
+        one.execute(text("CREATE TABLE one (n int)"))
+        another.execute(text("CREATE TABLE another (n int)"))
+    engine.dispose()

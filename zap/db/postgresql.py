@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from zap.db.bounded_connection import BoundedConnection
 from zap.db.bounds import Bounds
@@ -94,6 +95,17 @@ def bound_connections(engine: Engine, bounds: Bounds, limits: Mapping[str, str],
         if is_useless(context.original_exception):
             # SQLAlchemy then replaces all connections of the pool, each at its next use.
             context.is_disconnect = True
+
+    @event.listens_for(engine, "checkin")
+    def _forget(driver: Any, record: ConnectionPoolEntry) -> None:
+        # Made while an administrator allowed no writes, it would refuse them for ever, also to who uses it next.
+        if isinstance(driver, BoundedConnection) and _writes_nothing(driver):
+            record.invalidate(soft=True)
+
+
+def _writes_nothing(driver: BoundedConnection) -> bool:
+    """Return whether PostgreSQL (14 and newer) has said that the transactions of a connection are read-only."""
+    return not driver.closed and driver.pgconn.parameter_status(b"default_transaction_read_only") == b"on"
 
 
 def is_useless(error: BaseException | None) -> bool:
