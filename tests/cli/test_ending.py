@@ -140,7 +140,7 @@ sys.exit(f"it would serve now: {_train_in_child(read_settings())}")
 
 @pytest.mark.parametrize(
     ("seconds", "sig"),
-    [(2, signal.SIGTERM), (2, signal.SIGINT), (600, signal.SIGTERM)],
+    [(2, signal.SIGTERM), pytest.param(2, signal.SIGINT, marks=pytest.mark.long), (600, signal.SIGTERM)],
     ids=["finishes just then", "the same with SIGINT", "never ends"],
 )
 def test_a_server_that_is_told_to_stop_while_it_trains_never_serves(trained_sqlite, tmp_path, seconds, sig):

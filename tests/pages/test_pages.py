@@ -69,8 +69,8 @@ def test_every_page_has_the_policy_and_nothing_inline(shared_client, path):
     assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page.text) == []
 
 
-def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(sqlite_client):
-    found = re.findall(r'(?:src|href)="(/pages/assets/[^"]+)"', sqlite_client.get("/").text)
+def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(shared_client):
+    found = re.findall(r'(?:src|href)="(/pages/assets/[^"]+)"', shared_client.get("/").text)
     assert {one.rpartition("/")[2] for one in found} == {
         "icon.svg",
         "pages.css",
@@ -80,15 +80,15 @@ def test_the_links_to_assets_lead_somewhere_and_are_kept_for_long(sqlite_client)
         "fresh.js",
     }
     for address in found:
-        reply = sqlite_client.get(address)
+        reply = shared_client.get(address)
         assert reply.status_code == 200
         assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
     imported = found[0].rpartition("/")[0] + "/uPlot.esm.js"
-    assert sqlite_client.get(imported).headers["content-type"].startswith("text/javascript")
+    assert shared_client.get(imported).headers["content-type"].startswith("text/javascript")
 
 
-def test_an_asset_at_the_address_of_another_zap_is_not_kept(sqlite_client):
-    assert sqlite_client.get("/pages/assets/0123456789abcdef/pages.css").headers["cache-control"] == "no-store"
+def test_an_asset_at_the_address_of_another_zap_is_not_kept(shared_client):
+    assert shared_client.get("/pages/assets/0123456789abcdef/pages.css").headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("name", ["nothing.css", "..%2fmanual.css", "manifest.json"])
@@ -335,8 +335,8 @@ def test_a_very_long_address_leads_to_the_login_too(guarded):
     assert 'name="key"' in page.text
 
 
-def test_without_a_key_the_login_page_leads_on(sqlite_client):
-    reply = sqlite_client.get("/pages/login?next=/manual", follow_redirects=False)
+def test_without_a_key_the_login_page_leads_on(shared_client):
+    reply = shared_client.get("/pages/login?next=/manual", follow_redirects=False)
 
     assert (reply.status_code, reply.headers["location"]) == (303, "/manual")
 
@@ -434,8 +434,8 @@ def test_a_chosen_language_and_chosen_colours_stay(trained_sqlite):
 # Errors
 
 
-def test_an_unknown_page_is_a_page(sqlite_client):
-    reply = sqlite_client.get("/pages/<script>")
+def test_an_unknown_page_is_a_page(shared_client):
+    reply = shared_client.get("/pages/<script>")
 
     assert reply.status_code == 404
     assert "<h1" in reply.text
@@ -476,8 +476,8 @@ def test_a_database_that_fails_is_a_page_without_its_reason(sqlite_client, monke
     assert "Try again" in reply.text
 
 
-def test_a_program_gets_problems_from_the_other_routes(sqlite_client):
-    assert sqlite_client.get("/models/999").headers["content-type"] == "application/problem+json"
+def test_a_program_gets_problems_from_the_other_routes(shared_client):
+    assert shared_client.get("/models/999").headers["content-type"] == "application/problem+json"
 
 
 def test_the_links_to_json_give_a_browser_json(sqlite_client, good_request):

@@ -224,16 +224,16 @@ def test_newer_answers_of_a_driver_with_very_many_are_found(filled, monkeypatch)
     assert read_newer(engine, Wanted(input_id=1), 5, 0).after is None
 
 
-def test_a_part_of_an_id_offers_the_drivers_who_have_it(client):
+def test_a_part_of_an_id_offers_the_drivers_who_have_it(shared_clients):
     whole = f"{LIST}?driver={DRIVER}&outcome=wrong"
 
-    page = client.get(LIST, params={"driver": "PLE-1-00003", "outcome": "wrong"})
+    page = shared_clients.get(LIST, params={"driver": "PLE-1-00003", "outcome": "wrong"})
 
     assert "No answer matches these filters. The history has drivers whose id contains this:" in said(page)
     assert re.findall(r'<a class="id" href="([^"]*)">', page.text) == [html.escape(whole)]
     # Another driver is not offered for a whole id, and the signs of a pattern mean themselves.
     for text in (DRIVER, "%", "sample_1"):
-        assert "whose id contains" not in said(client.get(LIST, params={"driver": text}))
+        assert "whose id contains" not in said(shared_clients.get(LIST, params={"driver": text}))
 
 
 def test_an_answer_is_found_by_the_id_of_its_request(client, good_request):
@@ -327,8 +327,8 @@ def test_what_happened_then_is_told(client, good_request):
     assert "○ superseded" in earlier
 
 
-def test_a_prediction_of_a_training_says_why_it_has_no_explanation(sqlite_client):
-    page = sqlite_client.get(f"{LIST}/1")
+def test_a_prediction_of_a_training_says_why_it_has_no_explanation(shared_client):
+    page = shared_client.get(f"{LIST}/1")
 
     assert page.status_code == 200
     assert "A training logged this prediction" in said(page)
@@ -520,14 +520,14 @@ def test_a_long_vehicle_id_is_asked_about_with_all_its_digits(sqlite_client, goo
     assert asked.json()["request"]["vehicle_id"] == largest
 
 
-def test_a_driver_whom_nobody_knows_is_said(sqlite_client):
-    assert "The history does not have this driver." in said(sqlite_client.get(NEW, params={"user_id": "nobody"}))
+def test_a_driver_whom_nobody_knows_is_said(shared_client):
+    assert "The history does not have this driver." in said(shared_client.get(NEW, params={"user_id": "nobody"}))
 
 
-def test_the_form_does_not_promise_facts_about_a_driver_whom_nobody_knows(sqlite_client):
-    page = sqlite_client.get(NEW, params={"user_id": "-1-00003"})
+def test_the_form_does_not_promise_facts_about_a_driver_whom_nobody_knows(shared_client):
+    page = shared_client.get(NEW, params={"user_id": "-1-00003"})
 
-    assert "from the history" in said(sqlite_client.get(NEW))
+    assert "from the history" in said(shared_client.get(NEW))
     assert "from the history" not in said(page)
     assert re.search(r'<select name="user_type" required>\s*<option value="">choose</option>', page.text)
     assert f'href="{NEW}?user_id={DRIVER}">{DRIVER}</a>' in page.text
@@ -643,8 +643,8 @@ def test_a_driver_whom_zap_does_not_know(shared_client, path, status):
         assert "zap does not know a driver with exactly this id." in said(page)
 
 
-def test_the_page_of_an_unknown_driver_offers_drivers_with_a_similar_id(client):
-    page = client.get("/pages/drivers/-1-00003")
+def test_the_page_of_an_unknown_driver_offers_drivers_with_a_similar_id(shared_clients):
+    page = shared_clients.get("/pages/drivers/-1-00003")
 
     assert f'<a class="id" href="/pages/drivers/{DRIVER}">{DRIVER}</a>' in page.text
 
@@ -659,8 +659,8 @@ def test_a_slash_of_an_id_need_not_be_encoded(shared_client, path, user_id):
     assert re.search(r"<h1>(.*)</h1>", page.text)[1] == f"Driver {user_id}"
 
 
-def test_no_driver_is_no_page(sqlite_client):
-    assert sqlite_client.get("/pages/drivers").status_code == 404
+def test_no_driver_is_no_page(shared_client):
+    assert shared_client.get("/pages/drivers").status_code == 404
 
 
 # What is drawn
