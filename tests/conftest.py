@@ -350,7 +350,7 @@ def dundee_file():
     return path if path.exists() else absent(path.name)
 
 
-# A third of the default rounds, with steps that are twice as large. The default rounds are for `long` tests.
+# A third of the default rounds, with steps that are twice as large. Tests that are `long` train with the defaults.
 FEWER_ROUNDS = {"n_estimators": 60, "learning_rate": 0.1}
 
 
@@ -383,12 +383,16 @@ def import_cases():
 
 
 def _train(url, models_dir):
-    """Store a small synthetic history at `url`, and train a model that serves."""
+    """Store a small synthetic history at `url`, and train a model that serves.
+
+    It has fewer trees than by default, because the app of each test loads them.
+    """
     upgrade(url)
     engine = create_engine(url)
     sample = sample_history(seed=1, drivers=40, months=4)
     upsert_history(engine, sample.users, sample.vehicles, sample.sessions)
-    run_training(engine, Settings(database_url=url, models_dir=models_dir), lambda *_: None)
+    settings = Settings(database_url=url, models_dir=models_dir)
+    run_training(engine, settings, options=TrainingOptions(hyper_parameters={"n_estimators": 60}))
     engine.dispose()
 
 

@@ -251,7 +251,7 @@ def test_two_versions_side_by_side(zap_command, trained_sqlite, monkeypatch):
     assert "the versions were tested on different sessions, so their scores are not comparable" in found["why_not"]
     assert f"version 1 on {one['test_samples']} sessions from {one['tested']['from']}" in found["why_not"]
     assert found["scores"]["log_loss"] == [version["evaluation"]["log_loss"] for version in (one, other)]
-    assert found["hyper_parameters"]["n_estimators"] == [200, 5]
+    assert found["hyper_parameters"]["n_estimators"] == [60, 5]
     assert found["features"]["temperature_c"] == ["nullable", "nullable"]
     assert found["groups"]["habit"] == [
         version["importances"]["groups"]["habit"]["contribution"] for version in (one, other)
