@@ -160,7 +160,7 @@ def test_a_killed_process_leaves_what_another_one_completes_to_equal_rows(servic
     """Fail in the middle of a commit, at any portion: each answer is there once, with its mark."""
     monkeypatch.setattr(trial_answers, "_PORTION", 4)
     monkeypatch.setattr(trial_answers, "_MOST_PORTIONS", 2)
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         one, other = (service.begin(TrialOptions()) for _ in range(2))
         for number in range(11):
             assert client.post("/predict", json=good_request | {"user_id": f"driver {number % 7}"}).status_code == 200
@@ -197,7 +197,7 @@ def _refuse(connection):
 
 def test_an_answer_that_is_committed_late_is_not_passed_over(sqlite_service, good_request):
     service = sqlite_service
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         trial_id = service.begin()
         ids = [client.post("/predict", json=good_request).json()["prediction_id"] for _ in range(4)]
     follow(service.engine, missing=[ids[1]])
@@ -235,7 +235,7 @@ def test_a_challenger_that_is_better_is_promoted_with_the_figures(service, good_
     assert CAVEAT in change["why"]
     (line,) = [one for one in logs if one["event"] == "look at a trial"]
     assert (line["trial_id"], line["status"], line["promoted"], line["drivers"]) == (trial_id, "better", True, 150)
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         assert client.post("/predict", json=good_request).json()["model_version"] == 2
 
 
@@ -341,7 +341,7 @@ def test_requests_that_are_none_of_a_trial_are_passed(service, good_request, mon
     monkeypatch.setattr(trial_answers, "_MOST_NUMBERS", 4)
     trial_id = service.begin()
     past = request_of("somebody", "2024-06-03T08:00:00", good_request)
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         assert client.post("/predict/batch", json={"inputs": [past] * 9}).status_code == 200
         follow(service.engine)
         with write_transaction(service.engine) as connection:
@@ -425,7 +425,7 @@ def test_the_promotion_and_the_champion_are_checked_in_one_transaction(sqlite_se
 def test_a_challenger_that_cannot_be_loaded_ends_the_trial(sqlite_service, good_request):
     service = sqlite_service
     service.begin()
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         client.post("/predict", json=good_request)
     follow(service.engine)
     with write_transaction(service.engine) as connection:
@@ -441,7 +441,7 @@ def test_a_challenger_that_cannot_be_loaded_ends_the_trial(sqlite_service, good_
 def test_a_trial_that_a_person_ends_meanwhile_stays_ended(sqlite_service, good_request):
     service = sqlite_service
     service.begin()
-    with client_of(service.settings) as client:
+    with client_of(service.settings.model_copy(update={"follow": False})) as client:
         client.post("/predict", json=good_request)
     follow(service.engine)
 
