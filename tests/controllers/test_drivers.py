@@ -60,10 +60,13 @@ def test_ids_of_any_form(serve, trained_sqlite, good_request):
                 assert http.get(f"{path_of(user_id)}/export").status_code == 200, user_id
                 assert http.delete(path_of(user_id)).json()["counts"]["inference_inputs"] == 1, user_id
             assert http.delete(path_of(user_id)).status_code == 404
+        # A server decodes each wrong byte as this character, and it names its driver only as itself.
+        assert http.post("/predict", json=good_request | {"user_id": "\ufffd"}).status_code == 200
         for nobody in ("%20", "%ED%A0%BD", "a%00b", "%FF"):
             sent = http.delete(f"/drivers/{nobody}")
             assert sent.status_code == 404, sent.text
             assert sent.headers["content-type"] == "application/problem+json"
+        assert http.delete(path_of("\ufffd")).json()["counts"]["inference_inputs"] == 1
     server.stop()
 
 

@@ -1,7 +1,9 @@
 """The metrics of several workers: sums over all of them, which go on when a worker is killed; and their own port."""
 
+import http.client
 import os
 import signal
+from contextlib import closing
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -56,6 +58,12 @@ def test_a_killed_worker_takes_no_count_with_it(serve, trained_sqlite, good_requ
         assert httpx.get(f"{metrics}{path}").status_code == 404
     assert httpx.post(f"{metrics}/predict", json=good_request).status_code == 404
     assert httpx.get(f"{metrics}/metrics", headers={"Host": "evil.example"}).status_code == 421
+    with closing(http.client.HTTPConnection(metrics.removeprefix("http://"), timeout=10)) as raw:
+        raw.putrequest("GET", "/metrics", skip_host=True)
+        for host in ("evil.example", "127.0.0.1"):
+            raw.putheader("Host", host)
+        raw.endheaders()
+        assert raw.getresponse().status == 400
     assert server.stop()[0] == 0
 
 

@@ -7,6 +7,7 @@ key on pages, whose forms have a token, and wherever a request changes nothing.
 
 from functools import partial
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ClientException
@@ -88,7 +89,7 @@ class Guard:
             ScopeMissing: the key may not do this.
             LimitReached: the key has reached its limit, or too many wrong ones came.
             DatabaseUnavailable: the database does not say whether the key is still right.
-            NotFound: the path holds a NUL byte.
+            NotFound: the path holds a NUL byte, or is not UTF-8.
         """
         scope = connection.scope
         sent: list[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment] # as every server makes it
@@ -107,6 +108,9 @@ class Guard:
         _check_body(headers)
         if "\0" in scope["path"]:
             raise NotFound(say("the path holds a NUL byte, and no path of zap does; remove it"))
+        if "\ufffd" in scope["path"] and not _is_utf8(scope.get("raw_path", b"")):
+            # The server has put this character in the place of each wrong byte, and it could be in the id of a driver.
+            raise NotFound(say("the path is not UTF-8; write é as %C3%A9, for example"))
         needed = needed_scopes(handler)
         if needed is None and "page" not in handler.opt:
             return
@@ -196,6 +200,14 @@ def _check_repeated(names: list[bytes]) -> None:
     for name in _ONCE:
         if names.count(name) > 1:
             raise ClientException(say("the header {name} appears more than once; send it once", name=name.decode()))
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_body(headers: dict[bytes, bytes]) -> None:

@@ -12,6 +12,7 @@ from zap.settings import Settings
 
 _PATH = "/metrics"
 _NOT_THERE = b"this port has only GET /metrics\n"
+_TWO_HOSTS = b"the header Host appears more than once; send it once\n"
 _UNKNOWN_HOST = b"zap does not know this host name; if it is right, add it to ZAP_ALLOWED_HOSTS\n"
 
 
@@ -37,7 +38,9 @@ def with_metrics_port(app: ASGIApp, state: State, settings: Settings) -> ASGIApp
             return
         headers = dict(scope["headers"])
         host = headers.get(b"host")
-        if host is not None and (len(host) > LONGEST_HOST or not is_known(host)):
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            await _send(send, 400, _TWO_HOSTS)
+        elif host is not None and (len(host) > LONGEST_HOST or not is_known(host)):
             await _send(send, 421, _UNKNOWN_HOST)
         elif scope["path"] != _PATH or scope["method"] not in {"GET", "HEAD"}:
             await _send(send, 404, _NOT_THERE)
