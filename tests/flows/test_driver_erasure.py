@@ -372,7 +372,8 @@ def test_the_requests_that_the_index_lacks_are_found_through_indexes(trained_eng
     event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2:4]))
 
     with engine.connect() as connection:
-        assert list(unindexed_requests(connection))
+        # After a number, each request is looked at.
+        assert list(unindexed_requests(connection, 1))
         (portion, *_) = [one for one in asked if "LEFT JOIN" in one[0]]
         how = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
         plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(how + portion[0], portion[1]))
@@ -380,3 +381,37 @@ def test_the_requests_that_the_index_lacks_are_found_through_indexes(trained_eng
     assert not re.search(r"SCAN [po]\b|Seq Scan on (predictions|outcomes)|Hash", plan), plan
     # The search itself is in the plan.
     assert re.search(r"SEARCH p |Index Scan using \w+ on predictions", plan), plan
+
+
+def test_the_sets_outside_the_index_are_what_a_look_at_each_request_finds(trained_engine, trained):
+    engine = trained_engine
+    driver_with_everything(engine, trained)
+    log(engine, [{"vehicle_id": 77}, {"charger": "none"}] * 3)
+    log(engine, [{"user_id": "not followed yet"}] * 2)
+
+    def found():
+        asked = []
+
+        def note(*call):
+            asked.append(call[2])
+
+        event.listen(engine, "before_cursor_execute", note)
+        with engine.connect() as connection:
+            quick = {number: one for _, names in unindexed_requests(connection) for number, one in names.items()}
+            is_quick = not any("LIMIT" in one for one in asked)
+            # The first request is the driver's, and is in the index or not like all others.
+            slow = {number: one for _, names in unindexed_requests(connection, 1) for number, one in names.items()}
+        event.remove(engine, "before_cursor_execute", note)
+        quick.pop(1, None)
+        assert quick == slow
+        return len(quick), is_quick
+
+    number, is_quick = found()
+    assert (number > NOT_FOLLOWED + WITHOUT_ANSWER + BY_VEHICLE, is_quick) == (True, True)
+    follow(engine, trained)
+    assert found() == (number - 2 - NOT_FOLLOWED, True)
+    # Another program has removed entries of the index: then each request is looked at.
+    with write_transaction(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM outcomes WHERE user_id IS NOT NULL AND (prediction_id & 1) = 0")
+    more, is_quick = found()
+    assert (more > number, is_quick) == (True, False)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from zap.db.history.drivers import named_drivers
 from zap.db.monitoring.given_rows import among, fetched, is_sqlite
+from zap.db.monitoring.trial_predictions import followed_until
 from zap.formats.logged_request import LoggedNames, names_in
 from zap.ml.cells import plain_id
 
@@ -105,6 +106,57 @@ def other_requests(connection: Connection, user_id: str, vehicles: list[int], af
 
 def unindexed_requests(connection: Connection, after: int = 0) -> Iterator[tuple[int, Mapping[int, LoggedNames]]]:
     """Yield for each portion of requests the last number, and what the requests outside the index name."""
+    # Read before the sets, so that a request that comes meanwhile is a newer one, which is read again.
+    ((newest,),) = fetched(connection, "SELECT max(input_id) FROM inference_inputs")
+    numbers = _unindexed(connection) if after == 0 else None
+    if numbers is None:
+        yield from _searched(connection, after)
+        return
+    for first in range(0, len(numbers), _PORTION):
+        some = numbers[first : first + _PORTION]
+        which, parameters = among(connection, "input_id", some)
+        asked = f"SELECT input_id, input_data_json FROM inference_inputs WHERE {which}"  # noqa: S608
+        yield some[-1], {number: names_in(text or "") for number, text in fetched(connection, asked, parameters)}
+    # All requests up to the newest one are in the index, or were read above.
+    yield newest or 0, {}
+
+
+def _unindexed(connection: Connection) -> list[int] | None:
+    """Return the requests that the index does not have; None if a whole search has to find them.
+
+    The index has an entry for each answer up to the mark of the follower. So three sets are left, which the database
+    finds without a look at each answer. The counts of answers and of entries show whether another program has removed
+    entries.
+    """
+    mark = "?" if is_sqlite(connection) else "%s"
+    not_followed = fetched(
+        connection,
+        "SELECT p.prediction_id, p.input_id FROM predictions AS p"  # noqa: S608
+        " LEFT JOIN outcomes AS o ON o.prediction_id = p.prediction_id"
+        f" WHERE p.prediction_id > {mark} AND p.input_id IS NOT NULL AND o.prediction_id IS NULL",
+        [followed_until(connection)],
+    )
+    ((answers,),) = fetched(connection, "SELECT count(*) FROM predictions WHERE input_id IS NOT NULL")
+    ((entries,),) = fetched(connection, "SELECT count(*) FROM outcomes")
+    if answers - entries != len(not_followed):
+        return None
+    without_driver = _numbers(
+        connection,
+        "SELECT p.input_id FROM outcomes AS o JOIN predictions AS p ON p.prediction_id = o.prediction_id"
+        " WHERE o.user_id IS NULL AND p.input_id IS NOT NULL",
+        [],
+    )
+    without_answer = _numbers(
+        connection,
+        "SELECT i.input_id FROM inference_inputs AS i"
+        " WHERE NOT EXISTS (SELECT 1 FROM predictions AS p WHERE p.input_id = i.input_id)",
+        [],
+    )
+    return sorted({number for _, number in not_followed} | {*without_driver} | {*without_answer})
+
+
+def _searched(connection: Connection, after: int) -> Iterator[tuple[int, Mapping[int, LoggedNames]]]:
+    """Yield like `unindexed_requests`, with a look at each request after a number."""
     mark = "?" if is_sqlite(connection) else "%s"
     next_ids = f"SELECT input_id FROM inference_inputs WHERE input_id > {mark} ORDER BY input_id LIMIT {_PORTION}"  # noqa: S608
     newest = f"SELECT max(input_id) FROM ({next_ids}) AS next"  # noqa: S608
