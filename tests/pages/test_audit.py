@@ -70,11 +70,20 @@ def test_it_shows_what_has_changed_and_finds_it(untrained_client, monkeypatch):
 
 def test_every_action_that_zap_writes_down_has_words_and_a_row_in_the_manual():
     package, written = Path(zap.__file__).parent, set()
-    for file in package.rglob("*.py"):
-        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {"note", "note_now", "note_state"}:
-                texts = (one.value for one in ast.walk(call) if isinstance(one, ast.Constant))
-                written.update(one for one in texts if re.fullmatch(r"[a-z]+\.[a-z-]+", str(one)))
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in package.rglob("*.py")]
+    named = {
+        line.targets[0].id: line.value.value
+        for tree in trees
+        for line in tree.body
+        if isinstance(line, ast.Assign)
+        and isinstance(line.value, ast.Constant)
+        and isinstance(line.targets[0], ast.Name)
+    }
+    for call in (one for tree in trees for one in ast.walk(tree)):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {"note", "note_now", "note_state"}:
+            texts = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant)]
+            texts += [named.get(one.id) for one in ast.walk(call) if isinstance(one, ast.Name)]
+            written.update(one for one in texts if re.fullmatch(r"[a-z]+\.[a-z-]+", str(one)))
     assert {"key.create", "database.compact", "driver.erase-again"} <= written
     assert written <= set(CHANGE_WORDS)
 
