@@ -209,11 +209,17 @@ class Soak:
 
 
 @contextlib.contextmanager
-def small_disk():
-    """A folder on a file system of 512 MiB, where one can be mounted."""
-    with tempfile.TemporaryDirectory() as name:
+def place(*, small):
+    """A folder, if it shall be small on a file system of 512 MiB, where one can be mounted.
+
+    Kills need no full disk, and the answers of an hour do not fit on a small one.
+    """
+    with tempfile.TemporaryDirectory(dir=None if small else "/var/tmp") as name:
         folder = Path(name) / "disk"
         folder.mkdir()
+        if not small:
+            yield folder
+            return
         command = ["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", folder]
         mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
         try:
@@ -252,7 +258,7 @@ def main():
     )
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
-    with small_disk() as folder, database(options.postgresql, folder) as (url, through, proxy):
+    with place(small=options.kills is None) as folder, database(options.postgresql, folder) as (url, through, proxy):
         settings = Settings(database_url=through, models_dir=folder / "models")
         workers = options.workers or (2 if options.kills else 1)
         soak = Soak(settings, url, proxy, random.Random(options.seed), workers)
