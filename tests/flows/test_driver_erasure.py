@@ -307,7 +307,7 @@ def test_a_kill_in_the_middle_leaves_all_or_nothing(trained_engine, trained):
         stdout=subprocess.PIPE,
         text=True,
     ) as erasing:
-        for statement in range(2, 60, 9):
+        for statement in range(2, 500, 9):
             print(statement, file=erasing.stdin, flush=True)
             code = int(erasing.stdout.readline())
             after = all_rows(trained_engine)
