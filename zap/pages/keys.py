@@ -19,7 +19,7 @@ from zap.server.key_changes import KeyChanges
 _TEXTS, _NUMBERS = ("name", "expires"), ("requests_per_second", "batch_rows_per_day")
 # The field of a box is this prefix and a scope.
 _BOX = "scopes."
-# Among so many of the newest keys, the page shows the ended ones.
+# The page shows ended keys that are among this number of the newest keys.
 _NEWEST = 200
 _ENDED = frozenset({"expired", "revoked"})
 
