@@ -1,4 +1,4 @@
-"""What Litestar reads of the functions behind the routes, read once in a process, and not anew for each app.
+"""Let Litestar read the functions behind the routes once in a process, and not again for each app.
 
 The tests make thousands of apps of the same functions, and what is read here is more than half of the work of making
 one. All of it depends on nothing but the functions and their types.

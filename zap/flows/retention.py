@@ -44,7 +44,7 @@ class Portion(NamedTuple):
 
 @dataclass
 class Reached:
-    """How far the looks of a process have come, so that the next look does not read the requests that stay again.
+    """Remember the last request that a look has read, so that the next look goes on after it.
 
     Attributes:
         input_id: the last request that was looked at; 0 if the next look begins with the first one.
